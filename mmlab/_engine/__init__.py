@@ -1,0 +1,1 @@
+"""Internal: composition, run loop, simulated clock, invariants. Nothing here is promised to plugins."""

@@ -1,0 +1,211 @@
+"""The contract between the core and the policies: one table of ops per slot, one of core services.
+
+Stubs (`mmlab/kernels/ops.py`, `mmlab/kernels/services.py`), the checks of policy records, ``mmlab hooks`` and the conformance kit all come
+from these tables; after a change run ``python -m mmlab.abi``. Every op takes (machine, the policy's state, int64...) and returns int64;
+every service takes (machine, int64...) and returns int64. Failure is a negative errno.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+
+@attrs.frozen
+class Op:
+    """One function of a contract.
+
+    args: names of the int64 arguments after the machine (and the state); returns: what the int64 means; doc: when it is called and what it
+    must keep; optional: a policy may leave it out, and then it returns 0; bound: how much work one call may do.
+    """
+
+    name: str
+    args: tuple[str, ...]
+    returns: str
+    doc: str
+    optional: bool = False
+    bound: str = "O(1)"
+
+
+@attrs.frozen
+class SlotContract:
+    """All ops of a slot, and what the slot decides. version: raised when an op's meaning changes; records carry the version they were written for."""
+
+    slot: str
+    version: int
+    doc: str
+    ops: tuple[Op, ...]
+
+
+def _op(name: str, args: str, returns: str, doc: str, **more) -> Op:
+    return Op(name, tuple(args.split()), returns, doc, **more)
+
+
+INIT = _op("init", "", "0", "Once, after the state's arrays were made and before anything else.", optional=True, bound="O(machine)")
+CHECK = _op("check", "", "0, or a code > 0 that says which invariant is broken", "After events, on request; must change nothing.", optional=True, bound="O(machine)")
+
+SLOTS: dict[str, SlotContract] = {c.slot: c for c in (
+    SlotContract("memory_model", 1, "How a page frame number finds its struct page, which frames exist, and what their struct pages cost.", (
+        INIT,
+        _op("add_range", "node start_pfn end_pfn", "0", "A range of present frames, at boot, lowest first.", bound="O(sections)"),
+        _op("pfn_valid", "pfn", "1 if the frame has a struct page, else 0", "Whenever a frame number comes from outside (imports, ranges, scans)."),
+        _op("pfn_to_page", "pfn", "index of the struct page in mem_map", "pfn is valid."),
+        _op("page_to_pfn", "page", "frame number", "page is an index that pfn_to_page returned."),
+        _op("memmap_pages", "start_pfn end_pfn", "pages spent on struct pages of the range", "At boot, to find managed pages.", bound="O(sections)"),
+        CHECK,
+    )),
+    SlotContract("page_allocator", 1, "Serves one zone: which free block an allocation gets. Zonelists, watermarks and GFP rules stay in the core.", (
+        INIT,
+        _op("init_range", "zone pfn nr_pages", "0", "Boot hands over free memory, lowest address first (memblock_free_all).", bound="O(nr_pages)"),
+        _op("alloc", "zone order migratetype alloc_flags", "pfn, or -ENOMEM",
+            "The zone passed its watermark. Keep NR_FREE by mod_zone_free(). CPU: m.sc[SC_CPU].", bound="O(pcp batch)"),
+        _op("free", "pfn order", "0", "A block of 2^order pages that nobody uses any more.", bound="O(pcp batch)"),
+        _op("can_alloc", "zone order alloc_flags", "1 if a block of at least this order is free for such a request, else 0",
+            "Last step of the watermark test for order > 0."),
+        _op("drain", "zone cpu", "pages given back", "Empty the CPU's lists of the zone into the shared ones.", optional=True, bound="O(pages drained)"),
+        _op("tick", "cpu", "0", "Once a second of simulated time (vm.stat_interval) and CPU.", optional=True, bound="O(pages freed)"),
+        _op("is_free", "pfn", "order + 1 of the free block that begins at pfn, else 0", "Checks and /proc; per-CPU pages are not free."),
+        _op("nr_free_blocks", "zone order migratetype", "free blocks", "buddyinfo and pagetypeinfo; sum over migratetypes is what is free."),
+        _op("block_type", "pfn", "migratetype of the pageblock", "pagetypeinfo.", optional=True),
+        _op("check", "zone", "0, or a code > 0 that says which invariant is broken", "On request; must change nothing.", bound="O(zone)"),
+    )),
+    SlotContract("slab_allocator", 1, "Packs kernel objects (VMAs, tree nodes, inodes ...) into pages of the page allocator.", (
+        INIT,
+        _op("create", "cache size align flags", "0, or -EINVAL", "A cache of objects of `size` bytes; cache is its number, 0 .. NR_CACHES-1."),
+        _op("alloc", "cache gfp", "the object's address in bytes (pfn << 12 | offset), or -ENOMEM", "kmem_cache_alloc().", bound="O(objects per slab)"),
+        _op("free", "obj", "0, or -EINVAL for what is not an allocated object", "kmem_cache_free(); finds the cache from the page.", bound="O(objects per slab)"),
+        _op("shrink", "cache", "pages freed", "kmem_cache_shrink().", optional=True, bound="O(slabs)"),
+        _op("destroy", "cache", "0, or -EBUSY while objects are in use", "kmem_cache_destroy().", optional=True, bound="O(slabs)"),
+        _op("stat", "cache what", "the value", "what: SLAB_STAT_* (slabinfo's columns)."),
+        CHECK,
+    )),
+    SlotContract("vma_index", 1, "Finds the VMA at an address, and free address ranges. VMAs are rows of m.vma; the index stores row numbers.", (
+        INIT,
+        _op("init_mm", "mm", "0, or -ENOMEM", "An empty address space."),
+        _op("destroy_mm", "mm", "0", "Frees the index's memory; the VMAs were erased or are dropped with it.", bound="O(vmas)"),
+        _op("find", "mm addr", "the lowest VMA with vm_end > addr, or -1", "find_vma(): each fault, each address-space call.", bound="O(log vmas)"),
+        _op("find_prev", "mm addr", "the highest VMA with vm_start < addr, or -1", "Neighbours, expansion, iteration downwards.", bound="O(log vmas)"),
+        _op("insert", "mm vma", "0, or -ENOMEM", "vm_start and vm_end of the row are set and overlap nothing.", bound="O(vmas)"),
+        _op("erase", "mm vma", "0", "The row still holds the bounds under which it is stored.", bound="O(vmas)"),
+        _op("resize", "mm vma vm_start vm_end", "0, or -ENOMEM", "Change a VMA's bounds to these, which overlap no other; writes the row.", bound="O(vmas)"),
+        _op("find_gap", "mm length low high", "highest address of a free range of `length` bytes in [low, high), or -ENOMEM",
+            "vm_unmapped_area() top-down: the top end of the highest gap that fits; a VM_GROWSDOWN VMA above the gap keeps stack_guard_gap free below it.",
+            bound="O(log vmas) to O(vmas)"),
+        _op("stat", "mm what", "the value", "what: VMA_STAT_* (nodes, height, bytes, nodes touched so far)."),
+        _op("check", "mm", "0, or a code > 0", "On request: order, overlap, gaps, counts.", bound="O(vmas)"),
+    )),
+    SlotContract("fault_handler", 1, "What a page fault does once its VMA is known and allows the access.", (
+        INIT,
+        _op("handle_mm_fault", "mm vma vpn access", "VM_FAULT_* bits (0: minor, done), or VM_FAULT_OOM, _SIGBUS, _RETRY",
+            "access: 0 read, 1 write, 2 execute. Maps the page (or a larger folio) at virtual page vpn.", bound="O(fault-around)"),
+        _op("copy_page_range", "dst_mm src_mm dst_vma src_vma", "0, or -ENOMEM", "fork: what the child's VMA starts with.", bound="O(vma pages)"),
+        CHECK,
+    )),
+    SlotContract("reclaimer", 1, "Which pages leave memory when it is short. The core unmaps, swaps out and frees; the policy keeps the order.", (
+        INIT,
+        _op("folio_added", "pfn", "0", "A page became reclaimable (anonymous fault, page cache). PG_* flags and the node are in mem_map; put it on a list."),
+        _op("folio_accessed", "pfn", "0", "mark_page_accessed(): read()/write() of a cached page; with wants_accesses, every access of the stream as well.", optional=True),
+        _op("folio_removed", "pfn", "0", "The page is being freed for another reason (munmap, truncation, exit); unlink it."),
+        _op("folio_deactivate", "pfn", "0", "MADV_COLD and MADV_FREE: make it a near candidate.", optional=True),
+        _op("folio_rotate", "pfn", "0", "Write-back of a page that reclaim wanted has ended: next victim.", optional=True),
+        _op("shrink_node", "node priority nr_to_reclaim scan_flags", "pages reclaimed",
+            "One pass at this priority (12 gentle .. 0 desperate) by kswapd or direct reclaim; calls reclaim_folio() for each victim. "
+            "Counts what it looked at by count_scan(). scan_flags: SCAN_*.", bound="O(pages >> priority)"),
+        _op("age_node", "node", "0", "kswapd, before each pass: keep the lists in balance.", optional=True, bound="O(32)"),
+        _op("eviction_shadow", "pfn", "what to remember of the page, >= 0", "Just before a page leaves; comes back in workingset_refault().", optional=True),
+        _op("workingset_refault", "pfn shadow", "bits: 1 the page belongs to the working set (counted activate), 2 it was active before (counted restore)",
+            "A page that was reclaimed comes back, before folio_added().", optional=True),
+        _op("drain", "cpu", "0", "lru_add_drain(): batches to lists.", optional=True, bound="O(batch)"),
+        _op("nr_lru_pages", "node lru", "pages", "vmstat's nr_inactive_anon ... (LRU_*); 0 for a list the policy does not have.", optional=True),
+        CHECK,
+    )),
+    SlotContract("oom_policy", 1, "Who dies when reclaim has failed.", (
+        INIT,
+        _op("select_victim", "task order", "a task, or -1: nobody can be killed (the machine panics)", "task: who asked for memory.", bound="O(tasks)"),
+        _op("oom_score", "task", "0 .. 2000", "/proc/PID/oom_score."),
+        CHECK,
+    )),
+    SlotContract("thp", 1, "Which faults get huge pages.", (
+        INIT,
+        _op("fault_orders", "mm vma vpn access", "bit set of orders to try, largest first (bit 9: a PMD)", "An anonymous fault; the core checks that the folio fits the VMA and an empty table.", bound="O(1)"),
+        _op("fault_gfp", "mm vma order", "GFP flags of the allocation", "defrag: how hard to try."),
+        _op("use_zero_page", "mm vma", "1 to map the huge zero page on a read", "A read fault of a whole empty PMD.", optional=True),
+        _op("step", "now_ns", "ns until the next step, 0: never", "Background work (khugepaged).", optional=True, bound="one PMD range"),
+        CHECK,
+    )),
+    SlotContract("monitor", 1, "Estimates which memory is accessed; it changes nothing.", (
+        INIT,
+        _op("on_access", "task vpn access", "0", "Every access of a stream, if the record says wants_accesses.", optional=True),
+        _op("sample", "now_ns", "ns until the next sample, 0: never", "Periodic work; reads and clears accessed bits.", optional=True, bound="O(mapped pages)"),
+        CHECK,
+    )),
+)}
+
+SERVICES: tuple[Op, ...] = (
+    _op("alloc_pages", "gfp order node", "pfn, or -ENOMEM", "__alloc_pages(): zonelist, watermarks, slow path with reclaim and OOM. node -1: the CPU's."),
+    _op("free_pages", "pfn order", "0", "__free_pages(): resets the struct page and hands the block back."),
+    _op("folio_put", "pfn", "1 if that was the last reference and the page was freed, else 0", "Drop one reference that is not a mapping."),
+    _op("folio_referenced", "pfn", "young PTEs | VM_EXEC << 16 | VM_LOCKED << 17", "Counts and clears the accessed bits of all PTEs that map the page."),
+    _op("reclaim_folio", "pfn scan_flags", "RECLAIM_FREED, RECLAIM_KEEP or RECLAIM_ACTIVATE",
+        "Unmap, give a swap slot, write if dirty, leave a shadow, free. The caller has taken the page off its list and puts it back if it was not freed."),
+    _op("rmap_walk", "pfn what", "sum over the PTEs that map the page", "what: RMAP_COUNT, RMAP_YOUNG, RMAP_CLEAR_YOUNG, RMAP_UNMAP, RMAP_DIRTY, RMAP_MKCLEAN."),
+    _op("alloc_anon_folio", "mm vma vpn order gfp", "pfn, or -ENOMEM", "An anonymous folio with its counters, not yet mapped."),
+    _op("swap_in", "mm vma vpn entry access", "VM_FAULT_* bits", "do_swap_page(): swap cache, read-ahead, map."),
+    _op("filemap_fault", "mm vma vpn access", "pfn of the page-cache page | VM_FAULT_MAJOR << 40, or -VM_FAULT_*", "Find or read the page behind a file mapping."),
+    _op("filemap_get_page", "inode index", "pfn, or -1 when the cache has no page there", "Look-up only."),
+    _op("kmem_cache_alloc", "cache gfp", "object address, or -ENOMEM", "An object from the slab slot."),
+    _op("kmem_cache_free", "obj", "0", "Give it back."),
+    _op("pte_alloc", "mm vpn", "index of the PTE in m.pt, or -ENOMEM", "Walk, making the tables that are missing."),
+    _op("anon_vma_prepare", "vma", "0, or -ENOMEM", "Make sure that the VMA has an anon_vma."),
+    _op("zap_pte", "mm vma slot", "0", "Unmap what the entry in m.pt[slot] maps: page, zero page or swap slot."),
+    _op("wake_kswapd", "node order", "0", "wakeup_kswapd()."),
+    _op("out_of_memory", "task order", "1 if a victim was killed, else 0", "out_of_memory(): asks the OOM policy, kills, counts."),
+)
+
+OPS: tuple[tuple[str, Op], ...] = tuple((slot, op) for slot, contract in SLOTS.items() for op in contract.ops)
+OP_INDEX: dict[tuple[str, str], int] = {(slot, op.name): i for i, (slot, op) in enumerate(OPS)}
+SERVICE_INDEX: dict[str, int] = {service.name: j for j, service in enumerate(SERVICES)}
+NR_OPS = len(OPS)
+NR_SERVICES = len(SERVICES)
+HEAD_WORDS = 2 * NR_OPS + NR_SERVICES
+
+
+def _signature(op: Op) -> str:
+    return ", ".join(("m", *op.args))
+
+
+def _doc(op: Op) -> str:
+    return f'    """{op.doc} Returns {op.returns}."""'
+
+
+def ops_source() -> str:
+    """The text of mmlab/kernels/ops.py."""
+    lines = ['"""Calls from the core into the chosen policies, one stub an op. Generated by `python -m mmlab.abi`; do not edit."""', "",
+             "from mmlab.kernels.calls import op_stub", "from mmlab.kernels.jit import leaf", ""]
+    lines += [f"_{slot}_{op.name} = op_stub({i})" for i, (slot, op) in enumerate(OPS)]
+    for i, (slot, op) in enumerate(OPS):
+        arguments = ", ".join(("m", *op.args))
+        lines += ["", "", "@leaf", f"def {slot}_{op.name}({_signature(op)}):", _doc(op), f"    m.nr_calls[{i}] += 1", f"    return _{slot}_{op.name}({arguments})"]
+    return "\n".join(lines) + "\n"
+
+
+def services_source() -> str:
+    """The text of mmlab/kernels/services.py."""
+    lines = ['"""The core\'s services for policies, one stub a service. Generated by `python -m mmlab.abi`; do not edit."""', "",
+             "from mmlab.kernels.calls import service_stub", "from mmlab.kernels.jit import leaf", ""]
+    lines += [f"_{s.name} = service_stub({2 * NR_OPS + j}, {j})" for j, s in enumerate(SERVICES)]
+    for s in SERVICES:
+        lines += ["", "", "@leaf", f"def {s.name}({_signature(s)}):", _doc(s), f"    return _{s.name}({_signature(s)})"]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Write the generated stubs beside the other kernels."""
+    from pathlib import Path
+
+    here = Path(__file__).parent / "kernels"
+    (here / "ops.py").write_text(ops_source())
+    (here / "services.py").write_text(services_source())
+
+
+if __name__ == "__main__":
+    main()

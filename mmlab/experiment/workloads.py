@@ -1,0 +1,166 @@
+"""`[workload]`: one record per kind, and the files that each reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+from attrs import field, frozen
+from attrs.validators import ge
+
+from mmlab.errors import InputError, did_you_mean
+from mmlab.experiment.cells import resolve_path
+from mmlab.experiment.structure import structure
+
+
+@frozen
+class TraceWorkload:
+    """`kind = "trace"`: replay a recorded program. trace: name of a shipped one (`mmlab traces`), or file: one of `mmlab record`."""
+
+    kind: str
+    trace: str = ""
+    file: str = ""
+    repeat: int = field(default=1, validator=ge(1))
+
+    def __attrs_post_init__(self) -> None:
+        if bool(self.trace) == bool(self.file):
+            raise ValueError("needs one of trace = NAME (`mmlab traces` lists them) and file = PATH")
+
+
+@frozen
+class OpsWorkload:
+    """`kind = "ops"`: a script of operations, as the real kernel's lab runs it."""
+
+    kind: str
+    script: str
+
+
+@frozen
+class StreamWorkload:
+    """`kind = "stream"`: accesses from a .npz or .parquet file with the columns task, page, write."""
+
+    kind: str
+    file: str
+    repeat: int = field(default=1, validator=ge(1))
+
+
+@frozen
+class RequestsWorkload:
+    """`kind = "requests"`: a cache trace (oracleGeneral) whose object numbers are taken as page numbers."""
+
+    kind: str
+    file: str
+    repeat: int = field(default=1, validator=ge(1))
+
+
+@frozen
+class SyntheticWorkload:
+    """`kind = "synthetic"`: accesses made by a generator from the seed; params are the generator's own."""
+
+    kind: str
+    generator: str
+    params: dict[str, Any] = field(factory=dict)
+    repeat: int = field(default=1, validator=ge(1))
+
+
+KINDS: dict[str, type] = {
+    "trace": TraceWorkload,
+    "ops": OpsWorkload,
+    "stream": StreamWorkload,
+    "synthetic": SyntheticWorkload,
+    "requests": RequestsWorkload,
+}
+#: The keys that name files.
+FILE_KEYS = ("file", "script")
+#: Operations of scripts that read a file of the host.
+READING = ("access", "probe")
+
+
+def check_workload(table: Any, base_dir: Path, errors: list[str]) -> dict[str, Any]:
+    """The table with its defaults filled in, as a cell's configuration keeps it; each fault is added to `errors`."""
+    if not isinstance(table, dict) or "kind" not in table:
+        errors.append(f"workload: must be a table with a kind (one of: {', '.join(KINDS)}), got {table!r}")
+        return {"kind": ""}
+    kind = table["kind"]
+    if kind not in KINDS:
+        errors.append(f"workload.kind: must be one of {', '.join(KINDS)}, got {kind!r}{did_you_mean(str(kind), KINDS)}")
+        return {"kind": ""}
+    workload = structure(KINDS[kind], table, "workload", errors)
+    if workload is None:
+        return {"kind": ""}
+    config = attrs.asdict(workload)
+    faults = _check_files(config, base_dir)
+    if not faults and kind == "ops":
+        faults = _check_script(config["script"], base_dir)
+    if kind == "synthetic":
+        faults += _check_generator(config["generator"], config["params"])
+    errors.extend(faults)
+    return {key: value for key, value in config.items() if value != ""}
+
+
+def workload_files(config: dict[str, Any], base_dir: Path) -> list[tuple[str, Path]]:
+    """(text in the configuration, file) for each file the workload reads, the scripts' own files included."""
+    files = [(config[key], resolve_path(config[key], base_dir)) for key in FILE_KEYS if config.get(key)]
+    if config.get("trace"):
+        files.append((config["trace"], shipped_trace(config["trace"])))
+    if config.get("script"):
+        files += [(path.name, path) for _, path in _script_files(files[0][1])]
+    return files
+
+
+def shipped_traces() -> dict[str, Path]:
+    """Name -> file of the traces that come with mmlab."""
+    folder = Path(__file__).parent.parent / "traces"
+    return {path.name.split(".")[0]: path for path in sorted(folder.glob("*.mmtrace*"))}
+
+
+def shipped_trace(name: str) -> Path:
+    """File of a shipped trace; InputError with the known names otherwise."""
+    known = shipped_traces()
+    if name not in known:
+        raise InputError(f"workload.trace: no shipped trace {name!r} (known: {', '.join(known) or 'none'}){did_you_mean(name, known)}")
+    return known[name]
+
+
+def _check_files(config: dict[str, Any], base_dir: Path) -> list[str]:
+    faults = []
+    for key in FILE_KEYS:
+        if config.get(key) and not resolve_path(config[key], base_dir).is_file():
+            faults.append(f"workload.{key}: no such file: {config[key]} (looked in {base_dir} and the working directory)")
+    if config.get("trace"):
+        try:
+            shipped_trace(config["trace"])
+        except InputError as error:
+            faults.extend(error.messages)
+    return faults
+
+
+def _check_script(text: str, base_dir: Path) -> list[str]:
+    try:
+        files = _script_files(resolve_path(text, base_dir))
+    except InputError as error:
+        return [f"workload.script: {message}" for message in error.messages]
+    except (OSError, UnicodeDecodeError) as error:
+        return [f"workload.script: {text}: cannot be read: {error}"]
+    return [f"workload.script: {where}: no such file: {path}" for where, path in files if not path.is_file()]
+
+
+def _script_files(script: Path) -> list[tuple[str, Path]]:
+    """(`SCRIPT:LINE`, file beside the script) for each file that an operation reads."""
+    from mmlab.workload.ops import parse_ops
+
+    operations = parse_ops(script.read_text(encoding="utf-8"), str(script))
+    return [(f"{script}:{op.line}", script.parent / op.args["file"]) for op in operations if op.name in READING]
+
+
+def _check_generator(name: str, params: dict[str, Any]) -> list[str]:
+    from mmlab.workload.generators import GENERATORS, make_generator
+
+    if name not in GENERATORS:
+        return [f"workload.generator: no generator named {name!r} (known: {', '.join(sorted(GENERATORS))}){did_you_mean(name, GENERATORS)}"]
+    try:
+        make_generator(name, params, "workload.params")
+    except InputError as error:
+        return error.messages
+    return []

@@ -1,0 +1,31 @@
+"""How every kernel is compiled: one decorator, three builds of one source.
+
+``MMLAB_BUILD=jit`` (default) and ``MMLAB_BUILD=checked`` (every array index checked; an error comes up as an exception that names it) use numba;
+``NUMBA_DISABLE_JIT=1`` runs the same functions as ordinary Python. The build is chosen when mmlab is imported, for the whole process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from numba import config, njit
+
+JIT_OFF: bool = bool(config.DISABLE_JIT)
+BUILD: str = "python" if JIT_OFF else os.environ.get("MMLAB_BUILD", "jit")
+if BUILD not in ("jit", "checked", "python"):
+    raise ValueError(f"MMLAB_BUILD: must be jit or checked, got {BUILD!r}")
+
+# _nrt=False: kernels never allocate, so no array is reference-counted (12-27 times faster on the fault path).
+OPTIONS: dict[str, Any] = {"_nrt": False, "nogil": True, "error_model": "numpy", "boundscheck": BUILD == "checked"}
+
+
+def kernel(function: Callable) -> Callable:
+    """Compile a module-level function as a kernel. Kernels take the machine (and a policy's state) and integers, and return an integer or nothing."""
+    return njit(**OPTIONS)(function)
+
+
+def leaf(function: Callable) -> Callable:
+    """A kernel small enough to be inlined wherever it is called (list links, flags, table look-ups)."""
+    return njit(forceinline=True, **OPTIONS)(function)

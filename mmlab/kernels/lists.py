@@ -1,0 +1,71 @@
+"""Circular doubly linked lists through mem_map, as include/linux/list.h: a head is a sentinel record behind the last frame.
+
+Every function is O(1). A record must be on one list at most; list_del() leaves it unlinked (pointing at itself).
+"""
+
+from mmlab.kernels.jit import leaf
+from mmlab.model.page import page_next, page_prev, set_page_next, set_page_prev
+
+
+@leaf
+def list_init(m, head):
+    """Make head an empty list."""
+    set_page_next(m, head, head)
+    set_page_prev(m, head, head)
+
+
+@leaf
+def list_empty(m, head):
+    """1 if nothing is on the list."""
+    return 1 if page_next(m, head) == head else 0
+
+
+@leaf
+def list_add(m, head, pfn):
+    """Put pfn first."""
+    after = page_next(m, head)
+    set_page_next(m, head, pfn)
+    set_page_prev(m, pfn, head)
+    set_page_next(m, pfn, after)
+    set_page_prev(m, after, pfn)
+
+
+@leaf
+def list_add_tail(m, head, pfn):
+    """Put pfn last."""
+    before = page_prev(m, head)
+    set_page_prev(m, head, pfn)
+    set_page_next(m, pfn, head)
+    set_page_prev(m, pfn, before)
+    set_page_next(m, before, pfn)
+
+
+@leaf
+def list_del(m, pfn):
+    """Take pfn off its list."""
+    before = page_prev(m, pfn)
+    after = page_next(m, pfn)
+    set_page_next(m, before, after)
+    set_page_prev(m, after, before)
+    set_page_next(m, pfn, pfn)
+    set_page_prev(m, pfn, pfn)
+
+
+@leaf
+def list_first(m, head):
+    """The first record, or -1."""
+    pfn = page_next(m, head)
+    return -1 if pfn == head else pfn
+
+
+@leaf
+def list_last(m, head):
+    """The last record, or -1."""
+    pfn = page_prev(m, head)
+    return -1 if pfn == head else pfn
+
+
+@leaf
+def policy_list(m, node, number):
+    """Head of list `number` (0 .. NR_POLICY_LISTS-1) that a node offers the reclaimer."""
+    return m.sc[5] + node * 16 + number

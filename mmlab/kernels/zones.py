@@ -1,0 +1,69 @@
+"""Zones: free-page counting with per-CPU differences, watermarks of order 0, the zone and node of a frame.
+
+Models: mm/vmstat.c __mod_zone_page_state(), include/linux/mmzone.h wmark_pages(), mm/page_alloc.c __zone_watermark_ok().
+"""
+
+import numpy as np
+
+from mmlab.kernels.jit import leaf
+from mmlab.model.const import ALLOC_HIGHATOMIC, ALLOC_MIN_RESERVE, ALLOC_NON_BLOCK, ALLOC_OOM
+from mmlab.model.rows import (
+    PCP_FREE_DIFF, PCP_STRIDE, SC_CPU, SC_NR_CPUS, SC_NR_ZONES, Z_FREE, Z_FREE_HIGHATOMIC, Z_LOWMEM_RESERVE, Z_NODE, Z_STAT_THRESHOLD,
+    Z_WATERMARK_BOOST, Z_WMARK_MIN, ZONE_STRIDE,
+)
+
+
+@leaf
+def mod_zone_free(m, zone, delta):
+    """NR_FREE_PAGES += delta through this CPU's difference, which is folded in whole once it exceeds the zone's threshold."""
+    slot = (m.sc[SC_CPU] * m.sc[SC_NR_ZONES] + zone) * PCP_STRIDE + PCP_FREE_DIFF
+    diff = m.pcp[slot] + delta
+    threshold = m.zone[zone * ZONE_STRIDE + Z_STAT_THRESHOLD]
+    if diff > threshold or diff < -threshold:
+        m.zone[zone * ZONE_STRIDE + Z_FREE] += diff
+        diff = 0
+    m.pcp[slot] = diff
+
+
+@leaf
+def zone_of(m, pfn):
+    """Row of the frame's zone in m.zone."""
+    return (np.int64(m.page[pfn * 4 + 2]) >> 27) & 31
+
+
+@leaf
+def page_node(m, pfn):
+    """The frame's NUMA node."""
+    return m.zone[((np.int64(m.page[pfn * 4 + 2]) >> 27) & 31) * ZONE_STRIDE + Z_NODE]
+
+
+@leaf
+def wmark_pages(m, zone, which):
+    """min, low, high or promo (0..3), with the boost."""
+    return m.zone[zone * ZONE_STRIDE + Z_WMARK_MIN + which] + m.zone[zone * ZONE_STRIDE + Z_WATERMARK_BOOST]
+
+
+@leaf
+def zone_free_exact(m, zone):
+    """NR_FREE_PAGES with every CPU's difference."""
+    total = m.zone[zone * ZONE_STRIDE + Z_FREE]
+    for cpu in range(m.sc[SC_NR_CPUS]):
+        total += m.pcp[(cpu * m.sc[SC_NR_ZONES] + zone) * PCP_STRIDE + PCP_FREE_DIFF]
+    return total
+
+
+@leaf
+def zone_watermark_order0(m, zone, order, mark, highest_zoneidx, alloc_flags):
+    """The page-count part of __zone_watermark_ok() for a request of 2^order pages: 1 if what may be used stays above mark."""
+    base = zone * ZONE_STRIDE
+    free = m.zone[base + Z_FREE] - ((1 << order) - 1)
+    if alloc_flags & (ALLOC_HIGHATOMIC | ALLOC_MIN_RESERVE | ALLOC_NON_BLOCK | ALLOC_OOM) == 0:
+        free -= m.zone[base + Z_FREE_HIGHATOMIC]
+    least = mark
+    if alloc_flags & ALLOC_MIN_RESERVE:
+        least -= least // 2
+        if alloc_flags & ALLOC_NON_BLOCK:
+            least -= least // 4
+    if alloc_flags & ALLOC_OOM:
+        least -= least // 2
+    return 1 if free > least + m.zone[base + Z_LOWMEM_RESERVE + highest_zoneidx] else 0

@@ -1,0 +1,41 @@
+"""Machines: their description, memory map, zones, watermarks, zonelists and the state they start from."""
+
+from __future__ import annotations
+
+import attrs
+
+from .boot import BootState, PcpState, ZoneBoot, boot_from_json, fresh_boot
+from .config import MachineConfig, NodeConfig, machine_from_table, parse_size
+from .layout import MachineLayout, ZoneLayout, layout_from_boot, layout_from_config
+from .overheads import MemmapPages, vmemmap_pages
+from .presets import PRESETS, preset_table
+from .procimport import ImportedMachine, import_machine, machine_toml
+from .tuning import ZoneTuning, thp_at_boot
+from .watermarks import PcpLimits, Watermarks
+from .zonelists import Zonelists, build_zonelists
+
+__all__ = [
+    "PRESETS", "BootState", "ImportedMachine", "MachineConfig", "MachineLayout", "MemmapPages", "NodeConfig", "PcpLimits", "PcpState",
+    "Watermarks", "ZoneBoot", "ZoneLayout", "ZoneTuning", "Zonelists", "boot_from_json", "build_machine", "build_zonelists", "fresh_boot",
+    "import_machine", "layout_from_boot", "layout_from_config", "machine_from_table", "machine_toml", "parse_size", "preset_table",
+    "thp_at_boot", "vmemmap_pages",
+]  # fmt: skip
+
+
+def build_machine(cfg: MachineConfig, memmap_pages: MemmapPages = vmemmap_pages) -> tuple[MachineConfig, MachineLayout, BootState]:
+    """The description (completed by an import), layout and starting state of a machine.
+
+    From ``import_dir``, from ``boot``, or by Linux's formulas alone, in this order. ``memmap_pages`` counts in the last case only.
+    """
+    if cfg.import_dir is not None:
+        got = import_machine(cfg.import_dir)
+        full = attrs.evolve(
+            cfg, memory_bytes=got.config.memory_bytes, cpus=got.config.cpus, nodes=got.config.nodes, distances=got.config.distances,
+            swap_bytes=cfg.swap_bytes or got.config.swap_bytes, cmdline=" ".join(filter(None, (got.config.cmdline, cfg.cmdline))),
+            sysctl={**got.config.sysctl, **cfg.sysctl},
+        )  # fmt: skip
+        return full, got.layout, got.boot
+    if cfg.boot is not None:
+        return cfg, layout_from_boot(cfg.boot, cfg), boot_from_json(cfg.boot)
+    layout = layout_from_config(cfg, memmap_pages)
+    return cfg, layout, fresh_boot(layout)

@@ -1,0 +1,275 @@
+"""``MachineConfig``: the ``[machine]`` table of an experiment or case, checked; sizes in bytes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from ..errors import InputError, did_you_mean
+from .cmdline import Cmdline, parse_cmdline
+from .presets import preset_table
+from .record import boot_problems
+
+PAGE_BYTES = 4096
+KERNELS = ("6.12", "6.1")
+MAX_NUMNODES = 1024
+LOCAL_DISTANCE, REMOTE_DISTANCE = 10, 20
+_UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+_SIZE = re.compile(r"(\d+)\s*([KMGT]?)(?:I?B)?")
+
+
+@attrs.frozen
+class NodeConfig:
+    """A NUMA node: memory in bytes (0: CPUs only), its CPUs, and the node it is an HMAT target of."""
+
+    memory_bytes: int
+    cpus: tuple[int, ...] = ()
+    initiator: int | None = None
+
+
+@attrs.frozen
+class MachineConfig:
+    """A machine as described by the user.
+
+    ``nodes`` is empty for a machine without NUMA. ``distances``: (from, to, distance) rows. ``hmat``: (initiator, target, latency ns,
+    GiB/s) rows. ``modules`` and ``icount`` matter to the lab alone. ``boot``: a boot record (``record.py``), or None.
+    ``import_dir``: a folder with a real machine's /proc files. ``sysctl`` and ``sysfs``: settings made before the workload starts.
+    """
+
+    preset: str | None = None
+    memory_bytes: int = 1 << 30
+    cpus: int = 1
+    nodes: tuple[NodeConfig, ...] = ()
+    distances: tuple[tuple[int, int, int], ...] = ()
+    hmat: tuple[tuple[int, int, int, int], ...] = ()
+    swap_bytes: int = 0
+    zram_bytes: int = 0
+    swap_ssd: bool = False
+    disk_bytes: int = 0
+    pgtable_levels: int = 5
+    cmdline: str = ""
+    kernel: str = "6.12"
+    dimms_bytes: tuple[int, ...] = ()
+    maxmem_bytes: int = 0
+    modules: tuple[str, ...] | None = None
+    icount: str = ""
+    import_dir: str | None = None
+    boot: Mapping[str, Any] | None = None
+    sysctl: Mapping[str, str] = attrs.field(factory=dict)
+    sysfs: Mapping[str, str] = attrs.field(factory=dict)
+
+    @property
+    def options(self) -> Cmdline:
+        """The command line, read."""
+        return parse_cmdline(self.cmdline)[0]
+
+    @property
+    def nr_nodes(self) -> int:
+        """Number of nodes, 1 without NUMA."""
+        return max(1, len(self.nodes))
+
+    def node_cpus(self) -> tuple[tuple[int, ...], ...]:
+        """CPUs of each node. CPUs that no node names belong to node 0."""
+        if not self.nodes:
+            return (tuple(range(self.cpus)),)
+        named = {c for n in self.nodes for c in n.cpus}
+        rest = tuple(c for c in range(self.cpus) if c not in named)
+        return tuple(tuple(sorted(n.cpus + (rest if i == 0 else ()))) for i, n in enumerate(self.nodes))
+
+    def distance_matrix(self) -> tuple[tuple[int, ...], ...]:
+        """node_distance(): 10 on the diagonal, 20 where nothing is said; one direction stands for both unless both are given."""
+        n = self.nr_nodes
+        m = [[LOCAL_DISTANCE if a == b else REMOTE_DISTANCE for b in range(n)] for a in range(n)]
+        given = {(a, b) for a, b, _ in self.distances}
+        for a, b, d in self.distances:
+            m[a][b] = d
+            if (b, a) not in given:
+                m[b][a] = d
+        return tuple(map(tuple, m))
+
+
+def parse_size(text: str | int) -> int:
+    """Bytes of ``"512M"``, ``"1G"``, ``"64KiB"`` or a plain number of bytes; ValueError says what is wrong."""
+    if isinstance(text, int) and not isinstance(text, bool) and text >= 0:
+        return text
+    m = _SIZE.fullmatch(text.strip().upper()) if isinstance(text, str) else None
+    if not m:
+        raise ValueError(f'must be a size such as "512M", got {text!r}')
+    return int(m[1]) << _UNITS[m[2]]
+
+
+class _Reader:
+    """Reads values of one table and collects every error with its key path."""
+
+    def __init__(self, where: str, path: str, table: Mapping[str, Any], errors: list[str]):
+        self.where, self.path, self.table, self.errors = where, path, table, errors
+
+    def bad(self, key: str, message: str) -> None:
+        prefix = f"{self.where}: " if self.where else ""
+        self.errors.append(f"{prefix}{'.'.join(filter(None, (self.path, key)))}: {message}")
+
+    def unknown(self, known: tuple[str, ...]) -> None:
+        for key in self.table:
+            if key not in known:
+                self.bad(str(key), f"no such key (known: {', '.join(known)}){did_you_mean(str(key), known)}")
+
+    def size(self, key: str, default: int, *, pages: bool = True) -> int:
+        if key not in self.table:
+            return default
+        try:
+            n = parse_size(self.table[key])
+        except ValueError as e:
+            self.bad(key, str(e))
+            return default
+        if pages and n % PAGE_BYTES:
+            self.bad(key, f"must be a whole number of 4 KiB pages, got {self.table[key]!r}")
+        return n
+
+    def integer(self, key: str, default: int, low: int, high: int) -> int:
+        v = self.table.get(key, default)
+        if not isinstance(v, int) or isinstance(v, bool) or not low <= v <= high:
+            self.bad(key, f"must be a whole number between {low} and {high}, got {v!r}")
+            return default
+        return v
+
+    def typed(self, key: str, kind: type, name: str, default: Any) -> Any:
+        v = self.table.get(key, default)
+        if key in self.table and not isinstance(v, kind):
+            self.bad(key, f"must be {name}, got {v!r}")
+            return default
+        return v
+
+    def rows(self, key: str, width: int, names: str) -> tuple[Any, ...]:
+        out = []
+        for i, row in enumerate(self.typed(key, list, "a list of rows", [])):
+            if not isinstance(row, list) or len(row) != width or not all(isinstance(x, int) and not isinstance(x, bool) for x in row):
+                self.bad(f"{key}[{i}]", f"must be [{names}], whole numbers, got {row!r}")
+            else:
+                out.append(tuple(row))
+        return tuple(out)
+
+    def settings(self, key: str) -> dict[str, str]:
+        out = {}
+        for name, value in self.typed(key, dict, "a table", {}).items():
+            if isinstance(value, (str, int)):
+                out[name] = str(int(value)) if isinstance(value, bool) else str(value)
+            else:
+                self.bad(f'{key}."{name}"', f"must be a string or a number, got {value!r}")
+        return out
+
+
+KEYS = ("preset", "memory", "cpus", "nodes", "distances", "hmat", "swap", "zram", "swap_ssd", "disk", "pgtable_levels", "cmdline", "kernel",
+        "dimms", "maxmem", "modules", "icount", "import_dir", "boot")  # fmt: skip
+
+
+def machine_from_table(
+    table: Mapping[str, Any], where: str = "", sysctl: Mapping[str, Any] | None = None, sysfs: Mapping[str, Any] | None = None
+) -> MachineConfig:
+    """Check a ``[machine]`` table (and the ``[sysctl]`` and ``[sysfs]`` tables beside it).
+
+    ``where`` is the file named in messages. A preset's values are the defaults of the keys that the table does not set; keys that
+    contradict each other (memory and nodes) come together from the same one. Raises InputError with every error of the tables.
+    """
+    errors: list[str] = []
+    r = _Reader(where, "machine", table, errors)
+    r.unknown(KEYS)
+    preset = r.typed("preset", str, "a preset's name", None)
+    if preset is not None:
+        try:
+            base = preset_table(preset)
+        except KeyError as e:
+            r.bad("preset", str(e.args[0]))
+        else:
+            if "memory" in table or "nodes" in table or "import_dir" in table:
+                base = {k: v for k, v in base.items() if k not in ("memory", "nodes", "distances")}
+            if "nodes" in table:
+                base.pop("cpus", None)
+            r.table = {**base, **table}
+    cfg = _read(r, preset)
+    top = {k: v for k, v in (("sysctl", sysctl), ("sysfs", sysfs)) if v is not None}
+    s = _Reader(where, "", top, errors)
+    cfg = attrs.evolve(cfg, sysctl=s.settings("sysctl"), sysfs=s.settings("sysfs"))
+    if errors:
+        raise InputError(errors)
+    return cfg
+
+
+def _read(r: _Reader, preset: str | None) -> MachineConfig:
+    nodes = _nodes(r)
+    memory = r.size("memory", sum(n.memory_bytes for n in nodes) or (1 << 30))
+    named = [c for n in nodes for c in n.cpus]
+    cpus = r.integer("cpus", max(named, default=0) + 1, 1, 8192)
+    distances, hmat = r.rows("distances", 3, "from, to, distance"), r.rows("hmat", 4, "initiator, target, latency_ns, GiB/s")
+    kernel = r.typed("kernel", str, "a string", "6.12")
+    if kernel not in KERNELS:
+        r.bad("kernel", f"must be one of {', '.join(KERNELS)}, got {kernel!r}")
+    cmdline = r.typed("cmdline", str, "a string", "")
+    for message in parse_cmdline(cmdline)[1]:
+        r.bad("cmdline", message)
+    dimms = tuple(
+        _Reader(r.where, r.path, {f"dimms[{i}]": d}, r.errors).size(f"dimms[{i}]", 0)
+        for i, d in enumerate(r.typed("dimms", list, "a list of sizes", []))
+    )
+    modules = r.typed("modules", list, "a list of names", None)
+    cfg = MachineConfig(
+        preset=preset, memory_bytes=memory, cpus=cpus, nodes=nodes, distances=distances, hmat=hmat,
+        swap_bytes=r.size("swap", 0), zram_bytes=r.size("zram", 0), swap_ssd=r.typed("swap_ssd", bool, "true or false", False),
+        disk_bytes=r.size("disk", 0), pgtable_levels=r.integer("pgtable_levels", 5, 4, 5), cmdline=cmdline, kernel=kernel,
+        dimms_bytes=dimms, maxmem_bytes=r.size("maxmem", 0), modules=None if modules is None else tuple(map(str, modules)),
+        icount=r.typed("icount", str, "a string", ""), import_dir=r.typed("import_dir", str, "a folder", None),
+        boot=r.typed("boot", dict, "a table as in boot.json", None),
+    )  # fmt: skip
+    _check(r, cfg, named)
+    return cfg
+
+
+def _nodes(r: _Reader) -> tuple[NodeConfig, ...]:
+    nodes = []
+    for i, t in enumerate(r.typed("nodes", list, "a list of tables", [])):
+        if not isinstance(t, Mapping):
+            r.bad(f"nodes[{i}]", f'must be a table such as {{memory = "512M", cpus = [0]}}, got {t!r}')
+            continue
+        n = _Reader(r.where, f"{r.path}.nodes[{i}]", t, r.errors)
+        n.unknown(("memory", "cpus", "initiator"))
+        cpus = n.typed("cpus", list, "a list of CPU numbers", [])
+        if not all(isinstance(c, int) and not isinstance(c, bool) and c >= 0 for c in cpus):
+            n.bad("cpus", f"must be a list of CPU numbers, got {cpus!r}")
+            cpus = []
+        initiator = n.integer("initiator", 0, 0, MAX_NUMNODES - 1) if "initiator" in t else None
+        nodes.append(NodeConfig(n.size("memory", 0), tuple(cpus), initiator))
+    return tuple(nodes)
+
+
+def _check(r: _Reader, cfg: MachineConfig, named: list[int]) -> None:
+    """Rules that tie several keys together."""
+    total = sum(n.memory_bytes for n in cfg.nodes)
+    if cfg.nodes and "memory" in r.table and total != cfg.memory_bytes:
+        r.bad("memory", f"must equal the sum of machine.nodes' memory ({total >> 20}M), got {r.table['memory']!r}")
+    if not cfg.boot and cfg.memory_bytes < 32 << 20:
+        r.bad("memory", f"must be at least 32M, got {r.table.get('memory')!r}")
+    for c in sorted({c for c in named if c >= cfg.cpus}):
+        r.bad("nodes", f"CPU {c} does not exist: machine.cpus is {cfg.cpus}")
+    for c in sorted({c for c in named if named.count(c) > 1}):
+        r.bad("nodes", f"CPU {c} is in more than one node")
+    for key, rows in (("distances", cfg.distances), ("hmat", cfg.hmat)):
+        for i, row in enumerate(rows):
+            for node in row[:2]:
+                if not 0 <= node < cfg.nr_nodes:
+                    r.bad(f"{key}[{i}]", f"node {node} does not exist: the machine has {cfg.nr_nodes}")
+    for i, (a, b, d) in enumerate(cfg.distances):
+        if a == b and d != LOCAL_DISTANCE or a != b and not LOCAL_DISTANCE < d <= 254:
+            r.bad(f"distances[{i}]", f"must be 10 from a node to itself and 11 to 254 between two, got {d}")
+    for i, d in enumerate(cfg.dimms_bytes):
+        if d % (128 << 20):
+            r.bad(f"dimms[{i}]", f"must be a multiple of 128M, got {d >> 20}M")
+    if cfg.dimms_bytes and cfg.maxmem_bytes < cfg.memory_bytes + sum(cfg.dimms_bytes):
+        r.bad("maxmem", "must be at least memory and dimms together")
+    for path, message in boot_problems(cfg.boot) if cfg.boot is not None else ():
+        r.bad(f"boot.{path}", message)
+    if cfg.import_dir is not None:
+        for key in ("memory", "nodes", "dimms", "boot"):
+            if key in r.table:
+                r.bad(key, "comes from machine.import_dir; leave one of the two out")

@@ -1,0 +1,248 @@
+"""alloc_pages() and free_pages(): zonelists, watermarks, the slow path. The block itself comes from the page_allocator slot.
+
+Models: mm/page_alloc.c __alloc_pages(), get_page_from_freelist(), zone_watermark_fast(), __alloc_pages_slowpath(), zone_statistics(),
+__free_pages(). Left out: cpusets, compaction, CMA.
+"""
+
+from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.ops import page_allocator_alloc, page_allocator_can_alloc, page_allocator_drain, page_allocator_free
+from mmlab.kernels.services import out_of_memory, wake_kswapd
+from mmlab.kernels.zones import wmark_pages, zone_watermark_order0
+from mmlab.mm.vmscan import try_to_free_pages, zone_reclaimable_pages
+from mmlab.model.const import (
+    ALLOC_HIGHATOMIC, ALLOC_KSWAPD, ALLOC_MIN_RESERVE, ALLOC_NO_WATERMARKS, ALLOC_NOFRAGMENT, ALLOC_NON_BLOCK, ALLOC_OOM, ALLOC_WMARK_LOW,
+    ALLOC_WMARK_MASK, ALLOC_WMARK_MIN, ENOMEM,
+)
+from mmlab.model.gfp import (
+    GFP_DIRECT_RECLAIM, GFP_HIGH, GFP_KSWAPD_RECLAIM, GFP_MEMALLOC, GFP_NOFAIL, GFP_NOMEMALLOC, GFP_NORETRY, GFP_RETRY_MAYFAIL,
+    GFP_THISNODE, ZONE_NORMAL, gfp_migratetype, gfp_zone,
+)
+from mmlab.model.page import KIND_FREE, KIND_KERNEL, ZONE_MASK, page_flags, set_page_counts, set_page_flags, set_page_kind, set_page_order
+from mmlab.model.rows import (
+    SC_CPU, SC_IN_RECLAIM, SC_NODE, SC_NR_NODES, SC_NR_ZONES, SC_TASK, T_FLAGS, TASK_STRIDE, TF_OOM_VICTIM, Z_ALLOCATED, Z_FLAGS, Z_INDEX, Z_NODE,
+    Z_NUMA_FOREIGN, Z_NUMA_HIT, Z_NUMA_LOCAL, Z_NUMA_MISS, Z_NUMA_OTHER, Z_WATERMARK_BOOST, Z_WMARK_MIN, ZONE_BELOW_HIGH, ZONE_BOOSTED_WATERMARK,
+    ZONE_STRIDE, ZONELIST_STRIDE, ZONELIST_THISNODE,
+)
+from mmlab.model.vmstat import V_PGALLOC_DMA, V_PGFREE
+
+MAX_RECLAIM_RETRIES = 16
+COSTLY_ORDER = 3
+
+
+@leaf
+def zone_watermark_fast(m, zone, order, mark, highest_zoneidx, alloc_flags):
+    """1 if the zone may serve the request: enough pages above the mark and, for order > 0, a block of the size."""
+    if zone_watermark_order0(m, zone, order, mark, highest_zoneidx, alloc_flags):
+        return 1 if order == 0 else page_allocator_can_alloc(m, zone, order, alloc_flags)
+    base = zone * ZONE_STRIDE
+    if order == 0 and alloc_flags & ALLOC_MIN_RESERVE and m.zone[base + Z_WATERMARK_BOOST] and alloc_flags & ALLOC_WMARK_MASK == ALLOC_WMARK_MIN:
+        return zone_watermark_order0(m, zone, 0, m.zone[base + Z_WMARK_MIN], highest_zoneidx, alloc_flags)
+    return 0
+
+
+@leaf
+def zone_statistics(m, preferred, zone):
+    """NUMA counters of one allocation."""
+    want = preferred * ZONE_STRIDE
+    got = zone * ZONE_STRIDE
+    if m.zone[want + Z_NODE] == m.zone[got + Z_NODE]:
+        m.zone[got + Z_NUMA_HIT] += 1
+    else:
+        m.zone[got + Z_NUMA_MISS] += 1
+        m.zone[want + Z_NUMA_FOREIGN] += 1
+    m.zone[got + (Z_NUMA_LOCAL if m.zone[got + Z_NODE] == m.sc[SC_NODE] else Z_NUMA_OTHER)] += 1
+
+
+@kernel
+def get_page_from_freelist(m, gfp, order, node, alloc_flags):
+    """The first zone of the zonelist that passes its watermark and has a block: the block's pfn, or -ENOMEM."""
+    highest = gfp_zone(gfp)
+    migratetype = gfp_migratetype(gfp)
+    first = node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)
+    flags = alloc_flags
+    at = first
+    preferred = -1
+    while True:
+        zone = m.zonelist[at]
+        at += 1
+        if zone < 0:
+            if flags & ALLOC_NOFRAGMENT == 0:
+                return -ENOMEM
+            flags &= ~ALLOC_NOFRAGMENT  # no zone could without mixing mobility types: scan again and mix
+            at = first
+            continue
+        base = zone * ZONE_STRIDE
+        if m.zone[base + Z_INDEX] > highest:
+            continue
+        if preferred < 0:
+            preferred = zone
+        if flags & ALLOC_NOFRAGMENT and m.sc[SC_NR_NODES] > 1 and m.zone[base + Z_NODE] != m.zone[preferred * ZONE_STRIDE + Z_NODE]:
+            flags &= ~ALLOC_NOFRAGMENT  # local memory with mixed blocks is better than remote memory
+            at = first
+            continue
+        passes = 0
+        if m.zone[base + Z_FLAGS] & ZONE_BELOW_HIGH == 0:
+            passes = zone_watermark_fast(m, zone, order, wmark_pages(m, zone, 2), highest, flags)
+            if passes == 0:
+                m.zone[base + Z_FLAGS] |= ZONE_BELOW_HIGH
+        if passes == 0 and flags & ALLOC_NO_WATERMARKS == 0:
+            if zone_watermark_fast(m, zone, order, wmark_pages(m, zone, flags & ALLOC_WMARK_MASK), highest, flags) == 0:
+                continue
+        pfn = page_allocator_alloc(m, zone, order, migratetype, flags)
+        if pfn < 0:
+            continue
+        if m.zone[base + Z_FLAGS] & ZONE_BOOSTED_WATERMARK:
+            m.zone[base + Z_FLAGS] &= ~ZONE_BOOSTED_WATERMARK
+            if flags & ALLOC_KSWAPD:
+                wake_kswapd(m, m.zone[base + Z_NODE], 0)
+        zone_statistics(m, preferred, zone)
+        m.zone[base + Z_ALLOCATED] += 1 << order
+        m.vmstat[V_PGALLOC_DMA + m.zone[base + Z_INDEX]] += 1 << order
+        set_page_flags(m, pfn, page_flags(m, pfn) & ZONE_MASK)
+        set_page_counts(m, pfn, 0, 0)
+        set_page_order(m, pfn, order)
+        set_page_kind(m, pfn, KIND_KERNEL)
+        return pfn
+
+
+@leaf
+def alloc_flags_nofragment(m, gfp, node):
+    """NOFRAGMENT only where the preferred zone is Normal and its node has memory below it (or there is one node)."""
+    at = node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)
+    highest = gfp_zone(gfp)
+    while m.zonelist[at] >= 0 and m.zone[m.zonelist[at] * ZONE_STRIDE + Z_INDEX] > highest:
+        at += 1
+    zone = m.zonelist[at]
+    if zone < 0 or m.zone[zone * ZONE_STRIDE + Z_INDEX] != ZONE_NORMAL:
+        return 0
+    if m.sc[SC_NR_NODES] == 1:
+        return ALLOC_NOFRAGMENT
+    below = zone - 1  # rows are in the order of nodes, then zones
+    if below >= 0 and m.zone[below * ZONE_STRIDE + Z_NODE] == m.zone[zone * ZONE_STRIDE + Z_NODE]:
+        return ALLOC_NOFRAGMENT
+    return 0
+
+
+@leaf
+def gfp_to_alloc_flags(gfp, order):
+    """What the slow path allows a request: which reserves it may enter."""
+    flags = ALLOC_WMARK_MIN
+    if gfp & GFP_HIGH:
+        flags |= ALLOC_MIN_RESERVE
+    if gfp & GFP_KSWAPD_RECLAIM:
+        flags |= ALLOC_KSWAPD
+    if gfp & GFP_DIRECT_RECLAIM == 0 and gfp & GFP_NOMEMALLOC == 0:
+        flags |= ALLOC_NON_BLOCK
+        if order > 0 and flags & ALLOC_MIN_RESERVE:
+            flags |= ALLOC_HIGHATOMIC
+    return flags
+
+
+@leaf
+def wake_all_kswapds(m, node, order, gfp):
+    """Wake kswapd of every node in the zonelist, once each."""
+    highest = gfp_zone(gfp)
+    at = node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)
+    last = -1
+    while m.zonelist[at] >= 0:
+        base = m.zonelist[at] * ZONE_STRIDE
+        at += 1
+        if m.zone[base + Z_INDEX] <= highest and m.zone[base + Z_NODE] != last:
+            last = m.zone[base + Z_NODE]
+            wake_kswapd(m, last, order)
+
+
+@leaf
+def should_reclaim_retry(m, gfp, order, node, alloc_flags, no_progress):
+    """1 while some zone would pass min if all its reclaimable pages were freed, for at most 16 rounds without progress."""
+    if no_progress > MAX_RECLAIM_RETRIES:
+        return 0
+    highest = gfp_zone(gfp)
+    at = node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)
+    while m.zonelist[at] >= 0:
+        zone = m.zonelist[at]
+        at += 1
+        if m.zone[zone * ZONE_STRIDE + Z_INDEX] > highest:
+            continue
+        mark = wmark_pages(m, zone, 0) - zone_reclaimable_pages(m, zone)
+        if zone_watermark_order0(m, zone, order, mark, highest, alloc_flags):
+            return 1
+    return 0
+
+
+@kernel
+def alloc_pages_slowpath(m, gfp, order, node):
+    """Wake kswapd, try the reserves, reclaim, retry, at last the OOM policy: a pfn, or -ENOMEM."""
+    flags = gfp_to_alloc_flags(gfp, order)
+    if gfp & GFP_KSWAPD_RECLAIM:
+        wake_all_kswapds(m, node, order, gfp)
+    pfn = get_page_from_freelist(m, gfp, order, node, flags)
+    if pfn >= 0:
+        return pfn
+    no_progress = 0
+    drained = 0
+    while True:
+        if gfp & GFP_KSWAPD_RECLAIM:
+            wake_all_kswapds(m, node, order, gfp)
+        task = m.sc[SC_TASK]
+        reserve = flags
+        if gfp & GFP_NOMEMALLOC == 0:
+            if gfp & GFP_MEMALLOC or m.sc[SC_IN_RECLAIM]:
+                reserve = ALLOC_NO_WATERMARKS | (flags & ALLOC_KSWAPD)
+            elif task >= 0 and m.task[task * TASK_STRIDE + T_FLAGS] & TF_OOM_VICTIM:
+                reserve = flags | ALLOC_OOM
+        pfn = get_page_from_freelist(m, gfp, order, node, reserve)
+        if pfn >= 0:
+            return pfn
+        if gfp & GFP_DIRECT_RECLAIM == 0 or m.sc[SC_IN_RECLAIM]:
+            return -ENOMEM
+        if task >= 0 and m.task[task * TASK_STRIDE + T_FLAGS] & TF_OOM_VICTIM and gfp & GFP_NOFAIL == 0:
+            return -ENOMEM
+        freed = try_to_free_pages(m, gfp, order, node)
+        if freed > 0:
+            pfn = get_page_from_freelist(m, gfp, order, node, flags)
+            if pfn < 0 and drained == 0:
+                drained = 1
+                for zone in range(m.sc[SC_NR_ZONES]):
+                    page_allocator_drain(m, zone, m.sc[SC_CPU])
+                pfn = get_page_from_freelist(m, gfp, order, node, flags)
+            if pfn >= 0:
+                return pfn
+        if gfp & GFP_NORETRY:
+            return -ENOMEM
+        if order > COSTLY_ORDER and gfp & GFP_RETRY_MAYFAIL == 0:
+            return -ENOMEM
+        no_progress = 0 if freed > 0 and order <= COSTLY_ORDER else no_progress + 1
+        if should_reclaim_retry(m, gfp, order, node, flags, no_progress):
+            continue
+        if gfp & (GFP_RETRY_MAYFAIL | GFP_THISNODE):
+            return -ENOMEM
+        if out_of_memory(m, task, order) == 0:
+            if gfp & GFP_NOFAIL == 0:
+                return -ENOMEM
+            return get_page_from_freelist(m, gfp, order, node, ALLOC_NO_WATERMARKS)
+        no_progress = 0
+
+
+@kernel
+def alloc_pages(m, gfp, order, node):
+    """A block of 2^order pages by the rules of gfp from node (-1: the CPU's): its pfn with counts 0, or -ENOMEM."""
+    if node < 0:
+        node = m.sc[SC_NODE]
+    flags = ALLOC_WMARK_LOW | alloc_flags_nofragment(m, gfp, node)
+    if gfp & GFP_KSWAPD_RECLAIM:
+        flags |= ALLOC_KSWAPD
+    pfn = get_page_from_freelist(m, gfp, order, node, flags)
+    if pfn >= 0:
+        return pfn
+    return alloc_pages_slowpath(m, gfp, order, node)
+
+
+@kernel
+def free_pages(m, pfn, order):
+    """Hand a block back. Its struct page is reset; nothing may map or hold it any more."""
+    set_page_flags(m, pfn, page_flags(m, pfn) & ZONE_MASK)
+    set_page_counts(m, pfn, 0, 0)
+    set_page_kind(m, pfn, KIND_FREE)
+    m.vmstat[V_PGFREE] += 1 << order
+    return page_allocator_free(m, pfn, order)

@@ -1,0 +1,110 @@
+"""The layout table: every array of the machine's state, its dtype, length, unit and the kernel structure it mirrors.
+
+Arrays are one-dimensional. Pools are reserved once at the largest size the machine could need, as memory that costs nothing until it is
+touched (`reserve`), so nothing ever grows during a run.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable
+
+import attrs
+import numpy as np
+
+from mmlab import abi
+from mmlab.model import rows, vmstat
+from mmlab.model.const import NR_POLICY_LISTS, PTRS_PER_TABLE
+
+
+@attrs.frozen
+class Sizes:
+    """What array lengths depend on. nr_frames: max_pfn rounded up to a pageblock; nr_heads: list sentinels behind the last frame."""
+
+    nr_frames: int
+    nr_present: int
+    nr_heads: int
+    nr_cpus: int
+    nr_nodes: int
+    nr_zones: int
+    nr_tasks: int
+    nr_swap_slots: int
+    next_use: bool
+
+
+@attrs.frozen
+class Array:
+    """One array: length is a function of Sizes; mirrors names the kernel's structure."""
+
+    name: str
+    dtype: str
+    length: Callable[[Sizes], int]
+    unit: str
+    mirrors: str
+    bytes_per_page: float = 0.0
+
+
+def _objects(size_bytes: int) -> Callable[[Sizes], int]:
+    """As many objects of this size as fit into all of memory: a pool of that many can never run out."""
+    return lambda s: s.nr_present * 4096 // size_bytes + 64
+
+
+def _rows(stride: int, count: Callable[[Sizes], int]) -> Callable[[Sizes], int]:
+    return lambda s: stride * count(s)
+
+
+ARRAYS: tuple[Array, ...] = (
+    Array("sc", "int64", lambda s: rows.NR_SCALARS, "SC_*", "global variables"),
+    Array("nr_calls", "int64", lambda s: abi.NR_OPS, "calls of each op", "-"),
+    Array("cost", "int64", lambda s: rows.NR_COSTS, "ns, COST_*", "-"),
+    Array("vmstat", "int64", _rows(vmstat.VMSTAT_STRIDE, lambda s: s.nr_nodes), "V_* a node", "vm_stat, vm_event_states"),
+    Array("zone", "int64", _rows(rows.ZONE_STRIDE, lambda s: s.nr_zones), "Z_* a zone", "struct zone"),
+    Array("pcp", "int64", _rows(rows.PCP_STRIDE, lambda s: s.nr_cpus * s.nr_zones), "PCP_* a CPU and zone", "struct per_cpu_pages"),
+    Array("zonelist", "int64", _rows(rows.ZONELIST_STRIDE, lambda s: s.nr_nodes), "rows of zone", "node_zonelists"),
+    Array("node", "int64", _rows(rows.NODE_STRIDE, lambda s: s.nr_nodes), "N_* a node", "pg_data_t"),
+    Array("page", "uint32", lambda s: 4 * (s.nr_frames + s.nr_heads), "next, prev, flags, counts", "struct page", 16),
+    Array("pagex", "uint32", lambda s: 4 * s.nr_frames, "mapping, index, private, order/kind/memcg", "struct page", 16),
+    Array("pageblock", "uint8", lambda s: s.nr_frames // 512 + 1, "migratetype", "pageblock_flags", 1 / 512),
+    Array("next_use", "int64", lambda s: s.nr_frames if s.next_use else 1, "event number of the page's next access", "-"),
+    Array("task", "int64", _rows(rows.TASK_STRIDE, lambda s: s.nr_tasks), "T_* a task", "struct task_struct"),
+    Array("mm", "int64", _rows(rows.MM_STRIDE, lambda s: s.nr_tasks), "MM_* an address space", "struct mm_struct"),
+    Array("vma", "int64", _rows(rows.VMA_STRIDE, _objects(176)), "VMA_* a VMA", "struct vm_area_struct"),
+    Array("anon_vma", "int64", _rows(rows.ANON_VMA_STRIDE, _objects(104)), "AV_*", "struct anon_vma"),
+    Array("avc", "int64", _rows(rows.AVC_STRIDE, _objects(64)), "AVC_*", "struct anon_vma_chain"),
+    Array("pt", "int64", lambda s: PTRS_PER_TABLE * (s.nr_present + 64), "PTE_* | number << 12", "page tables"),
+    Array("table", "int64", _rows(rows.TABLE_STRIDE, lambda s: s.nr_present + 64), "TB_* a table", "struct ptdesc"),
+    Array("file", "int64", _rows(rows.FILE_STRIDE, _objects(256)), "F_* an open file", "struct file"),
+    Array("inode", "int64", _rows(rows.INODE_STRIDE, _objects(600)), "I_* an inode", "struct inode, address_space"),
+    Array("xa", "int64", _rows(rows.XA_STRIDE, _objects(576)), "pfn << 2 | 1, shadow << 2 | 2, node << 2 | 3", "struct xa_node.slots"),
+    Array("xa_node", "int64", _rows(rows.XN_STRIDE, _objects(576)), "XN_* a node", "struct xa_node"),
+    Array("swap_map", "int32", lambda s: max(1, s.nr_swap_slots), "references a slot", "swap_info_struct.swap_map"),
+    Array("swap_cache", "int64", lambda s: max(1, s.nr_swap_slots), "pfn << 1 | 1, shadow << 1, 0", "swapper_spaces"),
+)
+
+#: list heads a zone needs (free lists) and a CPU and zone needs (per-CPU lists); nodes offer NR_POLICY_LISTS to the reclaimer
+FREE_HEADS_PER_ZONE = 64
+PCP_HEADS = 16
+SLAB_HEADS_PER_NODE = rows.NR_CACHES
+
+
+def count_heads(nr_cpus: int, nr_nodes: int, nr_zones: int) -> int:
+    """List sentinels of a machine."""
+    return nr_zones * FREE_HEADS_PER_ZONE + nr_cpus * nr_zones * PCP_HEADS + nr_nodes * (NR_POLICY_LISTS + SLAB_HEADS_PER_NODE)
+
+
+def reserve(length: int, dtype: str, huge: bool = False) -> np.ndarray:
+    """A zeroed array of address space that takes memory only where it is touched. huge: ask for huge pages (dense arrays)."""
+    size = max(1, length) * np.dtype(dtype).itemsize
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
+    block = mmap.mmap(-1, size, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    if huge and hasattr(mmap, "MADV_HUGEPAGE"):
+        block.madvise(mmap.MADV_HUGEPAGE)
+    elif size >= 1 << 21 and hasattr(mmap, "MADV_NOHUGEPAGE"):
+        block.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(block, dtype=dtype, count=max(1, length))
+
+
+def make_arrays(sizes: Sizes) -> dict[str, np.ndarray]:
+    """All arrays of a machine, zeroed."""
+    dense = sizes.nr_frames <= 1 << 24  # up to 64 GiB the per-page arrays are worth huge pages; a larger machine is used sparsely
+    return {a.name: reserve(a.length(sizes), a.dtype, huge=dense and a.name in ("page", "pagex", "pt", "next_use")) for a in ARRAYS}

@@ -1,0 +1,136 @@
+"""Rows of the machine's tables: zones, per-CPU lists, nodes, tasks, address spaces, VMAs, anon_vmas, files.
+
+A table is a flat int64 array with a power-of-two stride; field F of row R is `array[R * STRIDE + F]`. Names are those of the kernel's
+structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means none.
+"""
+
+# m.sc: scalars of the machine -------------------------------------------------------------------------------------------------------------
+(
+    SC_NOW_NS, SC_CPU, SC_TASK, SC_NR_NODES, SC_NR_ZONES, SC_POLICY_LISTS, SC_MAX_PFN, SC_NR_CPUS,  # 5: first record of the reclaimer's lists
+    SC_NEXT_EVENT_NS, SC_WANTS_ACCESS, SC_NR_TASKS, SC_NR_MMS, SC_VMA_FREE, SC_VMA_TOP, SC_TABLE_FREE, SC_TABLE_TOP,
+    SC_ANON_VMA_FREE, SC_ANON_VMA_TOP, SC_AVC_FREE, SC_AVC_TOP, SC_ZERO_PFN, SC_HUGE_ZERO_PFN, SC_NR_SWAP_SLOTS, SC_NR_SWAP_FREE,
+    SC_SWAP_NEXT, SC_SWAP_FLAGS, SC_TOTALRAM, SC_TOTALRESERVE, SC_COMMITTED_AS, SC_OVERCOMMIT, SC_COMMIT_LIMIT, SC_STACK_GUARD_GAP,
+    SC_MAX_MAP_COUNT, SC_MMAP_MIN_ADDR, SC_PAGE_CLUSTER, SC_SWAPPINESS, SC_BOOST_FACTOR, SC_STAT_INTERVAL_NS, SC_NEXT_TICK_NS, SC_SIGNAL_ADDR,
+    SC_SIGNAL_CODE, SC_FILE_FREE, SC_FILE_TOP, SC_XA_FREE, SC_XA_TOP, SC_FAULT_AROUND, SC_SWAPIN_HITS, SC_SWAPIN_PREV,
+    SC_SWAPIN_LAST, SC_FATAL, SC_IN_RECLAIM, SC_NEEDS_FUTURE, SC_NEXT_USE, SC_PGTABLE_LEVELS, SC_THP_FLAGS, SC_NODE_RECLAIM,
+    SC_OOM_VICTIM, SC_PANIC, SC_EVENT, SC_NEXT_SAMPLE_NS, SC_SAMPLE_PERIOD_NS, SC_SEED, SC_LAST_MAJOR, SC_FAULT_FLAGS,
+    SC_READAHEAD_PAGES, SC_DIRTY_TOTAL, SC_INODE_FREE, SC_INODE_TOP, SC_KSWAPD_SLICE_NS, SC_NODE, SC_PID_NEXT, SC_NR_HEADS, SC_SLAB_HEADS, SC_KSWAPD_AWAKE,
+) = range(74)
+NR_SCALARS = 128
+
+# m.zone: one row a populated zone, in the order of nodes, then zone index ------------------------------------------------------------------
+ZONE_STRIDE = 64
+(
+    Z_NODE, Z_INDEX, Z_START_PFN, Z_END_PFN, Z_PRESENT, Z_MANAGED, Z_FREE, Z_FREE_HIGHATOMIC,
+    Z_WMARK_MIN, Z_WMARK_LOW, Z_WMARK_HIGH, Z_WMARK_PROMO, Z_WATERMARK_BOOST, Z_FLAGS, Z_BATCH, Z_HIGH_MIN,
+    Z_HIGH_MAX, Z_STAT_THRESHOLD, Z_DRIFT_MARK, Z_NR_RESERVED_HIGHATOMIC, Z_NUMA_HIT, Z_NUMA_MISS, Z_NUMA_FOREIGN, Z_NUMA_INTERLEAVE,
+    Z_NUMA_LOCAL, Z_NUMA_OTHER, Z_FIRST_PAGEBLOCK, Z_NR_PAGEBLOCKS, Z_FREE_HEADS, Z_ALLOCATED, Z_NR_MLOCK, Z_WRITE_PENDING,
+) = range(32)
+Z_LOWMEM_RESERVE = 32  # six entries, by highest zone index
+Z_LRU = 40  # five entries: nr_zone_inactive_anon ...
+# zone flags
+ZONE_BOOSTED_WATERMARK, ZONE_RECLAIM_ACTIVE, ZONE_BELOW_HIGH = 1, 2, 4
+
+# m.pcp: one row a CPU and zone, at (cpu * NR_ZONES + zone); lists' heads are records of mem_map ---------------------------------------------
+PCP_STRIDE = 16
+(
+    PCP_COUNT, PCP_HIGH, PCP_BATCH, PCP_FLAGS, PCP_ALLOC_FACTOR, PCP_FREE_COUNT, PCP_EXPIRE, PCP_FREE_DIFF, PCP_HEADS, PCP_HIGH_MIN, PCP_HIGH_MAX,
+) = range(11)
+NR_PCP_LISTS = 14
+
+# m.zonelist: row a node: the zones a request from it tries (row numbers of m.zone), fallback list then the node's own, each ended by -1 ------
+ZONELIST_STRIDE = 128
+ZONELIST_THISNODE = 64
+
+# m.node ----------------------------------------------------------------------------------------------------------------------------------
+NODE_STRIDE = 32
+(
+    N_FIRST_CPU, N_NR_CPUS, N_KSWAPD_AWAKE, N_KSWAPD_PRIORITY, N_KSWAPD_FAILURES, N_KSWAPD_ORDER, N_KSWAPD_IDX, N_KSWAPD_CLOCK_NS,
+    N_KSWAPD_WAKE_NS, N_KSWAPD_CPU, N_KSWAPD_SLICE_NS, N_PRESENT, N_MANAGED, N_LIGHT_SLEEP_NS,
+) = range(14)
+
+# m.task ----------------------------------------------------------------------------------------------------------------------------------
+TASK_STRIDE = 32
+(
+    T_PID, T_MM, T_CPU, T_ALIVE, T_OOM_SCORE_ADJ, T_MIN_FLT, T_MAJ_FLT, T_PARENT, T_SIGNAL, T_SI_CODE, T_SI_ADDR, T_FLAGS, T_OBJ, T_STACK_PFN,
+    T_CMIN_FLT, T_CMAJ_FLT, T_NODE, T_START_NS,
+) = range(18)
+TF_MEMALLOC, TF_OOM_VICTIM, TF_KILLED = 1, 2, 4
+
+# m.mm ------------------------------------------------------------------------------------------------------------------------------------
+MM_STRIDE = 64
+(
+    MM_ROOT, MM_USERS, MM_MAP_COUNT, MM_TOTAL_VM, MM_DATA_VM, MM_STACK_VM, MM_EXEC_VM, MM_LOCKED_VM, MM_RSS_FILE, MM_RSS_ANON, MM_RSS_SHMEM,
+    MM_SWAPENTS, MM_PGTABLES_BYTES, MM_HIWATER_RSS, MM_HIWATER_VM, MM_START_BRK, MM_BRK, MM_MMAP_BASE, MM_RLIMIT_STACK, MM_RLIMIT_AS,
+    MM_RLIMIT_DATA, MM_RLIMIT_MEMLOCK, MM_DEF_FLAGS, MM_OWNER, MM_OBJ, MM_ROOT_PFN, MM_FIRST_VMA, MM_START_CODE, MM_END_CODE, MM_FREE,
+) = range(30)
+MM_INDEX = 32  # 16 words of the VMA index's own
+RLIM_INFINITY = 1 << 62
+
+# m.vma -----------------------------------------------------------------------------------------------------------------------------------
+VMA_STRIDE = 32
+(
+    VMA_MM, VMA_START, VMA_END, VMA_FLAGS, VMA_PGOFF, VMA_FILE, VMA_ANON_VMA, VMA_AVC_FIRST, VMA_INODE, VMA_OBJ, VMA_LOCK_OBJ, VMA_NAME,
+    VMA_MAP_NEXT, VMA_MAP_PREV, VMA_RA_ADDR, VMA_RA_WIN, VMA_RA_HITS, VMA_POLICY, VMA_NEXT_FREE, VMA_ACCOUNT_PAGES,
+) = range(20)
+VMA_INDEX = 24  # 4 words of the VMA index's own
+# names of special VMAs
+NAME_NONE, NAME_HEAP, NAME_STACK, NAME_VVAR, NAME_VDSO = 0, 1, 2, 3, 4
+
+VM_READ, VM_WRITE, VM_EXEC, VM_SHARED = 1, 2, 4, 8
+VM_MAYREAD, VM_MAYWRITE, VM_MAYEXEC, VM_MAYSHARE = 16, 32, 64, 128
+VM_GROWSDOWN, VM_PFNMAP, VM_LOCKED, VM_IO, VM_SEQ_READ, VM_RAND_READ = 256, 1024, 1 << 13, 1 << 14, 1 << 15, 1 << 16
+VM_DONTCOPY, VM_DONTEXPAND, VM_LOCKONFAULT, VM_ACCOUNT, VM_NORESERVE = 1 << 17, 1 << 18, 1 << 19, 1 << 20, 1 << 21
+VM_WIPEONFORK, VM_DONTDUMP, VM_MIXEDMAP, VM_HUGEPAGE, VM_NOHUGEPAGE, VM_MERGEABLE = 1 << 25, 1 << 26, 1 << 28, 1 << 29, 1 << 30, 1 << 31
+VM_SOFTDIRTY = 1 << 27
+VM_SPECIAL = VM_IO | VM_DONTEXPAND | VM_PFNMAP | VM_MIXEDMAP
+
+# m.anon_vma, m.avc (anon_vma_chain) -------------------------------------------------------------------------------------------------------
+ANON_VMA_STRIDE = 8
+AV_ROOT, AV_PARENT, AV_REFS, AV_NUM_CHILDREN, AV_NUM_ACTIVE_VMAS, AV_AVC_FIRST, AV_OBJ, AV_NEXT_FREE = range(8)
+AVC_STRIDE = 8
+AVC_VMA, AVC_ANON_VMA, AVC_NEXT_IN_VMA, AVC_NEXT_IN_ANON, AVC_PREV_IN_ANON, AVC_OBJ, AVC_NEXT_FREE = range(7)
+
+# m.file (open file), m.inode --------------------------------------------------------------------------------------------------------------
+FILE_STRIDE = 16
+F_INODE, F_RA_START, F_RA_SIZE, F_RA_ASYNC_SIZE, F_RA_PAGES, F_MMAP_MISS, F_PREV_POS, F_USERS, F_FLAGS, F_OBJ, F_NEXT_FREE = range(11)
+FF_RANDOM, FF_SEQUENTIAL = 1, 2
+INODE_STRIDE = 32
+(
+    I_SIZE_BYTES, I_NRPAGES, I_NRSHADOWS, I_ROOT, I_HEIGHT, I_MAP_FIRST, I_FLAGS, I_DEVICE, I_NLINK, I_OBJ, I_NEXT_FREE, I_NR_DIRTY, I_BLOCKS_ON_DISK,
+) = range(13)
+IF_SHMEM = 1  # swap-backed: tmpfs or shared anonymous memory
+XA_STRIDE = 64  # slots of a page-cache tree node in m.xa; m.xa_node holds XN_* per node
+XN_STRIDE = 8
+XN_SHIFT, XN_COUNT, XN_NR_VALUES, XN_PARENT, XN_SLOT, XN_OBJ, XN_NEXT_FREE = range(7)
+
+# m.swap_map: int32 a slot: how many PTEs refer to it (0 free); m.swap_cache: int64 a slot: pfn of the cached page << 1 | 1, shadow << 1, or 0
+
+# page-table entries (int64) ----------------------------------------------------------------------------------------------------------------
+PTE_PRESENT, PTE_WRITE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_PROTNONE, PTE_SOFTDIRTY = (
+    1, 2, 4, 8, 16, 32, 64, 128, 256, 512,
+)
+PTE_SHIFT = 12  # above: pfn, table number, or swap slot
+# a table's own record, m.table: pfn of its page, entries in use, level (0 PTE, 1 PMD, 2 PUD, 3 root), deposited table
+TABLE_STRIDE = 4
+TB_PFN, TB_NR, TB_NEXT_FREE, TB_DEPOSIT = range(4)
+
+# slab caches the core itself uses (m.cache is the slab slot's business; these are cache numbers)
+NR_CACHES = 128
+(
+    CACHE_VM_AREA_STRUCT, CACHE_VMA_LOCK, CACHE_MM_STRUCT, CACHE_ANON_VMA, CACHE_ANON_VMA_CHAIN, CACHE_MAPLE_NODE, CACHE_TASK_STRUCT,
+    CACHE_RADIX_TREE_NODE, CACHE_INODE, CACHE_SHMEM_INODE, CACHE_FILP, CACHE_DENTRY, CACHE_PID, CACHE_SIGHAND, CACHE_FILES,
+) = range(15)
+CACHE_USER = 32  # first number free for allocator streams and scripts
+
+# cost table m.cost: nanoseconds, filled by the cost model
+(
+    COST_HIT, COST_FAULT, COST_ZERO_PAGE, COST_COPY_PAGE, COST_DEVICE_READ, COST_DEVICE_WRITE, COST_SCAN_PAGE, COST_RECLAIM_PAGE, COST_ALLOC_BULK,
+    COST_SYSCALL, COST_FORK_PTE, COST_ZAP_PTE, COST_TLB_MISS, COST_IPI, COST_CONTEXT_SWITCH, COST_HUGE_ZERO, COST_SWAP_CACHE_HIT, COST_PAGE_TABLE,
+    COST_DEVICE_READ_PAGE, COST_LOCK_WAIT, COST_SPLIT_THP, COST_OOM_KILL,
+) = range(22)
+NR_COSTS = 32
+COST_NAMES = (
+    "hit", "fault", "zero_page", "copy_page", "device_read", "device_write", "scan_page", "reclaim_page", "alloc_bulk", "syscall", "fork_pte",
+    "zap_pte", "tlb_miss", "ipi", "context_switch", "huge_zero", "swap_cache_hit", "page_table", "device_read_page", "lock_wait", "split_thp", "oom_kill",
+)

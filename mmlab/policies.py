@@ -1,0 +1,150 @@
+"""What a plugin hands over: one frozen record per slot. A record checks itself when it is made.
+
+Each slot's record has the common fields of :class:`Policy` and one field per op of the slot (`mmlab hooks SLOT` prints them; the table is
+:data:`mmlab.abi.SLOTS`). An op is a module-level ``@kernel`` function ``op(m, st, *int64) -> int64``. Example::
+
+    CLOCK = Reclaimer(name="clock", summary="second chance", new_state=new_state, folio_added=folio_added, ...)
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from mmlab.abi import SLOTS
+from mmlab.errors import PluginError
+
+#: the policy of each slot when an experiment names none
+DEFAULTS: dict[str, str] = {
+    "memory_model": "sparsemem_vmemmap",
+    "page_allocator": "buddy",
+    "slab_allocator": "slub",
+    "vma_index": "maple_tree",
+    "fault_handler": "linux",
+    "reclaimer": "two_list",
+    "oom_policy": "linux",
+    "thp": "always",
+    "monitor": "none",
+    "cost_model": "vm_guest",
+}
+ALL_SLOTS: tuple[str, ...] = tuple(DEFAULTS)
+
+
+def python_function(kernel: Callable) -> Callable:
+    """The function behind a kernel (itself where jit is off)."""
+    return getattr(kernel, "py_func", kernel)
+
+
+@attrs.frozen(kw_only=True)
+class Policy:
+    """Fields of every record.
+
+    name: as in TOML (``[slot] use = "name"``); summary: a line for lists and reports; models: kernel files, or the paper; params: an attrs
+    class of int, bool and float fields with defaults and validators; new_state: ``(params, machine) -> {name: 1-d array}``, the policy's own
+    arrays (per-page columns through ``machine.page_column(dtype)``); params' fields are added as arrays of one element. level: how far
+    the policy is checked (L0 invariants .. L5 published orderings). contract: the version of the slot's contract it was written for.
+    """
+
+    name: str
+    summary: str
+    models: str = ""
+    left_out: str = ""
+    level: str = "L0"
+    params: type | None = None
+    new_state: Callable[[Any, Any], Mapping[str, Any]] | None = None
+    contract: int = 1
+    slot: str = attrs.field(init=False, default="")
+
+    def __attrs_post_init__(self) -> None:
+        problems = list(_problems(self))
+        if problems:
+            raise PluginError(f"{self.slot} {self.name!r}: " + "; ".join(problems))
+
+    def ops(self) -> dict[str, Callable]:
+        """The ops that this policy has, by name."""
+        return {op.name: getattr(self, op.name) for op in SLOTS[self.slot].ops if getattr(self, op.name) is not None} if self.slot in SLOTS else {}
+
+
+def _problems(policy: Policy):
+    if not policy.name.isidentifier():
+        yield f"name must be an identifier like 'two_list', got {policy.name!r}"
+    if policy.params is not None:
+        if not attrs.has(policy.params):
+            yield f"params must be an attrs class, got {policy.params!r}"
+        else:
+            for field in attrs.fields(policy.params):
+                if field.default is attrs.NOTHING:
+                    yield f"params.{field.name} must have a default"
+                if field.type not in (int, float, bool, "int", "float", "bool"):
+                    yield f"params.{field.name} must be int, float or bool, got {field.type!r}"
+    contract = SLOTS.get(policy.slot)
+    if contract is None:
+        return
+    if policy.contract != contract.version:
+        yield f"was written for version {policy.contract} of the {policy.slot} contract; this mmlab has version {contract.version}"
+    for op in contract.ops:
+        function = getattr(policy, op.name)
+        if function is None:
+            if not op.optional:
+                yield f"op {op.name} is missing"
+            continue
+        yield from _op_problems(op, function)
+
+
+def _op_problems(op, function):
+    plain = python_function(function)
+    if not inspect.isfunction(plain):
+        yield f"op {op.name} must be a function, got {function!r}"
+        return
+    wanted = ("m", "st", *op.args)
+    signature = inspect.signature(plain)
+    if any(p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in signature.parameters.values()) or len(signature.parameters) != len(wanted):
+        yield f"op {op.name} must take ({', '.join(wanted)}), got {signature}"
+    elif inspect.isgeneratorfunction(plain) or inspect.iscoroutinefunction(plain):
+        yield f"op {op.name} must be a plain function, numba cannot compile a generator or coroutine here"
+    if plain.__closure__:
+        yield f"op {op.name} must not be a closure (it reads {', '.join(plain.__code__.co_freevars)})"
+    module = sys.modules.get(plain.__module__)
+    if "." in plain.__qualname__ or (module is not None and getattr(module, plain.__name__, None) is not function):
+        yield f"op {op.name} must be a module-level name of {plain.__module__}, got {plain.__qualname__}"
+
+
+def _record(slot: str, class_name: str, **more: Any) -> type:
+    fields: dict[str, Any] = {"slot": attrs.field(init=False, default=slot), **more}
+    for op in SLOTS[slot].ops:
+        fields[op.name] = attrs.field(default=None, metadata={"op": op})
+    record = attrs.make_class(class_name, fields, bases=(Policy,), frozen=True, kw_only=True)
+    record.__doc__ = f"{SLOTS[slot].doc} Ops: {', '.join(op.name for op in SLOTS[slot].ops)}."
+    record.__module__ = __name__
+    return record
+
+
+MemoryModel = _record("memory_model", "MemoryModel")
+PageAllocator = _record("page_allocator", "PageAllocator")
+SlabAllocator = _record("slab_allocator", "SlabAllocator")
+VmaIndex = _record("vma_index", "VmaIndex")
+FaultHandler = _record("fault_handler", "FaultHandler")
+#: wants_accesses: folio_accessed() at every access of a stream; needs_future: m.next_use[pfn] holds the event number of the page's next access
+Reclaimer = _record("reclaimer", "Reclaimer", wants_accesses=attrs.field(default=False), needs_future=attrs.field(default=False))
+OomPolicy = _record("oom_policy", "OomPolicy")
+Thp = _record("thp", "Thp")
+#: report: ``(machine, state) -> list of row dicts``, what the monitor found, for the results
+Monitor = _record("monitor", "Monitor", wants_accesses=attrs.field(default=False), report=attrs.field(default=None))
+
+
+@attrs.frozen(kw_only=True)
+class CostModel(Policy):
+    """What simulated time things take. costs: ``(params) -> {name of COST_NAMES: ns}``; what is missing costs nothing."""
+
+    costs: Callable[[Any], Mapping[str, float]]
+    slot: str = attrs.field(init=False, default="cost_model")
+
+
+RECORDS: dict[str, type] = {
+    "memory_model": MemoryModel, "page_allocator": PageAllocator, "slab_allocator": SlabAllocator, "vma_index": VmaIndex,
+    "fault_handler": FaultHandler, "reclaimer": Reclaimer, "oom_policy": OomPolicy, "thp": Thp, "monitor": Monitor, "cost_model": CostModel,
+}

@@ -1,0 +1,1 @@
+"""What a run leaves behind: tidy tables, statistics, the report, and `Result` to use them from Python."""

@@ -1,0 +1,187 @@
+"""`report.html`: one self-contained page (plotly's script inlined once, nothing fetched) that says what was run and what came out."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmlab.results.cell_files import FinishedCell
+from mmlab.results.figures import page_plots
+from mmlab.results.result import Result, html_table
+from mmlab.results.stats import Difference
+from mmlab.results.summary import Column, Row, arm_axes, columns_with, cost_models, label, text_number, varying
+
+#: Choices of the other axes and the seed that a page offers plots of; all are in series.parquet.
+BLOCKS = 16
+_HERE = Path(__file__).parent
+
+
+def write_report(result: Result) -> Path:
+    """Write report.html beside the tables, whole or not at all; its path."""
+    path = result.folder / "report.html"
+    temporary = path.with_name(".report.html.partial")
+    temporary.write_text(report_html(result), encoding="utf-8")
+    os.replace(temporary, path)
+    return path
+
+
+def report_html(result: Result) -> str:
+    """The page as text."""
+    about = result.about
+    columns = columns_with(about["report"]["counters"])
+    parts = {
+        "TITLE": html.escape(about["experiment"]),
+        "QUESTION": html.escape(about["question"] or about["experiment"]),
+        "DESCRIPTION": html.escape(about["description"]),
+        "FACTS": _facts(result),
+        "WARNING": _warning(about),
+        "POLICIES_TABLE": _policy_table(result.rows(), columns, varying(result.cells), cost_models(result.cells)),
+        "DIFFERENCES": _differences(result.differences(), result.cells),
+        "CHOSEN": _chosen(about),
+        "PROVENANCE": _provenance(about),
+        "BLOCKS": json.dumps(_blocks(result.cells), separators=(",", ":")).replace("<", "\\u003c"),
+        "STYLE": (_HERE / "report.css").read_text(encoding="utf-8"),
+        "PLOTLY": _plotly_script(),
+    }
+    page = (_HERE / "report_template.html").read_text(encoding="utf-8")
+    for name, text in parts.items():  # plotly's script comes last, so nothing in it is taken for a place to fill
+        page = page.replace(f"<!--{name}-->", text)
+    return page
+
+
+def _plotly_script() -> str:
+    from plotly.offline import get_plotlyjs
+
+    return get_plotlyjs()
+
+
+def _facts(result: Result) -> str:
+    about, cells = result.about, result.cells
+    resolved = about["resolved"]
+    facts = [
+        ("machine", describe(resolved.get("machine", {}), ("preset", "import_dir", "memory", "cpus"), "default")),
+        ("workload", describe(resolved.get("workload", {}), ("kind", "trace", "file", "script", "generator"), "varied")),
+        ("time by", f"cost model {cost_models(cells)}" if cells else ""),
+        ("varied", ", ".join(about["axes"]) or "nothing"),
+        ("seeds", _ranges(about["seeds"])),
+        ("cells", str(len(about["cells"]))),
+    ]
+    return "".join(f"<div><dt>{name}</dt><dd>{html.escape(text)}</dd></div>" for name, text in facts if text)
+
+
+def describe(table: dict[str, Any], keys: Sequence[str], nothing: str) -> str:
+    """`1G, 2 CPUs`: the telling values of a table in one line."""
+    words = [
+        f"{table[k]} CPU{'s' if table[k] != 1 else ''}" if k == "cpus" else str(table[k]) for k in keys if table.get(k) not in (None, "")
+    ]
+    return ", ".join(words) or nothing
+
+
+def _ranges(seeds: list[int]) -> str:
+    whole = len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1))
+    return f"{seeds[0]} to {seeds[-1]}" if whole else ", ".join(map(str, seeds))
+
+
+def _warning(about: dict[str, Any]) -> str:
+    missing = len(about["missing"])
+    if not missing:
+        return ""
+    return f'<p class="warning">{missing} of {missing + len(about["cells"])} cells are missing: the run was stopped, or they failed.</p>'
+
+
+def _policy_table(rows: list[Row], columns: Sequence[Column], keys: list[str], cost_model: str) -> str:
+    """Numbers with a bar behind each, as long as its part of the column's largest; the smallest in bold."""
+    titles = [f"{c.title} <small>({html.escape(cost_model)})</small>" if c.is_time else html.escape(c.title) for c in columns]
+    head = "".join(f"<th>{t}</th>" for t in [html.escape(label_title(keys)), *titles, "events/s"])
+    body = []
+    for row in rows:
+        cells = [f"<th scope=row>{html.escape(row.label(keys))}</th>"]
+        for column in columns:
+            known = [v for r in rows if (v := r.values[column.title]) is not None]
+            value, top = row.values[column.title], max(known, default=0)
+            best = value is not None and len(rows) > 1 and value == min(known) < top
+            share = 100 * value / top if value and top else 0
+            text = text_number(value, column.is_time)
+            cells.append(f'<td{" class=best" if best else ""} style="--share:{share:.1f}%"><span>{text}</span></td>')
+        cells.append(f"<td>{text_number(row.events_per_s)}</td>")
+        body.append(f"<tr>{''.join(cells)}</tr>")
+    return f"<table class=policies><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+
+
+def label_title(keys: Sequence[str]) -> str:
+    """Title of the column of labels: `reclaimer` where reclaimers are compared."""
+    return ", ".join(key.removesuffix(".use").split(".")[-1] for key in keys) or "run"
+
+
+def _differences(found: list[Difference], cells: Sequence[FinishedCell]) -> str:
+    if not found:
+        return "<p>One policy was run: there is nothing to compare.</p>"
+    head = "".join(
+        f"<th>{t}</th>"
+        for t in (label_title(arm_axes(cells)), "figure", "difference", "relative", "95 % interval", "p (Holm)", "effect", "runs", "")
+    )
+    body = []
+    for d in found:
+        if d.baseline_mean == 0 == d.mean:
+            continue
+        relative = "-" if d.relative is None else f"{100 * d.relative:+.1f} %"
+        interval = "-" if d.low is None else f"{_signed(d.low, d.is_time)} to {_signed(d.high or 0.0, d.is_time)}"
+        kind = "matters" if d.matters else ""
+        direction = "less" if d.mean < 0 else "more" if d.mean > 0 else ""
+        texts = [_signed(d.mean, d.is_time), relative, interval, "-" if d.p_holm is None else f"{d.p_holm:.3g}"]
+        texts += ["-" if d.effect is None else f"{d.effect:+.2f}", str(d.pairs)]
+        body.append(
+            f"<tr><th scope=row>{html.escape(d.arm)}</th><td class=word>{html.escape(d.column)}</td>"
+            f'<td class="{direction}">{texts[0]}</td><td class="{direction}">{texts[1]}</td>'
+            + "".join(f"<td>{t}</td>" for t in texts[2:])
+            + f'<td class=word><span class="pill {kind}">{html.escape(d.verdict)}</span></td></tr>'
+        )
+    note = (
+        f"<p class=note>Differences from <b>{html.escape(found[0].baseline)}</b>; runs that differ in nothing else are paired. Tested are "
+        "major faults, simulated time and the counters that [report] names: exact sign-flip test, Holm's correction. The interval is a "
+        "bootstrap, the effect Cohen's d of the paired differences.</p>"
+    )
+    return f"{note}<div class=wide><table class=differences><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+
+
+def _signed(value: float, is_time: bool) -> str:
+    return ("+" if value > 0 else "-" if value < 0 else "") + text_number(abs(value), is_time)
+
+
+def _chosen(about: dict[str, Any]) -> str:
+    titles = ["slot", "policy", "version", "distribution", "fidelity", "summary", "source digest"]
+    body = [
+        [p["slot"], p["name"], p["version"], p["distribution"], p["level"], p["summary"], p["source_digest"][:12]]
+        for p in about["policies"]
+    ]
+    return html_table(titles, body)
+
+
+def _provenance(about: dict[str, Any]) -> str:
+    origin = about["provenance"]
+    git = origin["git"]
+    lines = [
+        ["host", f"{origin['host']['name']}: {origin['host']['cpu']}, {origin['host']['cores']} cores, {origin['host']['system']}"],
+        ["versions", ", ".join(f"{name} {version}" for name, version in origin["versions"].items() if version)],
+        ["git", "no repository" if git is None else git["commit"] + (" with local changes" if git["changed"] else "")],
+        ["finished", origin["finished"]],
+    ]
+    resolved = html.escape(json.dumps(about["resolved"], indent=2))
+    return html_table(["", ""], lines) + f"<details><summary>the experiment, resolved</summary><pre>{resolved}</pre></details>"
+
+
+def _blocks(cells: Sequence[FinishedCell]) -> list[dict[str, Any]]:
+    """What the plots can show one at a time: runs that share the other axes and the seed."""
+    arms = arm_axes(cells)
+    others = [key for key in varying(cells) if key not in arms]
+    seeds = {cell.seed for cell in cells}
+    groups: dict[str, list[FinishedCell]] = {}
+    for cell in cells:
+        words = [label({key: cell.axes[key] for key in others})] if others else []
+        words += [f"seed {cell.seed}"] if len(seeds) > 1 else []
+        groups.setdefault(", ".join(words), []).append(cell)
+    return [{"name": name, "plots": page_plots(group)} for name, group in list(groups.items())[:BLOCKS]]

@@ -1,0 +1,115 @@
+"""The table a researcher looks at first: a row per policy (or combination), a column per headline figure, means over seeds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from attrs import frozen
+
+from mmlab.results.cell_files import FinishedCell
+
+
+@frozen
+class Column:
+    """A headline figure: the sum of these counters (those that the run has), or None when it has none of them.
+
+    tested: policies are judged by it; the others are described. Each further test makes every test weaker.
+    """
+
+    title: str
+    counters: tuple[str, ...]
+    is_time: bool = False
+    tested: bool = False
+
+    def value(self, cell: FinishedCell) -> float | None:
+        present = [cell.result.counters[name] for name in self.counters if name in cell.result.counters]
+        return float(sum(present)) if present else None
+
+
+def _pages(prefix: str) -> tuple[str, ...]:
+    return tuple(f"{prefix}_{who}" for who in ("kswapd", "direct", "khugepaged", "proactive"))
+
+
+COLUMNS = (
+    Column("faults", ("pgfault",)),
+    Column("major faults", ("pgmajfault",), tested=True),
+    Column("refaults", ("workingset_refault_anon", "workingset_refault_file")),
+    Column("scanned", _pages("pgscan")),
+    Column("stolen", _pages("pgsteal")),
+    Column("swap in", ("pswpin",)),
+    Column("swap out", ("pswpout",)),
+    Column("simulated time", ("sim_time_ns",), is_time=True, tested=True),
+)
+
+
+@frozen
+class Row:
+    """axes: what tells this row from the others; cells: its runs, one per seed; values: column title -> mean over them."""
+
+    axes: dict[str, Any]
+    cells: tuple[FinishedCell, ...]
+    values: dict[str, float | None]
+    events_per_s: float | None
+
+    def label(self, keys: Sequence[str]) -> str:
+        return label({key: self.axes.get(key) for key in keys})
+
+
+def columns_with(extra: Iterable[str]) -> tuple[Column, ...]:
+    """The headline columns and one, tested, for each further counter."""
+    return (*COLUMNS, *(Column(name, (name,), tested=True) for name in extra))
+
+
+def rows(cells: Sequence[FinishedCell], columns: Sequence[Column] = COLUMNS) -> list[Row]:
+    """One row per different setting of the axes, in the order of the cells."""
+    groups: dict[str, list[FinishedCell]] = {}
+    for cell in cells:
+        groups.setdefault(json.dumps(cell.axes, sort_keys=True), []).append(cell)
+    return [Row(g[0].axes, tuple(g), {c.title: _mean([c.value(x) for x in g]) for c in columns}, _speed(g)) for g in groups.values()]
+
+
+def varying(cells: Sequence[FinishedCell]) -> list[str]:
+    """Axes with more than one value among the cells."""
+    keys = list(cells[0].axes) if cells else []
+    return [key for key in keys if len({json.dumps(cell.axes[key], sort_keys=True) for cell in cells}) > 1]
+
+
+def arm_axes(cells: Sequence[FinishedCell]) -> list[str]:
+    """The axes whose values are compared: the policies if any varies, else everything that varies."""
+    keys = varying(cells)
+    return [key for key in keys if key.endswith(".use")] or keys
+
+
+def label(values: dict[str, Any]) -> str:
+    """`clock` for one policy, `clock, swappiness=60` for more; policies by name alone."""
+    words = [str(v) if k.endswith(".use") else f"{k.split('.')[-1]}={v}" for k, v in values.items() if v is not None]
+    return ", ".join(words) or "all"
+
+
+def text_number(value: float | None, is_time: bool = False) -> str:
+    """`1,234,567`, `12.3 ms`, or `-` for what was not measured."""
+    if value is None:
+        return "-"
+    if not is_time:
+        return f"{value:,.0f}" if value == int(value) or abs(value) >= 100 else f"{value:,.2f}"
+    for unit, size in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
+        if abs(value) >= size:
+            return f"{value / size:,.4g} {unit}"
+    return f"{value:,.0f} ns"
+
+
+def cost_models(cells: Sequence[FinishedCell]) -> str:
+    """Names of the cost models behind the simulated times."""
+    return ", ".join(dict.fromkeys(c.config["policies"]["cost_model"]["use"] for c in cells if "cost_model" in c.config["policies"]))
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _speed(cells: Sequence[FinishedCell]) -> float | None:
+    seconds = sum(cell.result.timing.get("wall_s", 0.0) for cell in cells)
+    return sum(cell.result.counters.get("events", 0) for cell in cells) / seconds if seconds else None

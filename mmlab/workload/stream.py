@@ -1,0 +1,108 @@
+"""The in-memory event stream: one int64 word an event, the same for scripts, generated streams and traces.
+
+A word is `kind | task << 4 | payload << 16`: kind in bits 0-3, the task's number in bits 4-15, the payload above. Accesses carry the
+virtual page number, operations the index of their record in `EventStream.ops`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+from attrs import field, frozen
+
+from mmlab.kernels.jit import kernel
+from mmlab.workload.operation import Operation
+
+KIND_READ, KIND_WRITE, KIND_EXECUTE, KIND_OPERATION = 0, 1, 2, 15
+KIND_BITS, TASK_SHIFT, PAYLOAD_SHIFT = 4, 4, 16
+MAX_TASKS = 1 << (PAYLOAD_SHIFT - TASK_SHIFT)
+MAX_PAYLOAD = 1 << 47
+NEVER = 1 << 62  # next_use() of an access that has no successor
+
+#: where generators and access-trace readers map the first page of a task
+STREAM_BASE = 0x10000000000
+
+
+def pack(kind, task, payload) -> np.ndarray:
+    """Words from kinds, task numbers and payloads (integers or arrays that broadcast), int64."""
+    return np.asarray(kind, np.int64) | np.asarray(task, np.int64) << TASK_SHIFT | np.asarray(payload, np.int64) << PAYLOAD_SHIFT
+
+
+def unpack(words: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(kind, task, payload) of words, int64 each."""
+    words = np.asarray(words, np.int64)
+    return words & 15, words >> TASK_SHIFT & (MAX_TASKS - 1), words >> PAYLOAD_SHIFT
+
+
+def _int64_words(words) -> np.ndarray:
+    return np.ascontiguousarray(words, dtype=np.int64)
+
+
+@frozen(eq=False)
+class EventStream:
+    """Events in order.
+
+    words  int64[n], see the module
+    ops    the operations that words of kind 15 point to
+    tasks  names of the tasks by number
+    meta   where the stream comes from: `source`, and what its reader or generator knows (plain JSON values)
+    """
+
+    words: np.ndarray = field(converter=_int64_words)
+    ops: tuple[Operation, ...] = field(converter=tuple)
+    tasks: tuple[str, ...] = field(converter=tuple)
+    meta: dict[str, Any] = field(factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def digest(self) -> str:
+        """sha256 over words, operations and task names (not `meta`), hexadecimal: equal streams, equal digests."""
+        h = hashlib.sha256(self.words.astype("<i8", copy=False).tobytes())
+        content = [list(self.tasks), [[op.name, op.task, op.args, op.background] for op in self.ops]]
+        h.update(json.dumps(content, sort_keys=True, default=_plain).encode())
+        return h.hexdigest()
+
+    def next_use(self) -> np.ndarray:
+        """`next_use(self.words)`."""
+        return next_use(self.words)
+
+
+def _plain(value: Any) -> Any:
+    return {slot: getattr(value, slot) for slot in ("region", "offset")}
+
+
+def next_use(words: np.ndarray) -> np.ndarray:
+    """For each event the index of the next access to the same page of the same task, int64[n]; 2**62 when there is none.
+
+    Operations get 2**62. Two tasks' pages are different pages, even where they share memory. O(n) where the pages lie close together
+    (within a few times n), else O(n log n).
+    """
+    words = np.asarray(words, np.int64)
+    kind, task, page = unpack(words)
+    access = kind != KIND_OPERATION
+    key = np.where(access, page * (int(task.max(initial=0)) + 1) + task, -1)
+    lowest = int(key[access].min(initial=NEVER))
+    key[access] -= lowest
+    span = int(key.max(initial=0)) + 1
+    if span > 4 * len(words) + (1 << 20):
+        distinct, key[access] = np.unique(key[access], return_inverse=True)
+        span = len(distinct)
+    result = np.empty(len(words), np.int64)
+    _next_use(key, np.full(span, NEVER, np.int64), result)
+    return result
+
+
+@kernel
+def _next_use(key, later, result):
+    """Backwards over key int64[n] (-1: no access); later int64[keys], all NEVER on entry, is where each key comes next."""
+    for i in range(len(key) - 1, -1, -1):
+        if key[i] < 0:
+            result[i] = NEVER
+        else:
+            result[i] = later[key[i]]
+            later[key[i]] = i
+    return 0

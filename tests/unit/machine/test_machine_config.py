@@ -1,0 +1,156 @@
+"""The [machine] table: what is accepted, and what is said about what is not."""
+
+import pytest
+
+from mmlab.errors import InputError
+from mmlab.machine.cmdline import CoreSize, MemmapRange, parse_cmdline
+from mmlab.machine.config import MachineConfig, machine_from_table, parse_size
+from mmlab.machine.presets import PRESETS
+
+
+def messages(table, **settings):
+    with pytest.raises(InputError) as e:
+        machine_from_table(table, "case.toml", **settings)
+    return e.value.messages
+
+
+@pytest.mark.parametrize(("text", "n"), [("512M", 512 << 20), ("1G", 1 << 30), ("64K", 65536), ("2GiB", 2 << 30), ("4096", 4096), (7, 7)])
+def test_parse_size(text, n):
+    assert parse_size(text) == n
+
+
+@pytest.mark.parametrize("text", ["", "M", "1.5G", "-1M", "1X", True, None, -4])
+def test_parse_size_refuses(text):
+    with pytest.raises(ValueError, match="must be a size such as"):
+        parse_size(text)
+
+
+# Every form that occurs in the recorded cases' [machine] tables.
+RECORDED = [
+    {"memory": "512M", "cpus": 1, "kernel": "6.12", "swap": "64M", "swap_ssd": True, "disk": "600M"},
+    {"memory": "1G", "cpus": 2, "modules": ["virtio_blk"], "icount": "shift=3,sleep=off",
+     "cmdline": "transparent_hugepage=never cryptomgr.notests"},
+    {"memory": "256M", "cpus": 1, "zram": "256M", "cmdline": "slab_min_order=1 slab_max_order=2 slab_min_objects=12"},
+    {"memory": "1G", "cpus": 1, "maxmem": "8G", "dimms": ["512M"]},
+    {"memory": "1G", "nodes": [{"memory": "512M", "cpus": [0], "initiator": 0}, {"memory": "512M", "initiator": 0}],
+     "hmat": [[0, 0, 10, 10], [0, 1, 20, 5]]},
+    {"memory": "1G", "cpus": 1, "cmdline": "memmap=64M$512M memmap=3M$901M"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("table", RECORDED)
+def test_recorded_tables_are_accepted(table):
+    cfg = machine_from_table(table)
+    assert cfg.memory_bytes == parse_size(table["memory"])
+
+
+def test_values_end_up_where_they_belong():
+    cfg = machine_from_table(RECORDED[4], sysctl={"vm.swappiness": 60}, sysfs={"kernel/mm/lru_gen/enabled": "0"})
+    assert cfg.hmat == ((0, 0, 10, 10), (0, 1, 20, 5))
+    assert [(n.memory_bytes, n.cpus, n.initiator) for n in cfg.nodes] == [(512 << 20, (0,), 0), (512 << 20, (), 0)]
+    assert (cfg.sysctl, cfg.sysfs) == ({"vm.swappiness": "60"}, {"kernel/mm/lru_gen/enabled": "0"})
+    assert machine_from_table({}) == MachineConfig()
+
+
+def test_unknown_keys_get_a_suggestion():
+    (m,) = messages({"memroy": "1G"})
+    assert m.startswith("case.toml: machine.memroy: no such key (known: preset, memory,")
+    assert m.endswith("did you mean 'memory'?")
+
+
+def test_all_errors_come_at_once():
+    got = messages(
+        {
+            "memory": "lots",
+            "cpus": 0,
+            "kernel": "5.4",
+            "swap_ssd": "yes",
+            "cmdline": "memmap=64M transparent_hugepage=sometimes",
+            "disk": "3000",
+        },
+        sysctl={"vm.swappiness": [1]},
+    )
+    assert got == [
+        "case.toml: machine.memory: must be a size such as \"512M\", got 'lots'",
+        "case.toml: machine.cpus: must be a whole number between 1 and 8192, got 0",
+        "case.toml: machine.kernel: must be one of 6.12, 6.1, got '5.4'",
+        "case.toml: machine.cmdline: memmap: must be SIZE$START, SIZE#START, SIZE!START or SIZE@START, got '64M'",
+        "case.toml: machine.cmdline: transparent_hugepage: must be one of always, madvise, never, got 'sometimes'",
+        "case.toml: machine.swap_ssd: must be true or false, got 'yes'",
+        "case.toml: machine.disk: must be a whole number of 4 KiB pages, got '3000'",
+        'case.toml: sysctl."vm.swappiness": must be a string or a number, got [1]',
+    ]
+
+
+def test_rules_between_keys():
+    nodes = [{"memory": "512M", "cpus": [0, 3]}, {"memory": "512M", "cpus": [0]}]
+    got = messages({"memory": "2G", "cpus": 2, "nodes": nodes, "distances": [[0, 1, 9], [0, 2, 20]], "dimms": ["100M"]})
+    assert got == [
+        "case.toml: machine.memory: must equal the sum of machine.nodes' memory (1024M), got '2G'",
+        "case.toml: machine.nodes: CPU 3 does not exist: machine.cpus is 2",
+        "case.toml: machine.nodes: CPU 0 is in more than one node",
+        "case.toml: machine.distances[1]: node 2 does not exist: the machine has 2",
+        "case.toml: machine.distances[0]: must be 10 from a node to itself and 11 to 254 between two, got 9",
+        "case.toml: machine.dimms[0]: must be a multiple of 128M, got 100M",
+        "case.toml: machine.maxmem: must be at least memory and dimms together",
+    ]
+
+
+def test_a_boot_record_is_checked():
+    got = messages({"boot": {"lru": {}, "meminfo": {"Committed_AS": 1}, "zones": [{"node": 0, "zone": "Dma"}]}})
+    assert "case.toml: machine.boot.zones[0].zone: must be one of DMA, DMA32, Normal, Movable, Device, got 'Dma'" in got
+    assert "case.toml: machine.boot.zones[0].free_lists.Movable: must be 11 counts of free blocks, got None" in got
+    assert "case.toml: machine.boot.lru.shmem: must be a count, got None" in got
+
+
+def test_import_excludes_a_description():
+    assert messages({"import_dir": "x", "memory": "1G"}) == [
+        "case.toml: machine.memory: comes from machine.import_dir; leave one of the two out"
+    ]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_machines(name):
+    assert machine_from_table({"preset": name}).preset == name
+
+
+def test_preset_values():
+    qemu, desktop, server = (machine_from_table({"preset": n}) for n in ("qemu-1g", "desktop-16g", "server-2node"))
+    assert (qemu.memory_bytes >> 30, qemu.cpus, qemu.swap_bytes >> 20) == (1, 1, 512)
+    assert (desktop.memory_bytes >> 30, desktop.cpus) == (16, 4)
+    assert (server.memory_bytes >> 30, server.cpus, server.distance_matrix()) == (32, 8, ((10, 21), (21, 10)))
+
+
+def test_a_table_overrides_its_preset():
+    cfg = machine_from_table({"preset": "server-2node", "memory": "4G", "swap": "1G"})
+    assert (cfg.memory_bytes >> 30, cfg.nodes, cfg.distances, cfg.cpus, cfg.swap_bytes >> 30) == (4, (), (), 8, 1)
+    assert messages({"preset": "qemu-2g"}) == [
+        "case.toml: machine.preset: no preset named 'qemu-2g' (known: qemu-1g, desktop-16g, server-2node); did you mean 'qemu-1g'?"
+    ]
+
+
+def test_cpus_without_a_node_belong_to_node_0():
+    cfg = machine_from_table({"cpus": 4, "nodes": [{"memory": "64M", "cpus": [1]}, {"memory": "64M", "cpus": [2]}]})
+    assert cfg.node_cpus() == ((0, 1, 3), (2,))
+
+
+def test_one_distance_counts_for_both_directions_unless_both_are_given():
+    nodes = [{"memory": "64M"}] * 3
+    cfg = machine_from_table({"nodes": nodes, "distances": [[0, 1, 15], [1, 2, 30], [2, 1, 40]]})
+    assert cfg.distance_matrix() == ((10, 15, 20), (15, 10, 30), (20, 40, 10))
+
+
+def test_cmdline():
+    line, errors = parse_cmdline(
+        "quiet movablecore=25% kernelcore=0x100M memmap=64M$1G,2M#3M memmap=4K!8K slab_nomerge stack_guard_gap=1 x=y kernelcore=mirror"
+    )
+    assert errors == []
+    assert line.movablecore == CoreSize(percent=25) and line.movablecore.pages(1000) == 250
+    assert line.kernelcore == CoreSize(nbytes=256 << 20)
+    assert line.memmap == (
+        MemmapRange(1 << 30, 64 << 20, "reserved"),
+        MemmapRange(3 << 20, 2 << 20, "ACPI data"),
+        MemmapRange(8192, 4096, "persistent"),
+    )
+    assert (line.slab_nomerge, line.stack_guard_gap, line.transparent_hugepage) == (True, 1, None)
+    assert line.other == ("quiet", "x=y", "kernelcore=mirror")
