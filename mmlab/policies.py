@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 
@@ -57,7 +57,7 @@ class Policy:
     params: type | None = None
     new_state: Callable[[Any, Any], Mapping[str, Any]] | None = None
     contract: int = 1
-    slot: str = attrs.field(init=False, default="")
+    slot: ClassVar[str] = ""
 
     def __attrs_post_init__(self) -> None:
         problems = list(_problems(self))
@@ -114,12 +114,13 @@ def _op_problems(op, function):
 
 
 def _record(slot: str, class_name: str, **more: Any) -> type:
-    fields: dict[str, Any] = {"slot": attrs.field(init=False, default=slot), **more}
+    fields: dict[str, Any] = dict(more)
     for op in SLOTS[slot].ops:
         fields[op.name] = attrs.field(default=None, metadata={"op": op})
     record = attrs.make_class(class_name, fields, bases=(Policy,), frozen=True, kw_only=True)
     record.__doc__ = f"{SLOTS[slot].doc} Ops: {', '.join(op.name for op in SLOTS[slot].ops)}."
     record.__module__ = __name__
+    record.slot = slot
     return record
 
 
@@ -141,7 +142,7 @@ class CostModel(Policy):
     """What simulated time things take. costs: ``(params) -> {name of COST_NAMES: ns}``; what is missing costs nothing."""
 
     costs: Callable[[Any], Mapping[str, float]]
-    slot: str = attrs.field(init=False, default="cost_model")
+    slot: ClassVar[str] = "cost_model"
 
 
 RECORDS: dict[str, type] = {

@@ -4,7 +4,9 @@ Every function is O(1). A record must be on one list at most; list_del() leaves 
 """
 
 from mmlab.kernels.jit import leaf
+from mmlab.model.const import NR_POLICY_LISTS
 from mmlab.model.page import page_next, page_prev, set_page_next, set_page_prev
+from mmlab.model.rows import SC_POLICY_LISTS
 
 
 @leaf
@@ -68,4 +70,4 @@ def list_last(m, head):
 @leaf
 def policy_list(m, node, number):
     """Head of list `number` (0 .. NR_POLICY_LISTS-1) that a node offers the reclaimer."""
-    return m.sc[5] + node * 16 + number
+    return m.sc[SC_POLICY_LISTS] + node * NR_POLICY_LISTS + number

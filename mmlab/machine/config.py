@@ -36,6 +36,7 @@ class MachineConfig:
 
     ``nodes`` is empty for a machine without NUMA. ``distances``: (from, to, distance) rows. ``hmat``: (initiator, target, latency ns,
     GiB/s) rows. ``modules`` and ``icount`` matter to the lab alone. ``boot``: a boot record (``record.py``), or None.
+    ``bare``: no firmware, no kernel: every page of ``memory`` is managed (small machines for policy studies).
     ``import_dir``: a folder with a real machine's /proc files. ``sysctl`` and ``sysfs``: settings made before the workload starts.
     """
 
@@ -58,6 +59,7 @@ class MachineConfig:
     icount: str = ""
     import_dir: str | None = None
     boot: Mapping[str, Any] | None = None
+    bare: bool = False
     sysctl: Mapping[str, str] = attrs.field(factory=dict)
     sysfs: Mapping[str, str] = attrs.field(factory=dict)
 
@@ -161,7 +163,7 @@ class _Reader:
         return out
 
 
-KEYS = ("preset", "memory", "cpus", "nodes", "distances", "hmat", "swap", "zram", "swap_ssd", "disk", "pgtable_levels", "cmdline", "kernel",
+KEYS = ("bare", "preset", "memory", "cpus", "nodes", "distances", "hmat", "swap", "zram", "swap_ssd", "disk", "pgtable_levels", "cmdline", "kernel",
         "dimms", "maxmem", "modules", "icount", "import_dir", "boot")  # fmt: skip
 
 
@@ -220,7 +222,7 @@ def _read(r: _Reader, preset: str | None) -> MachineConfig:
         disk_bytes=r.size("disk", 0), pgtable_levels=r.integer("pgtable_levels", 5, 4, 5), cmdline=cmdline, kernel=kernel,
         dimms_bytes=dimms, maxmem_bytes=r.size("maxmem", 0), modules=None if modules is None else tuple(map(str, modules)),
         icount=r.typed("icount", str, "a string", ""), import_dir=r.typed("import_dir", str, "a folder", None),
-        boot=r.typed("boot", dict, "a table as in boot.json", None),
+        boot=r.typed("boot", dict, "a table as in boot.json", None), bare=r.typed("bare", bool, "true or false", False),
     )  # fmt: skip
     _check(r, cfg, named)
     return cfg
@@ -248,7 +250,7 @@ def _check(r: _Reader, cfg: MachineConfig, named: list[int]) -> None:
     total = sum(n.memory_bytes for n in cfg.nodes)
     if cfg.nodes and "memory" in r.table and total != cfg.memory_bytes:
         r.bad("memory", f"must equal the sum of machine.nodes' memory ({total >> 20}M), got {r.table['memory']!r}")
-    if not cfg.boot and cfg.memory_bytes < 32 << 20:
+    if not cfg.boot and not cfg.bare and cfg.memory_bytes < 32 << 20:
         r.bad("memory", f"must be at least 32M, got {r.table.get('memory')!r}")
     for c in sorted({c for c in named if c >= cfg.cpus}):
         r.bad("nodes", f"CPU {c} does not exist: machine.cpus is {cfg.cpus}")

@@ -102,6 +102,8 @@ def layout_from_config(cfg: MachineConfig, memmap_pages: MemmapPages = vmemmap_p
 
     Raises InputError if the memory does not hold the kernel.
     """
+    if cfg.bare:
+        return _bare_layout(cfg)
     node_ranges = memmap.split_over_nodes(cfg, memmap.usable_ranges(cfg))
     spans = memmap.zone_spans(cfg, node_ranges)
     dimms = memmap.dimm_ranges(cfg)
@@ -120,6 +122,21 @@ def layout_from_config(cfg: MachineConfig, memmap_pages: MemmapPages = vmemmap_p
     if dimms:
         zones = _hotplug(zones, dimms)
     return MachineLayout(tuple(zones), cfg.node_cpus(), cfg.distance_matrix(), memmap.e820_map(cfg))
+
+
+def _bare_layout(cfg: MachineConfig) -> MachineLayout:
+    """Nodes' memory one after the other from 16M on, in DMA32 below 4G and Normal above, all of it managed; no DMA zone."""
+    zones = []
+    start = memmap.MAX_DMA_PFN
+    sizes = [n.memory_bytes for n in cfg.nodes] or [cfg.memory_bytes]
+    for node, size in enumerate(sizes):
+        end = start + size // 4096
+        for index, low, high in ((1, 0, memmap.MAX_DMA32_PFN), (2, memmap.MAX_DMA32_PFN, end)):
+            a, b = max(start, low), min(end, high)
+            if a < b:
+                zones.append(ZoneLayout(node, ZONE_NAMES[index], index, a, b - a, b - a, b - a, b - a, ((a, b),)))
+        start = -(-end // 1024) * 1024
+    return MachineLayout(tuple(zones), cfg.node_cpus(), cfg.distance_matrix())
 
 
 def _hotplug(zones: list[ZoneLayout], dimms: Sequence[tuple[int, int]]) -> list[ZoneLayout]:

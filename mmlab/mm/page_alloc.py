@@ -17,7 +17,7 @@ from mmlab.model.gfp import (
     GFP_DIRECT_RECLAIM, GFP_HIGH, GFP_KSWAPD_RECLAIM, GFP_MEMALLOC, GFP_NOFAIL, GFP_NOMEMALLOC, GFP_NORETRY, GFP_RETRY_MAYFAIL,
     GFP_THISNODE, ZONE_NORMAL, gfp_migratetype, gfp_zone,
 )
-from mmlab.model.page import KIND_FREE, KIND_KERNEL, ZONE_MASK, page_flags, set_page_counts, set_page_flags, set_page_kind, set_page_order
+from mmlab.model.page import KIND_FREE, KIND_KERNEL, ZONE_MASK, ZONE_SHIFT, page_flags, set_page_counts, set_page_flags, set_page_kind, set_page_order
 from mmlab.model.rows import (
     SC_CPU, SC_IN_RECLAIM, SC_NODE, SC_NR_NODES, SC_NR_ZONES, SC_TASK, T_FLAGS, TASK_STRIDE, TF_OOM_VICTIM, Z_ALLOCATED, Z_FLAGS, Z_INDEX, Z_NODE,
     Z_NUMA_FOREIGN, Z_NUMA_HIT, Z_NUMA_LOCAL, Z_NUMA_MISS, Z_NUMA_OTHER, Z_WATERMARK_BOOST, Z_WMARK_MIN, ZONE_BELOW_HIGH, ZONE_BOOSTED_WATERMARK,
@@ -98,10 +98,13 @@ def get_page_from_freelist(m, gfp, order, node, alloc_flags):
         zone_statistics(m, preferred, zone)
         m.zone[base + Z_ALLOCATED] += 1 << order
         m.vmstat[V_PGALLOC_DMA + m.zone[base + Z_INDEX]] += 1 << order
-        set_page_flags(m, pfn, page_flags(m, pfn) & ZONE_MASK)
+        set_page_flags(m, pfn, zone << ZONE_SHIFT)
         set_page_counts(m, pfn, 0, 0)
         set_page_order(m, pfn, order)
         set_page_kind(m, pfn, KIND_KERNEL)
+        for tail in range(pfn + 1, pfn + (1 << order)):
+            set_page_flags(m, tail, zone << ZONE_SHIFT)
+            set_page_kind(m, tail, KIND_KERNEL)
         return pfn
 
 

@@ -7,6 +7,7 @@ addresses of a run without valgrind (valgrind places maps by its own rules; thre
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import resource
@@ -14,7 +15,9 @@ import shutil
 import socket
 import struct
 import subprocess
+import termios
 import time
+from array import array
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,11 +46,16 @@ class Recording:
     events: int
     tasks: int
 
+    def __str__(self) -> str:
+        processes = f"{self.tasks} process{'es' if self.tasks > 1 else ''}"
+        return f"{self.path}: {self.references:,} accesses of {processes}, {self.events:,} events kept; exit code {self.exit_code}"
 
-def record(command: list[str], out: Path, filter_pages: int = 64, progress: Callable[[int], None] | None = None) -> Recording:
+
+def record(command: list[str], out: Path | None, filter_pages: int = 64, progress: Callable[[int], None] | None = None) -> Recording:
     """Run a program and write its trace to `out`.
 
     command       the program and its arguments; it has this process' terminal and directory
+    out           the file; None for the program's name with .mmtrace, in the current directory
     filter_pages  pages of the filter's window (stack_filter.py): the misses of any LRU memory of at least this size stay exact;
                   0 keeps every change of page
     progress      called with the number of accesses read so far, now and then
@@ -55,7 +63,7 @@ def record(command: list[str], out: Path, filter_pages: int = 64, progress: Call
     Raises `InputError` where valgrind or the command is not there or `out` cannot be written, `MmlabError` where the program did not start.
     Interrupted, it ends the program and leaves no file.
     """
-    out = Path(out)
+    out = Path(out) if out is not None else Path(f"{Path(command[0]).name if command else 'program'}.mmtrace")
     _check(command, out, filter_pages)
     reader = LackeyReader(StackFilter(max(filter_pages, 1)), _vmas_of, _parent_of)
     exit_code = _run(command, reader, progress)
@@ -110,7 +118,7 @@ def _run(command: list[str], reader: LackeyReader, progress: Callable[[int], Non
 
 def _receive(source: socket.socket, reader: LackeyReader, progress: Callable[[int], None] | None) -> None:
     """Read until every process has ended. One recvmsg gives bytes of one process only, as it asks for credentials."""
-    buffer = memoryview(bytearray(1 << 20))
+    buffer, waiting = memoryview(bytearray(1 << 20)), array("i", [0])
     reported = 0
     while True:
         size, ancillary, _, _ = source.recvmsg_into([buffer], socket.CMSG_SPACE(12))
@@ -121,7 +129,8 @@ def _receive(source: socket.socket, reader: LackeyReader, progress: Callable[[in
         if progress is not None and reader.window.references - reported >= _PROGRESS_REFERENCES:
             reported = reader.window.references
             progress(reported)
-        if size < 1 << 15:
+        fcntl.ioctl(source, termios.FIONREAD, waiting)
+        if waiting[0] < 1 << 15:
             time.sleep(0.001)  # a wake-up per line would cost both sides more than the line
 
 

@@ -1,0 +1,214 @@
+"""Brings a machine up: zones, zonelists, per-CPU limits and list heads from its layout, and the memory it starts with.
+
+What is in use at boot is KIND_BOOT: it belongs to no task. Where a record gives only counts of free blocks, blocks are laid out by rule:
+order-10 blocks at the top of the zone, smaller ones below in pageblocks of their type, each beside memory in use so that none merge.
+"""
+
+from __future__ import annotations
+
+from mmlab._engine.machine import Machine
+from mmlab.machine import BootState, MachineLayout, ZoneTuning, build_zonelists
+from mmlab.machine.boot import ZoneBoot
+from mmlab.machine.layout import ZoneLayout
+from mmlab.mm.memblock import add_range, boot_free_to_pcp, init_heads, init_range, mark_free, mark_range
+from mmlab.model import rows as r
+from mmlab.model.const import MAX_ORDER, MIGRATETYPE_NAMES, NR_POLICY_LISTS, PAGEBLOCK_ORDER
+from mmlab.model.layout import FREE_HEADS_PER_ZONE, PCP_HEADS, SLAB_HEADS_PER_NODE, Sizes, count_heads
+from mmlab.model.page import KIND_BOOT
+
+BLOCK = 1 << MAX_ORDER
+
+
+def sizes_of(layout: MachineLayout, nr_tasks: int = 256, nr_swap_slots: int = 0, next_use: bool = False) -> Sizes:
+    """Array sizes for a layout. nr_swap_slots: swap pages, slot 0 (the header) included."""
+    top = max(z.end_pfn for z in layout.zones)
+    frames = -(-top // BLOCK) * BLOCK
+    present = sum(z.present for z in layout.zones)
+    heads = count_heads(layout.nr_cpus, layout.nr_nodes, len(layout.zones))
+    return Sizes(frames, present, heads, layout.nr_cpus, layout.nr_nodes, len(layout.zones), nr_tasks, nr_swap_slots, next_use)
+
+
+def boot_machine(machine: Machine, layout: MachineLayout, tuning: ZoneTuning, boot: BootState) -> None:
+    """Fill the machine's zones, lists and free memory; policies were bound before."""
+    _scalars(machine, layout)
+    machine.run(init_heads, machine.sizes.nr_frames, machine.sizes.nr_frames + machine.sizes.nr_heads)
+    for number, zone in enumerate(layout.zones):
+        _zone_row(machine, number, zone)
+    _zonelists(machine, layout)
+    apply_tuning(machine, layout, tuning)
+    for slot in machine.states:
+        machine.op(slot, "init")
+    for number, zone in enumerate(layout.zones):
+        for start, end in zone.ranges:
+            machine.run(add_range, zone.node, start, end)
+        _free_memory(machine, number, zone, boot.zones[number], layout)
+    _pcp_pages(machine, layout, boot)
+    machine.vmstat[:] = 0
+    machine.nr_calls[:] = 0
+
+
+def _scalars(machine: Machine, layout: MachineLayout) -> None:
+    sizes, sc = machine.sizes, machine.sc
+    sc[r.SC_NR_NODES], sc[r.SC_NR_ZONES], sc[r.SC_NR_CPUS] = layout.nr_nodes, len(layout.zones), layout.nr_cpus
+    sc[r.SC_MAX_PFN], sc[r.SC_NR_HEADS], sc[r.SC_TASK] = sizes.nr_frames, sizes.nr_heads, -1
+    heads = sizes.nr_frames + sizes.nr_zones * FREE_HEADS_PER_ZONE + sizes.nr_cpus * sizes.nr_zones * PCP_HEADS
+    sc[r.SC_POLICY_LISTS] = heads
+    sc[r.SC_SLAB_HEADS] = heads + sizes.nr_nodes * NR_POLICY_LISTS
+    sc[r.SC_TOTALRAM] = sum(z.managed for z in layout.zones)
+    for node, cpus in enumerate(layout.node_cpus):
+        base = node * r.NODE_STRIDE
+        machine.node[base + r.N_FIRST_CPU] = cpus[0] if cpus else -1
+        machine.node[base + r.N_NR_CPUS] = len(cpus)
+
+
+def _zone_row(machine: Machine, number: int, zone: ZoneLayout) -> None:
+    base = number * r.ZONE_STRIDE
+    row = machine.zone
+    row[base + r.Z_NODE], row[base + r.Z_INDEX] = zone.node, zone.index
+    row[base + r.Z_START_PFN], row[base + r.Z_END_PFN] = zone.start_pfn, zone.end_pfn
+    row[base + r.Z_PRESENT], row[base + r.Z_MANAGED] = zone.present, zone.managed
+    row[base + r.Z_FIRST_PAGEBLOCK] = zone.start_pfn >> PAGEBLOCK_ORDER
+    row[base + r.Z_NR_PAGEBLOCKS] = -(-zone.end_pfn // 512) - (zone.start_pfn >> PAGEBLOCK_ORDER)
+    row[base + r.Z_FREE_HEADS] = machine.sizes.nr_frames + number * FREE_HEADS_PER_ZONE
+    for cpu in range(machine.sizes.nr_cpus):
+        pcp = (cpu * machine.sizes.nr_zones + number) * r.PCP_STRIDE
+        lists = machine.sizes.nr_frames + machine.sizes.nr_zones * FREE_HEADS_PER_ZONE
+        machine.pcp[pcp + r.PCP_HEADS] = lists + (cpu * machine.sizes.nr_zones + number) * PCP_HEADS
+    machine.node[zone.node * r.NODE_STRIDE + r.N_PRESENT] += zone.present
+    machine.node[zone.node * r.NODE_STRIDE + r.N_MANAGED] += zone.managed
+    machine.pageblock[zone.start_pfn >> 9 : -(-zone.end_pfn // 512)] = 1
+
+
+def _zonelists(machine: Machine, layout: MachineLayout) -> None:
+    lists = build_zonelists(layout)
+    machine.zonelist[:] = -1
+    for node in range(layout.nr_nodes):
+        for offset, which in ((0, lists.fallback[node]), (r.ZONELIST_THISNODE, lists.thisnode[node])):
+            at = node * r.ZONELIST_STRIDE + offset
+            machine.zonelist[at : at + len(which)] = which
+
+
+def apply_tuning(machine: Machine, layout: MachineLayout, tuning: ZoneTuning) -> None:
+    """Copy what Linux's formulas give (watermarks, reserves, per-CPU limits) into the zones' rows; after every sysctl write too."""
+    for number in range(len(layout.zones)):
+        base = number * r.ZONE_STRIDE
+        mark, pcp = tuning.wmark[number], tuning.pcp[number]
+        machine.zone[base + r.Z_WMARK_MIN : base + r.Z_WMARK_PROMO + 1] = (mark.min, mark.low, mark.high, mark.promo)
+        machine.zone[base + r.Z_WATERMARK_BOOST] = tuning.boost[number]
+        reserve = tuning.lowmem_reserve[number]
+        machine.zone[base + r.Z_LOWMEM_RESERVE : base + r.Z_LOWMEM_RESERVE + len(reserve)] = reserve
+        machine.zone[base + r.Z_BATCH], machine.zone[base + r.Z_HIGH_MIN], machine.zone[base + r.Z_HIGH_MAX] = pcp.batch, pcp.high_min, pcp.high_max
+        machine.zone[base + r.Z_STAT_THRESHOLD] = tuning.stat_threshold[number]
+        machine.zone[base + r.Z_DRIFT_MARK] = tuning.percpu_drift_mark[number]
+        for cpu in range(machine.sizes.nr_cpus):
+            row = (cpu * machine.sizes.nr_zones + number) * r.PCP_STRIDE
+            machine.pcp[row + r.PCP_BATCH], machine.pcp[row + r.PCP_HIGH_MIN], machine.pcp[row + r.PCP_HIGH_MAX] = pcp.batch, pcp.high_min, pcp.high_max
+            if machine.pcp[row + r.PCP_HIGH] < pcp.high_min or pcp.high_min == pcp.high_max:
+                machine.pcp[row + r.PCP_HIGH] = pcp.high_min
+    machine.sc[r.SC_TOTALRESERVE] = tuning.totalreserve_pages
+
+
+def _free_memory(machine: Machine, number: int, zone: ZoneLayout, boot: ZoneBoot, layout: MachineLayout) -> None:
+    """Free blocks from the top of the zone's last ranges downwards, then handed over lowest first, as memblock does."""
+    if boot.nr_free == zone.managed:
+        _fresh_memory(machine, number, zone)
+        return
+    blocks = place_free_blocks(zone, boot)
+    at = zone.start_pfn
+    cursor = sorted(blocks)
+    for start, end in zone.ranges:
+        at = start
+        for pfn, order, migratetype in cursor:
+            if not start <= pfn < end:
+                continue
+            if pfn > at:
+                machine.run(mark_range, at, pfn, number, KIND_BOOT)
+            at = pfn + (1 << order)
+        if at < end:
+            machine.run(mark_range, at, end, number, KIND_BOOT)
+    for pfn, order, migratetype in cursor:
+        machine.pageblock[pfn >> 9 : max((pfn >> 9) + 1, (pfn + (1 << order)) >> 9)] = migratetype
+    for pfn, order, _ in cursor:
+        machine.run(mark_free, pfn, pfn + (1 << order), number)
+        machine.run(init_range, number, pfn, 1 << order)
+
+
+def _fresh_memory(machine: Machine, number: int, zone: ZoneLayout) -> None:
+    """Nothing is in use but what the kernel keeps, the zone's lowest pages; all the rest is handed over run by run."""
+    kept = zone.present - zone.managed
+    for start, end in zone.ranges:
+        skip = min(kept, end - start)
+        kept -= skip
+        machine.run(mark_range, start, start + skip, number, KIND_BOOT)
+        machine.run(mark_free, start + skip, end, number)
+        if start + skip < end:
+            machine.run(init_range, number, start + skip, end - start - skip)
+
+
+def place_free_blocks(zone: ZoneLayout, boot: ZoneBoot) -> list[tuple[int, int, int]]:
+    """(pfn, order, migratetype) for each free block that the counts name, from the top of the zone's memory downwards.
+
+    A block of order < 10 takes an aligned place of twice its size, so that its buddy is in use; small blocks share pageblocks of their type.
+    """
+    wanted = [(order, kind, boot.free_lists.get(name, (0,) * (MAX_ORDER + 1))[order]) for order in range(MAX_ORDER, -1, -1) for kind, name in enumerate(MIGRATETYPE_NAMES)]
+    free: list[tuple[int, int, int]] = []
+    ranges = [list(span) for span in zone.ranges]
+    partial: dict[int, list[list[int]]] = {}  # migratetype -> [next pfn, end] of pageblocks being filled
+
+    def take(size: int) -> int:
+        for span in reversed(ranges):
+            pfn = (span[1] - size) // size * size
+            if pfn >= span[0]:
+                span[1] = pfn
+                return pfn
+        return -1
+
+    for order, kind, count in wanted:
+        for _ in range(count):
+            if order >= PAGEBLOCK_ORDER:
+                pfn = take(max(1 << order, BLOCK))
+                if pfn >= 0:
+                    free.append((pfn, order, kind))
+                continue
+            pfn = _within_pageblock(partial.setdefault(kind, []), 2 << order, take)
+            if pfn >= 0:
+                free.append((pfn, order, kind))
+    return free
+
+
+def _within_pageblock(filling: list[list[int]], size: int, take) -> int:
+    for span in filling:
+        pfn = -(-span[0] // size) * size
+        if pfn + size <= span[1]:
+            span[0] = pfn + size
+            return pfn
+    start = take(512)
+    if start < 0:
+        return -1
+    filling.append([start + size, start + 512])
+    return start
+
+
+def _pcp_pages(machine: Machine, layout: MachineLayout, boot: BootState) -> None:
+    """Pages that boot left on per-CPU lists, from memory in use at the top of each zone."""
+    for number, (zone, state) in enumerate(zip(layout.zones, boot.zones)):
+        used = _boot_pages(machine, zone)
+        for cpu, pcp in enumerate(state.pcp):
+            row = (cpu * machine.sizes.nr_zones + number) * r.PCP_STRIDE
+            machine.sc[r.SC_CPU] = cpu
+            machine.pcp[row + r.PCP_HIGH] = max(pcp.high, machine.pcp[row + r.PCP_HIGH_MIN])
+            for _ in range(min(pcp.count, machine.pcp[row + r.PCP_HIGH] - 1)):
+                pfn = next(used, -1)
+                if pfn < 0:
+                    break
+                machine.run(boot_free_to_pcp, pfn)
+            machine.pcp[row + r.PCP_FLAGS] = machine.pcp[row + r.PCP_FREE_COUNT] = 0
+    machine.sc[r.SC_CPU] = 0
+
+
+def _boot_pages(machine: Machine, zone: ZoneLayout):
+    kinds = machine.pagex[3::4]
+    for start, end in reversed(zone.ranges):
+        for pfn in range(end - 1, start - 1, -1):
+            if (int(kinds[pfn]) >> 12) & 15 == KIND_BOOT:
+                yield pfn

@@ -1,0 +1,178 @@
+"""Reclaim as the core sees it: kswapd, direct reclaim, and what happens to one victim. Which page is a victim is the reclaimer's business.
+
+Models: mm/vmscan.c try_to_free_pages(), do_try_to_free_pages(), balance_pgdat(), wakeup_kswapd(), kswapd_try_to_sleep(), pgdat_balanced().
+Left out: memory cgroups, throttling of direct reclaim, slab shrinkers, kcompactd.
+"""
+
+from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.ops import reclaimer_age_node, reclaimer_drain, reclaimer_nr_lru_pages, reclaimer_shrink_node
+from mmlab.kernels.zones import wmark_pages, zone_watermark_order0
+from mmlab.model.const import (
+    DEF_PRIORITY, LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, SCAN_KSWAPD, SCAN_MAY_SWAP, SCAN_MAY_UNMAP,
+    SCAN_MAY_WRITEPAGE, SCAN_RECLAIM_IDX_SHIFT, SWAP_CLUSTER_MAX,
+)
+from mmlab.model.gfp import GFP_THISNODE, gfp_zone
+from mmlab.model.rows import (
+    N_KSWAPD_AWAKE, N_KSWAPD_FAILURES, N_KSWAPD_IDX, N_KSWAPD_PRIORITY, N_KSWAPD_WAKE_NS, NODE_STRIDE,
+    SC_CPU, SC_IN_RECLAIM, SC_KSWAPD_AWAKE, SC_NOW_NS, SC_NR_SWAP_FREE, SC_NR_ZONES, Z_FLAGS, Z_INDEX, Z_MANAGED, Z_NODE, Z_WATERMARK_BOOST,
+    ZONE_RECLAIM_ACTIVE, ZONE_STRIDE, ZONELIST_STRIDE, ZONELIST_THISNODE,
+)
+from mmlab.model.vmstat import V_ALLOCSTALL_DMA, V_PAGEOUTRUN
+
+MAX_RECLAIM_RETRIES = 16
+
+
+@leaf
+def node_reclaimable_pages(m, node):
+    """File pages, and anonymous ones while there is swap to put them in."""
+    pages = reclaimer_nr_lru_pages(m, node, LRU_INACTIVE_FILE) + reclaimer_nr_lru_pages(m, node, LRU_ACTIVE_FILE)
+    if m.sc[SC_NR_SWAP_FREE] > 0:
+        pages += reclaimer_nr_lru_pages(m, node, LRU_INACTIVE_ANON) + reclaimer_nr_lru_pages(m, node, LRU_ACTIVE_ANON)
+    return pages
+
+
+@leaf
+def zone_reclaimable_pages(m, zone):
+    """What reclaim could free in a zone, from its node's lists in proportion to what the zone manages (exact on a node with one large zone)."""
+    base = zone * ZONE_STRIDE
+    node = m.zone[base + Z_NODE]
+    managed = 0
+    for other in range(m.sc[SC_NR_ZONES]):
+        if m.zone[other * ZONE_STRIDE + Z_NODE] == node:
+            managed += m.zone[other * ZONE_STRIDE + Z_MANAGED]
+    return node_reclaimable_pages(m, node) * m.zone[base + Z_MANAGED] // max(1, managed)
+
+
+@kernel
+def shrink_node(m, node, priority, nr_to_reclaim, scan_flags):
+    """One pass of the reclaimer over a node, with its simulated time: pages reclaimed."""
+    was = m.sc[SC_IN_RECLAIM]
+    m.sc[SC_IN_RECLAIM] = 1
+    reclaimer_drain(m, m.sc[SC_CPU])
+    reclaimed = reclaimer_shrink_node(m, node, priority, nr_to_reclaim, scan_flags)
+    m.sc[SC_IN_RECLAIM] = was
+    return reclaimed
+
+
+@kernel
+def try_to_free_pages(m, gfp, order, node):
+    """Direct reclaim of at least 32 pages from the zonelist's nodes: pages reclaimed, 0 when nothing could be."""
+    highest = gfp_zone(gfp)
+    m.vmstat[V_ALLOCSTALL_DMA + highest] += 1
+    flags = SCAN_MAY_SWAP | SCAN_MAY_WRITEPAGE | SCAN_MAY_UNMAP | (highest << SCAN_RECLAIM_IDX_SHIFT)
+    first = node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)
+    reclaimed = 0
+    priority = DEF_PRIORITY
+    while priority >= 0:
+        at = first
+        last = -1
+        while m.zonelist[at] >= 0:
+            base = m.zonelist[at] * ZONE_STRIDE
+            at += 1
+            if m.zone[base + Z_INDEX] <= highest and m.zone[base + Z_NODE] != last:
+                last = m.zone[base + Z_NODE]
+                reclaimed += shrink_node(m, last, priority, SWAP_CLUSTER_MAX, flags)
+        if reclaimed >= SWAP_CLUSTER_MAX:
+            break
+        priority -= 1
+    if reclaimed > 0:
+        m.node[node * NODE_STRIDE + N_KSWAPD_FAILURES] = 0
+    return reclaimed
+
+
+@leaf
+def pgdat_balanced(m, node, highest):
+    """1 if some zone of the node up to `highest` is above its high watermark."""
+    managed = 0
+    for zone in range(m.sc[SC_NR_ZONES]):
+        base = zone * ZONE_STRIDE
+        if m.zone[base + Z_NODE] == node and m.zone[base + Z_INDEX] <= highest:
+            managed = 1
+            if zone_watermark_order0(m, zone, 0, wmark_pages(m, zone, 2), highest, 0):
+                return 1
+    return 1 - managed
+
+
+@leaf
+def pgdat_boosted(m, node, highest):
+    """1 if some zone of the node up to `highest` has a boosted watermark."""
+    for zone in range(m.sc[SC_NR_ZONES]):
+        base = zone * ZONE_STRIDE
+        if m.zone[base + Z_NODE] == node and m.zone[base + Z_INDEX] <= highest and m.zone[base + Z_WATERMARK_BOOST] > 0:
+            return 1
+    return 0
+
+
+@kernel
+def wakeup_kswapd(m, node, order):
+    """Make the node's kswapd runnable unless the node is balanced or kswapd has given up."""
+    base = node * NODE_STRIDE
+    if m.node[base + N_KSWAPD_AWAKE] or m.node[base + N_KSWAPD_FAILURES] >= MAX_RECLAIM_RETRIES:
+        return 0
+    highest = 3
+    if pgdat_balanced(m, node, highest) and pgdat_boosted(m, node, highest) == 0:
+        return 0
+    m.node[base + N_KSWAPD_AWAKE] = 1
+    m.node[base + N_KSWAPD_PRIORITY] = DEF_PRIORITY
+    m.node[base + N_KSWAPD_IDX] = highest
+    m.node[base + N_KSWAPD_WAKE_NS] = m.sc[SC_NOW_NS]
+    m.sc[SC_KSWAPD_AWAKE] += 1
+    m.vmstat[V_PAGEOUTRUN] += 1
+    _set_reclaim_active(m, node, 1)
+    return 0
+
+
+@leaf
+def _set_reclaim_active(m, node, on):
+    for zone in range(m.sc[SC_NR_ZONES]):
+        base = zone * ZONE_STRIDE
+        if m.zone[base + Z_NODE] == node:
+            if on:
+                m.zone[base + Z_FLAGS] |= ZONE_RECLAIM_ACTIVE
+            else:
+                m.zone[base + Z_FLAGS] &= ~ZONE_RECLAIM_ACTIVE
+                m.zone[base + Z_WATERMARK_BOOST] = 0
+
+
+@leaf
+def _kswapd_sleep(m, node):
+    m.node[node * NODE_STRIDE + N_KSWAPD_AWAKE] = 0
+    m.sc[SC_KSWAPD_AWAKE] -= 1
+    _set_reclaim_active(m, node, 0)
+
+
+@kernel
+def kswapd_step(m, node):
+    """One pass of balance_pgdat() at the current priority, or going to sleep; time passes on m.sc[SC_NOW_NS]. Returns 1 while awake."""
+    base = node * NODE_STRIDE
+    if m.node[base + N_KSWAPD_AWAKE] == 0:
+        return 0
+    highest = m.node[base + N_KSWAPD_IDX]
+    boosted = pgdat_boosted(m, node, highest)
+    if pgdat_balanced(m, node, highest) and boosted == 0:
+        _kswapd_sleep(m, node)
+        return 0
+    priority = m.node[base + N_KSWAPD_PRIORITY]
+    if boosted and pgdat_balanced(m, node, highest) and priority < DEF_PRIORITY - 2:
+        _kswapd_sleep(m, node)
+        return 0
+    reclaimer_age_node(m, node)
+    target = 0
+    for zone in range(m.sc[SC_NR_ZONES]):
+        zone_base = zone * ZONE_STRIDE
+        if m.zone[zone_base + Z_NODE] == node and m.zone[zone_base + Z_INDEX] <= highest:
+            target += max(wmark_pages(m, zone, 2), SWAP_CLUSTER_MAX)
+    flags = SCAN_KSWAPD | SCAN_MAY_UNMAP | (highest << SCAN_RECLAIM_IDX_SHIFT)
+    if boosted == 0:
+        flags |= SCAN_MAY_SWAP | SCAN_MAY_WRITEPAGE
+    reclaimed = shrink_node(m, node, priority, target, flags)
+    if reclaimed < target:
+        m.node[base + N_KSWAPD_PRIORITY] = priority - 1
+    if m.node[base + N_KSWAPD_PRIORITY] < 1:
+        if reclaimed == 0:
+            m.node[base + N_KSWAPD_FAILURES] += 1
+        m.node[base + N_KSWAPD_PRIORITY] = DEF_PRIORITY
+        if m.node[base + N_KSWAPD_FAILURES] >= MAX_RECLAIM_RETRIES:
+            _kswapd_sleep(m, node)
+            return 0
+    return 1
