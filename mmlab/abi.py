@@ -157,6 +157,10 @@ SERVICES: tuple[Op, ...] = (
     _op("pte_alloc", "mm vpn", "index of the PTE in m.pt, or -ENOMEM", "Walk, making the tables that are missing."),
     _op("anon_vma_prepare", "vma", "0, or -ENOMEM", "Make sure that the VMA has an anon_vma."),
     _op("zap_pte", "mm vma slot", "0", "Unmap what the entry in m.pt[slot] maps: page, zero page or swap slot."),
+    _op("folio_add_lru", "pfn", "0", "A mapped or cached page is complete: hand it to the reclaimer."),
+    _op("do_huge_pmd_anonymous_page", "mm vma vpn access", "VM_FAULT_* bits, or -1: not possible, take small pages",
+        "A fault in an empty PMD of an anonymous VMA: asks the thp slot, then maps a huge page or the huge zero page."),
+    _op("split_huge_pmd", "pmd", "0", "Replace the huge entry m.pt[pmd] by a table of 512 and its folio by 512 pages."),
     _op("wake_kswapd", "node order", "0", "wakeup_kswapd()."),
     _op("out_of_memory", "task order", "1 if a victim was killed, else 0", "out_of_memory(): asks the OOM policy, kills, counts."),
 )

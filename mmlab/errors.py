@@ -35,3 +35,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """``; did you mean 'mglru'?`` for a near miss, else an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean '{near[0]}'?" if near else ""
+
+
+class NotSupported(MmlabError):
+    """A mechanism that mmlab does not simulate yet, by name."""

@@ -1,24 +1,57 @@
-"""The compiled core: which function is behind each service, and the entry points that Python calls."""
+"""The compiled core: which function is behind each service. Everything else in mmlab.mm is an entry point, compiled when it is first called."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
-from mmlab._engine.absent_services import PLACEHOLDERS
-from mmlab.mm import memblock, page_alloc, vmscan
+from mmlab import abi
+from mmlab.kernels.jit import JIT_OFF
+from mmlab.mm import filemap, fork, huge_memory, memory, page_alloc, page_cache, pgtable, rmap, slab, vmscan
 
 SERVICES: dict[str, Callable] = {
-    **PLACEHOLDERS,
     "alloc_pages": page_alloc.alloc_pages,
     "free_pages": page_alloc.free_pages,
+    "folio_put": memory.do_folio_put,
+    "folio_referenced": rmap.folio_referenced,
+    "reclaim_folio": vmscan.do_reclaim_folio,
+    "rmap_walk": rmap.do_rmap_walk,
+    "alloc_anon_folio": memory.alloc_anon_folio,
+    "swap_in": memory.do_swap_page,
+    "filemap_fault": filemap.filemap_fault,
+    "filemap_get_page": page_cache.filemap_get_page,
+    "kmem_cache_alloc": slab.kmem_cache_alloc,
+    "kmem_cache_free": slab.kmem_cache_free,
+    "pte_alloc": pgtable.pte_alloc,
+    "anon_vma_prepare": rmap.anon_vma_prepare,
+    "zap_pte": memory.do_zap_pte,
+    "folio_add_lru": huge_memory.folio_add_lru,
+    "do_huge_pmd_anonymous_page": huge_memory.do_huge_pmd_anonymous_page,
+    "split_huge_pmd": memory.split_huge_pmd,
     "wake_kswapd": vmscan.wakeup_kswapd,
+    "out_of_memory": fork.do_out_of_memory,
 }
 
 
-ENTRIES: dict[str, Callable] = {
-    f.__name__: f
-    for f in (
-        memblock.init_heads, memblock.mark_range, memblock.mark_free, memblock.add_range, memblock.init_range, memblock.boot_free_to_pcp,
-        vmscan.kswapd_step,
-    )
-}
+@contextmanager
+def memblock_services(machine: Any, memblock_alloc: Callable) -> Iterator[None]:
+    """While the machine boots, alloc_pages is served by memblock: by memory that is in use already, where the machine has any."""
+    from mmlab._engine.machine import service_address
+
+    if machine.run(memblock_alloc, 0, 0, -1) < 0:
+        yield
+        return
+    number = abi.SERVICE_INDEX["alloc_pages"]
+    if JIT_OFF:
+        before, machine._services[number] = machine._services[number], memblock_alloc
+    else:
+        word = 2 * abi.NR_OPS + number
+        before, machine._table[word] = int(machine._table[word]), service_address("alloc_pages", memblock_alloc, machine)
+    try:
+        yield
+    finally:
+        if JIT_OFF:
+            machine._services[number] = before
+        else:
+            machine._table[2 * abi.NR_OPS + number] = before

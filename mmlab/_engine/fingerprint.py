@@ -95,12 +95,16 @@ def policy_files(policy: Policy) -> list[Path]:
 def _hash(files: Iterable[str], extra: object) -> str:
     digest = hashlib.sha256()
     for name in sorted(files):
-        path = Path(name)
-        if path.exists():
-            digest.update(path.read_bytes())
-            digest.update(b"\0")
+        digest.update(_file_digest(name))
     digest.update(repr(extra).encode())
     return digest.hexdigest()[:20]
+
+
+@functools.cache
+def _file_digest(name: str) -> bytes:
+    """A file's content, read once a process: what was imported is what is compiled."""
+    path = Path(name)
+    return hashlib.sha256(path.read_bytes()).digest() if path.exists() else b""
 
 
 def _versions() -> tuple:
@@ -108,11 +112,16 @@ def _versions() -> tuple:
 
 
 def fingerprint(kernels: Iterable[Callable], text: str) -> str:
-    """Key of the folder for these kernels compiled through the generated module `text`."""
+    """Key of the folder for these kernels compiled through the generated module `text`.
+
+    A stranger's whole package counts, since overloads and getattr hide from the walk; the core keeps to what the walk sees.
+    """
     kernels = list(kernels)
     files, values = _reached(kernels)
     for kernel in kernels:
-        files |= _package_files(python_function(kernel).__module__)
+        module = python_function(kernel).__module__
+        if not module.startswith("mmlab."):
+            files |= _package_files(module)
     return _hash(files | _base_files(), (sorted(values.items()), text, _versions()))
 
 

@@ -6,16 +6,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
 import numpy as np
+from numba import types
 
 from mmlab import abi
 from mmlab._engine.absent import ABSENT
-from mmlab._engine.core import ENTRIES, SERVICES
-from mmlab._engine.link import Progress, generate, link, linkable
+from mmlab._engine.core import SERVICES
+from mmlab._engine.link import Progress, address_of, generate, link, linkable
 from mmlab.errors import MmlabError, PluginError
 from mmlab.kernels.jit import JIT_OFF
 from mmlab.kernels.pointer import State
@@ -35,16 +37,21 @@ class Chosen:
 class Machine(State):
     """The state of a simulated machine. Arrays are attributes (:mod:`mmlab.model.layout`); `states` are the policies' own by slot."""
 
-    def __init__(self, sizes: Sizes, chosen: Mapping[str, Chosen], progress: Progress | None = None):
+    def __init__(
+        self, sizes: Sizes, chosen: Mapping[str, Chosen], progress: Progress | None = None,
+        services: Mapping[str, Callable] = SERVICES,
+    ):  # fmt: skip
         super().__init__("machine", make_arrays(sizes), abi.HEAD_WORDS)
         self.sizes = sizes
         self.chosen = dict(chosen)
         self.progress = progress
+        self._core = services
         self.states: dict[str, State] = {}
         self._ops: list[Callable | None] = [None] * abi.NR_OPS
         self._states: list[Any] = [None] * abi.NR_OPS
         self._services: list[Callable | None] = [None] * abi.NR_SERVICES
         self._columns: list[np.ndarray] = []
+        self._entries: dict[str, Any] = {}
 
     def page_column(self, dtype: str) -> np.ndarray:
         """A zeroed array with one element a page frame, for a policy's own data; memory is taken only where it is touched."""
@@ -65,9 +72,11 @@ class Machine(State):
         if linkable({"absent": ABSENT[0]}):
             absent = link("absent ops", {f.__name__: f for f in ABSENT}, self._type, self._type)
         for slot, contract in abi.SLOTS.items():
-            choice, state = self.chosen[slot], self.states[slot]
-            functions = choice.policy.ops()
-            addresses = {} if JIT_OFF else link(f"{slot} {choice.policy.name}", functions, self._type, state._type, choice.blame or choice.policy.name, self.progress)
+            choice, state = self.chosen.get(slot), self.states.get(slot, self)
+            functions = choice.policy.ops() if choice else {}
+            addresses = {}
+            if linkable(functions):
+                addresses = link(f"{slot} {choice.policy.name}", functions, self._type, state._type, choice.blame or choice.policy.name, self.progress)
             for op in contract.ops:
                 index = abi.OP_INDEX[slot, op.name]
                 if JIT_OFF:
@@ -79,19 +88,25 @@ class Machine(State):
 
     def _bind_services(self) -> None:
         if JIT_OFF:
-            self._services = [SERVICES[service.name] for service in abi.SERVICES]
+            self._services = [self._core[service.name] for service in abi.SERVICES]
             return
-        module = generate("core", {**SERVICES, **ENTRIES})
-        addresses = _link_services(module, self)
         for j, service in enumerate(abi.SERVICES):
-            self._table[2 * abi.NR_OPS + j] = addresses[service.name]
+            self._table[2 * abi.NR_OPS + j] = service_address(service.name, self._core[service.name], self)
 
     def run(self, function: Callable, *args: Any) -> int:
-        """Call a core kernel (one of ENTRIES or SERVICES)."""
+        """Call a core kernel by itself; it is compiled, or loaded, at its first use."""
         if JIT_OFF:
             return int(function(self, *args))
-        module = generate("core", {**SERVICES, **ENTRIES})
-        return int(getattr(module, python_function(function).__name__)(self, *args))
+        name = python_function(function).__name__
+        wrapper = self._entries.get(name)
+        if wrapper is None:
+            wrapper = self._entries[name] = getattr(generate(f"core {name}", {name: function}), name)
+            begin = time.perf_counter()
+            answer = int(wrapper(self, *args))
+            if self.progress is not None and sum(wrapper.stats.cache_misses.values()):
+                self.progress(f"compiling core {name}", time.perf_counter() - begin)
+            return answer
+        return int(wrapper(self, *args))
 
     def op(self, slot: str, name: str, *args: int) -> int:
         """Call one op of the slot's policy (tests, /proc views, notebooks)."""
@@ -112,16 +127,12 @@ class Machine(State):
         return total
 
 
-def _link_services(module: Any, machine: Machine) -> dict[str, int]:
-    from numba import types
-
-    from mmlab._engine.link import address_of
-
-    addresses = {}
-    for service in abi.SERVICES:
-        dispatcher = getattr(module, service.name)
-        addresses[service.name] = address_of(dispatcher, (machine._type,) + (types.int64,) * len(service.args), f"core {service.name}", machine.progress)
-    return addresses
+def service_address(name: str, function: Callable, machine: Machine) -> int:
+    """Native code of the function behind a service, compiled or loaded."""
+    plain = python_function(function).__name__
+    dispatcher = getattr(generate(f"core {plain}", {plain: function}), plain)
+    arguments = len(abi.SERVICES[abi.SERVICE_INDEX[name]].args)
+    return address_of(dispatcher, (machine._type,) + (types.int64,) * arguments, f"core {name}", machine.progress)
 
 
 def _policy_state(choice: Chosen, machine: Machine) -> State:

@@ -18,8 +18,11 @@ _kmem_cache_free = service_stub(147, 11)
 _pte_alloc = service_stub(148, 12)
 _anon_vma_prepare = service_stub(149, 13)
 _zap_pte = service_stub(150, 14)
-_wake_kswapd = service_stub(151, 15)
-_out_of_memory = service_stub(152, 16)
+_folio_add_lru = service_stub(151, 15)
+_do_huge_pmd_anonymous_page = service_stub(152, 16)
+_split_huge_pmd = service_stub(153, 17)
+_wake_kswapd = service_stub(154, 18)
+_out_of_memory = service_stub(155, 19)
 
 
 @leaf
@@ -110,6 +113,24 @@ def anon_vma_prepare(m, vma):
 def zap_pte(m, mm, vma, slot):
     """Unmap what the entry in m.pt[slot] maps: page, zero page or swap slot. Returns 0."""
     return _zap_pte(m, mm, vma, slot)
+
+
+@leaf
+def folio_add_lru(m, pfn):
+    """A mapped or cached page is complete: hand it to the reclaimer. Returns 0."""
+    return _folio_add_lru(m, pfn)
+
+
+@leaf
+def do_huge_pmd_anonymous_page(m, mm, vma, vpn, access):
+    """A fault in an empty PMD of an anonymous VMA: asks the thp slot, then maps a huge page or the huge zero page. Returns VM_FAULT_* bits, or -1: not possible, take small pages."""
+    return _do_huge_pmd_anonymous_page(m, mm, vma, vpn, access)
+
+
+@leaf
+def split_huge_pmd(m, pmd):
+    """Replace the huge entry m.pt[pmd] by a table of 512 and its folio by 512 pages. Returns 0."""
+    return _split_huge_pmd(m, pmd)
 
 
 @leaf

@@ -6,7 +6,11 @@ Models: mm/memblock.c memblock_free_all(), mm/mm_init.c memmap_init_range().
 from mmlab.kernels.jit import kernel
 from mmlab.kernels.lists import list_init
 from mmlab.kernels.ops import memory_model_add_range, page_allocator_free, page_allocator_init_range
-from mmlab.model.page import KIND_RESERVED, PG_RESERVED, ZONE_SHIFT, set_page_flags, set_page_kind
+from mmlab.model.const import ENOMEM
+from mmlab.model.page import (
+    KIND_BOOT, KIND_KERNEL, KIND_RESERVED, PG_RESERVED, ZONE_SHIFT, page_kind, set_page_counts, set_page_flags, set_page_kind, set_page_order,
+)
+from mmlab.model.rows import SC_MEMBLOCK_PFN, SC_MEMBLOCK_ZONE, Z_END_PFN, Z_START_PFN, ZONE_STRIDE
 
 
 @kernel
@@ -56,3 +60,30 @@ def init_range(m, zone, pfn, nr_pages):
 def boot_free_to_pcp(m, pfn):
     """One page that boot left on this CPU's list."""
     return page_allocator_free(m, pfn, 0)
+
+
+@kernel
+def memblock_alloc(m, gfp, order, node):
+    """alloc_pages() while the machine boots: memory in use at boot takes on a role, from the top of the last zone downwards; -ENOMEM at its end."""
+    size = 1 << order
+    while m.sc[SC_MEMBLOCK_ZONE] >= 0:
+        base = m.sc[SC_MEMBLOCK_ZONE] * ZONE_STRIDE
+        pfn = m.sc[SC_MEMBLOCK_PFN] // size * size - size
+        if pfn < m.zone[base + Z_START_PFN]:
+            m.sc[SC_MEMBLOCK_ZONE] -= 1
+            if m.sc[SC_MEMBLOCK_ZONE] >= 0:
+                m.sc[SC_MEMBLOCK_PFN] = m.zone[m.sc[SC_MEMBLOCK_ZONE] * ZONE_STRIDE + Z_END_PFN]
+            continue
+        m.sc[SC_MEMBLOCK_PFN] = pfn
+        usable = 1
+        for i in range(pfn, pfn + size):
+            if page_kind(m, i) != KIND_BOOT:
+                usable = 0
+        if usable:
+            for i in range(pfn, pfn + size):
+                set_page_flags(m, i, m.sc[SC_MEMBLOCK_ZONE] << ZONE_SHIFT)
+                set_page_counts(m, i, 0, 0)
+                set_page_kind(m, i, KIND_KERNEL)
+            set_page_order(m, pfn, order)
+            return pfn
+    return -ENOMEM

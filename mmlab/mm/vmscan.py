@@ -5,19 +5,31 @@ Left out: memory cgroups, throttling of direct reclaim, slab shrinkers, kcompact
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.ops import reclaimer_age_node, reclaimer_drain, reclaimer_nr_lru_pages, reclaimer_shrink_node
+from mmlab.kernels.ops import (
+    reclaimer_age_node, reclaimer_drain, reclaimer_eviction_shadow, reclaimer_folio_removed, reclaimer_nr_lru_pages, reclaimer_shrink_node,
+)
+from mmlab.kernels.pte import walk_pmd
+from mmlab.kernels.services import free_pages, rmap_walk, split_huge_pmd
 from mmlab.kernels.zones import wmark_pages, zone_watermark_order0
+from mmlab.mm.page_cache import filemap_remove
+from mmlab.mm.shmem import shmem_writepage
+from mmlab.mm.swap_state import add_to_swap, delete_from_swap_cache
 from mmlab.model.const import (
-    DEF_PRIORITY, LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, SCAN_KSWAPD, SCAN_MAY_SWAP, SCAN_MAY_UNMAP,
-    SCAN_MAY_WRITEPAGE, SCAN_RECLAIM_IDX_SHIFT, SWAP_CLUSTER_MAX,
+    DEF_PRIORITY, LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, RECLAIM_ACTIVATE, RECLAIM_FREED,
+    RECLAIM_KEEP, RMAP_UNMAP, SCAN_KSWAPD, SCAN_MAY_SWAP, SCAN_MAY_UNMAP,
+    SCAN_MAY_WRITEPAGE, SCAN_PROACTIVE, SCAN_RECLAIM_IDX_SHIFT, SWAP_CLUSTER_MAX,
 )
 from mmlab.model.gfp import GFP_THISNODE, gfp_zone
-from mmlab.model.rows import (
-    N_KSWAPD_AWAKE, N_KSWAPD_FAILURES, N_KSWAPD_IDX, N_KSWAPD_PRIORITY, N_KSWAPD_WAKE_NS, NODE_STRIDE,
-    SC_CPU, SC_IN_RECLAIM, SC_KSWAPD_AWAKE, SC_NOW_NS, SC_NR_SWAP_FREE, SC_NR_ZONES, Z_FLAGS, Z_INDEX, Z_MANAGED, Z_NODE, Z_WATERMARK_BOOST,
-    ZONE_RECLAIM_ACTIVE, ZONE_STRIDE, ZONELIST_STRIDE, ZONELIST_THISNODE,
+from mmlab.model.page import (
+    NO_MAPPING, PG_ANON, PG_DIRTY, PG_HEAD, PG_MLOCKED, PG_RECLAIM, PG_SWAPBACKED, PG_SWAPCACHE, PG_UNEVICTABLE, page_clear, page_index, page_mapcount, page_mapping,
+    page_refs, page_set, page_test, set_page_counts, set_page_mapping,
 )
-from mmlab.model.vmstat import V_ALLOCSTALL_DMA, V_PAGEOUTRUN
+from mmlab.model.rows import (
+    ANON_VMA_STRIDE, AV_AVC_FIRST, AVC_NEXT_IN_ANON, AVC_STRIDE, AVC_VMA, COST_DEVICE_WRITE, N_KSWAPD_AWAKE, N_KSWAPD_FAILURES, N_KSWAPD_IDX, N_KSWAPD_PRIORITY, N_KSWAPD_WAKE_NS, NODE_STRIDE,
+    SC_CPU, SC_IN_RECLAIM, SC_KSWAPD_AWAKE, SC_NOW_NS, SC_NR_SWAP_FREE, SC_NR_ZONES, Z_FLAGS, Z_INDEX, Z_MANAGED, Z_NODE, Z_WATERMARK_BOOST,
+    PTE_HUGE, PTE_SHIFT, SC_SWAP_FLAGS, VMA_END, VMA_MM, VMA_PGOFF, VMA_START, VMA_STRIDE, ZONE_RECLAIM_ACTIVE, ZONE_STRIDE, ZONELIST_STRIDE, ZONELIST_THISNODE,
+)
+from mmlab.model.vmstat import V_ALLOCSTALL_DMA, V_NR_VMSCAN_IMMEDIATE_RECLAIM, V_NR_VMSCAN_WRITE, V_PAGEOUTRUN, V_PSWPOUT
 
 MAX_RECLAIM_RETRIES = 16
 
@@ -176,3 +188,80 @@ def kswapd_step(m, node):
             _kswapd_sleep(m, node)
             return 0
     return 1
+
+
+@kernel
+def do_reclaim_folio(m, pfn, scan_flags):
+    """Service reclaim_folio: RECLAIM_FREED, _KEEP or _ACTIVATE. The page is on no list; it is freed here or stays the caller's.
+
+    Anonymous: a swap slot, unmapped, written if dirty, freed with a shadow in the slot. MADV_PAGEOUT (SCAN_PROACTIVE) on a device that takes time
+    leaves the page in the swap cache, as Linux does. File: unmapped; a clean page leaves a shadow; a dirty one is kept for write-back.
+    """
+    if page_test(m, pfn, PG_UNEVICTABLE | PG_MLOCKED):
+        return RECLAIM_ACTIVATE
+    if page_test(m, pfn, PG_HEAD):
+        mm_split_mapped(m, pfn)
+    if page_refs(m, pfn) > (1 if page_test(m, pfn, PG_SWAPCACHE) or page_test(m, pfn, PG_ANON) == 0 else 0):
+        return RECLAIM_KEEP
+    if page_test(m, pfn, PG_ANON):
+        if page_test(m, pfn, PG_DIRTY) == 0 and page_test(m, pfn, PG_SWAPCACHE) == 0 and page_test(m, pfn, PG_SWAPBACKED) == 0:
+            return RECLAIM_KEEP
+        if page_test(m, pfn, PG_SWAPCACHE) == 0:
+            if scan_flags & SCAN_MAY_SWAP == 0 or add_to_swap(m, pfn) < 0:
+                return RECLAIM_ACTIVATE
+            page_set(m, pfn, PG_DIRTY)
+        if page_mapcount(m, pfn) > 0:
+            rmap_walk(m, pfn, RMAP_UNMAP)
+            if page_mapcount(m, pfn) > 0:
+                return RECLAIM_ACTIVATE
+        if page_test(m, pfn, PG_DIRTY):
+            if scan_flags & SCAN_MAY_WRITEPAGE == 0:
+                return RECLAIM_KEEP
+            page_clear(m, pfn, PG_DIRTY)
+            m.vmstat[V_NR_VMSCAN_WRITE] += 1
+            m.vmstat[V_PSWPOUT] += 1
+            m.sc[SC_NOW_NS] += m.cost[COST_DEVICE_WRITE]
+            if scan_flags & SCAN_PROACTIVE and m.sc[SC_SWAP_FLAGS] & 2 == 0:
+                return RECLAIM_KEEP
+        delete_from_swap_cache(m, pfn, reclaimer_eviction_shadow(m, pfn))
+    else:
+        if page_mapcount(m, pfn) > 0:
+            rmap_walk(m, pfn, RMAP_UNMAP)
+            if page_mapcount(m, pfn) > 0:
+                return RECLAIM_ACTIVATE
+        if page_test(m, pfn, PG_SWAPBACKED):
+            if scan_flags & SCAN_MAY_SWAP == 0 or shmem_writepage(m, pfn) < 0:
+                return RECLAIM_ACTIVATE
+            m.vmstat[V_PSWPOUT] += 1
+            m.sc[SC_NOW_NS] += m.cost[COST_DEVICE_WRITE]
+            delete_from_swap_cache(m, pfn, reclaimer_eviction_shadow(m, pfn))
+            set_page_counts(m, pfn, 0, 0)
+            free_pages(m, pfn, 0)
+            return RECLAIM_FREED
+        if page_test(m, pfn, PG_DIRTY):
+            page_set(m, pfn, PG_RECLAIM)
+            m.vmstat[V_NR_VMSCAN_IMMEDIATE_RECLAIM] += 1
+            return RECLAIM_ACTIVATE
+        filemap_remove(m, pfn, reclaimer_eviction_shadow(m, pfn))
+    set_page_counts(m, pfn, 0, 0)
+    set_page_mapping(m, pfn, NO_MAPPING)
+    free_pages(m, pfn, 0)
+    return RECLAIM_FREED
+
+
+@kernel
+def mm_split_mapped(m, pfn):
+    """A huge page picked as a victim: split the PMD that maps it, so that its 512 pages are reclaimed one by one."""
+    avc = m.anon_vma[page_mapping(m, pfn) * ANON_VMA_STRIDE + AV_AVC_FIRST]
+    while avc >= 0:
+        vma = m.avc[avc * AVC_STRIDE + AVC_VMA]
+        row = vma * VMA_STRIDE
+        vpn = (m.vma[row + VMA_START] >> 12) + page_index(m, pfn) - m.vma[row + VMA_PGOFF]
+        if vpn >= m.vma[row + VMA_START] >> 12 and vpn < m.vma[row + VMA_END] >> 12:
+            pmd = walk_pmd(m, m.vma[row + VMA_MM], vpn)
+            if pmd >= 0 and m.pt[pmd] & PTE_HUGE and m.pt[pmd] >> PTE_SHIFT == pfn:
+                split_huge_pmd(m, pmd)
+                reclaimer_folio_removed(m, pfn)
+                return 1
+        avc = m.avc[avc * AVC_STRIDE + AVC_NEXT_IN_ANON]
+    return 0

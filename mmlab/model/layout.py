@@ -19,7 +19,8 @@ from mmlab.model.const import NR_POLICY_LISTS, PTRS_PER_TABLE
 
 @attrs.frozen
 class Sizes:
-    """What array lengths depend on. nr_frames: max_pfn rounded up to a pageblock; nr_heads: list sentinels behind the last frame."""
+    """What array lengths depend on. nr_frames: max_pfn rounded up to a pageblock; nr_heads: list sentinels behind the last frame;
+    nr_request_ids: objects of a request replay (0: the machine is not one); request_shadows: its reclaimer remembers what it evicted."""
 
     nr_frames: int
     nr_present: int
@@ -30,6 +31,8 @@ class Sizes:
     nr_tasks: int
     nr_swap_slots: int
     next_use: bool
+    nr_request_ids: int = 0
+    request_shadows: bool = False
 
 
 @attrs.frozen
@@ -53,6 +56,9 @@ def _rows(stride: int, count: Callable[[Sizes], int]) -> Callable[[Sizes], int]:
     return lambda s: stride * count(s)
 
 
+#: words of one entry of m.kill, the OOM killer's log
+KILL_STRIDE = 8
+
 ARRAYS: tuple[Array, ...] = (
     Array("sc", "int64", lambda s: rows.NR_SCALARS, "SC_*", "global variables"),
     Array("nr_calls", "int64", lambda s: abi.NR_OPS, "calls of each op", "-"),
@@ -65,6 +71,7 @@ ARRAYS: tuple[Array, ...] = (
     Array("page", "uint32", lambda s: 4 * (s.nr_frames + s.nr_heads), "next, prev, flags, counts", "struct page", 16),
     Array("pagex", "uint32", lambda s: 4 * s.nr_frames, "mapping, index, private, order/kind/memcg", "struct page", 16),
     Array("pageblock", "uint8", lambda s: s.nr_frames // 512 + 1, "migratetype", "pageblock_flags", 1 / 512),
+    Array("kill", "int64", lambda s: 64 * KILL_STRIDE, "task, total_vm, rss anon/file/shmem, pgtables_bytes, adj, order a kill", "-"),
     Array("next_use", "int64", lambda s: s.nr_frames if s.next_use else 1, "event number of the page's next access", "-"),
     Array("task", "int64", _rows(rows.TASK_STRIDE, lambda s: s.nr_tasks), "T_* a task", "struct task_struct"),
     Array("mm", "int64", _rows(rows.MM_STRIDE, lambda s: s.nr_tasks), "MM_* an address space", "struct mm_struct"),
@@ -79,6 +86,9 @@ ARRAYS: tuple[Array, ...] = (
     Array("xa_node", "int64", _rows(rows.XN_STRIDE, _objects(576)), "XN_* a node", "struct xa_node"),
     Array("swap_map", "int32", lambda s: max(1, s.nr_swap_slots), "references a slot", "swap_info_struct.swap_map"),
     Array("swap_cache", "int64", lambda s: max(1, s.nr_swap_slots), "pfn << 1 | 1, shadow << 1, 0", "swapper_spaces"),
+    Array("rq_table", "int32", lambda s: max(1, s.nr_request_ids), "frame of a requested object, -1", "-"),
+    Array("rq_shadow", "int64", lambda s: s.nr_request_ids if s.request_shadows else 1, "shadow + 1 of an evicted object, 0", "-"),
+    Array("rq_free", "int64", lambda s: s.nr_frames + 1 if s.nr_request_ids else 1, "free frames: how many, then a stack", "-"),
 )
 
 #: list heads a zone needs (free lists) and a CPU and zone needs (per-CPU lists); nodes offer NR_POLICY_LISTS to the reclaimer
@@ -107,4 +117,4 @@ def reserve(length: int, dtype: str, huge: bool = False) -> np.ndarray:
 def make_arrays(sizes: Sizes) -> dict[str, np.ndarray]:
     """All arrays of a machine, zeroed."""
     dense = sizes.nr_frames <= 1 << 24  # up to 64 GiB the per-page arrays are worth huge pages; a larger machine is used sparsely
-    return {a.name: reserve(a.length(sizes), a.dtype, huge=dense and a.name in ("page", "pagex", "pt", "next_use")) for a in ARRAYS}
+    return {a.name: reserve(a.length(sizes), a.dtype, huge=dense and a.name in ("page", "pagex", "pt", "next_use", "rq_table")) for a in ARRAYS}

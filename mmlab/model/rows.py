@@ -15,7 +15,8 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_SWAPIN_LAST, SC_FATAL, SC_IN_RECLAIM, SC_NEEDS_FUTURE, SC_NEXT_USE, SC_PGTABLE_LEVELS, SC_THP_FLAGS, SC_NODE_RECLAIM,
     SC_OOM_VICTIM, SC_PANIC, SC_EVENT, SC_NEXT_SAMPLE_NS, SC_SAMPLE_PERIOD_NS, SC_SEED, SC_LAST_MAJOR, SC_FAULT_FLAGS,
     SC_READAHEAD_PAGES, SC_DIRTY_TOTAL, SC_INODE_FREE, SC_INODE_TOP, SC_KSWAPD_SLICE_NS, SC_NODE, SC_PID_NEXT, SC_NR_HEADS, SC_SLAB_HEADS, SC_KSWAPD_AWAKE,
-) = range(74)
+    SC_MEMBLOCK_PFN, SC_MEMBLOCK_ZONE, SC_MONITOR_TIMER_NS, SC_THP_TIMER_NS, SC_NR_KILLS,
+) = range(79)
 NR_SCALARS = 128
 
 # m.zone: one row a populated zone, in the order of nodes, then zone index ------------------------------------------------------------------

@@ -147,7 +147,7 @@ class Loop(Generator):
 
 @frozen(kw_only=True)
 class Drift(Generator):
-    """A working set that moves: accesses uniform in a window of `working_set` pages whose start advances through the region, round and round.
+    """A working set that moves: uniform accesses in a window whose start advances through the region, round and round.
 
     working_set      pages of the window
     events_per_page  accesses until the window's start moves on by one page
@@ -223,7 +223,7 @@ def _make(name: str, params: dict[str, Any], where: str, errors: list[str]) -> G
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         errors.append(f"{where}.phases: must be a list of tables, each with a generator and its params, got {tables!r}")
         return None
-    phases = []
+    phases: list[Any] = []
     for number, table in enumerate(tables):
         path = f"{where}.phases[{number}]"
         inner = table.get("generator")

@@ -1,9 +1,9 @@
 """The maps a program starts with: what the kernel's loader made before the first instruction, which no system call shows.
 
-A page is an initial page of a program image when it was touched before any mmap, brk or mremap of that image covered it. At the moment a program's
-banner appears (before its dynamic linker has made its first map) the recorder looks at /proc/PID/maps: an initial page within the map of a
-file gives that whole map (file, offset, protection). The others (stack, zeroed data) become anonymous maps; pages less than 8 MiB apart
-with nothing else between them share one, so that the stack is one map, as far down as the program went.
+A page is an initial page of a program image when it was touched before any mmap, brk or mremap of that image covered it. At the moment
+a program's banner appears (before its dynamic linker has made its first map) the recorder looks at /proc/PID/maps: an initial page
+within the map of a file gives that whole map (file, offset, protection). The others (stack, zeroed data) become anonymous maps; pages
+less than 8 MiB apart with nothing else between them share one, so that the stack is one map, as far down as the program went.
 
 Left out: maps that were never touched; the vdso (valgrind hides it).
 """

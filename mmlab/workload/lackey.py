@@ -258,7 +258,7 @@ def _parse(text, position, task_bits, window, counters, out):
             return position
         at, address, size = position + 3, 0, 0
         while at < end and text[at] != 44:
-            digit = text[at]
+            digit = np.int64(text[at])
             if 48 <= digit <= 57:
                 address = address * 16 + (digit - 48)
             elif 97 <= digit <= 102:
@@ -270,7 +270,7 @@ def _parse(text, position, task_bits, window, counters, out):
         while at < end and text[at] != 10:
             if not 48 <= text[at] <= 57:
                 return position
-            size = size * 10 + (text[at] - 48)
+            size = size * 10 + (np.int64(text[at]) - 48)
             at += 1
         if at >= end:
             return position

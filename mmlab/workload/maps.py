@@ -31,4 +31,4 @@ def mapped_stream(words: np.ndarray, tasks: Sequence[str], pages: Sequence[int],
             )
         )  # fmt: skip
     start = pack(KIND_OPERATION, np.repeat(np.arange(len(tasks)), 2), np.arange(2 * len(tasks)))
-    return EventStream(np.concatenate((start, words)), ops, tasks, meta)
+    return EventStream(np.concatenate((start, words)), tuple(ops), tuple(tasks), meta)

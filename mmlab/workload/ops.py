@@ -276,8 +276,9 @@ def _unknown_tasks(operation: Operation, tasks: set[str]) -> list[str]:
             asked.append(reference.task)
     if operation.name in ("write", "cat"):
         asked += re.findall(r"/@([^/]+)", operation.args["path"])
+    known = ", ".join(sorted(tasks)) or "none"
     return messages + [
-        f"{operation.name}: no task '{name}' was started before this line (known: {', '.join(sorted(tasks)) or 'none'}){did_you_mean(name, tasks)}"
+        f"{operation.name}: no task '{name}' was started before this line (known: {known}){did_you_mean(name, tasks)}"
         for name in asked
         if name not in tasks
     ]

@@ -66,7 +66,8 @@ def read_oracle_general(path: str | Path) -> EventStream:
     records = np.memmap(path, ORACLE_GENERAL, "r")
     ends = records["next"]
     if (low := int(ends.min())) < -1:
-        raise InputError(f"{path}: record {int(np.argmax(ends < -1))}: next access must be -1 or an index, got {low}: not an oracleGeneral trace?")
+        number = int(np.argmax(ends < -1))
+        raise InputError(f"{path}: record {number}: next access must be -1 or an index, got {low}: not an oracleGeneral trace?")
     page, objects = dense_pages(np.ascontiguousarray(records["id"]))
     if objects > MAX_PAGE:
         raise InputError(f"{path}: has {objects} objects, at most {MAX_PAGE} can be pages")

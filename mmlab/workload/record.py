@@ -69,7 +69,7 @@ def record(command: list[str], out: Path | None, filter_pages: int = 64, progres
     exit_code = _run(command, reader, progress)
     if not reader.window.references:
         raise MmlabError(f"{command[0]}: the program did not start, valgrind ended with exit code {exit_code} (its message is above)")
-    trace = _trace(reader, command, filter_pages, exit_code)
+    trace = build_trace(reader, command, filter_pages, exit_code)
     write_trace(trace, out)
     return Recording(out, exit_code, reader.window.references, len(trace.accesses) + len(trace.changes), len(reader.programs))
 
@@ -98,13 +98,8 @@ def _run(command: list[str], reader: LackeyReader, progress: Callable[[int], Non
     with ours:
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
-        soft, log_fd = _file_limits()
         with theirs:
-            program = subprocess.Popen(
-                ["valgrind", *_OPTIONS, f"--log-fd={log_fd}", "--", *command],
-                close_fds=False,
-                preexec_fn=lambda: _place_log(theirs.fileno(), log_fd, soft),
-            )
+            program = _start(command, theirs)
         try:
             _receive(ours, reader, progress)
             code = program.wait()
@@ -134,25 +129,27 @@ def _receive(source: socket.socket, reader: LackeyReader, progress: Callable[[in
             time.sleep(0.001)  # a wake-up per line would cost both sides more than the line
 
 
-def _file_limits() -> tuple[int, int]:
-    """(limit of open files for the program, descriptor of the log).
+def _start(command: list[str], log: socket.socket) -> subprocess.Popen:
+    """Start valgrind with a log that the program cannot close.
 
-    Valgrind lets no program close a descriptor above the limit, so the log survives programs that close all they do not know.
+    Valgrind lets no program close a descriptor above the limit of open files, so the log lies there and the limit is lowered for the
+    program: it survives programs that close all they do not know before they start others.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY:
-        soft = min(soft, hard - _LOG_ABOVE - 1)
-    soft = _FILE_LIMIT if soft == resource.RLIM_INFINITY else min(soft, _FILE_LIMIT)
-    if soft < 64:
+    most = hard if hard != resource.RLIM_INFINITY else _FILE_LIMIT + _LOG_ABOVE + 1
+    limit = min(_FILE_LIMIT, most - _LOG_ABOVE - 1)
+    if limit < 64:
         raise MmlabError(f"the limit of open files (ulimit -Hn) must be at least {64 + _LOG_ABOVE + 1} to record, got {hard}")
-    return soft, soft + _LOG_ABOVE
-
-
-def _place_log(fd: int, log_fd: int, soft: int) -> None:
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (log_fd + 1, hard))
-    os.dup2(fd, log_fd, inheritable=True)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, limit + _LOG_ABOVE + 1), hard))
+    try:
+        log_fd = fcntl.fcntl(log, fcntl.F_DUPFD, limit + _LOG_ABOVE)
+        try:
+            start = ["sh", "-c", 'ulimit -Sn "$0" && exec valgrind "$@"', str(limit), *_OPTIONS, f"--log-fd={log_fd}", "--", *command]
+            return subprocess.Popen(start, pass_fds=[log_fd])
+        finally:
+            os.close(log_fd)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def _kill(pid: int) -> None:
@@ -171,13 +168,14 @@ def _vmas_of(pid: int) -> list[Vma]:
 
 def _parent_of(pid: int) -> int | None:
     try:
-        found = re.search(r"^PPid:\s*(\d+)", Path(f"/proc/{pid}/status").read_text(), re.M)
+        found = re.search(r"^PPid:\s*(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     except OSError:
         return None
     return int(found[1]) if found else None
 
 
-def _trace(reader: LackeyReader, command: list[str], filter_pages: int, exit_code: int) -> Trace:
+def build_trace(reader: LackeyReader, command: list[str], filter_pages: int, exit_code: int) -> Trace:
+    """What was read, as a trace: the maps each program started with put in front of its accesses, an exit behind each task."""
     times, words = reader.window.events()
     timed: list[tuple[int, Change]] = []
     begin = 0
@@ -194,7 +192,7 @@ def _trace(reader: LackeyReader, command: list[str], filter_pages: int, exit_cod
         "command": list(command), "filter": filter_pages, "references": reader.window.references, "exit_code": exit_code,
         "tasks": reader.programs, "files": _files(reader.files, changes),
     }  # fmt: skip
-    return Trace(words, changes, positions, meta)
+    return Trace(words, tuple(changes), positions, meta)
 
 
 def _files(paths: list[str], changes: list[Change]) -> list[list]:
@@ -202,6 +200,6 @@ def _files(paths: list[str], changes: list[Change]) -> list[list]:
     table = []
     for number, path in enumerate(paths):
         size = os.path.getsize(path) if os.path.isfile(path) else 0
-        mapped = [change.offset + change.npages for change in changes if change.kind == MMAP and change.arg == number]
+        mapped = [(change.offset or 0) + (change.npages or 0) for change in changes if change.kind == MMAP and change.arg == number]
         table.append([Path(path).name, max(-(-size // PAGE_SIZE), *mapped, 1)])
     return table

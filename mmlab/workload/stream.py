@@ -11,7 +11,7 @@ import json
 from typing import Any
 
 import numpy as np
-from attrs import field, frozen
+from attrs import asdict, field, frozen
 
 from mmlab.kernels.jit import kernel
 from mmlab.workload.operation import Operation
@@ -52,8 +52,8 @@ class EventStream:
     """
 
     words: np.ndarray = field(converter=_int64_words)
-    ops: tuple[Operation, ...] = field(converter=tuple)
-    tasks: tuple[str, ...] = field(converter=tuple)
+    ops: tuple[Operation, ...]
+    tasks: tuple[str, ...]
     meta: dict[str, Any] = field(factory=dict)
 
     def __len__(self) -> int:
@@ -63,7 +63,7 @@ class EventStream:
         """sha256 over words, operations and task names (not `meta`), hexadecimal: equal streams, equal digests."""
         h = hashlib.sha256(self.words.astype("<i8", copy=False).tobytes())
         content = [list(self.tasks), [[op.name, op.task, op.args, op.background] for op in self.ops]]
-        h.update(json.dumps(content, sort_keys=True, default=_plain).encode())
+        h.update(json.dumps(content, sort_keys=True, default=asdict).encode())
         return h.hexdigest()
 
     def next_use(self) -> np.ndarray:
@@ -71,8 +71,18 @@ class EventStream:
         return next_use(self.words)
 
 
-def _plain(value: Any) -> Any:
-    return {slot: getattr(value, slot) for slot in ("region", "offset")}
+def repeated(stream: EventStream, times: int) -> EventStream:
+    """The stream's work `times` times.
+
+    Where all operations stand in front (generators, access traces) the accesses are repeated in the same maps. Otherwise (a recorded
+    program) the whole runs again and again, every time from `spawn` to `exit`; only what prepares the machine (`mkfile`, `sysctl`) is
+    done once.
+    """
+    operations = np.flatnonzero(stream.words & 15 == KIND_OPERATION)
+    in_front = len(operations) == 0 or int(operations[-1]) == len(operations) - 1
+    front = len(operations) if in_front else next(i for i, op in enumerate(stream.ops) if op.task is not None)
+    words = np.concatenate((stream.words[:front], np.tile(stream.words[front:], times)))
+    return EventStream(words, stream.ops, stream.tasks, {**stream.meta, "repeat": times})
 
 
 def next_use(words: np.ndarray) -> np.ndarray:

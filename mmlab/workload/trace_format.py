@@ -67,7 +67,7 @@ class Trace:
     """
 
     accesses: np.ndarray
-    changes: tuple[Change, ...] = field(converter=tuple)
+    changes: tuple[Change, ...]
     positions: np.ndarray
     meta: dict[str, Any] = field(factory=dict)
 
@@ -81,9 +81,10 @@ def write_trace(trace: Trace, path: str | Path) -> None:
     kind, task, page = (np.empty(n, np.int64) for _ in range(3))
     kind[is_access], task[is_access], page[is_access] = unpack(trace.accesses)
     columns = {"kind": kind, "task": task, "page": page}
-    for name in columns:
-        columns[name][rows] = [getattr(change, name) for change in trace.changes]
-    arrays = [pa.array(columns[name].astype(_SCHEMA.field(name).type.to_pandas_dtype())) for name in columns]
+    arrays = []
+    for name, column in columns.items():
+        column[rows] = [getattr(change, name) for change in trace.changes]
+        arrays.append(pa.array(column.astype(_SCHEMA.field(name).type.to_pandas_dtype())))
     for name, kind_of in _FIELDS.items():
         values, missing = np.zeros(n, np.int64), np.ones(n, np.bool_)
         given = [(row, getattr(change, name)) for row, change in zip(rows.tolist(), trace.changes) if getattr(change, name) is not None]
@@ -94,9 +95,10 @@ def write_trace(trace: Trace, path: str | Path) -> None:
     schema = _SCHEMA.with_metadata({"mmlab": json.dumps({"version": VERSION, **trace.meta}, sort_keys=True)})
     partial = path.with_name(path.name + ".partial")
     try:
+        # no delta encoding: programs come back to the same pages, and zstd finds them again (a third of the size)
         pq.write_table(
             pa.table(arrays, schema=schema), partial, compression="zstd", compression_level=12,
-            use_dictionary=["kind", "task"], column_encoding={"page": "DELTA_BINARY_PACKED"}, row_group_size=1 << 20,
+            use_dictionary=["kind", "task"], row_group_size=1 << 22,
         )  # fmt: skip
         partial.replace(path)
     except OSError as error:
@@ -127,7 +129,7 @@ def read_trace(path: str | Path) -> Trace:
         raise InputError([f"{path}: {message}" for message in errors])
     is_access = kind < 16
     words = pack(kind[is_access], task[is_access], page[is_access])
-    return Trace(words, (Change(**change) for change in changes), rows - np.arange(len(rows)), meta)
+    return Trace(words, tuple(Change(**change) for change in changes), rows - np.arange(len(rows)), meta)
 
 
 def _row_errors(kind: np.ndarray, task: np.ndarray, changes: list[dict], rows: np.ndarray, meta: dict[str, Any]) -> list[str]:
@@ -143,6 +145,12 @@ def _row_errors(kind: np.ndarray, task: np.ndarray, changes: list[dict], rows: n
         empty = [name for name in needs.get(change["kind"], ()) if change[name] is None]
         if empty:
             errors.append(f"row {row}: kind {change['kind']} needs {', '.join(empty)}")
+        elif change["kind"] == MMAP and change["arg"] is not None and not 0 <= change["arg"] < len(meta["files"]):
+            errors.append(f"row {row}: file {change['arg']} is not one of the {len(meta['files'])} in the metadata")
+        elif change["kind"] == FORK and not 0 < change["arg"] < len(meta["tasks"]):
+            errors.append(f"row {row}: the child must be a task below {len(meta['tasks'])}, got {change['arg']}")
+        elif change["kind"] == MADVISE and change["arg"] not in _ADVICE_NAME:
+            errors.append(f"row {row}: unknown advice {change['arg']}")
     return errors
 
 
@@ -172,21 +180,18 @@ def trace_stream(trace: Trace, source: str = "") -> EventStream:
         front.append(make_operation("sysctl", None, "sysctl vm.drop_caches 1", key="vm.drop_caches", value="1"))
     front.append(make_operation("spawn", names[0], f"spawn {names[0]}"))
     ops = front + [_operation(change, names, files) for change in trace.changes]
-    alive = {0}
-    for change in trace.changes:
-        alive |= {change.arg} if change.kind == FORK else set()
-        alive -= {change.task} if change.kind == EXIT else set()
-    last = [make_operation("exit", names[task], f"exit {names[task]}") for task in sorted(alive)]
+    ended = {change.task for change in trace.changes if change.kind == EXIT}
+    last = [make_operation("exit", names[task], f"exit {names[task]}") for task in range(len(names)) if task not in ended]
     positions = np.concatenate((np.zeros(len(front), np.int64), trace.positions, np.full(len(last), len(trace.accesses), np.int64)))
     ops += last
-    number = {name: task for task, name in enumerate(names)}
+    number: dict[str | None, int] = {name: task for task, name in enumerate(names)}
     op_words = pack(KIND_OPERATION, [number.get(op.task, 0) for op in ops], np.arange(len(ops)))
     words = np.empty(len(trace.accesses) + len(ops), np.int64)
     rows = positions + np.arange(len(ops))
     is_access = np.ones(len(words), np.bool_)
     is_access[rows] = False
     words[rows], words[is_access] = op_words, trace.accesses
-    return EventStream(words, ops, names, {"source": "recorded", "file": source, **trace.meta})
+    return EventStream(words, tuple(ops), tuple(names), {"source": "recorded", "file": source, **trace.meta})
 
 
 def read_recorded(path: str | Path) -> EventStream:
@@ -217,7 +222,7 @@ def _operation(change: Change, names: list[str], files: list[str]) -> Operation:
     if change.kind == MPROTECT:
         return make_operation("mprotect", task, f"mprotect {at}", **here, prot=change.prot)
     if change.kind == MADVISE:
-        advice = _ADVICE_NAME[change.arg]
+        advice = _ADVICE_NAME[change.arg or 0]
         return make_operation("madvise", task, f"madvise {at} {advice}", **here, advice=advice)
     if change.kind == BRK:
         return make_operation("brk", task, f"brk {task} {change.npages}", size=length, address=start)
@@ -227,7 +232,8 @@ def _operation(change: Change, names: list[str], files: list[str]) -> Operation:
             to=(change.arg or 0) * PAGE_SIZE, dontunmap=bool((change.flags or 0) & MREMAP_DONTUNMAP),
         )  # fmt: skip
     if change.kind == FORK:
-        return make_operation("fork", task, f"fork {task} {names[change.arg]}", child=names[change.arg])
+        child = names[change.arg or 0]
+        return make_operation("fork", task, f"fork {task} {child}", child=child)
     if change.kind == EXEC:
         return make_operation("munmap", task, f"munmap {task} (exec)", region=0, offset=0, length=USER_END)
     return make_operation("exit", task, f"exit {task}")

@@ -1,0 +1,163 @@
+"""check_state(): every invariant of a simulated machine, recomputed from scratch and compared. For tests and `--check-every`; slow by design."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from mmlab import abi
+from mmlab.model import rows as r
+from mmlab.model.page import KIND_FREE, KIND_TABLE, MAPCOUNT_MASK
+
+
+def check_state(sim) -> list[str]:
+    """Broken invariants as sentences: each frame in one place only, lists consistent both ways, counters equal to what they count, page tables
+    and mem_map agree; and what each policy's own check says."""
+    machine = sim.machine
+    broken = [*_policy_checks(machine), *_mapped_pages(sim), *_tables(machine), *_vmas(sim)]
+    return broken
+
+
+def _policy_checks(machine) -> list[str]:
+    found = []
+    for slot, contract in abi.SLOTS.items():
+        for op in contract.ops:
+            if op.name != "check" or slot not in machine.states:
+                continue
+            subjects: list[tuple[int, ...]] = [()]
+            if slot == "page_allocator":
+                subjects = [(zone,) for zone in range(machine.sizes.nr_zones)]
+            elif slot == "vma_index":
+                mms = machine.mm.reshape(-1, r.MM_STRIDE)
+                subjects = [(mm,) for mm in range(int(machine.sc[r.SC_NR_TASKS])) if mms[mm, r.MM_USERS]]
+            for subject in subjects:
+                code = machine.op(slot, "check", *subject)
+                if code:
+                    found.append(f"{slot} {machine.chosen[slot].policy.name}: check{subject} says {code}")
+    return found
+
+
+def walk(machine, mm: int) -> list[tuple[int, int, int]]:
+    """Every leaf entry of an address space as (vpn, entry, pages)."""
+    found = []
+    root = int(machine.mm[mm * r.MM_STRIDE + r.MM_ROOT])
+
+    def table(number: int) -> np.ndarray:
+        return machine.pt[number * 512 : number * 512 + 512]
+
+    def descend(number: int, level: int, base: int) -> None:
+        slots = table(number)
+        for i in np.flatnonzero(slots):
+            entry, vpn = int(slots[i]), base | int(i) << 9 * level
+            if level == 0:
+                found.append((vpn, entry, 1))
+            elif level == 1 and entry & r.PTE_HUGE:
+                found.append((vpn, entry, 512))
+            else:
+                descend(entry >> r.PTE_SHIFT, level - 1, vpn)
+
+    descend(root, 3, 0)
+    return found
+
+
+def _mapped_pages(sim) -> list[str]:
+    machine = sim.machine
+    found: list[str] = []
+    mapcount: Counter[int] = Counter()
+    for task in range(int(machine.sc[r.SC_NR_TASKS])):
+        mm = int(machine.task[task * r.TASK_STRIDE + r.T_MM])
+        base = mm * r.MM_STRIDE
+        if not machine.mm[base + r.MM_USERS]:
+            continue
+        rss = swap = 0
+        for vpn, entry, pages in walk(machine, mm):
+            if entry & r.PTE_SWAP:
+                swap += 1
+                if machine.swap_map[entry >> r.PTE_SHIFT] <= 0:
+                    found.append(f"mm {mm}: page {vpn:#x} refers to swap slot {entry >> r.PTE_SHIFT}, which is free")
+            elif not entry & r.PTE_SPECIAL:
+                pfn = entry >> r.PTE_SHIFT
+                rss += pages
+                mapcount[pfn] += 1
+                kind = int(machine.pagex[4 * pfn + 3]) >> 12 & 15
+                if kind in (KIND_FREE, KIND_TABLE):
+                    found.append(f"mm {mm}: page {vpn:#x} maps frame {pfn}, which is of kind {kind}")
+        counted = int(machine.mm[base + r.MM_RSS_ANON] + machine.mm[base + r.MM_RSS_FILE] + machine.mm[base + r.MM_RSS_SHMEM])
+        if rss != counted:
+            found.append(f"mm {mm}: {rss} pages are mapped, its RSS counters say {counted}")
+        if swap != machine.mm[base + r.MM_SWAPENTS]:
+            found.append(f"mm {mm}: {swap} swap entries, the counter says {int(machine.mm[base + r.MM_SWAPENTS])}")
+    counts = machine.page[3::4][: machine.sizes.nr_frames].astype(np.int64) & MAPCOUNT_MASK
+    for pfn in set(mapcount) | set(np.flatnonzero(counts).tolist()):
+        if mapcount[pfn] != counts[pfn]:
+            found.append(f"frame {pfn}: {mapcount[pfn]} entries map it, its mapcount is {int(counts[pfn])}")
+    return found
+
+
+def _tables(machine) -> list[str]:
+    """Each page table is used once, and its frame knows it."""
+    found = []
+    used: Counter[int] = Counter()
+    for task in range(int(machine.sc[r.SC_NR_TASKS])):
+        mm = int(machine.task[task * r.TASK_STRIDE + r.T_MM])
+        if not machine.mm[mm * r.MM_STRIDE + r.MM_USERS]:
+            continue
+        numbers, level = [int(machine.mm[mm * r.MM_STRIDE + r.MM_ROOT])], 3
+        nr_tables = 0
+        while level >= 0:
+            used.update(numbers)
+            nr_tables += len(numbers) if level < 3 else 0
+            below = []
+            for number in numbers:
+                slots = machine.pt[number * 512 : number * 512 + 512]
+                if level == 1:
+                    deposit = int(machine.table[number * r.TABLE_STRIDE + r.TB_DEPOSIT])
+                    while deposit:
+                        used[deposit] += 1
+                        nr_tables += 1
+                        deposit = int(machine.table[deposit * r.TABLE_STRIDE + r.TB_NEXT_FREE])
+                if level > 0:
+                    below += [int(e) >> r.PTE_SHIFT for e in slots[np.flatnonzero(slots)] if not int(e) & r.PTE_HUGE]
+            numbers, level = below, level - 1
+        if nr_tables * 4096 != machine.mm[mm * r.MM_STRIDE + r.MM_PGTABLES_BYTES]:
+            found.append(f"mm {mm}: {nr_tables} page tables, pgtables_bytes says {int(machine.mm[mm * r.MM_STRIDE + r.MM_PGTABLES_BYTES])}")
+    for number, times in used.items():
+        pfn = int(machine.table[number * r.TABLE_STRIDE + r.TB_PFN])
+        if times != 1:
+            found.append(f"page table {number} is used {times} times")
+        if int(machine.pagex[4 * pfn + 3]) >> 12 & 15 != KIND_TABLE:
+            found.append(f"page table {number}: frame {pfn} is not of kind TABLE")
+    return found
+
+
+def _vmas(sim) -> list[str]:
+    """VMAs in order, without overlap; map_count and total_vm are what they add up to; every mapped page lies in one."""
+    machine = sim.machine
+    found = []
+    for task in range(int(machine.sc[r.SC_NR_TASKS])):
+        mm = int(machine.task[task * r.TASK_STRIDE + r.T_MM])
+        base = mm * r.MM_STRIDE
+        if not machine.mm[base + r.MM_USERS]:
+            continue
+        spans, at = [], 0
+        while (vma := machine.op("vma_index", "find", mm, at)) >= 0:
+            row = vma * r.VMA_STRIDE
+            start, end = int(machine.vma[row + r.VMA_START]), int(machine.vma[row + r.VMA_END])
+            if start < at or end <= start:
+                found.append(f"mm {mm}: VMA {start:#x}-{end:#x} overlaps or is empty")
+                break
+            spans.append((start >> 12, end >> 12))
+            at = end
+        if len(spans) != machine.mm[base + r.MM_MAP_COUNT]:
+            found.append(f"mm {mm}: {len(spans)} VMAs, map_count says {int(machine.mm[base + r.MM_MAP_COUNT])}")
+        total = sum(end - start for start, end in spans)
+        if total != machine.mm[base + r.MM_TOTAL_VM]:
+            found.append(f"mm {mm}: {total} pages of VMAs, total_vm says {int(machine.mm[base + r.MM_TOTAL_VM])}")
+        starts = np.array([s for s, _ in spans] or [0])
+        ends = np.array([e for _, e in spans] or [0])
+        for vpn, _, pages in walk(machine, mm):
+            i = int(np.searchsorted(starts, vpn, side="right")) - 1
+            if i < 0 or vpn + pages > ends[i]:
+                found.append(f"mm {mm}: page {vpn:#x} is mapped outside every VMA")
+    return found

@@ -1,0 +1,107 @@
+"""The image of a script's task: a hidden driver process holds it, spawned tasks are forks of the driver, as on the recorded machines.
+
+Data: `mmlab/verify/data/{plain,warm}/{T,U}.smaps`, recorded from a real kernel: T a task just spawned, U its child just forked.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+import attrs
+
+from mmlab.mm.exec import image_anon_pages, image_cache_pages, image_file_pages, image_vma
+from mmlab.model import rows as r
+
+DATA = Path(__file__).resolve().parent.parent / "verify" / "data"
+_FLAGS = {
+    "rd": r.VM_READ, "wr": r.VM_WRITE, "ex": r.VM_EXEC, "sh": r.VM_SHARED, "mr": r.VM_MAYREAD, "mw": r.VM_MAYWRITE, "me": r.VM_MAYEXEC, "ms": r.VM_MAYSHARE,
+    "gd": r.VM_GROWSDOWN, "pf": r.VM_PFNMAP, "lo": r.VM_LOCKED, "io": r.VM_IO, "de": r.VM_DONTEXPAND, "ac": r.VM_ACCOUNT, "dd": r.VM_DONTDUMP, "sd": r.VM_SOFTDIRTY,
+}
+_NAMES = {"[heap]": r.NAME_HEAP, "[stack]": r.NAME_STACK, "[vvar]": r.NAME_VVAR, "[vdso]": r.NAME_VDSO}
+
+
+@attrs.frozen
+class ImageVma:
+    """One VMA of the image. Pages: resident, anonymous, private (written since the fork that made the task)."""
+
+    start: int
+    end: int
+    offset: int
+    flags: int
+    path: str
+    rss: int
+    anonymous: int
+    private: int
+
+    @property
+    def name(self) -> int:
+        return _NAMES.get(self.path, r.NAME_NONE)
+
+    @property
+    def is_file(self) -> bool:
+        return self.path.startswith("/")
+
+
+@cache
+def read_image(warm: bool, who: str) -> tuple[ImageVma, ...]:
+    """The VMAs of T (spawned) or U (forked)."""
+    found: list[ImageVma] = []
+    head: tuple = ()
+    values: dict[str, int] = {}
+    for line in (DATA / ("warm" if warm else "plain") / f"{who}.smaps").read_text().splitlines():
+        mapping = re.match(r"([0-9a-f]+)-([0-9a-f]+) \S{4} ([0-9a-f]+) \S+ \d+\s*(.*)", line)
+        if mapping:
+            head = (int(mapping[1], 16), int(mapping[2], 16), int(mapping[3], 16), mapping[4].strip())
+            values = {}
+        elif line.startswith("VmFlags:"):
+            flags = sum(_FLAGS[word] for word in line.split()[1:])
+            pages = {key: values[key] // 4 for key in ("Rss", "Anonymous", "Private_Dirty")}
+            found.append(ImageVma(*head[:3], flags, head[3], pages["Rss"], pages["Anonymous"], pages["Private_Dirty"]))
+        else:
+            field = re.match(r"(\w+):\s+(\d+) kB", line)
+            if field:
+                values[field[1]] = int(field[2])
+    return tuple(found)
+
+
+def make_driver(sim) -> int:
+    """The hidden process whose forks the script's tasks are: its task row. Its memory is part of what boot left in use."""
+    machine = sim.machine
+    driver = sim._task_alloc(cpu=0, oom_score_adj=-1000, parent=-1)
+    mm = int(machine.task[driver * r.TASK_STRIDE + r.T_MM])
+    image = read_image(sim.warm_text, "T")
+    length = max(v.offset + v.end - v.start for v in image if v.is_file)
+    program = sim._open_inode(sim._make_inode(length, shmem=True))
+    machine.run(image_cache_pages, sim._inode_of(program), length >> 12)
+    vdso_inode = sim._make_inode(6 << 12, shmem=False)
+    vdso = sim._open_inode(vdso_inode)
+    machine.run(image_cache_pages, vdso_inode, 6)
+    for v in image:
+        special = v.name in (r.NAME_VVAR, r.NAME_VDSO)
+        file = program if v.is_file else vdso if special else -1
+        pgoff = v.offset >> 12 if v.is_file else (v.start - image[6].start) >> 12 if special else v.start >> 12
+        vma = machine.run(image_vma, mm, v.start, v.end, v.flags, pgoff, file, v.name)
+        if v.anonymous:
+            machine.run(image_anon_pages, mm, vma, v.start >> 12, v.anonymous)
+        if v.is_file and v.rss > v.anonymous:
+            machine.run(image_file_pages, mm, vma, v.start >> 12, v.rss)
+        elif v.name == r.NAME_VDSO:
+            machine.run(image_file_pages, mm, vma, v.start >> 12, 1)
+    heap = next(v for v in image if v.name == r.NAME_HEAP)
+    machine.mm[mm * r.MM_STRIDE + r.MM_START_BRK] = heap.end
+    machine.mm[mm * r.MM_STRIDE + r.MM_BRK] = heap.end
+    return driver
+
+
+def settle(sim, task: int, who: str, text: bool) -> None:
+    """A task just forked takes the copy-on-write faults of its own data and stack; text: and maps its code, as the record shows it."""
+    machine = sim.machine
+    mm = int(machine.task[task * r.TASK_STRIDE + r.T_MM])
+    for v in read_image(sim.warm_text, who):
+        if v.private:
+            sim._touch_quietly(task, v.start >> 12, v.private)
+        if text and v.rss > v.anonymous and not v.anonymous and (v.is_file or v.name == r.NAME_VDSO):
+            vma = machine.op("vma_index", "find", mm, v.start)
+            machine.run(image_file_pages, mm, vma, v.start >> 12, v.rss)

@@ -1,0 +1,283 @@
+"""The hot loop: accesses of tasks through their page tables, and background work on the simulated clock.
+
+An event is one int64: kind | task << 4 | virtual page << 16 (kind 0 read, 1 write, 2 execute, 15 an operation for Python). A present page is
+served here without any call; everything else is a fault. The loop comes back to Python for operations, samples, signals and kills only.
+"""
+
+import numpy as np
+
+from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.ops import monitor_on_access, monitor_sample, page_allocator_tick, reclaimer_folio_accessed, thp_step
+from mmlab.mm.memory import do_user_addr_fault
+from mmlab.mm.vmscan import kswapd_step
+from mmlab.model.rows import (
+    COST_HIT, MM_ROOT, MM_STRIDE, N_FIRST_CPU, N_KSWAPD_AWAKE, N_KSWAPD_CLOCK_NS, N_KSWAPD_WAKE_NS, NODE_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT,
+    PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_CPU, SC_EVENT, SC_KSWAPD_AWAKE, SC_KSWAPD_SLICE_NS, SC_MONITOR_TIMER_NS, SC_NEEDS_FUTURE, SC_NEXT_EVENT_NS, SC_NEXT_SAMPLE_NS, SC_NEXT_TICK_NS,
+    SC_NODE, SC_NOW_NS, SC_NR_CPUS, SC_NR_NODES, SC_OOM_VICTIM, SC_PANIC, SC_STAT_INTERVAL_NS, SC_TASK, SC_THP_TIMER_NS, SC_WANTS_ACCESS, T_CPU, T_FLAGS, T_MM, T_NODE, TASK_STRIDE, TF_KILLED,
+)
+
+# why the loop stopped, in m.sc[SC_EVENT]
+STOP_DONE, STOP_OPERATION, STOP_SAMPLE, STOP_SIGNAL, STOP_KILL = 0, 1, 2, 3, 4
+WANTS_RECLAIMER, WANTS_MONITOR = 1, 2
+NEVER_NS = 1 << 62
+
+
+@leaf
+def switch_task(m, task):
+    """Make a task current on its CPU."""
+    m.sc[SC_TASK] = task
+    m.sc[SC_CPU] = m.task[task * TASK_STRIDE + T_CPU]
+    m.sc[SC_NODE] = m.task[task * TASK_STRIDE + T_NODE]
+
+
+@kernel
+def background(m):
+    """Let background threads run up to now: kswapd, per-CPU ticks, the monitor, thp. Sets the next time at which this is needed."""
+    cpu, task, node = m.sc[SC_CPU], m.sc[SC_TASK], m.sc[SC_NODE]
+    now = m.sc[SC_NOW_NS]
+    upcoming = m.sc[SC_NEXT_SAMPLE_NS]
+    if m.sc[SC_KSWAPD_AWAKE] > 0:
+        m.sc[SC_TASK] = -1
+        for n in range(m.sc[SC_NR_NODES]):
+            base = n * NODE_STRIDE
+            if m.node[base + N_KSWAPD_AWAKE] == 0:
+                continue
+            first = m.node[base + N_FIRST_CPU]
+            if m.sc[SC_NR_CPUS] == 1:
+                # one CPU: kswapd and the task take turns of a slice each, and the task's clock stands while kswapd runs
+                end = now + m.sc[SC_KSWAPD_SLICE_NS]
+                while kswapd_step(m, n) and m.sc[SC_NOW_NS] < end:
+                    pass
+                now = m.sc[SC_NOW_NS]
+                if m.node[base + N_KSWAPD_AWAKE]:
+                    upcoming = min(upcoming, now + m.sc[SC_KSWAPD_SLICE_NS])
+            else:
+                m.sc[SC_CPU] = (first if first >= 0 else 0) if first != cpu else (cpu + 1) % m.sc[SC_NR_CPUS]
+                m.sc[SC_NOW_NS] = max(m.node[base + N_KSWAPD_CLOCK_NS], m.node[base + N_KSWAPD_WAKE_NS])
+                while m.sc[SC_NOW_NS] <= now and kswapd_step(m, n):
+                    pass
+                m.node[base + N_KSWAPD_CLOCK_NS] = m.sc[SC_NOW_NS]
+                if m.node[base + N_KSWAPD_AWAKE]:
+                    upcoming = min(upcoming, m.sc[SC_NOW_NS])
+                m.sc[SC_NOW_NS] = now
+        m.sc[SC_CPU], m.sc[SC_TASK], m.sc[SC_NODE] = cpu, task, node
+    if now >= m.sc[SC_NEXT_TICK_NS]:
+        while m.sc[SC_NEXT_TICK_NS] <= now:
+            m.sc[SC_NEXT_TICK_NS] += m.sc[SC_STAT_INTERVAL_NS]
+        for c in range(m.sc[SC_NR_CPUS]):
+            m.sc[SC_CPU] = c
+            page_allocator_tick(m, c)
+        m.sc[SC_CPU] = cpu
+    if now >= m.sc[SC_MONITOR_TIMER_NS]:
+        wait = monitor_sample(m, now)
+        m.sc[SC_MONITOR_TIMER_NS] = now + wait if wait > 0 else NEVER_NS
+    if now >= m.sc[SC_THP_TIMER_NS]:
+        wait = thp_step(m, now)
+        m.sc[SC_THP_TIMER_NS] = now + wait if wait > 0 else NEVER_NS
+    m.sc[SC_NEXT_EVENT_NS] = min(min(upcoming, m.sc[SC_NEXT_TICK_NS]), min(m.sc[SC_MONITOR_TIMER_NS], m.sc[SC_THP_TIMER_NS]))
+    return 0
+
+
+@kernel
+def fault_event(m, task, vpn, access):
+    """A fault within a stream or a touch: 0 to go on, else why to stop (STOP_*)."""
+    switch_task(m, task)
+    result = do_user_addr_fault(m, task, vpn, access)
+    if m.sc[SC_KSWAPD_AWAKE] > 0 and m.sc[SC_NEXT_EVENT_NS] == NEVER_NS or m.sc[SC_NOW_NS] >= m.sc[SC_NEXT_EVENT_NS]:
+        background(m)
+    if m.task[task * TASK_STRIDE + T_FLAGS] & TF_KILLED or m.sc[SC_PANIC]:
+        return STOP_KILL
+    if result < 0:
+        return STOP_SIGNAL
+    return STOP_KILL if m.sc[SC_OOM_VICTIM] >= 0 else 0
+
+
+@kernel
+def run_stream(m, words, start, stop):
+    """Run the events [start, stop) of words (int64): the index of the first event not done; m.sc[SC_EVENT] says why it stopped.
+
+    For policies that do not ask for accesses. Cost of a present page: four dependent loads and, if an accessed or dirty bit is new, a store.
+    """
+    hit_ns = m.cost[COST_HIT]
+    pt = m.pt
+    task = np.int64(-1)
+    root = np.uint64(0)
+    now = m.sc[SC_NOW_NS]
+    next_event = m.sc[SC_NEXT_EVENT_NS]
+    m.sc[SC_EVENT] = STOP_DONE
+    for i in range(np.uint64(start), np.uint64(stop)):
+        word = words[i]
+        kind = word & 15
+        if kind > 2:
+            m.sc[SC_NOW_NS] = now
+            m.sc[SC_EVENT] = STOP_OPERATION
+            return np.int64(i)
+        if (word >> 4) & 4095 != task:
+            task = (word >> 4) & 4095
+            root = np.uint64(m.mm[m.task[task * TASK_STRIDE + T_MM] * MM_STRIDE + MM_ROOT] * 512)
+        vpn = word >> 16
+        write = np.int64(1) if kind == 1 else np.int64(0)
+        need = PTE_PRESENT | (write << 1)
+        entry = pt[root + np.uint64((vpn >> 27) & 511)]
+        if entry:
+            entry = pt[np.uint64((entry >> PTE_SHIFT) * 512 + ((vpn >> 18) & 511))]
+            if entry:
+                slot = np.uint64((entry >> PTE_SHIFT) * 512 + ((vpn >> 9) & 511))
+                entry = pt[slot]
+                if entry and entry & PTE_HUGE == 0:
+                    slot = np.uint64((entry >> PTE_SHIFT) * 512 + (vpn & 511))
+                    entry = pt[slot]
+                if entry & need == need:
+                    new = entry | PTE_ACCESSED | (write << 3)
+                    if new != entry:
+                        pt[slot] = new
+                    now += hit_ns
+                    if now < next_event:
+                        continue
+                    m.sc[SC_NOW_NS] = now
+                    if now >= m.sc[SC_NEXT_SAMPLE_NS]:
+                        m.sc[SC_EVENT] = STOP_SAMPLE
+                        return np.int64(i) + 1
+                    switch_task(m, task)
+                    background(m)
+                    now = m.sc[SC_NOW_NS]
+                    next_event = m.sc[SC_NEXT_EVENT_NS]
+                    continue
+        m.sc[SC_NOW_NS] = now
+        why = fault_event(m, task, vpn, kind)
+        now = m.sc[SC_NOW_NS]
+        next_event = m.sc[SC_NEXT_EVENT_NS]
+        if why:
+            m.sc[SC_EVENT] = why
+            return np.int64(i) + 1
+        if now >= m.sc[SC_NEXT_SAMPLE_NS]:
+            m.sc[SC_EVENT] = STOP_SAMPLE
+            return np.int64(i) + 1
+    m.sc[SC_NOW_NS] = now
+    return stop
+
+
+@leaf
+def mapped_entry(m, mm, vpn):
+    """The entry that maps vpn: a PTE, or the huge PMD above it; 0 if there is none."""
+    entry = m.pt[m.mm[mm * MM_STRIDE + MM_ROOT] * 512 + ((vpn >> 27) & 511)]
+    if entry == 0:
+        return 0
+    entry = m.pt[(entry >> PTE_SHIFT) * 512 + ((vpn >> 18) & 511)]
+    if entry == 0:
+        return 0
+    entry = m.pt[(entry >> PTE_SHIFT) * 512 + ((vpn >> 9) & 511)]
+    if entry == 0 or entry & PTE_HUGE:
+        return entry
+    return m.pt[(entry >> PTE_SHIFT) * 512 + (vpn & 511)]
+
+
+@leaf
+def tell_policies(m, task, mm, vpn, kind, future):
+    """After an access: what policies that asked for every access are told."""
+    wants = m.sc[SC_WANTS_ACCESS]
+    if wants & WANTS_RECLAIMER or m.sc[SC_NEEDS_FUTURE]:
+        entry = mapped_entry(m, mm, vpn)
+        if entry & PTE_PRESENT and entry & (PTE_SPECIAL | PTE_HUGE) == 0:
+            if m.sc[SC_NEEDS_FUTURE]:
+                m.next_use[entry >> PTE_SHIFT] = future
+            if wants & WANTS_RECLAIMER:
+                reclaimer_folio_accessed(m, entry >> PTE_SHIFT)
+    if wants & WANTS_MONITOR:
+        monitor_on_access(m, task, vpn, kind)
+
+
+@kernel
+def run_stream_watched(m, words, future, start, stop):
+    """run_stream() for policies that ask for every access; future[i] is the event number of the next access to the same page."""
+    m.sc[SC_EVENT] = STOP_DONE
+    i = start
+    while i < stop:
+        word = words[i]
+        kind = word & 15
+        if kind > 2:
+            m.sc[SC_EVENT] = STOP_OPERATION
+            return i
+        task = (word >> 4) & 4095
+        vpn = word >> 16
+        mm = m.task[task * TASK_STRIDE + T_MM]
+        why = touch_one(m, task, mm, vpn, kind)
+        if why == 0:
+            tell_policies(m, task, mm, vpn, kind, future[i])
+        i += 1
+        if why:
+            m.sc[SC_EVENT] = why
+            return i
+        if m.sc[SC_NOW_NS] >= m.sc[SC_NEXT_SAMPLE_NS]:
+            m.sc[SC_EVENT] = STOP_SAMPLE
+            return i
+    return stop
+
+
+@kernel
+def touch_one(m, task, mm, vpn, kind):
+    """One access: 0, or why to stop."""
+    write = 1 if kind == 1 else 0
+    need = PTE_PRESENT | (PTE_WRITE if write else 0)
+    top = m.pt[m.mm[mm * MM_STRIDE + MM_ROOT] * 512 + ((vpn >> 27) & 511)] if vpn >= 0 and vpn < 1 << 36 else 0
+    if top:
+        entry = m.pt[(top >> PTE_SHIFT) * 512 + ((vpn >> 18) & 511)]
+        if entry:
+            slot = (entry >> PTE_SHIFT) * 512 + ((vpn >> 9) & 511)
+            entry = m.pt[slot]
+            if entry and entry & PTE_HUGE == 0:
+                slot = (entry >> PTE_SHIFT) * 512 + (vpn & 511)
+                entry = m.pt[slot]
+            if entry & need == need:
+                m.pt[slot] = entry | PTE_ACCESSED | (PTE_DIRTY if write else 0)
+                m.sc[SC_NOW_NS] += m.cost[COST_HIT]
+                if m.sc[SC_NOW_NS] >= m.sc[SC_NEXT_EVENT_NS]:
+                    switch_task(m, task)
+                    background(m)
+                return 0
+    return fault_event(m, task, vpn, kind)
+
+
+@kernel
+def touch_range(m, task, vpn, count, stride, access):
+    """Touch `count` pages from vpn, `stride` apart (negative: backwards): pages touched before a signal or kill; m.sc[SC_EVENT] says why it stopped."""
+    m.sc[SC_EVENT] = STOP_DONE
+    mm = m.task[task * TASK_STRIDE + T_MM]
+    switch_task(m, task)
+    for i in range(count):
+        why = touch_one(m, task, mm, vpn + i * stride, access)
+        if why:
+            m.sc[SC_EVENT] = why
+            if why != STOP_KILL or m.task[task * TASK_STRIDE + T_FLAGS] & TF_KILLED or m.sc[SC_PANIC]:
+                return i
+            m.sc[SC_EVENT] = STOP_DONE
+    return count
+
+
+@kernel
+def touch_pages(m, task, vpns, kinds, start, stop):
+    """Touch the pages vpns[start:stop] (int64) as kinds says (int64, 0 read, 1 write): index of the first not touched."""
+    m.sc[SC_EVENT] = STOP_DONE
+    mm = m.task[task * TASK_STRIDE + T_MM]
+    switch_task(m, task)
+    for i in range(start, stop):
+        why = touch_one(m, task, mm, vpns[i], kinds[i])
+        if why:
+            m.sc[SC_EVENT] = why
+            if why != STOP_KILL or m.task[task * TASK_STRIDE + T_FLAGS] & TF_KILLED or m.sc[SC_PANIC]:
+                return i
+            m.sc[SC_EVENT] = STOP_DONE
+    return stop
+
+
+@kernel
+def sleep_until(m, until_ns):
+    """Nothing runs but background threads until the clock reaches until_ns."""
+    guard = 0
+    while m.sc[SC_NOW_NS] < until_ns and guard < 1 << 20:
+        background(m)
+        guard += 1
+        if m.sc[SC_KSWAPD_AWAKE] > 0 and m.sc[SC_NR_CPUS] == 1:
+            continue
+        m.sc[SC_NOW_NS] = max(m.sc[SC_NOW_NS], min(until_ns, max(m.sc[SC_NEXT_EVENT_NS], m.sc[SC_NOW_NS] + 1)))
+    return 0

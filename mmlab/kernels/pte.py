@@ -1,0 +1,89 @@
+"""Page-table entries and the books that go with mapping a page: walks, mapcount, resident counts.
+
+The tables are radix tables of 512 slots in m.pt (PTE_* of mmlab.model.rows); the root holds bits 39-47 of an address, the fifth level above
+it is folded out. Models: include/linux/pgtable.h, mm/rmap.c folio_add_*_rmap(), mm/memory.c inc_mm_counter(). Cost: four loads a walk.
+"""
+
+from mmlab.kernels.jit import leaf
+from mmlab.kernels.zones import page_node
+from mmlab.model.page import PG_ANON, PG_DIRTY, PG_SWAPBACKED, add_mapcount, page_set, page_test
+from mmlab.model.rows import (
+    MM_HIWATER_RSS, MM_ROOT, MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STRIDE, PTE_HUGE, PTE_SHIFT,
+)
+from mmlab.model.vmstat import V_NR_ANON_PAGES, V_NR_DIRTIED, V_NR_DIRTY, V_NR_MAPPED, mod_node_state
+
+
+@leaf
+def walk_pmd(m, mm, vpn):
+    """Slot in m.pt of the PMD entry for a virtual page number, or -1 if a table above is missing."""
+    entry = m.pt[m.mm[mm * MM_STRIDE + MM_ROOT] * 512 + ((vpn >> 27) & 511)]
+    if entry == 0:
+        return -1
+    entry = m.pt[(entry >> PTE_SHIFT) * 512 + ((vpn >> 18) & 511)]
+    if entry == 0:
+        return -1
+    return (entry >> PTE_SHIFT) * 512 + ((vpn >> 9) & 511)
+
+
+@leaf
+def walk_pte(m, mm, vpn):
+    """Slot in m.pt of the PTE for a virtual page number, or -1 if there is no PTE table (or a huge PMD in its place)."""
+    pmd = walk_pmd(m, mm, vpn)
+    if pmd < 0:
+        return -1
+    entry = m.pt[pmd]
+    if entry == 0 or entry & PTE_HUGE:
+        return -1
+    return (entry >> PTE_SHIFT) * 512 + (vpn & 511)
+
+
+@leaf
+def rss_counter(m, pfn):
+    """Which MM_RSS_* field counts the page."""
+    if page_test(m, pfn, PG_ANON):
+        return MM_RSS_ANON
+    return MM_RSS_SHMEM if page_test(m, pfn, PG_SWAPBACKED) else MM_RSS_FILE
+
+
+@leaf
+def mm_rss(m, mm):
+    """Resident pages of an address space."""
+    base = mm * MM_STRIDE
+    return m.mm[base + MM_RSS_ANON] + m.mm[base + MM_RSS_FILE] + m.mm[base + MM_RSS_SHMEM]
+
+
+@leaf
+def add_rmap(m, mm, pfn, nr):
+    """One more entry of mm maps the page (or, nr = 512, the huge page that pfn heads)."""
+    m.mm[mm * MM_STRIDE + rss_counter(m, pfn)] += nr
+    if add_mapcount(m, pfn, 1) == 1:
+        mod_node_state(m, page_node(m, pfn), V_NR_ANON_PAGES if page_test(m, pfn, PG_ANON) else V_NR_MAPPED, nr)
+
+
+@leaf
+def remove_rmap(m, mm, pfn, nr):
+    """One entry of mm less; returns the mapcount left. The high-water mark of RSS is noted first, as Linux does before it unmaps."""
+    rss = mm_rss(m, mm)
+    if rss > m.mm[mm * MM_STRIDE + MM_HIWATER_RSS]:
+        m.mm[mm * MM_STRIDE + MM_HIWATER_RSS] = rss
+    m.mm[mm * MM_STRIDE + rss_counter(m, pfn)] -= nr
+    left = add_mapcount(m, pfn, -1)
+    if left == 0:
+        mod_node_state(m, page_node(m, pfn), V_NR_ANON_PAGES if page_test(m, pfn, PG_ANON) else V_NR_MAPPED, -nr)
+    return left
+
+
+@leaf
+def folio_mark_dirty(m, pfn):
+    """The page differs from what the disk has. Only pages of files on a disk are counted; swap-backed ones are dirty by nature."""
+    if page_test(m, pfn, PG_DIRTY) == 0:
+        page_set(m, pfn, PG_DIRTY)
+        if page_test(m, pfn, PG_SWAPBACKED) == 0:
+            mod_node_state(m, page_node(m, pfn), V_NR_DIRTY, 1)
+            m.vmstat[V_NR_DIRTIED] += 1
+
+
+@leaf
+def swap_duplicate(m, entry):
+    """One more entry refers to a swap slot."""
+    m.swap_map[entry >> PTE_SHIFT] += 1

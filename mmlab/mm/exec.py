@@ -1,0 +1,81 @@
+"""What a task holds before its first operation: VMAs and pages laid out from a record, without faults.
+
+Models: fs/binfmt_elf.c load_elf_binary() only in its result.
+"""
+
+from mmlab.kernels.jit import kernel
+from mmlab.kernels.pte import add_rmap
+from mmlab.kernels.services import alloc_anon_folio, anon_vma_prepare, filemap_get_page, pte_alloc
+from mmlab.mm.page_cache import filemap_add
+from mmlab.mm.vma import vm_area_alloc, vm_stat_account, vma_link
+from mmlab.model.const import ENOMEM
+from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
+from mmlab.model.page import PG_UPTODATE, page_set
+from mmlab.model.rows import (
+    F_INODE, FILE_STRIDE, MM_HIWATER_VM, MM_STRIDE, MM_TOTAL_VM, PTE_ACCESSED, PTE_DIRTY, PTE_PRESENT, PTE_SHIFT, PTE_WRITE, SC_COMMITTED_AS, VM_ACCOUNT, VM_WRITE,
+    VMA_END, VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_NAME, VMA_PGOFF, VMA_START, VMA_STRIDE,
+)
+
+
+@kernel
+def image_vma(m, mm, start, end, flags, pgoff, file, name):
+    """One VMA of an image: its row, or -ENOMEM."""
+    vma = vm_area_alloc(m, mm)
+    if vma < 0:
+        return -ENOMEM
+    row = vma * VMA_STRIDE
+    m.vma[row + VMA_START], m.vma[row + VMA_END], m.vma[row + VMA_FLAGS], m.vma[row + VMA_PGOFF] = start, end, flags, pgoff
+    m.vma[row + VMA_FILE], m.vma[row + VMA_NAME] = file, name
+    m.vma[row + VMA_INODE] = m.file[file * FILE_STRIDE + F_INODE] if file >= 0 else -1
+    if vma_link(m, vma) < 0:
+        return -ENOMEM
+    pages = (end - start) >> 12
+    vm_stat_account(m, mm, flags, pages)
+    m.mm[mm * MM_STRIDE + MM_HIWATER_VM] = m.mm[mm * MM_STRIDE + MM_TOTAL_VM]
+    if flags & VM_ACCOUNT:
+        m.sc[SC_COMMITTED_AS] += pages
+    return vma
+
+
+@kernel
+def image_anon_pages(m, mm, vma, vpn, count):
+    """Anonymous pages of an image, written once. Returns count, or -ENOMEM."""
+    if anon_vma_prepare(m, vma) < 0:
+        return -ENOMEM
+    writable = PTE_WRITE if m.vma[vma * VMA_STRIDE + VMA_FLAGS] & VM_WRITE else 0
+    for at in range(vpn, vpn + count):
+        slot = pte_alloc(m, mm, at)
+        if slot < 0:
+            return -ENOMEM
+        pfn = alloc_anon_folio(m, mm, vma, at, 0, GFP_HIGHUSER_MOVABLE)
+        if pfn < 0:
+            return -ENOMEM
+        add_rmap(m, mm, pfn, 1)
+        m.pt[slot] = (pfn << PTE_SHIFT) | PTE_PRESENT | PTE_ACCESSED | PTE_DIRTY | writable
+    return count
+
+
+@kernel
+def image_cache_pages(m, inode, count):
+    """Fill a program file's page cache. Returns count, or -ENOMEM."""
+    for index in range(count):
+        pfn = filemap_add(m, inode, index, GFP_HIGHUSER_MOVABLE)
+        if pfn < 0:
+            return -ENOMEM
+        page_set(m, pfn, PG_UPTODATE)
+    return count
+
+
+@kernel
+def image_file_pages(m, mm, vma, vpn, count):
+    """Map cached pages of an image's file VMA where nothing is mapped. Returns how many."""
+    mapped = 0
+    row = vma * VMA_STRIDE
+    for at in range(vpn, vpn + count):
+        slot = pte_alloc(m, mm, at)
+        pfn = filemap_get_page(m, m.vma[row + VMA_INODE], at - (m.vma[row + VMA_START] >> 12) + m.vma[row + VMA_PGOFF])
+        if slot >= 0 and pfn >= 0 and m.pt[slot] == 0:
+            add_rmap(m, mm, pfn, 1)
+            m.pt[slot] = (pfn << PTE_SHIFT) | PTE_PRESENT | PTE_ACCESSED
+            mapped += 1
+    return mapped

@@ -1,0 +1,114 @@
+"""The page behind a fault in a file map, and pages that leave the cache because somebody asked for it.
+
+Models: mm/filemap.c filemap_fault(); mm/shmem.c shmem_fault(); mm/truncate.c truncate_inode_pages_range(), invalidate_mapping_pages().
+filemap_get_page(), filemap_add() and filemap_remove() come from mmlab.mm.page_cache; this module exports them too.
+"""
+
+from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.services import folio_put, rmap_walk
+from mmlab.mm.page_cache import filemap_add, filemap_get_page, filemap_remove, is_shmem
+from mmlab.mm.readahead import count_read, do_async_mmap_readahead, do_sync_mmap_readahead
+from mmlab.mm.shmem import shmem_free_swap, shmem_get_page
+from mmlab.mm.xarray import XA_PAGE, entry_is, xa_load, xa_next, xa_store
+from mmlab.model.const import PAGE_SHIFT, PAGE_SIZE, RMAP_UNMAP, VM_FAULT_MAJOR, VM_FAULT_OOM, VM_FAULT_SIGBUS
+from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
+from mmlab.model.page import PG_DIRTY, PG_LOCKED, PG_UPTODATE, PG_WRITEBACK, add_refs, page_mapcount, page_set, page_test
+from mmlab.model.rows import INODE_STRIDE, I_SIZE_BYTES, VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_START, VMA_STRIDE
+from mmlab.model.vmstat import V_PGMAJFAULT
+
+__all__ = [
+    "filemap_add", "filemap_fault", "filemap_get_page", "filemap_remove", "invalidate_pages", "read_page", "size_pages", "truncate_pages",
+]
+
+
+@leaf
+def size_pages(m, inode):
+    """Pages of the file, a partial last one included."""
+    return (m.inode[inode * INODE_STRIDE + I_SIZE_BYTES] + PAGE_SIZE - 1) >> PAGE_SHIFT
+
+
+@kernel
+def read_page(m, inode, index):
+    """Read one page that is not cached, without read-ahead: its pfn, or -ENOMEM."""
+    pfn = filemap_add(m, inode, index, GFP_HIGHUSER_MOVABLE)
+    if pfn >= 0:
+        count_read(m, 1, 1)
+    return pfn
+
+
+@kernel
+def filemap_fault(m, mm, vma, vpn, access):
+    """Service: the page behind virtual page vpn of a file map: pfn, | VM_FAULT_MAJOR << 40 if it had to be read; or -VM_FAULT_SIGBUS, _OOM.
+
+    Dirtying and mapping it is the fault handler's; so is the second fault-around after a major fault.
+    """
+    row = vma * VMA_STRIDE
+    inode = m.vma[row + VMA_INODE]
+    index = vpn - (m.vma[row + VMA_START] >> PAGE_SHIFT) + m.vma[row + VMA_PGOFF]
+    if index >= size_pages(m, inode):
+        return -VM_FAULT_SIGBUS
+    if is_shmem(m, inode):
+        found = shmem_get_page(m, inode, index)
+        return found if found >= 0 else -VM_FAULT_OOM
+    file = m.vma[row + VMA_FILE]
+    pfn = filemap_get_page(m, inode, index)
+    if pfn >= 0:
+        if file >= 0:
+            add_refs(m, pfn, 1)
+            do_async_mmap_readahead(m, file, index, pfn, m.vma[row + VMA_FLAGS])
+            add_refs(m, pfn, -1)
+        page_set(m, pfn, PG_UPTODATE)  # what write() left of the last page is zeroed now
+        return pfn
+    m.vmstat[V_PGMAJFAULT] += 1
+    if file >= 0:
+        do_sync_mmap_readahead(m, file, index, m.vma[row + VMA_FLAGS])
+        pfn = filemap_get_page(m, inode, index)
+    if pfn < 0:
+        pfn = read_page(m, inode, index)
+        if pfn < 0:
+            return -VM_FAULT_OOM
+    return pfn | (VM_FAULT_MAJOR << 40)
+
+
+@leaf
+def _drop(m, pfn):
+    """Out of the cache without a shadow, and free unless something still holds the page."""
+    add_refs(m, pfn, 1)
+    filemap_remove(m, pfn, -1)
+    folio_put(m, pfn)
+
+
+@kernel
+def truncate_pages(m, inode, start, end):
+    """Drop everything of the file in [start, end): pages, mapped or dirty as they may be, shadows, swap slots. Returns pages dropped."""
+    dropped = 0
+    index = xa_next(m, inode, start)
+    while index >= 0 and index < end:
+        entry = xa_load(m, inode, index)
+        if entry_is(entry, XA_PAGE):
+            if page_mapcount(m, entry >> 2):
+                rmap_walk(m, entry >> 2, RMAP_UNMAP)
+            _drop(m, entry >> 2)
+            dropped += 1
+        elif is_shmem(m, inode):
+            shmem_free_swap(m, inode, index)
+        else:
+            xa_store(m, inode, index, 0)
+        index = xa_next(m, inode, index + 1)
+    return dropped
+
+
+@kernel
+def invalidate_pages(m, inode, start, end):
+    """Drop the pages in [start, end) that nobody would miss (clean, unmapped, unlocked) and the shadows. Returns pages dropped."""
+    dropped = 0
+    index = xa_next(m, inode, start)
+    while index >= 0 and index < end:
+        entry = xa_load(m, inode, index)
+        if entry_is(entry, XA_PAGE) == 0:
+            xa_store(m, inode, index, 0)
+        elif page_mapcount(m, entry >> 2) == 0 and page_test(m, entry >> 2, PG_DIRTY | PG_WRITEBACK | PG_LOCKED) == 0:
+            _drop(m, entry >> 2)
+            dropped += 1
+        index = xa_next(m, inode, index + 1)
+    return dropped

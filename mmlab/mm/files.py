@@ -1,0 +1,322 @@
+"""Files for the simulation: inodes, open files, read(), write(), fsync(), truncate, drop_caches, fadvise. Numbers of both begin at 1.
+
+Models: mm/filemap.c filemap_read(), generic_perform_write(); fs/sync.c vfs_fsync(); mm/truncate.c truncate_setsize(); fs/drop_caches.c;
+mm/fadvise.c generic_fadvise(). Left out: journals and metadata, holes on the disk, O_DIRECT, write-back by itself (dirty pages wait for
+fsync). The disk's blocks have 1 KiB, as ext4 makes them on small disks: it matters for a partly written last page only.
+"""
+
+from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.ops import reclaimer_drain, reclaimer_folio_accessed
+from mmlab.kernels.pte import folio_mark_dirty
+from mmlab.kernels.services import kmem_cache_alloc, kmem_cache_free, rmap_walk
+from mmlab.kernels.zones import page_node
+from mmlab.mm.filemap import invalidate_pages, read_page, size_pages, truncate_pages
+from mmlab.mm.page_cache import filemap_add, filemap_get_page, is_shmem
+from mmlab.mm.readahead import count_read, force_page_cache_ra, page_cache_async_ra, page_cache_sync_ra
+from mmlab.mm.shmem import shmem_get_page
+from mmlab.mm.xarray import xa_next
+from mmlab.model.const import EINVAL, ENOMEM, PAGEVEC_SIZE, PAGE_SHIFT, PAGE_SIZE, RMAP_MKCLEAN
+from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_WRITE
+from mmlab.model.page import PG_DIRTY, PG_READAHEAD, PG_UPTODATE, add_refs, page_clear, page_mapcount, page_set, page_test
+from mmlab.model.rows import (
+    CACHE_FILP, CACHE_INODE, CACHE_SHMEM_INODE, COST_COPY_PAGE, COST_DEVICE_READ_PAGE, COST_DEVICE_WRITE, COST_SYSCALL, FF_RANDOM,
+    FF_SEQUENTIAL, FILE_STRIDE, F_FLAGS, F_INODE, F_NEXT_FREE, F_OBJ, F_PREV_POS, F_RA_PAGES, F_USERS, IF_SHMEM, INODE_STRIDE, I_FLAGS,
+    I_MAP_FIRST, I_NEXT_FREE, I_NLINK, I_OBJ, I_SIZE_BYTES, SC_FILE_FREE, SC_FILE_TOP, SC_INODE_FREE, SC_INODE_TOP, SC_NOW_NS, SC_NR_CPUS,
+    SC_READAHEAD_PAGES,
+)
+from mmlab.model.vmstat import V_DROP_PAGECACHE, V_NR_DIRTY, V_NR_WRITTEN, V_PGPGOUT, mod_node_state
+
+BLOCK_SIZE = 1024
+MAX_PAGES = 1 << 40  # more than any file has
+FADV_NORMAL, FADV_RANDOM, FADV_SEQUENTIAL, FADV_WILLNEED, FADV_DONTNEED, FADV_NOREUSE = 0, 1, 2, 3, 4, 5
+
+
+@kernel
+def inode_create(m, size_bytes, flags):
+    """A file of this size with nothing cached; flags: IF_SHMEM. I_NLINK counts its name and each open. Its number, or -ENOMEM."""
+    obj = kmem_cache_alloc(m, CACHE_SHMEM_INODE if flags & IF_SHMEM else CACHE_INODE, GFP_KERNEL)
+    if obj < 0:
+        return -ENOMEM
+    inode = m.sc[SC_INODE_FREE]
+    if inode:
+        m.sc[SC_INODE_FREE] = m.inode[inode * INODE_STRIDE + I_NEXT_FREE]
+    else:
+        m.sc[SC_INODE_TOP] += 1
+        inode = m.sc[SC_INODE_TOP]
+    row = inode * INODE_STRIDE
+    for field in range(row, row + INODE_STRIDE):
+        m.inode[field] = 0
+    m.inode[row + I_SIZE_BYTES] = size_bytes
+    m.inode[row + I_FLAGS] = flags
+    m.inode[row + I_MAP_FIRST] = -1
+    m.inode[row + I_NLINK] = 1
+    m.inode[row + I_OBJ] = obj
+    return inode
+
+
+@kernel
+def inode_put(m, inode):
+    """Drop a reference (unlink, a close); with the last one the file and its pages go. Returns references left."""
+    row = inode * INODE_STRIDE
+    m.inode[row + I_NLINK] -= 1
+    if m.inode[row + I_NLINK] == 0:
+        truncate_pages(m, inode, 0, MAX_PAGES)
+        kmem_cache_free(m, m.inode[row + I_OBJ])
+        m.inode[row + I_NEXT_FREE] = m.sc[SC_INODE_FREE]
+        m.sc[SC_INODE_FREE] = inode
+    return m.inode[row + I_NLINK]
+
+
+@kernel
+def file_open(m, inode):
+    """An open file with one user and fresh read-ahead state: its number, or -ENOMEM."""
+    obj = kmem_cache_alloc(m, CACHE_FILP, GFP_KERNEL)
+    if obj < 0:
+        return -ENOMEM
+    file = m.sc[SC_FILE_FREE]
+    if file:
+        m.sc[SC_FILE_FREE] = m.file[file * FILE_STRIDE + F_NEXT_FREE]
+    else:
+        m.sc[SC_FILE_TOP] += 1
+        file = m.sc[SC_FILE_TOP]
+    row = file * FILE_STRIDE
+    for field in range(row, row + FILE_STRIDE):
+        m.file[field] = 0
+    m.file[row + F_INODE] = inode
+    m.file[row + F_RA_PAGES] = m.sc[SC_READAHEAD_PAGES]
+    m.file[row + F_PREV_POS] = -1
+    m.file[row + F_USERS] = 1
+    m.file[row + F_OBJ] = obj
+    m.inode[inode * INODE_STRIDE + I_NLINK] += 1
+    return file
+
+
+@leaf
+def file_get(m, file):
+    """One more user (a map, a dup)."""
+    m.file[file * FILE_STRIDE + F_USERS] += 1
+
+
+@kernel
+def file_close(m, file):
+    """One user less; the last one frees the open file and its reference to the inode. Returns users left."""
+    row = file * FILE_STRIDE
+    m.file[row + F_USERS] -= 1
+    if m.file[row + F_USERS] == 0:
+        kmem_cache_free(m, m.file[row + F_OBJ])
+        inode_put(m, m.file[row + F_INODE])
+        m.file[row + F_NEXT_FREE] = m.sc[SC_FILE_FREE]
+        m.sc[SC_FILE_FREE] = file
+    return m.file[row + F_USERS]
+
+
+@leaf
+def _batch(m, inode, index, last_index):
+    """How many cached pages a read takes at once from index on: up to 31, and none beyond one that is marked or not uptodate."""
+    nr = 1
+    pfn = filemap_get_page(m, inode, index)
+    while nr < PAGEVEC_SIZE and index + nr < last_index and page_test(m, pfn, PG_READAHEAD) == 0 and page_test(m, pfn, PG_UPTODATE):
+        pfn = filemap_get_page(m, inode, index + nr)
+        if pfn < 0:
+            break
+        nr += 1
+    return nr
+
+
+@kernel
+def _readahead_in_read(m, file, index, nr, last_index):
+    """The last page of the batch carries the mark: read on, holding the batch's pages meanwhile."""
+    inode = m.file[file * FILE_STRIDE + F_INODE]
+    for at in range(index, index + nr):
+        add_refs(m, filemap_get_page(m, inode, at), 1)
+    last = index + nr - 1
+    page_cache_async_ra(m, file, last, filemap_get_page(m, inode, last), last_index - last)
+    for at in range(index, index + nr):
+        add_refs(m, filemap_get_page(m, inode, at), -1)
+    return 0
+
+
+@kernel
+def file_read(m, file, offset_bytes, length_bytes):
+    """One read() call: bytes read (0 at the end of the file), or -ENOMEM. Read-ahead knows that all of the call's pages are wanted."""
+    inode = m.file[file * FILE_STRIDE + F_INODE]
+    m.sc[SC_NOW_NS] += m.cost[COST_SYSCALL]
+    end = min(offset_bytes + length_bytes, m.inode[inode * INODE_STRIDE + I_SIZE_BYTES])
+    if is_shmem(m, inode):
+        return _shmem_read(m, inode, offset_bytes, end)
+    last_index = (offset_bytes + length_bytes + PAGE_SIZE - 1) >> PAGE_SHIFT
+    last_pos = m.file[file * FILE_STRIDE + F_PREV_POS]
+    pos = offset_bytes
+    failed = 0
+    while pos < end:
+        index = pos >> PAGE_SHIFT
+        if filemap_get_page(m, inode, index) < 0:
+            page_cache_sync_ra(m, file, index, last_index - index)
+            if filemap_get_page(m, inode, index) < 0 and read_page(m, inode, index) < 0:
+                failed = 1
+                break
+        nr = _batch(m, inode, index, last_index)
+        if page_test(m, filemap_get_page(m, inode, index + nr - 1), PG_READAHEAD):
+            _readahead_in_read(m, file, index, nr, last_index)
+        for at in range(index, index + nr):
+            if at != (last_pos - 1) >> PAGE_SHIFT:  # going on within a page is no new access of it
+                reclaimer_folio_accessed(m, filemap_get_page(m, inode, at))
+        m.sc[SC_NOW_NS] += nr * m.cost[COST_COPY_PAGE]
+        pos = min((index + nr) << PAGE_SHIFT, end)
+        last_pos = pos
+    m.file[file * FILE_STRIDE + F_PREV_POS] = last_pos
+    return -ENOMEM if failed and pos == offset_bytes else max(0, pos - offset_bytes)
+
+
+@kernel
+def _shmem_read(m, inode, offset_bytes, end):
+    """read() of a tmpfs file: holes read as zeroes and stay holes; what lies in swap comes back."""
+    pos = offset_bytes
+    while pos < end:
+        index = pos >> PAGE_SHIFT
+        if xa_next(m, inode, index) == index:
+            found = shmem_get_page(m, inode, index)
+            if found < 0:
+                return pos - offset_bytes if pos > offset_bytes else -ENOMEM
+            if pos & (PAGE_SIZE - 1) == 0:
+                reclaimer_folio_accessed(m, found & (MAX_PAGES - 1))
+        m.sc[SC_NOW_NS] += m.cost[COST_COPY_PAGE]
+        pos = min((index + 1) << PAGE_SHIFT, end)
+    return max(0, pos - offset_bytes)
+
+
+@kernel
+def file_read_calls(m, file, offset_bytes, length_bytes, call_bytes):
+    """read() again and again, call_bytes at a time, until length_bytes or the end of the file: bytes read, or -ENOMEM."""
+    done = 0
+    while done < length_bytes:
+        got = file_read(m, file, offset_bytes + done, min(call_bytes, length_bytes - done))
+        if got < 0 and done == 0:
+            return got
+        if got <= 0:
+            break
+        done += got
+    return done
+
+
+@kernel
+def _write_page(m, inode, index, begin, end):
+    """The cached page that a write of bytes [begin, end) of the file goes to, dirty: its pfn, or -ENOMEM."""
+    if is_shmem(m, inode):
+        found = shmem_get_page(m, inode, index)
+        if found < 0:
+            return -ENOMEM
+        page_set(m, found & (MAX_PAGES - 1), PG_DIRTY)
+        return found & (MAX_PAGES - 1)
+    first = index << PAGE_SHIFT
+    old_end = min(m.inode[inode * INODE_STRIDE + I_SIZE_BYTES], first + PAGE_SIZE)
+    rest = first + PAGE_SIZE - end
+    pfn = filemap_get_page(m, inode, index)
+    if pfn < 0:
+        pfn = filemap_add(m, inode, index, GFP_HIGHUSER_MOVABLE | GFP_WRITE)
+        if pfn < 0:
+            return -ENOMEM
+        if old_end > first and (begin > first or end < old_end):
+            count_read(m, 1, 1)  # what the write leaves of the page has to be read
+        elif rest >= BLOCK_SIZE:
+            page_clear(m, pfn, PG_UPTODATE)  # blocks past the end are not filled yet
+    elif rest < BLOCK_SIZE:
+        page_set(m, pfn, PG_UPTODATE)
+    folio_mark_dirty(m, pfn)
+    return pfn
+
+
+@kernel
+def file_write(m, file, offset_bytes, length_bytes):
+    """One write() call: its pages are cached and dirty, the file grows if need be. Bytes written, or -ENOMEM if there are none."""
+    inode = m.file[file * FILE_STRIDE + F_INODE]
+    m.sc[SC_NOW_NS] += m.cost[COST_SYSCALL]
+    end = offset_bytes + length_bytes
+    pos = offset_bytes
+    while pos < end:
+        index = pos >> PAGE_SHIFT
+        stop = min((index + 1) << PAGE_SHIFT, end)
+        pfn = _write_page(m, inode, index, pos, stop)
+        if pfn < 0:
+            return pos - offset_bytes if pos > offset_bytes else -ENOMEM
+        reclaimer_folio_accessed(m, pfn)
+        m.sc[SC_NOW_NS] += m.cost[COST_COPY_PAGE]
+        pos = stop
+        m.inode[inode * INODE_STRIDE + I_SIZE_BYTES] = max(m.inode[inode * INODE_STRIDE + I_SIZE_BYTES], pos)
+    return length_bytes
+
+
+@kernel
+def file_fsync(m, file):
+    """Write the dirty pages, one request a run of neighbours; PTEs become read-only, so the next write faults. Returns pages written."""
+    inode = m.file[file * FILE_STRIDE + F_INODE]
+    m.sc[SC_NOW_NS] += m.cost[COST_SYSCALL]
+    if is_shmem(m, inode):
+        return 0
+    written = 0
+    last = -2
+    index = xa_next(m, inode, 0)
+    while index >= 0:
+        pfn = filemap_get_page(m, inode, index)
+        if pfn >= 0 and page_test(m, pfn, PG_DIRTY):
+            if page_mapcount(m, pfn):
+                rmap_walk(m, pfn, RMAP_MKCLEAN)
+            page_clear(m, pfn, PG_DIRTY)
+            node = page_node(m, pfn)
+            mod_node_state(m, node, V_NR_DIRTY, -1)
+            mod_node_state(m, node, V_NR_WRITTEN, 1)
+            m.vmstat[V_PGPGOUT] += 4
+            m.sc[SC_NOW_NS] += m.cost[COST_DEVICE_READ_PAGE] + (0 if index == last + 1 else m.cost[COST_DEVICE_WRITE])
+            last = index
+            written += 1
+        index = xa_next(m, inode, index + 1)
+    return written
+
+
+@kernel
+def truncate_inode(m, inode, size_bytes):
+    """Set the file's size and drop the pages beyond it, mapped ones too (private copies are the caller's). Returns pages dropped."""
+    if size_bytes < 0:
+        return -EINVAL
+    m.inode[inode * INODE_STRIDE + I_SIZE_BYTES] = size_bytes
+    return truncate_pages(m, inode, size_pages(m, inode), MAX_PAGES)
+
+
+@kernel
+def drop_caches(m):
+    """vm.drop_caches = 1: drop every clean, unmapped page of files on a disk. Returns pages dropped."""
+    m.vmstat[V_DROP_PAGECACHE] += 1
+    for cpu in range(m.sc[SC_NR_CPUS]):
+        reclaimer_drain(m, cpu)
+    dropped = 0
+    for inode in range(1, m.sc[SC_INODE_TOP] + 1):
+        if m.inode[inode * INODE_STRIDE + I_NLINK] > 0 and is_shmem(m, inode) == 0:
+            dropped += invalidate_pages(m, inode, 0, MAX_PAGES)
+    return dropped
+
+
+@kernel
+def fadvise(m, file, offset_bytes, length_bytes, advice):
+    """posix_fadvise(); advice FADV_*, length 0: to the end of the file. Returns 0, or -EINVAL."""
+    row = file * FILE_STRIDE
+    inode = m.file[row + F_INODE]
+    if advice < FADV_NORMAL or advice > FADV_NOREUSE or length_bytes < 0:
+        return -EINVAL
+    if is_shmem(m, inode):
+        return 0
+    end = offset_bytes + length_bytes if length_bytes else MAX_PAGES << PAGE_SHIFT
+    if advice == FADV_NORMAL:
+        m.file[row + F_RA_PAGES] = m.sc[SC_READAHEAD_PAGES]
+        m.file[row + F_FLAGS] &= ~(FF_RANDOM | FF_SEQUENTIAL)
+    elif advice == FADV_RANDOM:
+        m.file[row + F_FLAGS] |= FF_RANDOM
+    elif advice == FADV_SEQUENTIAL:
+        m.file[row + F_RA_PAGES] = 2 * m.sc[SC_READAHEAD_PAGES]
+        m.file[row + F_FLAGS] = (m.file[row + F_FLAGS] & ~FF_RANDOM) | FF_SEQUENTIAL
+    elif advice == FADV_WILLNEED:
+        first = offset_bytes >> PAGE_SHIFT
+        force_page_cache_ra(m, file, first, ((end - 1) >> PAGE_SHIFT) - first + 1)
+    elif advice == FADV_DONTNEED:  # whole pages only, but the last one of the file
+        last = MAX_PAGES if end >= m.inode[inode * INODE_STRIDE + I_SIZE_BYTES] else end >> PAGE_SHIFT
+        invalidate_pages(m, inode, (offset_bytes + PAGE_SIZE - 1) >> PAGE_SHIFT, last)
+    return 0

@@ -1,0 +1,232 @@
+"""Tasks and address spaces: making, copying, tearing down; the OOM killer's hand.
+
+Models: kernel/fork.c mm_init(), dup_mmap(); mm/mmap.c exit_mmap(); mm/oom_kill.c out_of_memory(), oom_kill_process().
+"""
+
+from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.ops import fault_handler_copy_page_range, oom_policy_select_victim, vma_index_destroy_mm, vma_index_find, vma_index_init_mm
+from mmlab.kernels.services import alloc_pages, free_pages, kmem_cache_alloc, kmem_cache_free
+from mmlab.kernels.zones import page_node
+from mmlab.mm.memory import zap_range
+from mmlab.mm.mmap import vm_enough_memory
+from mmlab.mm.pgtable import free_pgtables, pgd_alloc, pgd_free
+from mmlab.mm.rmap import anon_vma_fork
+from mmlab.mm.vma import vm_area_alloc, vm_area_free, vma_link, vma_unlink
+from mmlab.model.const import ENOMEM, TASK_SIZE
+from mmlab.model.gfp import GFP_KERNEL, GFP_KERNEL_ACCOUNT
+from mmlab.model.layout import KILL_STRIDE
+from mmlab.model.page import KIND_KERNEL, set_page_counts, set_page_kind
+from mmlab.model.rows import (
+    CACHE_MM_STRUCT, CACHE_TASK_STRUCT, COST_OOM_KILL, COST_SYSCALL, MM_BRK, MM_DATA_VM, MM_DEF_FLAGS, MM_EXEC_VM, MM_HIWATER_RSS, MM_HIWATER_VM, MM_INDEX,
+    MM_LOCKED_VM, MM_MAP_COUNT, MM_MMAP_BASE, MM_OBJ, MM_OWNER, MM_PGTABLES_BYTES, MM_RLIMIT_AS, MM_RLIMIT_DATA, MM_RLIMIT_MEMLOCK, MM_RLIMIT_STACK, MM_RSS_ANON,
+    MM_RSS_FILE, MM_RSS_SHMEM, MM_STACK_VM, MM_START_BRK, MM_STRIDE, MM_SWAPENTS, MM_TOTAL_VM, MM_USERS, RLIM_INFINITY, SC_COMMITTED_AS, SC_NOW_NS,
+    SC_NR_KILLS, SC_NR_TASKS, SC_OOM_VICTIM, SC_PANIC, SC_PID_NEXT, T_ALIVE, T_CMAJ_FLT, T_CMIN_FLT, T_CPU, T_FLAGS, T_MAJ_FLT, T_MIN_FLT, T_MM, T_OBJ, T_OOM_SCORE_ADJ,
+    T_PARENT, T_PID, T_SIGNAL, T_STACK_PFN, T_START_NS, TASK_STRIDE, TF_KILLED, TF_OOM_VICTIM, VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED, VM_LOCKONFAULT, VMA_END,
+    VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_NAME, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
+)
+from mmlab.model.vmstat import V_NR_KERNEL_STACK, V_OOM_KILL, mod_node_state
+
+MMAP_BASE = 0x7FFFF7FFF000  # TASK_SIZE less 128 MiB, as without randomisation
+STACK_ORDER = 2  # 16 KiB kernel stacks
+
+
+@kernel
+def mm_alloc(m, mm):
+    """An empty address space in row mm: 0, or -ENOMEM."""
+    obj = kmem_cache_alloc(m, CACHE_MM_STRUCT, GFP_KERNEL)
+    if obj < 0:
+        return -ENOMEM
+    base = mm * MM_STRIDE
+    for field in range(MM_STRIDE):
+        m.mm[base + field] = 0
+    m.mm[base + MM_OBJ] = obj
+    m.mm[base + MM_USERS] = 1
+    m.mm[base + MM_MMAP_BASE] = MMAP_BASE
+    m.mm[base + MM_RLIMIT_STACK] = 8 << 20
+    m.mm[base + MM_RLIMIT_AS] = m.mm[base + MM_RLIMIT_DATA] = m.mm[base + MM_RLIMIT_MEMLOCK] = RLIM_INFINITY
+    if pgd_alloc(m, mm) < 0:
+        kmem_cache_free(m, obj)
+        m.mm[base + MM_USERS] = 0
+        return -ENOMEM
+    if vma_index_init_mm(m, mm) < 0:
+        pgd_free(m, mm)
+        kmem_cache_free(m, obj)
+        m.mm[base + MM_USERS] = 0
+        return -ENOMEM
+    return 0
+
+
+@kernel
+def task_alloc(m, cpu, oom_score_adj, parent):
+    """A task with its kernel stack and an empty address space (row of mm = row of task): the task, or -ENOMEM."""
+    task = m.sc[SC_NR_TASKS]
+    obj = kmem_cache_alloc(m, CACHE_TASK_STRUCT, GFP_KERNEL)
+    if obj < 0:
+        return -ENOMEM
+    stack = alloc_pages(m, GFP_KERNEL_ACCOUNT, STACK_ORDER, -1)
+    if stack < 0:
+        kmem_cache_free(m, obj)
+        return -ENOMEM
+    if mm_alloc(m, task) < 0:
+        kmem_cache_free(m, obj)
+        free_pages(m, stack, STACK_ORDER)
+        return -ENOMEM
+    set_page_counts(m, stack, 0, 1)
+    set_page_kind(m, stack, KIND_KERNEL)
+    mod_node_state(m, page_node(m, stack), V_NR_KERNEL_STACK, 16)
+    row = task * TASK_STRIDE
+    for field in range(TASK_STRIDE):
+        m.task[row + field] = 0
+    m.task[row + T_PID] = m.sc[SC_PID_NEXT]
+    m.sc[SC_PID_NEXT] += 1
+    m.task[row + T_MM] = task
+    m.task[row + T_CPU] = cpu
+    m.task[row + T_ALIVE] = 1
+    m.task[row + T_OOM_SCORE_ADJ] = oom_score_adj
+    m.task[row + T_PARENT] = parent
+    m.task[row + T_OBJ] = obj
+    m.task[row + T_STACK_PFN] = stack
+    m.task[row + T_START_NS] = m.sc[SC_NOW_NS]
+    m.mm[task * MM_STRIDE + MM_OWNER] = task
+    m.sc[SC_NR_TASKS] += 1
+    return task
+
+
+@kernel
+def sys_fork(m, parent):
+    """fork(2): the child task, or -ENOMEM. VMAs in address order; DONTFORK ones are left out."""
+    m.sc[SC_NOW_NS] += m.cost[COST_SYSCALL]
+    row = parent * TASK_STRIDE
+    child = task_alloc(m, m.task[row + T_CPU], m.task[row + T_OOM_SCORE_ADJ], parent)
+    if child < 0:
+        return -ENOMEM
+    old, new = m.task[row + T_MM], child
+    for field in range(MM_MMAP_BASE, MM_DEF_FLAGS):
+        m.mm[new * MM_STRIDE + field] = m.mm[old * MM_STRIDE + field]
+    m.mm[new * MM_STRIDE + MM_START_BRK] = m.mm[old * MM_STRIDE + MM_START_BRK]
+    m.mm[new * MM_STRIDE + MM_BRK] = m.mm[old * MM_STRIDE + MM_BRK]
+    for field in (MM_TOTAL_VM, MM_DATA_VM, MM_STACK_VM, MM_EXEC_VM):
+        m.mm[new * MM_STRIDE + field] = m.mm[old * MM_STRIDE + field]
+    vma = vma_index_find(m, old, 0)
+    while vma >= 0:
+        src = vma * VMA_STRIDE
+        end = m.vma[src + VMA_END]
+        if m.vma[src + VMA_FLAGS] & VM_DONTCOPY:
+            _forget(m, new, m.vma[src + VMA_FLAGS], (end - m.vma[src + VMA_START]) >> 12)
+        elif _dup_vma(m, old, new, vma) < 0:
+            exit_mm(m, child)
+            m.task[child * TASK_STRIDE + T_ALIVE] = 0
+            return -ENOMEM
+        vma = vma_index_find(m, old, end)
+    m.mm[new * MM_STRIDE + MM_HIWATER_VM] = m.mm[new * MM_STRIDE + MM_TOTAL_VM]
+    m.mm[new * MM_STRIDE + MM_HIWATER_RSS] = m.mm[new * MM_STRIDE + MM_RSS_ANON] + m.mm[new * MM_STRIDE + MM_RSS_FILE] + m.mm[new * MM_STRIDE + MM_RSS_SHMEM]
+    return child
+
+
+@leaf
+def _forget(m, mm, flags, pages):
+    base = mm * MM_STRIDE
+    m.mm[base + MM_TOTAL_VM] -= pages
+    if flags & 256:
+        m.mm[base + MM_STACK_VM] -= pages
+    elif flags & 6 == 4:
+        m.mm[base + MM_EXEC_VM] -= pages
+    elif flags & 10 == 2:
+        m.mm[base + MM_DATA_VM] -= pages
+
+
+@kernel
+def _dup_vma(m, old_mm, new_mm, vma):
+    src = vma * VMA_STRIDE
+    if m.vma[src + VMA_FLAGS] & VM_ACCOUNT and vm_enough_memory(m, old_mm, (m.vma[src + VMA_END] - m.vma[src + VMA_START]) >> 12) < 0:
+        return -ENOMEM
+    copy = vm_area_alloc(m, new_mm)
+    if copy < 0:
+        return -ENOMEM
+    dst = copy * VMA_STRIDE
+    for field in (VMA_START, VMA_END, VMA_PGOFF, VMA_FILE, VMA_INODE, VMA_NAME, VMA_POLICY):
+        m.vma[dst + field] = m.vma[src + field]
+    m.vma[dst + VMA_FLAGS] = m.vma[src + VMA_FLAGS] & ~(VM_LOCKED | VM_LOCKONFAULT)
+    if anon_vma_fork(m, copy, vma) < 0:
+        vm_area_free(m, copy)
+        return -ENOMEM
+    if vma_link(m, copy) < 0:
+        return -ENOMEM
+    return fault_handler_copy_page_range(m, new_mm, old_mm, copy, vma)
+
+
+@kernel
+def exit_mm(m, task):
+    """Tear down a task's address space: pages, tables, VMAs."""
+    mm = m.task[task * TASK_STRIDE + T_MM]
+    if m.mm[mm * MM_STRIDE + MM_USERS] == 0:
+        return 0
+    vma = vma_index_find(m, mm, 0)
+    while vma >= 0:
+        row = vma * VMA_STRIDE
+        end = m.vma[row + VMA_END]
+        zap_range(m, mm, vma, m.vma[row + VMA_START] >> 12, end >> 12)
+        if m.vma[row + VMA_FLAGS] & VM_ACCOUNT:
+            m.sc[SC_COMMITTED_AS] -= (end - m.vma[row + VMA_START]) >> 12
+        vma_unlink(m, vma)
+        vma = vma_index_find(m, mm, end)
+    free_pgtables(m, mm, 0, (TASK_SIZE >> 12) + 1, 0, 1 << 36)
+    vma_index_destroy_mm(m, mm)
+    pgd_free(m, mm)
+    kmem_cache_free(m, m.mm[mm * MM_STRIDE + MM_OBJ])
+    m.mm[mm * MM_STRIDE + MM_USERS] = 0
+    return 0
+
+
+@kernel
+def do_exit(m, task, signal):
+    """End a task: its memory goes, its faults are added to its parent's children's."""
+    row = task * TASK_STRIDE
+    if m.task[row + T_ALIVE] == 0:
+        return 0
+    exit_mm(m, task)
+    m.task[row + T_ALIVE] = 0
+    m.task[row + T_SIGNAL] = signal
+    parent = m.task[row + T_PARENT]
+    if parent >= 0:
+        m.task[parent * TASK_STRIDE + T_CMIN_FLT] += m.task[row + T_MIN_FLT]
+        m.task[parent * TASK_STRIDE + T_CMAJ_FLT] += m.task[row + T_MAJ_FLT]
+    mod_node_state(m, page_node(m, m.task[row + T_STACK_PFN]), V_NR_KERNEL_STACK, -16)
+    free_pages(m, m.task[row + T_STACK_PFN], STACK_ORDER)
+    kmem_cache_free(m, m.task[row + T_OBJ])
+    return 0
+
+
+@leaf
+def _log_kill(m, victim, order):
+    if (m.sc[SC_NR_KILLS] + 1) * KILL_STRIDE <= len(m.kill):
+        at = m.sc[SC_NR_KILLS] * KILL_STRIDE
+        base = m.task[victim * TASK_STRIDE + T_MM] * MM_STRIDE
+        m.kill[at] = victim
+        m.kill[at + 1] = m.mm[base + MM_TOTAL_VM]
+        m.kill[at + 2] = m.mm[base + MM_RSS_ANON]
+        m.kill[at + 3] = m.mm[base + MM_RSS_FILE]
+        m.kill[at + 4] = m.mm[base + MM_RSS_SHMEM]
+        m.kill[at + 5] = m.mm[base + MM_PGTABLES_BYTES]
+        m.kill[at + 6] = m.task[victim * TASK_STRIDE + T_OOM_SCORE_ADJ]
+        m.kill[at + 7] = order
+        m.sc[SC_NR_KILLS] += 1
+
+
+@kernel
+def do_out_of_memory(m, task, order):
+    """Service out_of_memory: kill whom the policy names; 1 if memory may come free. The victim's memory goes at once unless it asks itself."""
+    victim = oom_policy_select_victim(m, task, order)
+    if victim < 0:
+        m.sc[SC_PANIC] = 1
+        return 0
+    row = victim * TASK_STRIDE
+    m.vmstat[V_OOM_KILL] += 1
+    m.sc[SC_NOW_NS] += m.cost[COST_OOM_KILL]
+    m.sc[SC_OOM_VICTIM] = victim
+    _log_kill(m, victim, order)
+    m.task[row + T_FLAGS] |= TF_OOM_VICTIM | TF_KILLED
+    m.task[row + T_SIGNAL] = 9
+    if victim != task:
+        do_exit(m, victim, 9)
+    return 1

@@ -1,0 +1,488 @@
+"""Address-space calls: mmap, munmap, mprotect, brk, mremap.
+
+Models: mm/mmap.c do_mmap(), mmap_region(), do_vmi_munmap(), do_brk_flags(), __vm_enough_memory() of mm/util.c, thp_get_unmapped_area(),
+mm/mprotect.c mprotect_fixup(), mm/mremap.c. All take byte addresses; lengths are rounded up to pages; answers are addresses or -errno.
+"""
+
+from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.ops import fault_handler_handle_mm_fault, vma_index_find, vma_index_find_gap, vma_index_find_prev, vma_index_resize
+from mmlab.kernels.pte import walk_pmd, walk_pte
+from mmlab.kernels.services import pte_alloc, split_huge_pmd
+from mmlab.mm.memory import zap_range
+from mmlab.mm.pgtable import free_pgtables
+from mmlab.mm.rmap import anon_vma_clone
+from mmlab.mm.vma import i_mmap_insert, split_vma, vm_area_alloc, vm_area_free, vm_stat_account, vma_link, vma_merge_new_range, vma_modify, vma_unlink
+from mmlab.model.const import EAGAIN, EEXIST, EFAULT, EINVAL, ENOMEM, READ, TASK_SIZE, VM_FAULT_ERROR, VM_FAULT_MAJOR, VM_FAULT_RETRY, WRITE
+from mmlab.model.page import PG_ANON, PG_ANON_EXCLUSIVE, page_test
+from mmlab.model.rows import (
+    COST_SYSCALL, F_INODE, FILE_STRIDE, MM_BRK, MM_DATA_VM, MM_DEF_FLAGS, MM_HIWATER_VM, MM_LOCKED_VM, MM_MAP_COUNT, MM_MMAP_BASE, MM_RLIMIT_AS, MM_RLIMIT_DATA,
+    MM_START_BRK, MM_STRIDE, MM_TOTAL_VM, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, PTE_WRITE, SC_COMMIT_LIMIT,
+    SC_COMMITTED_AS, SC_MAX_MAP_COUNT, SC_MMAP_MIN_ADDR, SC_NOW_NS, SC_NR_SWAP_SLOTS, SC_OVERCOMMIT, SC_STACK_GUARD_GAP, SC_TOTALRAM, T_MAJ_FLT, T_MIN_FLT, TASK_STRIDE,
+    VM_ACCOUNT, VM_DONTEXPAND, VM_EXEC, VM_GROWSDOWN, VM_LOCKED, VM_LOCKONFAULT, VM_MAYEXEC, VM_MAYREAD, VM_MAYSHARE, VM_MAYWRITE, VM_NORESERVE, VM_PFNMAP,
+    VM_READ, VM_SHARED, VM_SOFTDIRTY, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
+)
+from mmlab.model.vmstat import V_PGFAULT
+
+# flags of sys_mmap, mmlab's own numbering of MAP_*
+MAP_SHARED, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_GROWSDOWN, MAP_LOCKED, MAP_POPULATE = 1, 2, 4, 8, 16, 32, 64
+HPAGE = 1 << 21
+
+
+@leaf
+def page_align(length):
+    """Round bytes up to whole pages."""
+    return (length + 4095) >> 12 << 12
+
+
+@kernel
+def vm_enough_memory(m, mm, pages):
+    """Account `pages` of commit charge: 0, or -ENOMEM by the overcommit mode."""
+    mode = m.sc[SC_OVERCOMMIT]
+    if mode == 0 and pages > m.sc[SC_TOTALRAM] + max(0, m.sc[SC_NR_SWAP_SLOTS] - 1):
+        return -ENOMEM
+    if mode == 2:
+        allowed = m.sc[SC_COMMIT_LIMIT] - min(m.mm[mm * MM_STRIDE + MM_TOTAL_VM] // 32, 32768)
+        if m.sc[SC_COMMITTED_AS] + pages >= allowed:
+            return -ENOMEM
+    m.sc[SC_COMMITTED_AS] += pages
+    return 0
+
+
+@leaf
+def find_vma_intersection(m, mm, start, end):
+    """The lowest VMA that has a byte in [start, end), or -1."""
+    vma = vma_index_find(m, mm, start)
+    return vma if vma >= 0 and m.vma[vma * VMA_STRIDE + VMA_START] < end else -1
+
+
+@leaf
+def _hint_is_free(m, mm, addr, length):
+    """1 if [addr, addr + length) is free and far enough from a stack above."""
+    if addr < m.sc[SC_MMAP_MIN_ADDR] or addr + length > TASK_SIZE:
+        return 0
+    above = vma_index_find(m, mm, addr)
+    if above < 0:
+        return 1
+    start = m.vma[above * VMA_STRIDE + VMA_START]
+    if m.vma[above * VMA_STRIDE + VMA_FLAGS] & VM_GROWSDOWN:
+        start -= m.sc[SC_STACK_GUARD_GAP] << 12
+    return 1 if start >= addr + length else 0
+
+
+@kernel
+def get_unmapped_area(m, mm, addr, length, flags, aligned, pgoff):
+    """Where a new mapping goes: the hint if free, else the top of the highest gap; aligned: 2 MiB-aligned as thp_get_unmapped_area() does."""
+    if length > TASK_SIZE:
+        return -ENOMEM
+    if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE):
+        if addr & 4095:
+            return -EINVAL
+        if addr + length > TASK_SIZE or addr < 0:
+            return -ENOMEM
+        return addr
+    if addr:
+        hint = page_align(addr)
+        if _hint_is_free(m, mm, hint, length):
+            return hint
+    low, high = m.sc[SC_MMAP_MIN_ADDR], m.mm[mm * MM_STRIDE + MM_MMAP_BASE]
+    if aligned:
+        found = vma_index_find_gap(m, mm, length + HPAGE, low, high)
+        if found >= 0:
+            shift = ((pgoff << 12) - found) & (HPAGE - 1)
+            if shift == 0:
+                return found + HPAGE
+            return found + shift
+    return vma_index_find_gap(m, mm, length, low, high)
+
+
+@leaf
+def may_expand_vm(m, mm, flags, pages):
+    """1 if the address space may grow by so many pages under its limits."""
+    base = mm * MM_STRIDE
+    if m.mm[base + MM_TOTAL_VM] + pages > m.mm[base + MM_RLIMIT_AS] >> 12:
+        return 0
+    if flags & (VM_WRITE | VM_SHARED | VM_GROWSDOWN) == VM_WRITE and m.mm[base + MM_DATA_VM] + pages > m.mm[base + MM_RLIMIT_DATA] >> 12:
+        return 0
+    return 1
+
+
+@kernel
+def mmap_region(m, mm, addr, length, vm_flags, file, pgoff):
+    """Make the mapping [addr, addr + length), merged where it can be: addr, or -errno. What was there is gone already."""
+    pages = length >> 12
+    if may_expand_vm(m, mm, vm_flags, pages) == 0:
+        return -ENOMEM
+    inode = m.file[file * FILE_STRIDE + F_INODE] if file >= 0 else -1
+    accountable = vm_flags & VM_NORESERVE == 0 and ((vm_flags & (VM_SHARED | VM_WRITE) == VM_WRITE) or (vm_flags & VM_ACCOUNT))
+    vm_flags &= ~VM_ACCOUNT
+    if accountable:
+        if vm_enough_memory(m, mm, pages) < 0:
+            return -ENOMEM
+        vm_flags |= VM_ACCOUNT
+    vma = -1
+    if vm_flags & VM_GROWSDOWN == 0:
+        vma = vma_merge_new_range(m, mm, addr, addr + length, vm_flags, file, pgoff)
+    if vma < 0:
+        vma = vm_area_alloc(m, mm)
+        if vma >= 0:
+            row = vma * VMA_STRIDE
+            m.vma[row + VMA_START] = addr
+            m.vma[row + VMA_END] = addr + length
+            m.vma[row + VMA_FLAGS] = vm_flags
+            m.vma[row + VMA_PGOFF] = pgoff
+            m.vma[row + VMA_FILE] = file
+            m.vma[row + VMA_INODE] = inode
+            if vma_link(m, vma) < 0:
+                vm_area_free(m, vma)
+                vma = -ENOMEM
+        if vma < 0:
+            if accountable:
+                m.sc[SC_COMMITTED_AS] -= pages
+            return -ENOMEM
+    vm_stat_account(m, mm, vm_flags, pages)
+    if m.mm[mm * MM_STRIDE + MM_TOTAL_VM] > m.mm[mm * MM_STRIDE + MM_HIWATER_VM]:
+        m.mm[mm * MM_STRIDE + MM_HIWATER_VM] = m.mm[mm * MM_STRIDE + MM_TOTAL_VM]
+    if vm_flags & VM_LOCKED:
+        m.mm[mm * MM_STRIDE + MM_LOCKED_VM] += pages
+    return addr
+
+
+@kernel
+def sys_mmap(m, mm, addr, length, prot, flags, file, pgoff):
+    """mmap(2). prot: VM_READ|VM_WRITE|VM_EXEC; flags: MAP_* of this module; file: a row of m.file, -1 anonymous; pgoff in pages."""
+    m.sc[SC_NOW_NS] += m.cost[COST_SYSCALL]
+    length = page_align(length)
+    if length <= 0:
+        return -EINVAL
+    if m.mm[mm * MM_STRIDE + MM_MAP_COUNT] > m.sc[SC_MAX_MAP_COUNT]:
+        return -ENOMEM
+    shared = flags & MAP_SHARED
+    aligned = length % HPAGE == 0 if file < 0 and shared == 0 else 0
+    addr = get_unmapped_area(m, mm, addr, length, flags, aligned, 0)
+    if addr < 0:
+        return addr
+    if flags & MAP_FIXED_NOREPLACE and find_vma_intersection(m, mm, addr, addr + length) >= 0:
+        return -EEXIST
+    vm_flags = prot | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC | VM_SOFTDIRTY | m.mm[mm * MM_STRIDE + MM_DEF_FLAGS]
+    if shared:
+        vm_flags |= VM_SHARED | VM_MAYSHARE
+    if flags & MAP_GROWSDOWN:
+        vm_flags |= VM_GROWSDOWN
+    if flags & MAP_LOCKED:
+        vm_flags |= VM_LOCKED
+    if flags & MAP_NORESERVE and m.sc[SC_OVERCOMMIT] != 2:
+        vm_flags |= VM_NORESERVE
+    if flags & MAP_FIXED and find_vma_intersection(m, mm, addr, addr + length) >= 0:
+        done = do_munmap(m, mm, addr, length)
+        if done < 0:
+            return done
+    if file < 0:
+        pgoff = addr >> 12
+    return mmap_region(m, mm, addr, length, vm_flags, file, pgoff)
+
+
+@kernel
+def do_munmap(m, mm, start, length):
+    """Unmap [start, start + length): 0, or -ENOMEM when a middle piece cannot be cut out. Holes are no error."""
+    end = start + page_align(length)
+    vma = find_vma_intersection(m, mm, start, end)
+    if vma < 0:
+        return 0
+    if m.vma[vma * VMA_STRIDE + VMA_START] < start:
+        if m.vma[vma * VMA_STRIDE + VMA_END] > end and m.mm[mm * MM_STRIDE + MM_MAP_COUNT] >= m.sc[SC_MAX_MAP_COUNT]:
+            return -ENOMEM
+        vma = _split_for_munmap(m, mm, vma, start)
+        if vma < 0:
+            return -ENOMEM
+    last = find_vma_intersection(m, mm, end - 1, end)
+    if last >= 0 and m.vma[last * VMA_STRIDE + VMA_END] > end:
+        if _split_for_munmap(m, mm, last, end) < 0:
+            return -ENOMEM
+    low = 0
+    below = vma_index_find_prev(m, mm, start)
+    if below >= 0:
+        low = m.vma[below * VMA_STRIDE + VMA_END] >> 12
+    above = vma_index_find(m, mm, end)
+    high = m.vma[above * VMA_STRIDE + VMA_START] >> 12 if above >= 0 else TASK_SIZE + 4096 >> 12
+    vma = find_vma_intersection(m, mm, start, end)
+    while vma >= 0:
+        row = vma * VMA_STRIDE
+        first, stop = m.vma[row + VMA_START] >> 12, m.vma[row + VMA_END] >> 12
+        zap_range(m, mm, vma, first, stop)
+        vm_stat_account(m, mm, m.vma[row + VMA_FLAGS], first - stop)
+        if m.vma[row + VMA_FLAGS] & VM_ACCOUNT:
+            m.sc[SC_COMMITTED_AS] -= stop - first
+        if m.vma[row + VMA_FLAGS] & VM_LOCKED:
+            m.mm[mm * MM_STRIDE + MM_LOCKED_VM] -= stop - first
+        vma_unlink(m, vma)
+        free_pgtables(m, mm, first, stop, low, high)
+        vma = find_vma_intersection(m, mm, start, end)
+    return 0
+
+
+@leaf
+def _split_for_munmap(m, mm, vma, address):
+    """split_vma() that may exceed max_map_count by one: a head or tail piece goes away again at once."""
+    limit = m.sc[SC_MAX_MAP_COUNT]
+    m.sc[SC_MAX_MAP_COUNT] = limit + 2
+    upper = split_vma(m, vma, address)
+    m.sc[SC_MAX_MAP_COUNT] = limit
+    return upper
+
+
+@kernel
+def sys_munmap(m, mm, start, length):
+    """munmap(2)."""
+    m.sc[SC_NOW_NS] += m.cost[COST_SYSCALL]
+    if start & 4095 or length <= 0 or start < 0 or start + length > TASK_SIZE:
+        return -EINVAL
+    return do_munmap(m, mm, start, length)
+
+
+@kernel
+def change_protection(m, mm, vma, start_vpn, end_vpn):
+    """Rewrite the entries of [start, end) for the VMA's new flags; an exclusive anonymous page becomes writable without a fault to come."""
+    flags = m.vma[vma * VMA_STRIDE + VMA_FLAGS]
+    none = flags & (VM_READ | VM_WRITE | VM_EXEC) == 0
+    vpn = start_vpn
+    while vpn < end_vpn:
+        pmd = walk_pmd(m, mm, vpn)
+        if pmd < 0:
+            vpn = ((vpn >> 18) + 1) << 18
+            continue
+        stop = min(end_vpn, ((vpn >> 9) + 1) << 9)
+        if m.pt[pmd] & PTE_HUGE and (vpn & 511 or stop != vpn + 512):
+            split_huge_pmd(m, pmd)
+        if m.pt[pmd] & PTE_HUGE:
+            m.pt[pmd] = _changed_entry(m, m.pt[pmd], flags, none)
+        elif m.pt[pmd]:
+            table = (m.pt[pmd] >> PTE_SHIFT) * 512
+            for at in range(vpn, stop):
+                entry = m.pt[table + (at & 511)]
+                if entry & (PTE_PRESENT | PTE_PROTNONE):
+                    m.pt[table + (at & 511)] = _changed_entry(m, entry, flags, none)
+        vpn = stop
+    return 0
+
+
+@leaf
+def _changed_entry(m, entry, flags, none):
+    if none:
+        return (entry & ~(PTE_PRESENT | PTE_WRITE)) | PTE_PROTNONE
+    entry = (entry & ~PTE_PROTNONE) | PTE_PRESENT
+    if flags & VM_WRITE == 0:
+        return entry & ~PTE_WRITE
+    if entry & PTE_SPECIAL:
+        return entry
+    if flags & VM_SHARED:
+        return entry | PTE_WRITE if entry & PTE_DIRTY else entry
+    pfn = entry >> PTE_SHIFT
+    if page_test(m, pfn, PG_ANON) and page_test(m, pfn, PG_ANON_EXCLUSIVE):
+        return entry | PTE_WRITE
+    return entry
+
+
+@kernel
+def sys_mprotect(m, mm, start, length, prot):
+    """mprotect(2): 0, -ENOMEM over a hole or at max_map_count (what lies before is changed)."""
+    m.sc[SC_NOW_NS] += m.cost[COST_SYSCALL]
+    if start & 4095:
+        return -EINVAL
+    end = start + page_align(length)
+    at = start
+    while at < end:
+        vma = vma_index_find(m, mm, at)
+        if vma < 0 or m.vma[vma * VMA_STRIDE + VMA_START] > at:
+            return -ENOMEM
+        row = vma * VMA_STRIDE
+        stop = min(end, m.vma[row + VMA_END])
+        pages = (stop - at) >> 12
+        old = m.vma[row + VMA_FLAGS]
+        flags = (old & ~(VM_READ | VM_WRITE | VM_EXEC)) | prot
+        if flags != old:
+            charged = 0
+            if flags & VM_WRITE and old & (VM_ACCOUNT | VM_WRITE | VM_SHARED | VM_NORESERVE) == 0:
+                if may_expand_vm(m, mm, flags, pages) == 0 or vm_enough_memory(m, mm, pages) < 0:
+                    return -ENOMEM
+                charged = pages
+                flags |= VM_ACCOUNT
+            elif old & VM_ACCOUNT and flags & VM_WRITE == 0 and m.vma[row + VMA_INODE] < 0 and m.vma[row + VMA_ANON_VMA] < 0 and old & VM_SHARED == 0:
+                flags &= ~VM_ACCOUNT
+            changed = vma_modify(m, vma, at, stop, flags)
+            if changed < 0:
+                m.sc[SC_COMMITTED_AS] -= charged
+                return -ENOMEM
+            if old & VM_ACCOUNT and flags & VM_ACCOUNT == 0:
+                m.sc[SC_COMMITTED_AS] -= pages
+            vm_stat_account(m, mm, old, -pages)
+            vm_stat_account(m, mm, flags, pages)
+            change_protection(m, mm, changed, at >> 12, stop >> 12)
+        at = stop
+    return 0
+
+
+@kernel
+def sys_brk(m, mm, new_end):
+    """brk(2): the end of the heap after the call."""
+    m.sc[SC_NOW_NS] += m.cost[COST_SYSCALL]
+    base = mm * MM_STRIDE
+    old = page_align(m.mm[base + MM_BRK])
+    new = page_align(new_end)
+    if new_end < m.mm[base + MM_START_BRK]:
+        return m.mm[base + MM_BRK]
+    if new < old:
+        if do_munmap(m, mm, new, old - new) == 0:
+            m.mm[base + MM_BRK] = new_end
+        return m.mm[base + MM_BRK]
+    if new > old:
+        above = vma_index_find(m, mm, old)
+        if above >= 0:
+            start = m.vma[above * VMA_STRIDE + VMA_START]
+            if m.vma[above * VMA_STRIDE + VMA_FLAGS] & VM_GROWSDOWN:
+                start -= m.sc[SC_STACK_GUARD_GAP] << 12
+            if new > start:
+                return m.mm[base + MM_BRK]
+        if m.mm[base + MM_MAP_COUNT] > m.sc[SC_MAX_MAP_COUNT]:
+            return m.mm[base + MM_BRK]
+        flags = VM_READ | VM_WRITE | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC | VM_SOFTDIRTY | m.mm[base + MM_DEF_FLAGS]
+        if mmap_region(m, mm, old, new - old, flags, -1, old >> 12) < 0:
+            return m.mm[base + MM_BRK]
+    m.mm[base + MM_BRK] = new_end
+    return new_end
+
+
+MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP = 1, 2, 4
+
+
+@kernel
+def move_page_tables(m, mm, old_vpn, new_vpn, pages):
+    """Move the entries of a range: 0, or -ENOMEM with what was moved moved."""
+    for i in range(pages):
+        pmd = walk_pmd(m, mm, old_vpn + i)
+        if pmd >= 0 and m.pt[pmd] & PTE_HUGE:
+            split_huge_pmd(m, pmd)
+        slot = walk_pte(m, mm, old_vpn + i)
+        if slot >= 0 and m.pt[slot]:
+            target = pte_alloc(m, mm, new_vpn + i)
+            if target < 0:
+                return -ENOMEM
+            m.pt[target] = m.pt[slot]
+            m.pt[slot] = 0
+    return 0
+
+
+@kernel
+def sys_mremap(m, mm, addr, old_length, new_length, flags, new_addr):
+    """mremap(2): shrink, grow in place, or move: the new address, or -errno."""
+    m.sc[SC_NOW_NS] += m.cost[COST_SYSCALL]
+    old_length, new_length = page_align(old_length), page_align(new_length)
+    if addr & 4095 or new_length <= 0 or (flags & MREMAP_FIXED and flags & MREMAP_MAYMOVE == 0):
+        return -EINVAL
+    if flags & MREMAP_DONTUNMAP and (flags & MREMAP_MAYMOVE == 0 or old_length != new_length):
+        return -EINVAL
+    vma = vma_index_find(m, mm, addr)
+    if vma < 0 or m.vma[vma * VMA_STRIDE + VMA_START] > addr:
+        return -EFAULT
+    if flags & (MREMAP_FIXED | MREMAP_DONTUNMAP) == 0 and new_length <= old_length:
+        if new_length < old_length:
+            done = do_munmap(m, mm, addr + new_length, old_length - new_length)
+            if done < 0:
+                return done
+        return addr
+    row = vma * VMA_STRIDE
+    if addr + old_length > m.vma[row + VMA_END]:
+        return -EFAULT
+    vm_flags = m.vma[row + VMA_FLAGS]
+    grow = (new_length - old_length) >> 12
+    if grow > 0 and may_expand_vm(m, mm, vm_flags, grow) == 0:
+        return -ENOMEM
+    if flags & (MREMAP_FIXED | MREMAP_DONTUNMAP) == 0 and addr + old_length == m.vma[row + VMA_END]:
+        if addr + new_length <= TASK_SIZE and find_vma_intersection(m, mm, addr + old_length, addr + new_length) < 0:
+            if vm_flags & VM_ACCOUNT and vm_enough_memory(m, mm, grow) < 0:
+                return -ENOMEM
+            vma_index_resize(m, mm, vma, m.vma[row + VMA_START], addr + new_length)
+            vma_modify(m, vma, m.vma[row + VMA_START], addr + new_length, vm_flags)
+            vm_stat_account(m, mm, vm_flags, grow)
+            return addr
+    if flags & MREMAP_MAYMOVE == 0:
+        return -ENOMEM
+    if m.mm[mm * MM_STRIDE + MM_MAP_COUNT] >= m.sc[SC_MAX_MAP_COUNT] - 3:
+        return -ENOMEM
+    if flags & MREMAP_FIXED:
+        if new_addr & 4095 or (new_addr < addr + old_length and addr < new_addr + new_length):
+            return -EINVAL
+        done = do_munmap(m, mm, new_addr, new_length)
+        if done < 0:
+            return done
+        if old_length > new_length:
+            done = do_munmap(m, mm, addr + new_length, old_length - new_length)
+            if done < 0:
+                return done
+            old_length = new_length
+    pgoff = m.vma[row + VMA_PGOFF] + ((addr - m.vma[row + VMA_START]) >> 12)
+    target = new_addr
+    if flags & MREMAP_FIXED == 0:
+        aligned = new_length % HPAGE == 0 if m.vma[row + VMA_INODE] < 0 and vm_flags & VM_SHARED == 0 else 0
+        target = get_unmapped_area(m, mm, 0, new_length, 0, aligned, 0)
+        if target < 0:
+            return target
+    if vm_flags & VM_ACCOUNT and vm_enough_memory(m, mm, new_length >> 12) < 0:
+        return -ENOMEM
+    fresh = vm_area_alloc(m, mm)
+    if fresh < 0:
+        return -ENOMEM
+    new = fresh * VMA_STRIDE
+    m.vma[new + VMA_START] = target
+    m.vma[new + VMA_END] = target + new_length
+    m.vma[new + VMA_FLAGS] = vm_flags
+    m.vma[new + VMA_FILE] = m.vma[row + VMA_FILE]
+    m.vma[new + VMA_INODE] = m.vma[row + VMA_INODE]
+    m.vma[new + VMA_POLICY] = m.vma[row + VMA_POLICY]
+    m.vma[new + VMA_ANON_VMA] = m.vma[row + VMA_ANON_VMA]
+    if m.vma[row + VMA_INODE] < 0 and m.vma[row + VMA_ANON_VMA] < 0:
+        pgoff = target >> 12
+    m.vma[new + VMA_PGOFF] = pgoff
+    if anon_vma_clone(m, fresh, vma, 0) < 0 or vma_link(m, fresh) < 0:
+        vm_area_free(m, fresh)
+        return -ENOMEM
+    if move_page_tables(m, mm, addr >> 12, target >> 12, min(old_length, new_length) >> 12) < 0:
+        move_page_tables(m, mm, target >> 12, addr >> 12, min(old_length, new_length) >> 12)
+        do_munmap(m, mm, target, new_length)
+        return -ENOMEM
+    vm_stat_account(m, mm, vm_flags, new_length >> 12)
+    if flags & MREMAP_DONTUNMAP == 0:
+        do_munmap(m, mm, addr, old_length)
+    moved = vma_index_find(m, mm, target)
+    vma_modify(m, moved, target, target + new_length, vm_flags)
+    return target
+
+
+@kernel
+def populate(m, task, mm, start, end):
+    """Fault in every page of [start, end) as mm_populate() does: write faults for private writable VMAs. Pages faulted, or -EFAULT, -ENOMEM."""
+    vpn = start >> 12
+    done = 0
+    while vpn < end >> 12:
+        vma = vma_index_find(m, mm, vpn << 12)
+        if vma < 0 or m.vma[vma * VMA_STRIDE + VMA_START] > vpn << 12:
+            return -ENOMEM
+        flags = m.vma[vma * VMA_STRIDE + VMA_FLAGS]
+        access = WRITE if flags & (VM_WRITE | VM_SHARED) == VM_WRITE else READ
+        if flags & (VM_READ | VM_WRITE | VM_EXEC) == 0:
+            return -ENOMEM
+        slot = walk_pte(m, mm, vpn)
+        entry = m.pt[slot] if slot >= 0 else 0
+        if slot < 0:
+            pmd = walk_pmd(m, mm, vpn)
+            entry = m.pt[pmd] if pmd >= 0 and m.pt[pmd] & PTE_HUGE else 0
+        if entry & PTE_PRESENT == 0 or (access == WRITE and entry & PTE_WRITE == 0):
+            result = VM_FAULT_RETRY
+            while result & VM_FAULT_RETRY:
+                result = fault_handler_handle_mm_fault(m, mm, vma, vpn, access)
+            if result & VM_FAULT_ERROR:
+                return -EFAULT
+            m.vmstat[V_PGFAULT] += 1
+            m.task[task * TASK_STRIDE + (T_MAJ_FLT if result & VM_FAULT_MAJOR else T_MIN_FLT)] += 1
+            done += 1
+        vpn += 1
+    return done

@@ -1,0 +1,123 @@
+"""Pages in the page cache: look-up, adding with refault detection, removing with a shadow; runs of cached pages; locking.
+
+Models: mm/filemap.c filemap_add_folio(), __filemap_remove_folio(), page_cache_next_miss(), page_cache_prev_miss(). A page in the cache has
+one reference for it. Left out: large folios, buffer heads, memory cgroups.
+"""
+
+from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.ops import reclaimer_folio_added
+from mmlab.kernels.services import alloc_pages, free_pages
+from mmlab.kernels.zones import page_node
+from mmlab.mm.workingset import workingset_refault
+from mmlab.mm.xarray import XA_PAGE, XA_VALUE, entry_is, xa_load, xa_store
+from mmlab.model.const import ENOMEM
+from mmlab.model.gfp import GFP_WRITE
+from mmlab.model.page import (
+    KIND_FILE, KIND_SHMEM, NO_MAPPING, PG_DIRTY, PG_LOCKED, PG_READAHEAD, PG_SWAPBACKED, PG_UPTODATE, add_refs, page_clear, page_index,
+    page_mapping, page_set, page_test, page_test_clear, set_page_index, set_page_kind, set_page_mapping,
+)
+from mmlab.model.rows import IF_SHMEM, INODE_STRIDE, I_FLAGS
+from mmlab.model.vmstat import V_NR_DIRTY, V_NR_FILE_PAGES, V_NR_SHMEM, mod_node_state
+
+
+@leaf
+def is_shmem(m, inode):
+    """Nonzero if the inode is swap-backed (tmpfs, shared anonymous memory)."""
+    return m.inode[inode * INODE_STRIDE + I_FLAGS] & IF_SHMEM
+
+
+@leaf
+def lock_page(m, pfn):
+    """Keep reclaim off a page: PG_LOCKED and one reference."""
+    page_set(m, pfn, PG_LOCKED)
+    add_refs(m, pfn, 1)
+
+
+@leaf
+def unlock_page(m, pfn):
+    """Undo lock_page(), if the page is locked. Its cache still holds it."""
+    if page_test_clear(m, pfn, PG_LOCKED):
+        add_refs(m, pfn, -1)
+
+
+@kernel
+def filemap_get_page(m, inode, index):
+    """The cached page of a file at a page index, or -1."""
+    entry = xa_load(m, inode, index)
+    return entry >> 2 if entry_is(entry, XA_PAGE) else -1
+
+
+@leaf
+def count_cached(m, pfn, inode, delta):
+    """A page comes into (1) or leaves (-1) the cache of a file."""
+    node = page_node(m, pfn)
+    mod_node_state(m, node, V_NR_FILE_PAGES, delta)
+    if is_shmem(m, inode):
+        mod_node_state(m, node, V_NR_SHMEM, delta)
+
+
+@kernel
+def filemap_add(m, inode, index, gfp):
+    """A new, uptodate page in the cache, on the reclaimer's lists: its pfn, or -ENOMEM. GFP_WRITE: to be overwritten, so no refault.
+
+    The index must hold no page, and in a shmem inode no swap slot.
+    """
+    pfn = alloc_pages(m, gfp, 0, -1)
+    if pfn < 0:
+        return -ENOMEM
+    old = xa_load(m, inode, index)
+    if xa_store(m, inode, index, (pfn << 2) | XA_PAGE) < 0:
+        free_pages(m, pfn, 0)
+        return -ENOMEM
+    add_refs(m, pfn, 1)
+    set_page_mapping(m, pfn, inode)
+    set_page_index(m, pfn, index)
+    if is_shmem(m, inode):
+        page_set(m, pfn, PG_UPTODATE | PG_SWAPBACKED)
+        set_page_kind(m, pfn, KIND_SHMEM)
+    else:
+        page_set(m, pfn, PG_UPTODATE)
+        set_page_kind(m, pfn, KIND_FILE)
+    count_cached(m, pfn, inode, 1)
+    if entry_is(old, XA_VALUE) and gfp & GFP_WRITE == 0:
+        workingset_refault(m, pfn, old >> 2, 1)
+    reclaimer_folio_added(m, pfn)
+    return pfn
+
+
+@kernel
+def filemap_remove(m, pfn, shadow):
+    """Take a page out of its file's cache and drop the cache's reference; a shadow >= 0 stays in its place.
+
+    Returns the page's counts that are left; at 0 the caller frees the page.
+    """
+    inode = page_mapping(m, pfn)
+    keep = shadow >= 0 and is_shmem(m, inode) == 0
+    xa_store(m, inode, page_index(m, pfn), (shadow << 2) | XA_VALUE if keep else 0)
+    count_cached(m, pfn, inode, -1)
+    if page_test(m, pfn, PG_DIRTY) and is_shmem(m, inode) == 0:
+        page_clear(m, pfn, PG_DIRTY)
+        mod_node_state(m, page_node(m, pfn), V_NR_DIRTY, -1)
+    page_clear(m, pfn, PG_READAHEAD)
+    set_page_mapping(m, pfn, NO_MAPPING)
+    return add_refs(m, pfn, -1)
+
+
+@kernel
+def next_miss(m, inode, index, max_scan):
+    """The first index >= index without a cached page; after max_scan cached ones, index + max_scan."""
+    for at in range(index, index + max_scan):
+        if filemap_get_page(m, inode, at) < 0:
+            return at
+    return index + max_scan
+
+
+@kernel
+def prev_miss(m, inode, index, max_scan):
+    """The last index <= index without a cached page, -1 before the file; after max_scan cached ones, the lowest of those."""
+    at = index
+    for _ in range(max_scan):
+        if at < 0 or filemap_get_page(m, inode, at) < 0:
+            return at
+        at -= 1
+    return at + 1

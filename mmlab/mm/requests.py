@@ -1,0 +1,117 @@
+"""Request replay: a reclaimer alone, as the replacement policy of a cache of equal objects. No address spaces, no page allocator, no swap.
+
+Every object that is in the cache has a frame; the reclaimer sees it as a clean mapped file page. A hit sets the page's accessed bit
+(PG_YOUNG), or is told to a reclaimer that wants accesses. A miss takes a free frame, or makes the reclaimer free one: just one is asked
+for, so a policy with an exact order gives the miss counts of a cache simulator. The accessed bit of a new object is clear.
+"""
+
+import numpy as np
+
+from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.ops import (
+    reclaimer_eviction_shadow, reclaimer_folio_accessed, reclaimer_folio_added, reclaimer_shrink_node,
+)
+from mmlab.mm.workingset import workingset_refault
+from mmlab.model.const import DEF_PRIORITY, ENOMEM, RECLAIM_FREED, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_RECLAIM_IDX_SHIFT
+from mmlab.model.gfp import ZONE_NORMAL
+from mmlab.model.page import (
+    PG_UPTODATE, PG_YOUNG, ZONE_MASK, page_flags, page_index, page_set, page_test, page_test_clear, set_page_counts, set_page_flags, set_page_index,
+)
+from mmlab.model.rows import SC_NEEDS_FUTURE, SC_NOW_NS, SC_WANTS_ACCESS
+
+NS_PER_REQUEST = 1000  # the clock of policies that look at it
+NEVER = 1 << 62  # next use of an object that is not asked for again
+PASSES_AT_PRIORITY_0 = 16
+SCAN_FLAGS = SCAN_MAY_SWAP | SCAN_MAY_UNMAP | SCAN_MAY_WRITEPAGE | ZONE_NORMAL << SCAN_RECLAIM_IDX_SHIFT
+
+
+@kernel
+def folio_referenced(m, pfn):
+    """The service: 1 if the object was asked for since the last call."""
+    return 1 if page_test_clear(m, pfn, PG_YOUNG) else 0
+
+
+@kernel
+def reclaim_folio(m, pfn, scan_flags):
+    """The service: the object leaves the cache; always RECLAIM_FREED."""
+    wanted = page_index(m, pfn)
+    if len(m.rq_shadow) == len(m.rq_table):
+        m.rq_shadow[wanted] = reclaimer_eviction_shadow(m, pfn) + 1
+    m.rq_table[wanted] = -1
+    set_page_flags(m, pfn, page_flags(m, pfn) & ZONE_MASK)
+    set_page_counts(m, pfn, 0, 0)
+    m.rq_free[0] += 1
+    m.rq_free[m.rq_free[0]] = pfn
+    return RECLAIM_FREED
+
+
+@kernel
+def free_a_frame(m):
+    """Ask for one frame with growing pressure: how many were freed, 0 if the reclaimer will not."""
+    priority = DEF_PRIORITY
+    while priority > -PASSES_AT_PRIORITY_0:
+        freed = reclaimer_shrink_node(m, 0, max(priority, 0), 1, SCAN_FLAGS)
+        if freed > 0:
+            return freed
+        priority -= 1
+    return 0
+
+
+@leaf
+def load_object(m, wanted):
+    """Give an object a frame: its pfn, or -ENOMEM."""
+    if m.rq_free[0] == 0 and free_a_frame(m) == 0:
+        return -ENOMEM
+    left = m.rq_free[0]
+    pfn = m.rq_free[left]
+    m.rq_free[0] = left - 1
+    m.rq_table[wanted] = pfn
+    page_set(m, pfn, PG_UPTODATE)
+    set_page_counts(m, pfn, 1, 1)
+    set_page_index(m, pfn, wanted)
+    return pfn
+
+
+@kernel
+def replay_requests(m, ids, next_use, start, stop):
+    """Requests start .. stop-1: how many missed, or -ENOMEM when the reclaimer gives no frame.
+
+    ids: int64 or uint32, the object of each request; next_use: int64, number of the request that asks for the same object next (NEVER:
+    none), read only for a reclaimer that needs the future.
+    """
+    wants_accesses = m.sc[SC_WANTS_ACCESS]
+    needs_future = m.sc[SC_NEEDS_FUTURE]
+    misses = 0
+    for i in range(start, stop):
+        wanted = np.int64(ids[i])
+        pfn = np.int64(m.rq_table[wanted])
+        if pfn < 0:
+            misses += 1
+            m.sc[SC_NOW_NS] = i * NS_PER_REQUEST
+            pfn = load_object(m, wanted)
+            if pfn < 0:
+                return pfn
+            if needs_future:
+                m.next_use[pfn] = next_use[i]
+            if len(m.rq_shadow) == len(m.rq_table) and m.rq_shadow[wanted] > 0:
+                workingset_refault(m, pfn, m.rq_shadow[wanted] - 1, 1)
+            reclaimer_folio_added(m, pfn)
+        elif wants_accesses:
+            if needs_future:
+                m.next_use[pfn] = next_use[i]
+            reclaimer_folio_accessed(m, pfn)
+        elif page_test(m, pfn, PG_YOUNG) == 0:
+            page_set(m, pfn, PG_YOUNG)
+    return misses
+
+
+@kernel
+def find_next_uses(m, ids, last, next_use):
+    """Fill next_use (int64, one a request) from ids; last: int64, one an object, all NEVER."""
+    i = len(ids)
+    while i > 0:
+        i -= 1
+        wanted = np.int64(ids[i])
+        next_use[i] = last[wanted]
+        last[wanted] = i
+    return 0

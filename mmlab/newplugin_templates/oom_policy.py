@@ -1,0 +1,24 @@
+"""my_policy: the youngest task dies."""
+
+from mmlab.kernels.jit import kernel
+from mmlab.model.rows import SC_NR_TASKS, T_ALIVE, T_FLAGS, T_MM, T_OOM_SCORE_ADJ, TASK_STRIDE, TF_KILLED, TF_OOM_VICTIM
+from mmlab.policies import OomPolicy
+
+
+@kernel
+def select_victim(m, st, task, order):
+    youngest = -1
+    for candidate in range(m.sc[SC_NR_TASKS]):
+        row = candidate * TASK_STRIDE
+        killable = m.task[row + T_ALIVE] != 0 and m.task[row + T_MM] >= 0 and m.task[row + T_FLAGS] & (TF_KILLED | TF_OOM_VICTIM) == 0
+        if killable and m.task[row + T_OOM_SCORE_ADJ] > -1000:
+            youngest = candidate
+    return youngest
+
+
+@kernel
+def oom_score(m, st, task):
+    return 1000 + m.task[task * TASK_STRIDE + T_OOM_SCORE_ADJ]
+
+
+MY_POLICY = OomPolicy(name="my_policy", summary="kills the youngest task", select_victim=select_victim, oom_score=oom_score)

@@ -1,0 +1,111 @@
+"""Which path is which file: reads and writes of /proc and /sys on the simulated machine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from mmlab.errors import NotSupported
+from mmlab.model import rows as r
+from mmlab.model.const import EINVAL, ENOENT
+from mmlab.procfs import maps, meminfo, status, zones
+from mmlab.procfs.settings import THP_CHOICES, settings_of
+from mmlab.procfs.tasks import living
+
+THP_ROOT = "/sys/kernel/mm/transparent_hugepage/"
+LRU_GEN_ENABLED = "/sys/kernel/mm/lru_gen/enabled"
+MACHINE_FILES: dict[str, Callable[[Any], str]] = {
+    "/proc/vmstat": zones.vmstat, "/proc/buddyinfo": zones.buddyinfo, "/proc/pagetypeinfo": zones.pagetypeinfo, "/proc/zoneinfo": zones.zoneinfo,
+    "/proc/meminfo": meminfo.meminfo, "/proc/slabinfo": meminfo.slabinfo, "/proc/swaps": meminfo.swaps,
+    "/sys/devices/system/memory/block_size_bytes": lambda sim: f"{sim.layout.block_size_bytes:x}\n",
+    LRU_GEN_ENABLED: lambda sim: "0x0000\n",
+    THP_ROOT + "hpage_pmd_size": lambda sim: "2097152\n",
+    "/sys/kernel/debug/extfrag/extfrag_index": zones.extfrag_index_file,
+    "/sys/kernel/debug/extfrag/unusable_index": zones.unusable_index_file,
+}  # fmt: skip
+NODE_FILES: dict[str, Callable[[Any, int], str]] = {
+    "vmstat": zones.node_vmstat, "numastat": meminfo.numastat, "meminfo": meminfo.node_meminfo,
+    "distance": lambda sim, node: " ".join(map(str, sim.layout.distances[node])) + "\n",
+    "cpulist": lambda sim, node: ",".join(map(str, sim.layout.node_cpus[node])) + "\n",
+}  # fmt: skip
+TASK_FILES: dict[str, Callable[[Any, Any], str]] = {**status.TASK_FILES, **maps.TASK_FILES}
+_NODE = re.compile(r"/sys/devices/system/node/node(\d+)/(\w+)")
+_TASK = re.compile(r"/proc/(\d+)/(\w+)")
+OOM_SCORE_ADJ_RANGE = range(-1000, 1001)
+
+
+def read(sim: Any, path: str) -> str:
+    """The file's text; NotSupported for a path that is not simulated, FileNotFoundError for a task or node that does not exist.
+
+    sim: needs cfg, layout, tuning, boot, machine and tasks (name -> task with name, index, mm and pid).
+    """
+    if path in MACHINE_FILES:
+        return MACHINE_FILES[path](sim)
+    settings = settings_of(sim)
+    if path.startswith("/proc/sys/"):
+        if settings.knows_sysctl(sysctl_name(path)):
+            return settings.read_sysctl(sysctl_name(path))
+    elif path.startswith(THP_ROOT) and f"thp.{path[len(THP_ROOT):]}" in settings:
+        return settings.read_thp(path[len(THP_ROOT) :])
+    elif (match := _NODE.fullmatch(path)) and match[2] in NODE_FILES:
+        if int(match[1]) >= sim.layout.nr_nodes:
+            raise FileNotFoundError(path)
+        return NODE_FILES[match[2]](sim, int(match[1]))
+    elif (match := _TASK.fullmatch(path)) and match[2] in TASK_FILES:
+        return TASK_FILES[match[2]](sim, _task(sim, int(match[1]), path))
+    raise NotSupported(f"{path}: not supported yet")
+
+
+def write(sim: Any, path: str, text: str) -> int:
+    """Write a file: 0 or -errno; NotSupported for a path that cannot be written here."""
+    settings = settings_of(sim)
+    if path.startswith("/proc/sys/"):
+        return settings.write_sysctl(sysctl_name(path), str(text))
+    if path.startswith(THP_ROOT) and f"thp.{path[len(THP_ROOT):]}" in settings:
+        return settings.write_thp(path[len(THP_ROOT) :], str(text))
+    if path == LRU_GEN_ENABLED and str(text).strip().lower() in ("0", "n", "0x0000"):
+        return 0  # the reclaimer is a policy of its own; generations are never on here
+    if (match := _TASK.fullmatch(path)) and match[2] == "oom_score_adj":
+        return _write_oom_score_adj(sim, int(match[1]), str(text))
+    raise NotSupported(f"{path} = {str(text).strip()}: not supported yet")
+
+
+def files(sim: Any, folder: str) -> Iterator[tuple[str, str]]:
+    """(path relative to the folder, text) of every readable file below it, sorted by the parts of the path."""
+    known = [*MACHINE_FILES, *(THP_ROOT + name for name in (*THP_CHOICES, "use_zero_page"))]
+    sysctls = (name for name in (*settings_of(sim), *sim.tuning.values) if not name.startswith("thp."))
+    known += [f"/proc/sys/{name.replace('.', '/', 1)}" for name in sysctls]
+    known += [f"/sys/devices/system/node/node{node}/{name}" for node in range(sim.layout.nr_nodes) for name in NODE_FILES]
+    known += [f"/proc/{task.pid}/{name}" for task in living(sim) for name in TASK_FILES]
+    base = folder.rstrip("/") + "/"
+    found = [path[len(base) :] for path in known if path.startswith(base)]
+    if not found:
+        raise NotSupported(f"{folder}: not supported yet")
+    for relative in sorted(found, key=lambda path: path.split("/")):
+        yield relative, read(sim, base + relative)
+
+
+def _task(sim: Any, pid: int, path: str) -> Any:
+    for task in living(sim):
+        if task.pid == pid:
+            return task
+    raise FileNotFoundError(path)
+
+
+def _write_oom_score_adj(sim: Any, pid: int, text: str) -> int:
+    try:
+        task, value = _task(sim, pid, ""), int(text, 0)
+    except FileNotFoundError:
+        return -ENOENT
+    except ValueError:
+        return -EINVAL
+    if value not in OOM_SCORE_ADJ_RANGE:
+        return -EINVAL
+    sim.machine.task[task.index * r.TASK_STRIDE + r.T_OOM_SCORE_ADJ] = value
+    return 0
+
+
+def sysctl_name(path: str) -> str:
+    """``vm.swappiness`` of ``/proc/sys/vm/swappiness``."""
+    return path.removeprefix("/proc/sys/").replace("/", ".")

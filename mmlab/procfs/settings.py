@@ -1,0 +1,183 @@
+"""Kernel settings that have no state of their own: sysctls and the files of transparent_hugepage and lru_gen.
+
+A setting that nothing simulated reads is kept and read back; a value that would switch on a mechanism that is not simulated is refused by
+name. Watermarks and per-CPU limits are :class:`mmlab.machine.ZoneTuning`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from mmlab._engine.boot import apply_tuning
+from mmlab.errors import NotSupported
+from mmlab.machine import thp_at_boot
+from mmlab.model import rows as r
+from mmlab.model.const import EINVAL
+
+INT_MAX = (1 << 31) - 1
+#: integer sysctls: what boot sets, the least and greatest value allowed, the scalar that holds it (None: only kept)
+INTEGERS: dict[str, tuple[int, int, int, int | None]] = {
+    "vm.swappiness": (60, 0, 200, r.SC_SWAPPINESS),
+    "vm.overcommit_memory": (0, 0, 2, r.SC_OVERCOMMIT),
+    "vm.overcommit_ratio": (50, 0, INT_MAX, None),
+    "vm.overcommit_kbytes": (0, 0, (1 << 63) - 1, None),
+    "vm.max_map_count": (65530, 0, INT_MAX, r.SC_MAX_MAP_COUNT),
+    "vm.mmap_min_addr": (65536, 0, (1 << 63) - 1, r.SC_MMAP_MIN_ADDR),
+    "vm.page-cluster": (3, 0, 31, r.SC_PAGE_CLUSTER),
+    "vm.stat_interval": (1, 0, INT_MAX, None),
+    "vm.dirty_ratio": (20, 0, 100, None),
+    "vm.dirty_background_ratio": (10, 0, 100, None),
+    "vm.dirty_bytes": (0, 0, (1 << 63) - 1, None),
+    "vm.dirty_background_bytes": (0, 0, (1 << 63) - 1, None),
+    "vm.dirty_expire_centisecs": (3000, 0, INT_MAX, None),
+    "vm.dirty_writeback_centisecs": (500, 0, INT_MAX, None),
+    "vm.vfs_cache_pressure": (100, 0, INT_MAX, None),
+    "vm.admin_reserve_kbytes": (8192, 0, (1 << 63) - 1, None),
+    "vm.user_reserve_kbytes": (131072, 0, (1 << 63) - 1, None),
+    "vm.oom_dump_tasks": (1, 0, 1, None),
+    "kernel.printk_ratelimit": (5, 0, INT_MAX, None),
+}
+#: sysctls that only have the value with which nothing more happens
+FIXED = {
+    "vm.oom_kill_allocating_task": "0", "vm.panic_on_oom": "0", "vm.zone_reclaim_mode": "0", "vm.laptop_mode": "0", "vm.nr_hugepages": "0",
+    "vm.compaction_proactiveness": "0", "kernel.randomize_va_space": "0", "kernel.numa_balancing": "0",
+}  # fmt: skip
+THP_CHOICES = {
+    "enabled": ("always", "madvise", "never"),
+    "defrag": ("always", "defer", "defer+madvise", "madvise", "never"),
+    "shmem_enabled": ("always", "within_size", "advise", "never", "deny", "force"),
+}  # fmt: skip
+DEFAULT_DEFRAG = 3  # madvise
+
+
+def settings_of(sim: Any) -> Settings:
+    """The settings of a simulation, made at the first look and kept in its attribute ``settings``."""
+    if not hasattr(sim, "settings"):
+        sim.settings = Settings(sim)
+    return sim.settings
+
+
+def _integer(text: str) -> int | None:
+    words = text.split()
+    try:
+        return int(words[0], 0) if words else None
+    except ValueError:
+        return None
+
+
+class Settings(dict):
+    """Values by name: sysctls as ``vm.swappiness``, THP files as ``thp.enabled``. Filled with what boot sets."""
+
+    def __init__(self, sim: Any):
+        super().__init__({name: str(row[0]) for name, row in INTEGERS.items()} | FIXED)
+        self.sim = sim
+        on = thp_at_boot(sim.layout, sim.cfg.options.transparent_hugepage)
+        small = sum(z.managed_at_setup for z in sim.layout.zones) < (512 << 20) // 4096
+        self.update({"thp.enabled": on, "thp.defrag": "never" if small else THP_CHOICES["defrag"][DEFAULT_DEFRAG], "thp.shmem_enabled": "never"})
+        self["thp.use_zero_page"] = "0" if small else "1"
+
+    def knows_sysctl(self, name: str) -> bool:
+        """Whether the sysctl can be read."""
+        return name in self or self.sim.tuning.knows(name) or name in ("vm.stat_refresh", "vm.drop_caches", "vm.compact_memory")
+
+    def read_sysctl(self, name: str) -> str:
+        """Text of a sysctl file."""
+        return f"{self.sim.tuning.read(name) if self.sim.tuning.knows(name) else self.get(name, '')}\n"
+
+    def write_sysctl(self, name: str, text: str) -> int:
+        """0, or -EINVAL with nothing changed; NotSupported where the value asks for what is not simulated."""
+        if self.sim.tuning.knows(name):
+            return self._write_tuning(name, text)
+        if name in INTEGERS:
+            return self._write_integer(name, text)
+        if name == "vm.stat_refresh":
+            return refresh_counters(self.sim)
+        action = {"vm.drop_caches": "drop_caches", "vm.compact_memory": "compact_memory"}.get(name)
+        if action and hasattr(self.sim, action):
+            return int(getattr(self.sim, action)(_integer(text) or 0))
+        if name in FIXED and text.strip() == FIXED[name]:
+            return 0
+        raise NotSupported(f"sysctl {name} = {text.strip()}: not supported yet")
+
+    def _write_tuning(self, name: str, text: str) -> int:
+        sim = self.sim
+        zones = len(sim.layout.zones)
+        sim.tuning.boost = sim.machine.zone[: zones * r.ZONE_STRIDE].reshape(zones, r.ZONE_STRIDE)[:, r.Z_WATERMARK_BOOST].tolist()
+        result = sim.tuning.write(name, text)
+        if result == 0:
+            apply_tuning(sim.machine, sim.layout, sim.tuning)
+            if name == "vm.watermark_boost_factor":
+                sim.machine.sc[r.SC_BOOST_FACTOR] = sim.tuning.values[name][0]
+        return result
+
+    def _write_integer(self, name: str, text: str) -> int:
+        _, low, high, scalar = INTEGERS[name]
+        value = _integer(text)
+        if value is None or not low <= value <= high:
+            return -EINVAL
+        self[name] = str(value)
+        if scalar is not None:
+            self.sim.machine.sc[scalar] = value
+        other = {"vm.overcommit_ratio": "vm.overcommit_kbytes", "vm.overcommit_kbytes": "vm.overcommit_ratio"}.get(name)
+        if other:
+            self[other] = "0"
+            self.sim.machine.sc[r.SC_COMMIT_LIMIT] = self.commit_limit()
+        if name == "vm.stat_interval":
+            self.sim.machine.sc[r.SC_STAT_INTERVAL_NS] = value * 1_000_000_000
+        pair = {"ratio": "bytes", "bytes": "ratio"}.get(name.rpartition("_")[2]) if name.startswith("vm.dirty_") else None
+        if pair and value:
+            self[f"{name.rpartition('_')[0]}_{pair}"] = "0"
+        return 0
+
+    def commit_limit(self) -> int:
+        """vm_commit_limit() in pages, from vm.overcommit_kbytes or vm.overcommit_ratio."""
+        sc, kbytes = self.sim.machine.sc, int(self["vm.overcommit_kbytes"])
+        allowed = kbytes >> 2 if kbytes else int(sc[r.SC_TOTALRAM]) * int(self["vm.overcommit_ratio"]) // 100
+        return allowed + max(0, int(sc[r.SC_NR_SWAP_SLOTS]) - 1)
+
+    def read_thp(self, name: str) -> str:
+        """A file of /sys/kernel/mm/transparent_hugepage; choices with the one in force in brackets."""
+        if name not in THP_CHOICES:
+            return f"{self['thp.' + name]}\n"
+        return " ".join(f"[{word}]" if word == self[f"thp.{name}"] else word for word in THP_CHOICES[name]) + "\n"
+
+    def write_thp(self, name: str, text: str) -> int:
+        """Write such a file. ``enabled`` needs the thp policy of the same name and changes min_free_kbytes as khugepaged does."""
+        value = text.strip()
+        if value not in THP_CHOICES.get(name, ("0", "1")):
+            return -EINVAL
+        state = self.sim.machine.states.get("thp")
+        if name == "enabled":
+            self._switch_thp(value)
+        elif name == "defrag" and hasattr(state, "defrag"):
+            state.defrag[0] = THP_CHOICES["defrag"].index(value)
+        elif name == "use_zero_page" and hasattr(state, "use_zero_page"):
+            state.use_zero_page[0] = int(value)
+        elif name == "shmem_enabled" and value not in ("never", "deny"):
+            raise NotSupported(f"transparent_hugepage/shmem_enabled = {value}: not supported yet")
+        self[f"thp.{name}"] = value
+        return 0
+
+    def _switch_thp(self, mode: str) -> None:
+        sim = self.sim
+        running = sim.machine.chosen["thp"].policy.name
+        if mode != running:
+            switch: Callable | None = getattr(sim, "use_policy", None)
+            if switch is None:
+                raise NotSupported(f"transparent_hugepage/enabled = {mode} while the thp policy is {running}: not supported yet")
+            switch("thp", mode)
+        sim.tuning.thp_switched(mode != "never")
+        apply_tuning(sim.machine, sim.layout, sim.tuning)
+
+
+def refresh_counters(sim: Any) -> int:
+    """Fold every CPU's differences into the zones' counters. Models: mm/vmstat.c vmstat_refresh()."""
+    machine = sim.machine
+    zones = machine.sizes.nr_zones
+    for cpu in range(machine.sizes.nr_cpus):
+        for number in range(zones):
+            slot = (cpu * zones + number) * r.PCP_STRIDE + r.PCP_FREE_DIFF
+            machine.zone[number * r.ZONE_STRIDE + r.Z_FREE] += machine.pcp[slot]
+            machine.pcp[slot] = 0
+    return 0

@@ -1,0 +1,448 @@
+"""A simulated machine to step, inspect and plot: ``Simulation.from_table({"memory": "64M"})``, or an experiment's cell through ``run_cell``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+
+from mmlab import abi
+from mmlab._engine import loop
+from mmlab._engine.boot import boot_machine, sizes_of
+from mmlab._engine.core import memblock_services
+from mmlab._engine.machine import Chosen, Machine
+from mmlab.errors import InputError, MmlabError, NotSupported
+from mmlab.machine import BootState, MachineConfig, MachineLayout, ZoneTuning, build_machine, machine_from_table
+from mmlab.machine.tuning import thp_at_boot
+from mmlab.mm import files, fork, madvise, mmap
+from mmlab.mm.memblock import memblock_alloc
+from mmlab.mm.slab import create_kernel_caches
+from mmlab.model import rows as r
+from mmlab.model import vmstat as v
+from mmlab.model.const import EINVAL, ENOMEM
+from mmlab.pluginmanager import Registry, load_plugins
+from mmlab.policies import DEFAULTS
+
+PROT = {"r": r.VM_READ, "w": r.VM_WRITE, "x": r.VM_EXEC, "n": 0}
+MAP_FLAGS = {
+    "shared": mmap.MAP_SHARED, "fixed": mmap.MAP_FIXED, "fixed_noreplace": mmap.MAP_FIXED_NOREPLACE, "noreserve": mmap.MAP_NORESERVE,
+    "growsdown": mmap.MAP_GROWSDOWN, "locked": mmap.MAP_LOCKED, "populate": mmap.MAP_POPULATE,
+}
+FIRST_PID = 150
+
+
+@attrs.frozen
+class Task:
+    """A process: its name, its row in m.task and m.mm, and its pid."""
+
+    name: str
+    index: int
+    mm: int
+    pid: int
+
+
+@attrs.frozen
+class File:
+    """An open file: its name and its row in m.file."""
+
+    name: str
+    index: int
+
+
+@attrs.frozen
+class Outcome:
+    """What an operation did to its task: its answer, its own faults, the signal it got, and simulated ns."""
+
+    ret: int
+    minflt: int = 0
+    majflt: int = 0
+    ns: int = 0
+    signal: int = 0
+    si_code: int = 0
+    si_addr: int = 0
+    died: bool = False
+
+
+def _quiet(_text: str, _seconds: float) -> None:
+    pass
+
+
+class Simulation:
+    """One machine with one choice of policies. Operations take tasks by name, addresses in bytes, and answer as the system call would."""
+
+    def __init__(self, cfg: MachineConfig, policies: Mapping[str, Mapping[str, Any]] | None = None, *, seed: int = 0, script: bool = False, warm_text: bool = False,
+                 registry: Registry | None = None, progress: Callable[[str, float], None] = _quiet, nr_tasks: int = 256, base_dir: Path | None = None):
+        if cfg.import_dir and base_dir is not None and not Path(cfg.import_dir).is_absolute() and (base_dir / cfg.import_dir).exists():
+            cfg = attrs.evolve(cfg, import_dir=str(base_dir / cfg.import_dir))
+        self.registry = registry or load_plugins()
+        self.warm_text, self.seed = warm_text, seed
+        self.policies = _choose(self.registry, policies or {}, cfg)
+        self.cfg, self.layout, self.boot = build_machine(cfg)
+        self.tuning = ZoneTuning(self.layout, thp=cfg.options.transparent_hugepage)
+        self.tasks: dict[str, Task] = {}
+        self.kills: list[dict[str, Any]] = []
+        self._files: dict[str, int] = {}
+        self._file_names: dict[int, str] = {}
+        self._driver = -1
+        swap_bytes = self.cfg.swap_bytes or self.cfg.zram_bytes
+        reclaimer = self.policies["reclaimer"].policy
+        sizes = sizes_of(self.layout, nr_tasks, swap_bytes >> 12, bool(reclaimer.needs_future))
+        self.machine = Machine(sizes, self.policies, progress)
+        self.machine.bind()
+        boot_machine(self.machine, self.layout, self.tuning, self.boot)
+        self._settings()
+        self._early(script)
+        for key, value in self.cfg.sysctl.items():
+            self._setting("/proc/sys/" + key.replace(".", "/"), value)
+        for key, value in self.cfg.sysfs.items():
+            self._setting("/sys/" + key, value)
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any], *, sysctl: Mapping[str, Any] | None = None, sysfs: Mapping[str, Any] | None = None, where: str = "", **more: Any) -> Simulation:
+        """A simulation of a [machine] table; see the class for the other arguments."""
+        return cls(machine_from_table(dict(table), where, sysctl=sysctl, sysfs=sysfs), **more)
+
+    # -- bringing up -----------------------------------------------------------------------------------------------------------------------
+    def _settings(self) -> None:
+        sc, cost = self.machine.sc, self.machine.cost
+        costs = self.policies["cost_model"].policy.costs(self.policies["cost_model"].params)
+        for name, ns in costs.items():
+            cost[r.COST_NAMES.index(name)] = int(ns)
+        slots = self.machine.sizes.nr_swap_slots
+        sc[r.SC_NR_SWAP_SLOTS], sc[r.SC_NR_SWAP_FREE], sc[r.SC_SWAP_NEXT] = slots, max(0, slots - 1), 1
+        sc[r.SC_SWAP_FLAGS] = (1 if self.cfg.swap_ssd else 0) | (2 if self.cfg.zram_bytes and not self.cfg.swap_bytes else 0)
+        sc[r.SC_PAGE_CLUSTER], sc[r.SC_SWAPPINESS], sc[r.SC_BOOST_FACTOR], sc[r.SC_SWAPIN_HITS] = 3, 60, 15000, 4
+        sc[r.SC_STACK_GUARD_GAP], sc[r.SC_MAX_MAP_COUNT], sc[r.SC_MMAP_MIN_ADDR] = 256, 65530, 65536
+        sc[r.SC_FAULT_AROUND], sc[r.SC_READAHEAD_PAGES], sc[r.SC_PGTABLE_LEVELS] = 16, 32, self.cfg.pgtable_levels
+        sc[r.SC_COMMIT_LIMIT] = sc[r.SC_TOTALRAM] // 2 + max(0, slots - 1)
+        sc[r.SC_STAT_INTERVAL_NS] = sc[r.SC_NEXT_TICK_NS] = 1_000_000_000
+        sc[r.SC_KSWAPD_SLICE_NS], sc[r.SC_NEXT_SAMPLE_NS], sc[r.SC_NEXT_EVENT_NS] = 3_000_000, loop.NEVER_NS, 0
+        sc[r.SC_OOM_VICTIM], sc[r.SC_SEED], sc[r.SC_PID_NEXT] = -1, self.seed, FIRST_PID
+        sc[r.SC_XA_TOP] = max(1, sc[r.SC_XA_TOP])
+        wants = loop.WANTS_RECLAIMER if self.policies["reclaimer"].policy.wants_accesses else 0
+        wants |= loop.WANTS_MONITOR if self.policies["monitor"].policy.wants_accesses else 0
+        sc[r.SC_WANTS_ACCESS] = wants
+        sc[r.SC_NEEDS_FUTURE] = int(bool(self.policies["reclaimer"].policy.needs_future))
+        for node, cpus in enumerate(self.layout.node_cpus):
+            self.machine.node[node * r.NODE_STRIDE + r.N_KSWAPD_CPU] = cpus[0] if cpus else 0
+
+    def _early(self, script: bool) -> None:
+        """What exists before the workload: kernel caches, the zero page, a script's driver; out of memory that boot left in use."""
+        machine = self.machine
+        machine.sc[r.SC_MEMBLOCK_ZONE] = len(self.layout.zones) - 1
+        machine.sc[r.SC_MEMBLOCK_PFN] = self.layout.zones[-1].end_pfn
+        with memblock_services(machine, memblock_alloc):
+            create_kernel_caches(machine)
+            zero = machine.run(memblock_alloc, 0, 0, -1)
+            machine.sc[r.SC_ZERO_PFN] = zero if zero >= 0 else 0
+            if script:
+                from mmlab._engine.image import make_driver
+
+                self._driver = make_driver(self)
+        machine.vmstat[:] = 0
+        machine.nr_calls[:] = 0
+        machine.sc[r.SC_COMMITTED_AS] = self.boot.committed_as_kb // 4
+        machine.sc[r.SC_NOW_NS] = 0
+
+    def _setting(self, path: str, value: str) -> None:
+        from mmlab.procfs import write
+
+        error = write(self, path, value)
+        if error:
+            raise InputError(f"machine setting {path}: cannot be set to {value!r} (errno {-error})")
+
+    # -- plumbing --------------------------------------------------------------------------------------------------------------------------
+    @property
+    def now_ns(self) -> int:
+        """The simulated clock."""
+        return int(self.machine.sc[r.SC_NOW_NS])
+
+    def task(self, name: str) -> Task:
+        """A task by name; MmlabError if there is none."""
+        if name not in self.tasks:
+            raise MmlabError(f"no task named {name!r}")
+        return self.tasks[name]
+
+    def alive(self, name: str) -> bool:
+        """Whether the task still runs."""
+        return bool(self.machine.task[self.task(name).index * r.TASK_STRIDE + r.T_ALIVE])
+
+    def _task_alloc(self, cpu: int, oom_score_adj: int, parent: int) -> int:
+        index = self.machine.run(fork.task_alloc, cpu, oom_score_adj, parent)
+        if index >= 0:
+            self.machine.task[index * r.TASK_STRIDE + r.T_NODE] = self._node_of(cpu)
+        return index
+
+    def _node_of(self, cpu: int) -> int:
+        for node, cpus in enumerate(self.layout.node_cpus):
+            if cpu in cpus:
+                return node
+        return 0
+
+    def _switch(self, index: int) -> None:
+        sc, row = self.machine.sc, index * r.TASK_STRIDE
+        sc[r.SC_TASK], sc[r.SC_CPU], sc[r.SC_NODE] = index, self.machine.task[row + r.T_CPU], self.machine.task[row + r.T_NODE]
+
+    def _register(self, name: str, index: int) -> Task:
+        task = Task(name, index, int(self.machine.task[index * r.TASK_STRIDE + r.T_MM]), int(self.machine.task[index * r.TASK_STRIDE + r.T_PID]))
+        self.tasks[name] = task
+        return task
+
+    def _notice_kills(self) -> None:
+        """Keep what the OOM killer did since the last look."""
+        from mmlab._engine.oomlog import collect
+
+        self.kills += collect(self)
+
+    def _call(self, name: str, function: Callable, *args: int) -> int:
+        """A system call of a task on its address space."""
+        task = self.task(name)
+        self._switch(task.index)
+        answer = self.machine.run(function, task.mm, *args)
+        self._notice_kills()
+        return answer
+
+    # -- tasks -----------------------------------------------------------------------------------------------------------------------------
+    def spawn(self, name: str, cpu: int = 0, oom_score_adj: int = 0) -> Task:
+        """Start a process: a fork of the script's driver with its image, or an empty one outside scripts."""
+        if name in self.tasks:
+            raise MmlabError(f"task {name!r} exists already")
+        if self._driver >= 0:
+            from mmlab._engine.image import settle
+
+            self.machine.task[self._driver * r.TASK_STRIDE + r.T_CPU] = cpu
+            self._switch(self._driver)
+            index = self.machine.run(fork.sys_fork, self._driver)
+            if index >= 0:
+                self.machine.task[index * r.TASK_STRIDE + r.T_NODE] = self._node_of(cpu)
+                settle(self, index, "T", True)
+                self.machine.task[index * r.TASK_STRIDE + r.T_PARENT] = -1
+        else:
+            index = self._task_alloc(cpu, oom_score_adj, -1)
+        if index < 0:
+            raise MmlabError(f"task {name!r} cannot be started: out of memory")
+        self.machine.task[index * r.TASK_STRIDE + r.T_OOM_SCORE_ADJ] = oom_score_adj
+        return self._register(name, index)
+
+    def fork(self, parent: str, child: str) -> Task | int:
+        """fork(2): the child, or -errno."""
+        old = self.task(parent)
+        self._switch(old.index)
+        index = self.machine.run(fork.sys_fork, old.index)
+        if index < 0:
+            return index
+        self.machine.task[index * r.TASK_STRIDE + r.T_NODE] = self.machine.task[old.index * r.TASK_STRIDE + r.T_NODE]
+        if self._driver >= 0:
+            from mmlab._engine.image import settle
+
+            settle(self, index, "U", True)
+            settle(self, old.index, "U", False)
+        return self._register(child, index)
+
+    def exit(self, name: str, signal: int = 0) -> int:
+        """The task ends; its memory goes."""
+        task = self.task(name)
+        self._switch(task.index)
+        answer = self.machine.run(fork.do_exit, task.index, signal)
+        self.machine.sc[r.SC_TASK] = -1
+        return answer
+
+    def kill(self, name: str, signal: int = 9) -> int:
+        """The task gets a deadly signal."""
+        return self.exit(name, signal)
+
+    # -- address space -----------------------------------------------------------------------------------------------------------------------
+    def mmap(self, name: str, length: int, prot: str = "rw", flags: Iterable[str] = (), addr: int = 0, file: File | None = None, offset: int = 0) -> int:
+        """mmap(2): the address, or -errno. prot: letters of r w x, or n; flags: names of MAP_FLAGS."""
+        bits = sum(MAP_FLAGS[flag] for flag in set(flags))
+        row = file.index if file is not None else -1
+        if file is None and bits & mmap.MAP_SHARED:
+            row = self._open_inode(self._make_inode(length, shmem=True))
+        if file is not None and offset & 4095:
+            return -EINVAL
+        answer = self._call(name, mmap.sys_mmap, addr, length, sum(PROT[letter] for letter in set(prot)), bits, row, offset >> 12)
+        if answer >= 0 and bits & (mmap.MAP_POPULATE | mmap.MAP_LOCKED):
+            task = self.task(name)
+            self.machine.run(mmap.populate, task.index, task.mm, answer, answer + -(-length // 4096) * 4096)
+            self._notice_kills()
+        return answer
+
+    def munmap(self, name: str, addr: int, length: int) -> int:
+        """munmap(2)."""
+        return self._call(name, mmap.sys_munmap, addr, length)
+
+    def mprotect(self, name: str, addr: int, length: int, prot: str) -> int:
+        """mprotect(2)."""
+        return self._call(name, mmap.sys_mprotect, addr, length, sum(PROT[letter] for letter in set(prot)))
+
+    def mremap(self, name: str, addr: int, old: int, new: int, flags: Iterable[str] = ("maymove",), new_addr: int = 0) -> int:
+        """mremap(2). flags: maymove, fixed, dontunmap."""
+        names = {"maymove": mmap.MREMAP_MAYMOVE, "fixed": mmap.MREMAP_FIXED, "dontunmap": mmap.MREMAP_DONTUNMAP}
+        return self._call(name, mmap.sys_mremap, addr, old, new, sum(names[flag] for flag in set(flags)), new_addr)
+
+    def brk(self, name: str, new_end: int) -> int:
+        """brk(2): the end of the heap after the call."""
+        return self._call(name, mmap.sys_brk, new_end)
+
+    def madvise(self, name: str, addr: int, length: int, advice: str) -> int:
+        """madvise(2)."""
+        if advice in ("populate_read", "populate_write"):
+            task = self.task(name)
+            self._switch(task.index)
+            done = self.machine.run(mmap.populate, task.index, task.mm, addr, addr + -(-length // 4096) * 4096)
+            return min(done, 0)
+        if advice not in madvise.ADVICES:
+            raise NotSupported(f"madvise {advice}")
+        return self._call(name, madvise.sys_madvise, addr, length, madvise.ADVICES.index(advice))
+
+    def mlock(self, name: str, addr: int, length: int, onfault: bool = False) -> int:
+        """mlock(2), mlock2(2)."""
+        raise NotSupported("mlock")
+
+    munlock = mlock
+
+    # -- accesses ----------------------------------------------------------------------------------------------------------------------------
+    def touch(self, name: str, addr: int, nr_pages: int, access: int = 0, stride_pages: int = 1, reverse: bool = False) -> Outcome:
+        """One load (access 0) or store (1) in each of nr_pages pages."""
+        stride = -stride_pages if reverse else stride_pages
+        first = (addr >> 12) + (stride_pages * (nr_pages - 1) if reverse else 0)
+        return self._touch(name, lambda task: self.machine.run(loop.touch_range, task.index, first, nr_pages, stride, access))
+
+    def touch_pages(self, name: str, vpns: np.ndarray, accesses: np.ndarray) -> Outcome:
+        """One access in each of the virtual pages given, in order; both arrays int64."""
+        return self._touch(name, lambda task: self.machine.run(loop.touch_pages, task.index, vpns, accesses, 0, len(vpns)))
+
+    def _touch(self, name: str, run: Callable[[Task], int]) -> Outcome:
+        task, sc = self.task(name), self.machine.sc
+        row = task.index * r.TASK_STRIDE
+        rows = self.machine.task
+        before, began = (int(rows[row + r.T_MIN_FLT]), int(rows[row + r.T_MAJ_FLT])), self.now_ns
+        run(task)
+        why = int(sc[r.SC_EVENT])
+        self._notice_kills()
+        killed = bool(rows[row + r.T_FLAGS] & r.TF_KILLED)
+        faults = int(rows[row + r.T_MIN_FLT]) - before[0], int(rows[row + r.T_MAJ_FLT]) - before[1]
+        if killed:
+            self.exit(name, 9)
+            return Outcome(-14, *faults, self.now_ns - began, 9, died=True)
+        if why == loop.STOP_SIGNAL:
+            signal, code, address = (int(rows[row + field]) for field in (r.T_SIGNAL, r.T_SI_CODE, r.T_SI_ADDR))
+            rows[row + r.T_SIGNAL] = 0
+            return Outcome(-14, *faults, self.now_ns - began, signal, code, address)
+        return Outcome(0, *faults, self.now_ns - began)
+
+    def _touch_quietly(self, task: int, vpn: int, nr_pages: int) -> None:
+        """Writes that are nobody's operation: the task's fault counts stay."""
+        row = task * r.TASK_STRIDE
+        kept = self.machine.task[row + r.T_MIN_FLT], self.machine.task[row + r.T_MAJ_FLT]
+        self.machine.run(loop.touch_range, task, vpn, nr_pages, 1, 1)
+        self.machine.task[row + r.T_MIN_FLT], self.machine.task[row + r.T_MAJ_FLT] = kept
+
+    # -- files -------------------------------------------------------------------------------------------------------------------------------
+    def _make_inode(self, size: int, shmem: bool) -> int:
+        inode = self.machine.run(files.inode_create, size, r.IF_SHMEM if shmem else 0)
+        if inode < 0:
+            raise MmlabError("no memory for an inode")
+        return inode
+
+    def _open_inode(self, inode: int) -> int:
+        row = self.machine.run(files.file_open, inode)
+        if row < 0:
+            raise MmlabError("no memory for an open file")
+        return row
+
+    def _inode_of(self, file: int) -> int:
+        return int(self.machine.file[file * r.FILE_STRIDE + r.F_INODE])
+
+    def mkfile(self, fname: str, size: int) -> int:
+        """A file of `size` bytes, its pages cached and clean; on tmpfs where the machine has no disk."""
+        inode = self._make_inode(size, shmem=not self.cfg.disk_bytes)
+        self._files[fname] = inode
+        self._file_names[inode] = fname
+        row = self._open_inode(inode)
+        answer = self.machine.run(files.file_write, row, 0, size)
+        if answer >= 0 and self.cfg.disk_bytes:
+            self.machine.run(files.file_fsync, row)
+        self.machine.run(files.file_close, row)
+        return min(answer, 0)
+
+    def open(self, fname: str) -> File:
+        """A new open file."""
+        if fname not in self._files:
+            raise MmlabError(f"no file named {fname!r}")
+        return File(fname, self._open_inode(self._files[fname]))
+
+    def _file_call(self, name: str, fname: str, function: Callable, *args: int) -> Outcome:
+        task = self.task(name)
+        self._switch(task.index)
+        began = self.now_ns
+        file = self.open(fname)
+        answer = self.machine.run(function, file.index, *args)
+        self.machine.run(files.file_close, file.index)
+        self._notice_kills()
+        return Outcome(min(answer, 0), ns=self.now_ns - began)
+
+    def fread(self, name: str, fname: str, offset: int, length: int, advice: int = 0) -> Outcome:
+        """Read page by page through a new open file."""
+        if advice:
+            raise NotSupported("fread advice=")
+        return self._file_call(name, fname, files.file_read, offset, length)
+
+    def fwrite(self, name: str, fname: str, offset: int, length: int) -> Outcome:
+        """Write page by page through a new open file."""
+        return self._file_call(name, fname, files.file_write, offset, length)
+
+    def fsync(self, name: str, fname: str) -> Outcome:
+        """Write a file's dirty pages."""
+        return self._file_call(name, fname, files.file_fsync)
+
+    def truncate(self, name: str, fname: str, size: int) -> Outcome:
+        """Change a file's size."""
+        inode = self._files[fname]
+        return Outcome(min(0, self.machine.run(files.truncate_inode, inode, size)))
+
+    # -- time, settings, views -----------------------------------------------------------------------------------------------------------------
+    def sleep(self, ms: float) -> None:
+        """Let background work run for so much simulated time."""
+        self.machine.run(loop.sleep_until, self.now_ns + int(ms * 1e6))
+        self._notice_kills()
+
+    def counters(self) -> dict[str, int]:
+        """/proc/vmstat's counters as the run changed them, summed over nodes."""
+        rows = self.machine.vmstat.reshape(-1, v.VMSTAT_STRIDE)[:, : len(v.VMSTAT_NAMES)].sum(axis=0)
+        return {name: int(value) for name, value in zip(v.VMSTAT_NAMES, rows)}
+
+    def rss_pages(self) -> int:
+        """Resident pages of all tasks."""
+        mm = self.machine.mm.reshape(-1, r.MM_STRIDE)[: int(self.machine.sc[r.SC_NR_TASKS])]
+        return int((mm[:, r.MM_RSS_ANON] + mm[:, r.MM_RSS_FILE] + mm[:, r.MM_RSS_SHMEM])[mm[:, r.MM_USERS] > 0].sum())
+
+    def check_state(self) -> list[str]:
+        """Every broken invariant, as sentences; empty when all hold."""
+        from mmlab._engine.check import check_state
+
+        return check_state(self)
+
+
+def _choose(registry: Registry, policies: Mapping[str, Mapping[str, Any]], cfg: MachineConfig) -> dict[str, Chosen]:
+    chosen = {}
+    for slot, default in DEFAULTS.items():
+        table = dict(policies.get(slot) or {})
+        name = table.get("use", thp_policy(cfg) if slot == "thp" and slot not in policies else default)
+        entry = registry.get(slot, name)
+        params = entry.make_params(dict(table.get("params") or {}), slot)
+        chosen[slot] = Chosen(entry.policy, params, f"plugin {entry.plugin} ({entry.distribution} {entry.version}): {slot} {name!r}")
+    return chosen
+
+
+def thp_policy(cfg: MachineConfig) -> str:
+    """Which thp policy the machine boots with: Linux switches huge pages off below 512 MiB."""
+    written = cfg.sysfs.get("kernel/mm/transparent_hugepage/enabled")
+    if written in ("always", "madvise", "never"):
+        return written
+    _, layout, _ = build_machine(cfg)
+    return thp_at_boot(layout, cfg.options.transparent_hugepage)

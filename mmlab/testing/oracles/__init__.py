@@ -1,0 +1,1 @@
+"""Plain-Python models that the kernels are compared with: slow, obvious, written without looking at the kernels."""

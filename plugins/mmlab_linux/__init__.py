@@ -1,0 +1,19 @@
+"""mmlab's default policies: what Linux 6.12 does, one folder a slot."""
+
+from mmlab.hookspecs import hookimpl
+from mmlab_linux.cost_model.free import FREE
+from mmlab_linux.cost_model.nvme_desktop import NVME_DESKTOP
+from mmlab_linux.cost_model.vm_guest import VM_GUEST
+from mmlab_linux.fault_handler.linux import LINUX_FAULT
+from mmlab_linux.memory_model.sparsemem_vmemmap import SPARSEMEM_VMEMMAP
+from mmlab_linux.monitor.none import NONE
+from mmlab_linux.monitor.oracle import ORACLE
+from mmlab_linux.oom_policy.linux import LINUX_OOM
+from mmlab_linux.slab_allocator.slub import SLUB
+from mmlab_linux.thp.fault_time import ALWAYS, MADVISE, NEVER
+
+
+@hookimpl
+def mmlab_policies():
+    """Linux's policies of every slot, and what watching and time cost."""
+    return [SPARSEMEM_VMEMMAP, SLUB, LINUX_FAULT, LINUX_OOM, ALWAYS, MADVISE, NEVER, NONE, ORACLE, VM_GUEST, NVME_DESKTOP, FREE]

@@ -1,0 +1,1 @@
+"""What simulated time things take, one machine a file."""

@@ -1,0 +1,265 @@
+"""Linux demand paging: zero page, anonymous pages, copy-on-write, swap-in, file maps with fault-around.
+
+Models: mm/memory.c __handle_mm_fault(), do_anonymous_page(), do_read_fault(), do_cow_fault(), do_shared_fault(), do_wp_page(),
+wp_can_reuse_anon_folio(), do_fault_around(), copy_page_range(). Left out: mTHP orders between 0 and 9, NUMA hinting faults, userfaultfd.
+Cost: O(1) a fault, O(window) with fault-around, O(pages) for fork.
+"""
+
+from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.pte import add_rmap, folio_mark_dirty, remove_rmap, swap_duplicate, walk_pmd, walk_pte
+from mmlab.kernels.services import (
+    alloc_anon_folio, anon_vma_prepare, do_huge_pmd_anonymous_page, filemap_fault, filemap_get_page, folio_add_lru, folio_put, pte_alloc, split_huge_pmd,
+    swap_in,
+)
+from mmlab.model.const import ENOMEM, VM_FAULT_MAJOR, VM_FAULT_OOM, VM_FAULT_SIGBUS, WRITE
+from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
+from mmlab.model.page import (
+    PG_ANON, PG_ANON_EXCLUSIVE, PG_READAHEAD, PG_SWAPBACKED, PG_SWAPCACHE, PG_UPTODATE, add_refs, page_clear, page_mapcount, page_private, page_refs, page_set,
+    page_test,
+)
+from mmlab.model.rows import (
+    COST_COPY_PAGE, COST_FORK_PTE, COST_ZERO_PAGE, MM_STRIDE, MM_SWAPENTS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL,
+    PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE, SC_FAULT_AROUND, SC_NOW_NS, SC_ZERO_PFN, VM_SHARED, VM_WIPEONFORK, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FLAGS,
+    VMA_INODE, VMA_PGOFF, VMA_START, VMA_STRIDE,
+)
+from mmlab.policies import FaultHandler
+
+
+@leaf
+def _map_new_anon(m, mm, vma, vpn, slot, pfn, flags):
+    """A fresh anonymous page goes into an empty entry, writable where the VMA is."""
+    add_rmap(m, mm, pfn, 1)
+    folio_add_lru(m, pfn)
+    m.pt[slot] = (pfn << PTE_SHIFT) | PTE_PRESENT | PTE_ACCESSED | PTE_DIRTY | (PTE_WRITE if flags & VM_WRITE else 0)
+
+
+@kernel
+def do_anonymous_page(m, mm, vma, vpn, access, flags):
+    """First touch of anonymous memory: the zero page for a read, a zeroed page for a write."""
+    slot = pte_alloc(m, mm, vpn)
+    if slot < 0:
+        return VM_FAULT_OOM
+    if access != WRITE:
+        m.pt[slot] = (m.sc[SC_ZERO_PFN] << PTE_SHIFT) | PTE_PRESENT | PTE_ACCESSED | PTE_SPECIAL
+        return 0
+    if m.vma[vma * VMA_STRIDE + VMA_ANON_VMA] < 0 and anon_vma_prepare(m, vma) < 0:
+        return VM_FAULT_OOM
+    pfn = alloc_anon_folio(m, mm, vma, vpn, 0, GFP_HIGHUSER_MOVABLE)
+    if pfn < 0:
+        return VM_FAULT_OOM
+    _map_new_anon(m, mm, vma, vpn, slot, pfn, flags)
+    return 0
+
+
+@leaf
+def _reuse(m, slot, entry):
+    m.pt[slot] = entry | PTE_WRITE | PTE_DIRTY | PTE_ACCESSED
+    return 0
+
+
+@kernel
+def wp_page_copy(m, mm, vma, vpn, slot, entry):
+    """Give the writer a page of its own: zeroed after the zero page, else a copy; the old page loses this mapping."""
+    if m.vma[vma * VMA_STRIDE + VMA_ANON_VMA] < 0 and anon_vma_prepare(m, vma) < 0:
+        return VM_FAULT_OOM
+    old = -1 if entry & PTE_SPECIAL else entry >> PTE_SHIFT
+    if old >= 0:
+        add_refs(m, old, 1)  # reclaim within the allocation must not take it
+    pfn = alloc_anon_folio(m, mm, vma, vpn, 0, GFP_HIGHUSER_MOVABLE)
+    if pfn < 0:
+        if old >= 0:
+            folio_put(m, old)
+        return VM_FAULT_OOM
+    if old >= 0:
+        m.sc[SC_NOW_NS] += m.cost[COST_COPY_PAGE] - m.cost[COST_ZERO_PAGE]
+        if m.pt[slot] & PTE_PRESENT:
+            m.pt[slot] = 0
+            remove_rmap(m, mm, old, 1)
+        folio_put(m, old)
+    _map_new_anon(m, mm, vma, vpn, slot, pfn, m.vma[vma * VMA_STRIDE + VMA_FLAGS])
+    return 0
+
+
+@kernel
+def do_wp_page(m, mm, vma, vpn, slot, entry, flags):
+    """A write to a present, write-protected entry: reuse the page if nobody else has it, else copy; shared maps just become writable."""
+    if entry & PTE_SPECIAL:
+        return wp_page_copy(m, mm, vma, vpn, slot, entry)
+    pfn = entry >> PTE_SHIFT
+    if flags & VM_SHARED:
+        folio_mark_dirty(m, pfn)
+        return _reuse(m, slot, entry)
+    if page_test(m, pfn, PG_ANON):
+        if page_test(m, pfn, PG_ANON_EXCLUSIVE):
+            return _reuse(m, slot, entry)
+        if page_mapcount(m, pfn) == 1:
+            refs = page_refs(m, pfn)
+            if refs == 0 or (refs == 1 and page_test(m, pfn, PG_SWAPCACHE) and m.swap_map[page_private(m, pfn)] == 0):
+                page_set(m, pfn, PG_ANON_EXCLUSIVE)
+                return _reuse(m, slot, entry)
+    return wp_page_copy(m, mm, vma, vpn, slot, entry)
+
+
+@leaf
+def _map_file_page(m, mm, pfn, slot, flags, access):
+    """A page-cache page goes into an empty entry. Writable at once for a shared write, or where writes are not tracked (tmpfs)."""
+    add_rmap(m, mm, pfn, 1)
+    entry = (pfn << PTE_SHIFT) | PTE_PRESENT | PTE_ACCESSED
+    if flags & VM_SHARED and flags & VM_WRITE:
+        if access == WRITE:
+            folio_mark_dirty(m, pfn)
+            entry |= PTE_WRITE | PTE_DIRTY
+        elif page_test(m, pfn, PG_SWAPBACKED):
+            entry |= PTE_WRITE
+    m.pt[slot] = entry
+
+
+@kernel
+def do_fault_around(m, mm, vma, vpn, flags):
+    """Map the cached pages of the window around vpn; 1 if vpn itself is mapped now. The table exists."""
+    window = m.sc[SC_FAULT_AROUND]
+    row = vma * VMA_STRIDE
+    first = max(vpn // window * window, m.vma[row + VMA_START] >> 12, vpn >> 9 << 9)
+    last = min(vpn // window * window + window, m.vma[row + VMA_END] >> 12, ((vpn >> 9) + 1) << 9)
+    base = walk_pte(m, mm, vpn) - (vpn & 511)
+    for at in range(first, last):
+        slot = base + (at & 511)
+        if m.pt[slot] == 0:
+            index = at - (m.vma[row + VMA_START] >> 12) + m.vma[row + VMA_PGOFF]
+            pfn = filemap_get_page(m, m.vma[row + VMA_INODE], index)
+            if pfn >= 0 and page_test(m, pfn, PG_UPTODATE) and page_test(m, pfn, PG_READAHEAD) == 0:
+                _map_file_page(m, mm, pfn, slot, flags, 0)
+    return 1 if m.pt[base + (vpn & 511)] else 0
+
+
+@kernel
+def do_fault(m, mm, vma, vpn, access, flags):
+    """First touch of a file map: read (with fault-around), private write (a copy), or shared write."""
+    slot = pte_alloc(m, mm, vpn)
+    if slot < 0:
+        return VM_FAULT_OOM
+    private_write = access == WRITE and flags & VM_SHARED == 0
+    around = access != WRITE and m.sc[SC_FAULT_AROUND] > 1
+    if around and do_fault_around(m, mm, vma, vpn, flags):
+        return 0
+    found = filemap_fault(m, mm, vma, vpn, access)
+    if found < 0:
+        return VM_FAULT_SIGBUS if -found & VM_FAULT_SIGBUS else VM_FAULT_OOM
+    major = found >> 40
+    pfn = found & ((1 << 40) - 1)
+    if private_write:
+        entry = (pfn << PTE_SHIFT) | PTE_PRESENT
+        add_refs(m, pfn, 1)
+        if m.vma[vma * VMA_STRIDE + VMA_ANON_VMA] < 0 and anon_vma_prepare(m, vma) < 0:
+            folio_put(m, pfn)
+            return VM_FAULT_OOM
+        copy = alloc_anon_folio(m, mm, vma, vpn, 0, GFP_HIGHUSER_MOVABLE)
+        folio_put(m, entry >> PTE_SHIFT)
+        if copy < 0:
+            return VM_FAULT_OOM
+        m.sc[SC_NOW_NS] += m.cost[COST_COPY_PAGE] - m.cost[COST_ZERO_PAGE]
+        _map_new_anon(m, mm, vma, vpn, slot, copy, flags)
+        return major
+    if around and major and do_fault_around(m, mm, vma, vpn, flags):
+        return major
+    _map_file_page(m, mm, pfn, slot, flags, access)
+    return major
+
+
+@kernel
+def handle_mm_fault(m, st, mm, vma, vpn, access):
+    """The order of __handle_mm_fault(): an empty PMD may take a huge page; else by the entry found."""
+    flags = m.vma[vma * VMA_STRIDE + VMA_FLAGS]
+    anonymous = m.vma[vma * VMA_STRIDE + VMA_INODE] < 0
+    pmd = walk_pmd(m, mm, vpn)
+    if pmd < 0 or m.pt[pmd] == 0:
+        if anonymous:
+            result = do_huge_pmd_anonymous_page(m, mm, vma, vpn, access)
+            if result >= 0:
+                return result
+            return do_anonymous_page(m, mm, vma, vpn, access, flags)
+        return do_fault(m, mm, vma, vpn, access, flags)
+    entry = m.pt[pmd]
+    if entry & PTE_HUGE:
+        if entry & PTE_PROTNONE:
+            entry = (entry & ~PTE_PROTNONE) | PTE_PRESENT
+        if access != WRITE or entry & PTE_WRITE:
+            m.pt[pmd] = entry | PTE_ACCESSED | (PTE_DIRTY if access == WRITE else 0)
+            return 0
+        if entry & PTE_SPECIAL == 0 and page_test(m, entry >> PTE_SHIFT, PG_ANON_EXCLUSIVE):
+            m.pt[pmd] = entry | PTE_ACCESSED | PTE_DIRTY | PTE_WRITE
+            return 0
+        split_huge_pmd(m, pmd)
+    slot = walk_pte(m, mm, vpn)
+    entry = m.pt[slot]
+    if entry == 0:
+        if anonymous:
+            return do_anonymous_page(m, mm, vma, vpn, access, flags)
+        return do_fault(m, mm, vma, vpn, access, flags)
+    if entry & PTE_SWAP:
+        return swap_in(m, mm, vma, vpn, entry, access)
+    if entry & PTE_PROTNONE:
+        entry = (entry & ~PTE_PROTNONE) | PTE_PRESENT
+        m.pt[slot] = entry
+    if access == WRITE and entry & PTE_WRITE == 0:
+        return do_wp_page(m, mm, vma, vpn, slot, entry, flags)
+    m.pt[slot] = entry | PTE_ACCESSED | (PTE_DIRTY if access == WRITE else 0)
+    return 0
+
+
+@kernel
+def copy_page_range(m, st, dst_mm, src_mm, dst_vma, src_vma):
+    """fork: entries are copied only where the VMA has an anon_vma, write-protected on both sides; the child's start old."""
+    row = src_vma * VMA_STRIDE
+    if m.vma[row + VMA_ANON_VMA] < 0 or m.vma[row + VMA_FLAGS] & VM_WIPEONFORK:
+        return 0
+    vpn = m.vma[row + VMA_START] >> 12
+    end = m.vma[row + VMA_END] >> 12
+    shared = m.vma[row + VMA_FLAGS] & VM_SHARED
+    while vpn < end:
+        pmd = walk_pmd(m, src_mm, vpn)
+        if pmd < 0:
+            vpn = ((vpn >> 18) + 1) << 18
+            continue
+        if m.pt[pmd] & PTE_HUGE:
+            split_huge_pmd(m, pmd)
+        stop = min(end, ((vpn >> 9) + 1) << 9)
+        if m.pt[pmd]:
+            if pte_alloc(m, dst_mm, vpn) < 0:
+                return -ENOMEM
+            src = (m.pt[pmd] >> PTE_SHIFT) * 512
+            dst = (m.pt[walk_pmd(m, dst_mm, vpn)] >> PTE_SHIFT) * 512
+            for at in range(vpn, stop):
+                entry = m.pt[src + (at & 511)]
+                if entry == 0:
+                    continue
+                m.sc[SC_NOW_NS] += m.cost[COST_FORK_PTE]
+                if entry & PTE_SWAP:
+                    swap_duplicate(m, entry)
+                    m.mm[dst_mm * MM_STRIDE + MM_SWAPENTS] += 1
+                    entry &= ~PTE_SWAP_EXCLUSIVE
+                    m.pt[src + (at & 511)] = entry
+                    m.pt[dst + (at & 511)] = entry
+                    continue
+                if entry & PTE_SPECIAL == 0:
+                    pfn = entry >> PTE_SHIFT
+                    if page_test(m, pfn, PG_ANON):
+                        page_clear(m, pfn, PG_ANON_EXCLUSIVE)
+                    add_rmap(m, dst_mm, pfn, 1)
+                    if shared == 0:
+                        entry &= ~PTE_WRITE
+                        m.pt[src + (at & 511)] = entry
+                m.pt[dst + (at & 511)] = entry & ~PTE_ACCESSED
+        vpn = stop
+    return 0
+
+
+LINUX_FAULT = FaultHandler(
+    name="linux",
+    summary="demand paging with zero page, copy-on-write, swap-in and fault-around",
+    models="mm/memory.c handle_mm_fault(), copy_page_range()",
+    left_out="mTHP, NUMA hinting, userfaultfd",
+    level="L4",
+    handle_mm_fault=handle_mm_fault,
+    copy_page_range=copy_page_range,
+)

@@ -1,0 +1,1 @@
+"""Memory models as Linux has them."""

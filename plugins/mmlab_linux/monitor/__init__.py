@@ -1,0 +1,1 @@
+"""What watches accesses: nothing, or everything."""

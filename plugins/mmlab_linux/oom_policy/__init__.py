@@ -1,0 +1,1 @@
+"""Who dies when memory is exhausted, by Linux's rule."""

@@ -1,0 +1,66 @@
+"""How much memory killing a task would free, who is worst, and the score that /proc shows.
+
+Models: mm/oom_kill.c oom_badness(), select_bad_process(); fs/proc/base.c proc_oom_score(). Left out: memory cgroups (totalpages is the
+machine's), threads (a task is a thread group), shared address spaces (each task is judged by itself).
+"""
+
+from mmlab.kernels.jit import kernel, leaf
+from mmlab.model.const import PAGE_SIZE
+from mmlab.model.rows import (
+    MM_PGTABLES_BYTES, MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STRIDE, MM_SWAPENTS, SC_NR_SWAP_SLOTS, SC_NR_TASKS, SC_TOTALRAM, T_ALIVE,
+    T_FLAGS, T_MM, T_OOM_SCORE_ADJ, TASK_STRIDE, TF_KILLED, TF_OOM_VICTIM,
+)
+
+OOM_SCORE_ADJ_MIN = -1000
+
+
+@leaf
+def oom_totalpages(m):
+    """Pages of memory and swap; swap's first slot is its header."""
+    return m.sc[SC_TOTALRAM] + max(0, m.sc[SC_NR_SWAP_SLOTS] - 1)
+
+
+@leaf
+def oom_killable(m, task):
+    """1 for a living task with an address space that nobody has killed yet and that oom_score_adj does not exempt."""
+    base = task * TASK_STRIDE
+    if m.task[base + T_ALIVE] == 0 or m.task[base + T_MM] < 0 or m.task[base + T_FLAGS] & (TF_KILLED | TF_OOM_VICTIM) != 0:
+        return 0
+    return 1 if m.task[base + T_OOM_SCORE_ADJ] > OOM_SCORE_ADJ_MIN else 0
+
+
+@leaf
+def oom_badness(m, task):
+    """Pages the killable task holds (resident, swapped, page tables), moved by oom_score_adj thousandths of all pages; may be negative."""
+    mm = m.task[task * TASK_STRIDE + T_MM] * MM_STRIDE
+    points = m.mm[mm + MM_RSS_FILE] + m.mm[mm + MM_RSS_ANON] + m.mm[mm + MM_RSS_SHMEM] + m.mm[mm + MM_SWAPENTS]
+    points += m.mm[mm + MM_PGTABLES_BYTES] // PAGE_SIZE
+    return points + m.task[task * TASK_STRIDE + T_OOM_SCORE_ADJ] * (oom_totalpages(m) // 1000)
+
+
+@kernel
+def select_bad_process(m):
+    """The killable task of the highest badness, or -1; of equals the younger, which comes later in the task list. O(tasks)."""
+    chosen = -1
+    most = 0
+    for task in range(m.sc[SC_NR_TASKS]):
+        if oom_killable(m, task):
+            points = oom_badness(m, task)
+            if chosen < 0 or points >= most:
+                chosen = task
+                most = points
+    return chosen
+
+
+@leaf
+def divide_to_zero(a, b):
+    """a / b as C divides (b > 0)."""
+    return a // b if a >= 0 else -(-a // b)
+
+
+@kernel
+def oom_score(m, st, task):
+    """/proc/PID/oom_score: 0 for a task that is never killed, about 667 for an idle one."""
+    if oom_killable(m, task) == 0:
+        return 0
+    return divide_to_zero((1000 + divide_to_zero(oom_badness(m, task) * 1000, max(1, oom_totalpages(m)))) * 2, 3)

@@ -1,0 +1,26 @@
+"""Linux's OOM policy: the task whose death frees the most dies, as oom_score_adj weighs it.
+
+Models: mm/oom_kill.c select_bad_process(), oom_evaluate_task(). Left out: memory cgroups, panic_on_oom, tasks with no memory on the nodes of a
+NUMA policy. O(tasks) a choice.
+"""
+
+from mmlab.kernels.jit import kernel
+from mmlab.policies import OomPolicy
+from mmlab_linux.oom_policy.badness import oom_score, select_bad_process
+
+
+@kernel
+def select_victim(m, st, task, order):
+    """The killable task of the highest badness, whoever asked."""
+    return select_bad_process(m)
+
+
+LINUX_OOM = OomPolicy(
+    name="linux",
+    summary="kills the task that holds most memory, weighed by oom_score_adj",
+    models="mm/oom_kill.c oom_badness(), select_bad_process(); fs/proc/base.c proc_oom_score()",
+    left_out="memory cgroups, panic_on_oom, NUMA constraints",
+    level="L4",
+    select_victim=select_victim,
+    oom_score=oom_score,
+)

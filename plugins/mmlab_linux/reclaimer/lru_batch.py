@@ -1,0 +1,140 @@
+"""Per-CPU batches of the classic LRU: pages wait in runs of up to 31 before they join, move between or leave lists.
+
+Models: mm/swap.c folio_add_lru(), lru_add(), folio_activate(), lru_activate(), lru_deactivate(), lru_move_tail(), lru_add_drain_cpu().
+
+A page in a batch has no PG_LRU, so nothing isolates it; in every batch but the one for adding it stays linked where it was. A page that is
+freed meanwhile leaves its batch at once. Left out: the batch's own reference, which in the kernel delays the free to the drain.
+"""
+
+from mmlab.kernels.jit import kernel, leaf
+from mmlab.model.const import PAGEVEC_SIZE
+from mmlab.model.page import PG_ACTIVE, PG_HEAD, PG_LRU, PG_MLOCKED, PG_REFERENCED, PG_UNEVICTABLE, page_flags, set_page_flags
+from mmlab.model.rows import SC_CPU
+from mmlab.model.vmstat import V_PGACTIVATE, V_PGDEACTIVATE, V_PGROTATED, V_UNEVICTABLE_PGS_CULLED, V_UNEVICTABLE_PGS_RESCUED, count_vm_events
+from mmlab_linux.reclaimer.lruvec import folio_nr_pages, lruvec_add, lruvec_add_tail, lruvec_del, refresh_stats
+
+# in the order of lru_add_drain_cpu()
+BATCH_ADD, BATCH_ROTATE, BATCH_DEACTIVATE, BATCH_ACTIVATE = 0, 1, 2, 3
+NR_BATCHES = 4
+BATCH_STRIDE = 32  # st.batch: count, then PAGEVEC_SIZE pages; NR_BATCHES a CPU
+
+
+@leaf
+def batch_of(cpu, which):
+    """Where a CPU's batch begins in st.batch."""
+    return (cpu * NR_BATCHES + which) * BATCH_STRIDE
+
+
+@kernel
+def lru_add(m, st, pfn, flags):
+    """A new page joins its list: inactive unless it was made active; unevictable while mlock() holds it."""
+    pages = folio_nr_pages(m, pfn, flags)
+    if flags & PG_MLOCKED:
+        if flags & PG_UNEVICTABLE == 0:
+            count_vm_events(m, V_UNEVICTABLE_PGS_CULLED, pages)
+        flags = (flags | PG_UNEVICTABLE) & ~PG_ACTIVE
+    elif flags & PG_UNEVICTABLE:
+        count_vm_events(m, V_UNEVICTABLE_PGS_RESCUED, pages)
+        flags &= ~PG_UNEVICTABLE
+    flags |= PG_LRU
+    set_page_flags(m, pfn, flags)
+    lruvec_add(m, pfn, flags)
+
+
+@kernel
+def lru_move(m, pfn, flags, which):
+    """A page on a list moves as its batch says."""
+    pages = folio_nr_pages(m, pfn, flags)
+    if flags & PG_UNEVICTABLE:
+        set_page_flags(m, pfn, flags | PG_LRU)
+        return
+    lruvec_del(m, pfn, flags)
+    if which == BATCH_ACTIVATE:
+        flags |= PG_ACTIVE
+        count_vm_events(m, V_PGACTIVATE, pages)
+    elif which == BATCH_DEACTIVATE:
+        flags &= ~(PG_ACTIVE | PG_REFERENCED)
+        count_vm_events(m, V_PGDEACTIVATE, pages)
+    else:
+        flags &= ~PG_ACTIVE
+        count_vm_events(m, V_PGROTATED, pages)
+    flags |= PG_LRU
+    set_page_flags(m, pfn, flags)
+    if which == BATCH_ROTATE:
+        lruvec_add_tail(m, pfn, flags)
+    else:
+        lruvec_add(m, pfn, flags)
+
+
+@kernel
+def drain_batch(m, st, cpu, which):
+    """Empty one batch into the lists, oldest entry first. Returns how many pages it held."""
+    base = batch_of(cpu, which)
+    count = st.batch[base]
+    for i in range(base + 1, base + 1 + count):
+        pfn = st.batch[i]
+        flags = page_flags(m, pfn)
+        if which == BATCH_ADD:
+            lru_add(m, st, pfn, flags)
+        else:
+            lru_move(m, pfn, flags, which)
+    st.batch[base] = 0
+    if count:
+        refresh_stats(m, st)
+    return count
+
+
+@kernel
+def lru_add_drain(m, st, cpu):
+    """Empty all of a CPU's batches."""
+    for which in range(NR_BATCHES):
+        drain_batch(m, st, cpu, which)
+    return 0
+
+
+@kernel
+def batch_add(m, st, pfn, which):
+    """Put a page into this CPU's batch, and drain the batch if it is full or the folio large."""
+    cpu = m.sc[SC_CPU]
+    base = batch_of(cpu, which)
+    flags = page_flags(m, pfn)
+    if which != BATCH_ADD:
+        if flags & PG_LRU == 0:
+            return 0
+        set_page_flags(m, pfn, flags & ~PG_LRU)
+    count = st.batch[base] + 1
+    st.batch[base] = count
+    st.batch[base + count] = pfn
+    if count == PAGEVEC_SIZE or flags & PG_HEAD:
+        drain_batch(m, st, cpu, which)
+    return 0
+
+
+@kernel
+def find_in_batch(st, cpu, which, pfn):
+    """Position of a page in st.batch, or -1; newest entries first."""
+    base = batch_of(cpu, which)
+    i = st.batch[base]
+    while i > 0:
+        if st.batch[base + i] == pfn:
+            return base + i
+        i -= 1
+    return -1
+
+
+@kernel
+def batch_remove(m, st, pfn):
+    """A page that waits in some CPU's batch is being freed: out of the batch, and off the list where it was linked."""
+    for row in range(len(st.batch) // BATCH_STRIDE):
+        which = row % NR_BATCHES
+        found = find_in_batch(st, row // NR_BATCHES, which, pfn)
+        if found < 0:
+            continue
+        last = row * BATCH_STRIDE + st.batch[row * BATCH_STRIDE]
+        for i in range(found, last):
+            st.batch[i] = st.batch[i + 1]
+        st.batch[row * BATCH_STRIDE] -= 1
+        if which != BATCH_ADD:
+            lruvec_del(m, pfn, page_flags(m, pfn))
+        return 1
+    return 0

@@ -1,0 +1,160 @@
+"""The lruvec of the classic LRU: five lists a node, how many pages are on them, and the statistics that lag behind.
+
+Models: include/linux/mm_inline.h lruvec_add_folio(), lruvec_del_folio(); mm/vmscan.c lruvec_lru_size(), inactive_is_low(); mm/memcontrol.c
+lruvec_page_state() of the root group, flush_memcg_stats_dwork(); mm/swap.c lru_note_cost().
+
+List sizes are exact in the zones' rows (Z_LRU). But some decisions read a copy of them that the kernel refreshes every two seconds
+(st.stats); which, ground truth shows to matter.
+"""
+
+from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.lists import list_add, list_add_tail, list_del, policy_list
+from mmlab.kernels.zones import page_node
+from mmlab.model.const import (
+    LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, LRU_UNEVICTABLE, SWAP_CLUSTER_MAX,
+)
+from mmlab.model.page import PG_ACTIVE, PG_HEAD, PG_LRU, PG_SWAPBACKED, PG_UNEVICTABLE, ZONE_SHIFT, page_flags, page_order
+from mmlab.model.rows import SC_NOW_NS, SC_NR_ZONES, Z_INDEX, Z_LRU, Z_NODE, ZONE_STRIDE
+
+ANON, FILE = 0, 1
+PAGES_PER_GIB_SHIFT = 18
+# st.vec, VEC_STRIDE words a node: exact values
+VEC_STRIDE = 16
+(
+    VEC_AGE, VEC_COST, VEC_ACTIVATED, VEC_SEEN, VEC_LAST_PRIORITY, VEC_RUN, VEC_RECLAIMED, VEC_DESPERATE,
+) = (0, 1, 3, 5, 7, 9, 11, 13)  # two words each from VEC_COST on: by ANON and FILE, or by direct reclaim and kswapd
+# st.stats, STAT_STRIDE words a node: LRU_* sizes and activations as of the last refresh
+STAT_STRIDE = 8
+STAT_ACTIVATED = 5
+
+
+@leaf
+def folio_nr_pages(m, pfn, flags):
+    """Pages of the folio that pfn heads."""
+    return 1 << page_order(m, pfn) if flags & PG_HEAD else 1
+
+
+@leaf
+def folio_is_file(flags):
+    """FILE for a page of the file lists, ANON for one that has swap behind it (shmem too)."""
+    return ANON if flags & PG_SWAPBACKED else FILE
+
+
+@leaf
+def folio_lru_list(flags):
+    """LRU_* by the page's flags."""
+    if flags & PG_UNEVICTABLE:
+        return LRU_UNEVICTABLE
+    return (LRU_INACTIVE_ANON if flags & PG_SWAPBACKED else LRU_INACTIVE_FILE) + (1 if flags & PG_ACTIVE else 0)
+
+
+@leaf
+def update_lru_size(m, flags, lru, pages):
+    """Pages join (or leave, if negative) a list of the zone that flags name."""
+    m.zone[(flags >> ZONE_SHIFT) * ZONE_STRIDE + Z_LRU + lru] += pages
+
+
+@kernel
+def lruvec_add(m, pfn, flags):
+    """To the head of the list that flags say, counted."""
+    lru = folio_lru_list(flags)
+    list_add(m, policy_list(m, page_node(m, pfn), lru), pfn)
+    update_lru_size(m, flags, lru, folio_nr_pages(m, pfn, flags))
+
+
+@kernel
+def lruvec_add_tail(m, pfn, flags):
+    """To the tail of the list that flags say, counted."""
+    lru = folio_lru_list(flags)
+    list_add_tail(m, policy_list(m, page_node(m, pfn), lru), pfn)
+    update_lru_size(m, flags, lru, folio_nr_pages(m, pfn, flags))
+
+
+@kernel
+def lruvec_del(m, pfn, flags):
+    """Off the list that flags say, no longer counted."""
+    list_del(m, pfn)
+    update_lru_size(m, flags, folio_lru_list(flags), -folio_nr_pages(m, pfn, flags))
+
+
+@kernel
+def lruvec_lru_size(m, node, lru, reclaim_idx):
+    """Pages on a node's list in zones up to reclaim_idx, exact."""
+    pages = 0
+    for zone in range(m.sc[SC_NR_ZONES]):
+        base = zone * ZONE_STRIDE
+        if m.zone[base + Z_NODE] == node and m.zone[base + Z_INDEX] <= reclaim_idx:
+            pages += m.zone[base + Z_LRU + lru]
+    return pages
+
+
+@kernel
+def refresh_stats(m, st):
+    """Bring the lagging statistics up to date if their period has passed (stats_period_ms 0: always)."""
+    now = m.sc[SC_NOW_NS]
+    if now < st.next_refresh_ns[0]:
+        return 0
+    period = st.stats_period_ms[0] * 1_000_000
+    st.next_refresh_ns[0] = (now // period + 1) * period if period > 0 else now
+    for node in range(len(st.vec) // VEC_STRIDE):
+        for lru in range(STAT_ACTIVATED):
+            st.stats[node * STAT_STRIDE + lru] = lruvec_lru_size(m, node, lru, 8)
+        for kind in range(2):
+            st.stats[node * STAT_STRIDE + STAT_ACTIVATED + kind] = st.vec[node * VEC_STRIDE + VEC_ACTIVATED + kind]
+    return 0
+
+
+@leaf
+def lruvec_page_state(st, node, lru):
+    """Size of a list as the statistics have it."""
+    return st.stats[node * STAT_STRIDE + lru]
+
+
+@kernel
+def int_sqrt(x):
+    """Largest r with r * r <= x, for small x."""
+    r = 0
+    while (r + 1) * (r + 1) <= x:
+        r += 1
+    return r
+
+
+@kernel
+def inactive_is_low(st, node, inactive_lru):
+    """1 if the inactive list is so short against the active one that pages should be deactivated."""
+    inactive = lruvec_page_state(st, node, inactive_lru)
+    active = lruvec_page_state(st, node, inactive_lru + 1)
+    gib = (inactive + active) >> PAGES_PER_GIB_SHIFT
+    ratio = int_sqrt(10 * gib) if gib else 1
+    return 1 if inactive * ratio < active else 0
+
+
+@kernel
+def lru_note_cost(st, node, kind, nr_io, nr_rotated):
+    """Reclaiming this kind of page cost so much; both costs are halved once they exceed a quarter of the lists."""
+    costs = node * VEC_STRIDE + VEC_COST
+    st.vec[costs + kind] += nr_io * SWAP_CLUSTER_MAX + nr_rotated
+    lru_size = (
+        lruvec_page_state(st, node, LRU_INACTIVE_ANON) + lruvec_page_state(st, node, LRU_ACTIVE_ANON)
+        + lruvec_page_state(st, node, LRU_INACTIVE_FILE) + lruvec_page_state(st, node, LRU_ACTIVE_FILE)
+    )  # fmt: skip
+    if st.vec[costs + ANON] + st.vec[costs + FILE] > lru_size // 4:
+        st.vec[costs + ANON] //= 2
+        st.vec[costs + FILE] //= 2
+
+
+@leaf
+def workingset_age_nonresident(st, node, pages):
+    """The node's clock of evictions and activations."""
+    st.vec[node * VEC_STRIDE + VEC_AGE] += pages
+
+
+@kernel
+def put_back(m, st, node, pfn):
+    """An isolated page returns to the head of the list its flags name; landing on an active list moves the node's clock."""
+    flags = page_flags(m, pfn) | PG_LRU
+    m.page[pfn * 4 + 2] = flags
+    lruvec_add(m, pfn, flags)
+    if flags & PG_ACTIVE:
+        workingset_age_nonresident(st, node, folio_nr_pages(m, pfn, flags))
+    return 0

@@ -1,0 +1,1 @@
+"""Slab allocators as Linux has them."""

@@ -1,0 +1,1 @@
+"""Which faults get huge pages, by Linux's three settings."""

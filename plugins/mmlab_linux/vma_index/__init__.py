@@ -1,0 +1,1 @@
+"""VMA indexes of Linux: the maple tree."""

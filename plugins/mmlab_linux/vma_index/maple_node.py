@@ -1,0 +1,173 @@
+"""Nodes of the maple tree: their layout, where they come from, and the way down to an address.
+
+Models: include/linux/maple_tree.h struct maple_range_64, maple_arange_64; lib/maple_tree.c mas_walk(), mas_alloc_nodes(), ma_free_rcu().
+Left out: encoded node pointers, parent pointers (a path from the root takes their place), copies for RCU readers (nodes change in place).
+
+A node is NODE_WORDS words of st.node and is named by the first of them. Slot i covers the addresses from the slot below's pivot up to, not
+including, its own pivot. A leaf's slot holds a VMA, or -1 for a gap; an inner node's slot holds a child, and beside it the largest gap below.
+Unused slots have pivot LIMIT, -1 and gap 0, so that a search needs no count.
+"""
+
+from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.services import kmem_cache_alloc, kmem_cache_free
+from mmlab.model.const import ENOMEM
+from mmlab.model.gfp import GFP_KERNEL
+from mmlab.model.rows import CACHE_MAPLE_NODE, MM_INDEX, MM_STRIDE
+
+# words of a node: 16 pivots, 16 slots (10 used in an inner node), 10 gaps (inner nodes only), then these
+NODE_WORDS = 48
+N_SLOT, N_GAP, N_COUNT, N_OBJ, N_NEXT = 16, 32, 42, 43, 44
+NODE_BYTES = 256  # what the kernel's node takes
+
+LEAF_SLOTS, INNER_SLOTS = 16, 10
+LEAF_MIN, INNER_MIN = 6, 4
+#: end of the last range of a tree
+LIMIT = (1 << 63) - 1
+NODE_MASK = (1 << 48) - 1
+
+# words of m.mm from MM_INDEX on: root node (-1: empty), levels, nodes, nodes touched so far
+T_ROOT, T_HEIGHT, T_NODES, T_TOUCHED = 0, 1, 2, 3
+
+
+@leaf
+def tree_row(mm):
+    """First of the tree's words in m.mm."""
+    return mm * MM_STRIDE + MM_INDEX
+
+
+@leaf
+def slots_of(is_leaf):
+    """Most slots a node can hold."""
+    return LEAF_SLOTS if is_leaf else INNER_SLOTS
+
+
+@leaf
+def min_slots(is_leaf):
+    """Fewest slots a node other than the root holds: mt_min_slots."""
+    return LEAF_MIN if is_leaf else INNER_MIN
+
+
+@leaf
+def slot_of(st, node, addr):
+    """The slot that covers addr, which lies below the node's end: the number of pivots not above it."""
+    base = node & NODE_MASK  # tells the compiler that no index is negative, so the loop becomes four vector compares
+    at = 0
+    for k in range(LEAF_SLOTS):
+        if st.node[base + k] <= addr:
+            at += 1
+    return at
+
+
+@leaf
+def slot_start(st, node, at, node_start):
+    """Where slot `at` begins."""
+    return st.node[node + at - 1] if at > 0 else node_start
+
+
+@leaf
+def max_gap(st, node, node_start, is_leaf):
+    """The largest gap in or below the node."""
+    best = 0
+    if is_leaf:
+        start = node_start
+        for k in range(st.node[node + N_COUNT]):
+            end = st.node[node + k]
+            if st.node[node + N_SLOT + k] < 0:
+                best = max(best, end - start)
+            start = end
+    else:
+        for k in range(INNER_SLOTS):
+            best = max(best, st.node[node + N_GAP + k])
+    return best
+
+
+@kernel
+def descend(m, st, row, addr):
+    """Walk to the leaf that covers addr. Leaves node, slot and start of each level in st.path_*; the leaf's level is the answer."""
+    node = m.mm[row + T_ROOT]
+    height = m.mm[row + T_HEIGHT]
+    start = 0
+    for level in range(height):
+        at = slot_of(st, node, addr)
+        st.path_node[level] = node
+        st.path_slot[level] = at
+        st.path_start[level] = start
+        start = slot_start(st, node, at, start)
+        node = st.node[node + N_SLOT + at]
+    m.mm[row + T_TOUCHED] += height
+    return height - 1
+
+
+@kernel
+def update_gaps(m, st, row, level):
+    """The node at this level of the path has changed: set the gaps above it, up to where nothing changes."""
+    is_leaf = level == m.mm[row + T_HEIGHT] - 1
+    while level > 0:
+        gap = max_gap(st, st.path_node[level], st.path_start[level], is_leaf)
+        word = st.path_node[level - 1] + N_GAP + st.path_slot[level - 1]
+        if st.node[word] == gap:
+            return 0
+        st.node[word] = gap
+        is_leaf = False
+        level -= 1
+    return 0
+
+
+@kernel
+def reserve_nodes(m, st, wanted):
+    """Have that many nodes in hand before anything changes. 0, or -ENOMEM; reclaim may run, so the path must be walked again."""
+    while st.nr_spare[0] < wanted:
+        obj = kmem_cache_alloc(m, CACHE_MAPLE_NODE, GFP_KERNEL)
+        if obj < 0:
+            return -ENOMEM
+        node = st.free_node[0]
+        if node >= 0:
+            st.free_node[0] = st.node[node + N_NEXT]
+        else:
+            node = st.top_node[0]
+            if node + NODE_WORDS > len(st.node):
+                kmem_cache_free(m, obj)
+                return -ENOMEM
+            st.top_node[0] = node + NODE_WORDS
+        st.node[node + N_OBJ] = obj
+        st.node[node + N_NEXT] = st.spare_node[0]
+        st.spare_node[0] = node
+        st.nr_spare[0] += 1
+    return 0
+
+
+@kernel
+def free_node(m, st, node):
+    """Give a node's object back."""
+    kmem_cache_free(m, st.node[node + N_OBJ])
+    st.node[node + N_NEXT] = st.free_node[0]
+    st.free_node[0] = node
+    return 0
+
+
+@leaf
+def take_node(m, st, row):
+    """A reserved node for this tree; its slots are the caller's to fill."""
+    node = st.spare_node[0]
+    st.spare_node[0] = st.node[node + N_NEXT]
+    st.nr_spare[0] -= 1
+    m.mm[row + T_NODES] += 1
+    return node
+
+
+@leaf
+def drop_node(m, st, row, node):
+    """A node leaves its tree."""
+    m.mm[row + T_NODES] -= 1
+    free_node(m, st, node)
+
+
+@kernel
+def drop_spares(m, st):
+    """Free what was reserved and not needed."""
+    while st.nr_spare[0] > 0:
+        node = st.spare_node[0]
+        st.spare_node[0] = st.node[node + N_NEXT]
+        st.nr_spare[0] -= 1
+        free_node(m, st, node)
+    return 0

@@ -1,0 +1,17 @@
+"""Policies that compete with Linux's, one folder a slot."""
+
+from mmlab.hookspecs import hookimpl
+from mmlab_rivals.memory_model.flatmem import FLATMEM
+from mmlab_rivals.monitor.accessed_bit_scan import ACCESSED_BIT_SCAN
+from mmlab_rivals.oom_policy.allocating_task import ALLOCATING_TASK
+from mmlab_rivals.reclaimer.clock import CLOCK
+from mmlab_rivals.reclaimer.fifo import FIFO
+from mmlab_rivals.reclaimer.lru import LRU
+from mmlab_rivals.reclaimer.opt import OPT
+from mmlab_rivals.vma_index.sorted_array import SORTED_ARRAY
+
+
+@hookimpl
+def mmlab_policies():
+    """The rivals of every slot."""
+    return [FLATMEM, SORTED_ARRAY, FIFO, CLOCK, LRU, OPT, ALLOCATING_TASK, ACCESSED_BIT_SCAN]

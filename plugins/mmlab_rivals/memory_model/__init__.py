@@ -1,0 +1,1 @@
+"""Memory models that Linux does not use on this machine."""

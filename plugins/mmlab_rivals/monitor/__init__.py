@@ -1,0 +1,1 @@
+"""Other ways of finding out which memory is accessed."""

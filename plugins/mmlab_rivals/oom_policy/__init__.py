@@ -1,0 +1,1 @@
+"""Other ways of choosing an OOM victim."""

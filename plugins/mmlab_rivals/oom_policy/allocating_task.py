@@ -1,0 +1,28 @@
+"""Kills whoever asked for memory when there was none (vm.oom_kill_allocating_task = 1): no search, but the task at fault may be another.
+
+Models: mm/oom_kill.c out_of_memory() with sysctl_oom_kill_allocating_task. A caller that may not be killed makes it Linux's choice by badness.
+Left out: what badness leaves out. O(1), O(tasks) without a killable caller.
+"""
+
+from mmlab.kernels.jit import kernel
+from mmlab.policies import OomPolicy
+from mmlab_linux.oom_policy.badness import oom_killable, oom_score, select_bad_process
+
+
+@kernel
+def select_victim(m, st, task, order):
+    """The caller, unless nobody called or it is exempt."""
+    if task >= 0 and oom_killable(m, task):
+        return task
+    return select_bad_process(m)
+
+
+ALLOCATING_TASK = OomPolicy(
+    name="allocating_task",
+    summary="kills the task that asked for memory",
+    models="mm/oom_kill.c out_of_memory() with vm.oom_kill_allocating_task",
+    left_out="memory cgroups",
+    level="L3",
+    select_victim=select_victim,
+    oom_score=oom_score,
+)

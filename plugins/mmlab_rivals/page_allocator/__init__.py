@@ -1,0 +1,1 @@
+"""Rivals for the page_allocator slot."""

@@ -1,0 +1,1 @@
+"""Reclaimers from textbooks and papers, a file a policy."""

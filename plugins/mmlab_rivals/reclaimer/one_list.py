@@ -1,0 +1,204 @@
+"""What FIFO, CLOCK and LRU share: one list a node, newest first, and a second one for pages that mlock() holds.
+
+Pages on the lists carry PG_LRU. Their numbers are kept in the zones' rows (anonymous or file, all as inactive, or unevictable), so
+/proc and the OOM decision see them. PG_SWAPBACKED and PG_MLOCKED must not change while a page is on a list: the core takes it off
+(folio_removed), changes the flag and adds it again. Left out: per-CPU batches; a request for a low zone takes any page of the node.
+"""
+
+import numpy as np
+
+from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.lists import list_add, list_add_tail, list_del, policy_list
+from mmlab.kernels.scan import count_scan, count_steal
+from mmlab.kernels.services import reclaim_folio
+from mmlab.kernels.zones import page_node
+from mmlab.model.const import LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, LRU_UNEVICTABLE, RECLAIM_FREED
+from mmlab.model.page import (
+    PG_HEAD, PG_LRU, PG_MLOCKED, PG_SWAPBACKED, ZONE_SHIFT, page_flags, page_next, page_order, page_prev, set_page_flags,
+)
+from mmlab.model.rows import SC_NR_NODES, SC_NR_ZONES, Z_LRU, Z_NODE, ZONE_STRIDE
+from mmlab.model.vmstat import V_PGROTATED, count_vm_events
+
+MAIN_LIST = 0
+
+
+@leaf
+def lru_of(flags):
+    """The LRU_* number under which a page with these flags is counted."""
+    if flags & PG_MLOCKED:
+        return LRU_UNEVICTABLE
+    return LRU_INACTIVE_ANON if flags & PG_SWAPBACKED else LRU_INACTIVE_FILE
+
+
+@leaf
+def head_of(m, node, flags):
+    """Head of the list for a page with these flags."""
+    return policy_list(m, node, LRU_UNEVICTABLE if flags & PG_MLOCKED else MAIN_LIST)
+
+
+@leaf
+def folio_nr_pages(m, pfn, flags):
+    """Pages of the folio that pfn heads."""
+    return 1 << page_order(m, pfn) if flags & PG_HEAD else 1
+
+
+@leaf
+def count_pages(m, pfn, flags, sign):
+    """Add (1) or take away (-1) the folio's pages in its zone's row."""
+    m.zone[(flags >> ZONE_SHIFT) * ZONE_STRIDE + Z_LRU + lru_of(flags)] += sign * folio_nr_pages(m, pfn, flags)
+
+
+@leaf
+def put_first(m, node, pfn):
+    """Link an unlinked page as the newest, and count it."""
+    flags = page_flags(m, pfn)
+    list_add(m, head_of(m, node, flags), pfn)
+    set_page_flags(m, pfn, flags | PG_LRU)
+    count_pages(m, pfn, flags, 1)
+
+
+@leaf
+def take_off(m, pfn, flags):
+    """Unlink a linked page, and no longer count it."""
+    list_del(m, pfn)
+    set_page_flags(m, pfn, flags & ~PG_LRU)
+    count_pages(m, pfn, flags, -1)
+
+
+@kernel
+def folio_added(m, st, pfn):
+    """Newest."""
+    put_first(m, page_node(m, pfn), pfn)
+    return 0
+
+
+@kernel
+def folio_removed(m, st, pfn):
+    """Off its list."""
+    flags = page_flags(m, pfn)
+    if flags & PG_LRU:
+        take_off(m, pfn, flags)
+    return 0
+
+
+@leaf
+def make_oldest(m, pfn):
+    """Next victim: 1 if the page was on a list, else 0."""
+    flags = page_flags(m, pfn)
+    if flags & PG_LRU == 0:
+        return 0
+    list_del(m, pfn)
+    list_add_tail(m, head_of(m, page_node(m, pfn), flags), pfn)
+    return 1
+
+
+@kernel
+def folio_deactivate(m, st, pfn):
+    """Next victim."""
+    make_oldest(m, pfn)
+    return 0
+
+
+@kernel
+def folio_rotate(m, st, pfn):
+    """Next victim, counted as rotated."""
+    count_vm_events(m, V_PGROTATED, make_oldest(m, pfn))
+    return 0
+
+
+@kernel
+def shrink_oldest(m, st, node, priority, nr_to_reclaim, scan_flags):
+    """Reclaim from the old end; a page that cannot go becomes the newest. At most once round the list, whatever the priority."""
+    head = policy_list(m, node, MAIN_LIST)
+    last = page_next(m, head)
+    nr_reclaimed = 0
+    scanned_anon = scanned_file = freed_anon = freed_file = 0
+    pfn = head
+    while nr_reclaimed < nr_to_reclaim and pfn != last:
+        pfn = page_prev(m, head)
+        flags = page_flags(m, pfn)
+        nr_pages = folio_nr_pages(m, pfn, flags)
+        take_off(m, pfn, flags)
+        freed = 0
+        if reclaim_folio(m, pfn, scan_flags) == RECLAIM_FREED:
+            freed = nr_pages
+            nr_reclaimed += nr_pages
+        else:
+            put_first(m, node, pfn)
+        if flags & PG_SWAPBACKED:
+            scanned_anon += nr_pages
+            freed_anon += freed
+        else:
+            scanned_file += nr_pages
+            freed_file += freed
+    count_shrink(m, scan_flags, scanned_anon, scanned_file, freed_anon, freed_file)
+    return nr_reclaimed
+
+
+@leaf
+def count_shrink(m, scan_flags, scanned_anon, scanned_file, freed_anon, freed_file):
+    """Count what one pass looked at and freed."""
+    if scanned_anon:
+        count_scan(m, scan_flags, 0, scanned_anon)
+        count_steal(m, scan_flags, 0, freed_anon)
+    if scanned_file:
+        count_scan(m, scan_flags, 1, scanned_file)
+        count_steal(m, scan_flags, 1, freed_file)
+
+
+@leaf
+def zone_sum(m, node, lru):
+    """Pages of a kind in all zones of a node."""
+    pages = 0
+    for zone in range(m.sc[SC_NR_ZONES]):
+        if m.zone[zone * ZONE_STRIDE + Z_NODE] == node:
+            pages += m.zone[zone * ZONE_STRIDE + Z_LRU + lru]
+    return pages
+
+
+@kernel
+def nr_lru_pages(m, st, node, lru):
+    """From the zones' rows."""
+    return zone_sum(m, node, lru)
+
+
+@leaf
+def check_list(m, node, number, st_counts):
+    """Walk one list; adds its pages to st_counts by LRU_*. 0, or 1 broken link, 2 page without PG_LRU, 3 page of another node or list."""
+    head = policy_list(m, node, number)
+    before = head
+    pfn = page_next(m, head)
+    while pfn != head:
+        flags = page_flags(m, pfn)
+        if page_prev(m, pfn) != before:
+            return 1
+        if flags & PG_LRU == 0:
+            return 2
+        if page_node(m, pfn) != node or head_of(m, node, flags) != head:
+            return 3
+        st_counts[lru_of(flags)] += folio_nr_pages(m, pfn, flags)
+        before = pfn
+        pfn = page_next(m, pfn)
+    return 1 if page_prev(m, head) != before else 0
+
+
+@kernel
+def check(m, st):
+    """Codes of check_list(), or 4: the zones' rows do not hold the number of pages on the lists."""
+    for node in range(m.sc[SC_NR_NODES]):
+        for lru in range(len(st.counted)):
+            st.counted[lru] = 0
+        broken = check_list(m, node, MAIN_LIST, st.counted)
+        if broken == 0:
+            broken = check_list(m, node, LRU_UNEVICTABLE, st.counted)
+        if broken:
+            return broken
+        for lru in range(len(st.counted)):
+            if zone_sum(m, node, lru) != st.counted[lru]:
+                return 4
+    return 0
+
+
+def new_state(params, machine):
+    """Scratch of check(): pages counted by LRU_*."""
+    return {"counted": np.zeros(LRU_UNEVICTABLE + 1, np.int64)}

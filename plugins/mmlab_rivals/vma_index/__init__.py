@@ -1,0 +1,1 @@
+"""VMA indexes that rival the maple tree."""

@@ -1,0 +1,38 @@
+"""Cost models name costs that exist, are whole numbers of ns, and follow their params."""
+
+import pytest
+from mmlab_linux.cost_model.free import FREE
+from mmlab_linux.cost_model.nvme_desktop import NVME_DESKTOP
+from mmlab_linux.cost_model.vm_guest import VM_GUEST
+
+from mmlab.model.rows import COST_NAMES
+
+
+@pytest.mark.parametrize("model", [VM_GUEST, NVME_DESKTOP], ids=lambda model: model.name)
+def test_every_cost_has_a_figure(model):
+    costs = model.costs(model.params())
+    assert set(costs) == set(COST_NAMES)
+    assert all(isinstance(ns, int) and ns >= 0 for ns in costs.values())
+
+
+def test_free_costs_nothing():
+    assert FREE.costs(None) == {}
+
+
+def test_parts_of_a_guests_fault_add_up_to_what_was_measured():
+    costs = VM_GUEST.costs(VM_GUEST.params())
+    assert costs["fault"] + costs["zero_page"] == 1539  # anonymous write fault
+    assert costs["fault"] + costs["copy_page"] == 2770  # copy on write after fork
+
+
+def test_a_desktop_is_nowhere_slower_than_the_guest():
+    guest, desktop = VM_GUEST.costs(VM_GUEST.params()), NVME_DESKTOP.costs(NVME_DESKTOP.params())
+    assert [name for name in COST_NAMES if desktop[name] > guest[name]] == []
+
+
+@pytest.mark.parametrize("model", [VM_GUEST, NVME_DESKTOP], ids=lambda model: model.name)
+def test_params_set_the_devices_times(model):
+    costs = model.costs(model.params(device_read_ns=7, device_write_ns=9))
+    assert (costs["device_read"], costs["device_write"]) == (7, 9)
+    with pytest.raises(ValueError, match="device_read_ns"):
+        model.params(device_read_ns=-1)

@@ -1,0 +1,77 @@
+"""The oracle counts what a dict counts, says what it dropped, and its check sees a wrong count."""
+
+from collections import Counter
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmlab_linux.monitor.none import NONE
+from mmlab_linux.monitor.oracle import ORACLE, Params
+
+from mmlab.kernels.pointer import State
+from mmlab.model.const import EXEC, READ, WRITE
+
+pytestmark = pytest.mark.nojit
+NO_MACHINE = State("machine", {})
+
+
+def oracle(region_order: int = 0, table_order: int = 12) -> State:
+    params = Params(region_order=region_order, table_order=table_order)
+    arrays = ORACLE.new_state(params, SimpleNamespace(sizes=SimpleNamespace(nr_present=100)))
+    return State("monitor.oracle", {"region_order": np.array([region_order]), "table_order": np.array([table_order]), **arrays})
+
+
+def feed(state: State, accesses) -> None:
+    for task, vpn, access in accesses:
+        ORACLE.on_access(NO_MACHINE, state, task, vpn, access)
+
+
+ACCESSES = st.lists(st.tuples(st.integers(0, 255), st.sampled_from([0, 1, 7, 8, 511, 1 << 34, (1 << 45) - 2]), st.sampled_from([READ, WRITE, EXEC])), max_size=60)
+
+
+@settings(max_examples=60, deadline=None)
+@given(ACCESSES, st.sampled_from([0, 3]))
+def test_equal_to_counting_with_a_dict(accesses, region_order):
+    state = oracle(region_order)
+    feed(state, accesses)
+    writes = Counter((task, vpn >> region_order) for task, vpn, access in accesses if access == WRITE)
+    reads = Counter((task, vpn >> region_order) for task, vpn, access in accesses if access != WRITE)
+    expected = [
+        {"task": task, "start_vpn": region << region_order, "nr_pages": 1 << region_order, "nr_reads": reads[task, region], "nr_writes": writes[task, region]}
+        for task, region in sorted(reads.keys() | writes.keys())
+    ]
+    assert ORACLE.report(NO_MACHINE, state) == expected
+    assert ORACLE.check(NO_MACHINE, state) == 0
+
+
+def test_a_full_table_drops_new_regions_but_keeps_counting_old_ones():
+    state = oracle(table_order=4)  # 16 places, 14 of them may be used
+    feed(state, [(0, vpn, READ) for vpn in range(20)])
+    feed(state, [(0, vpn, WRITE) for vpn in range(20)])
+    rows = ORACLE.report(NO_MACHINE, state)
+    assert [row["start_vpn"] for row in rows] == list(range(14))
+    assert all(row["nr_reads"] == row["nr_writes"] == 1 for row in rows)
+    assert state.seen.tolist() == [40, 12, 14]
+    assert ORACLE.check(NO_MACHINE, state) == 0
+
+
+def test_check_sees_wrong_counts():
+    state = oracle()
+    feed(state, [(1, 5, READ)])
+    place = int(np.flatnonzero(state.key)[0])
+    state.nr_reads[place] += 1
+    assert ORACLE.check(NO_MACHINE, state) == 2
+    state.key[place - 1] = 1
+    assert ORACLE.check(NO_MACHINE, state) == 1
+
+
+def test_table_is_sized_by_memory():
+    made = ORACLE.new_state(Params(), SimpleNamespace(sizes=SimpleNamespace(nr_present=3000)))
+    assert len(made["key"]) == 16384  # the power of two that holds four regions a page
+
+
+def test_none_asks_for_nothing():
+    assert NONE.sample(NO_MACHINE, State("monitor.none", {}), 10**9) == 0
+    assert not NONE.wants_accesses
