@@ -446,3 +446,17 @@ def thp_policy(cfg: MachineConfig) -> str:
         return written
     _, layout, _ = build_machine(cfg)
     return thp_at_boot(layout, cfg.options.transparent_hugepage)
+
+
+def run_cell(*args: Any, **kwargs: Any) -> Any:
+    """Run one cell of an experiment; see :func:`mmlab._engine.cell.run_cell`."""
+    from mmlab._engine.cell import run_cell as run
+
+    return run(*args, **kwargs)
+
+
+def simulate_case(*args: Any, **kwargs: Any) -> None:
+    """Run a recorded case; see :func:`mmlab._engine.simulate_case.simulate_case`."""
+    from mmlab._engine.simulate_case import simulate_case as run
+
+    run(*args, **kwargs)

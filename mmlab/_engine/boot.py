@@ -13,7 +13,7 @@ from mmlab.machine.layout import ZoneLayout
 from mmlab.mm.memblock import add_range, boot_free_to_pcp, init_heads, init_range, mark_free, mark_range
 from mmlab.model import rows as r
 from mmlab.model.const import MAX_ORDER, MIGRATETYPE_NAMES, NR_POLICY_LISTS, PAGEBLOCK_ORDER
-from mmlab.model.layout import FREE_HEADS_PER_ZONE, PCP_HEADS, SLAB_HEADS_PER_NODE, Sizes, count_heads
+from mmlab.model.layout import FREE_HEADS_PER_ZONE, PCP_HEADS, Sizes, count_heads
 from mmlab.model.page import KIND_BOOT
 
 BLOCK = 1 << MAX_ORDER

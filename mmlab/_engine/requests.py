@@ -58,7 +58,7 @@ class RequestMachine:
         m.zone[r.Z_INDEX] = 2
         m.zone[[r.Z_END_PFN, r.Z_PRESENT, r.Z_MANAGED]] = frames
         m.run(init_heads, frames, frames + m.sizes.nr_heads)
-        m.rq_table[:] = -1
+        m.rq_object[:] = -1
         m.rq_free[0] = frames
         m.rq_free[1:] = np.arange(frames - 1, -1, -1)
         m.op("reclaimer", "init")
@@ -114,8 +114,8 @@ def _checked(ids: np.ndarray, nr_frames: int) -> np.ndarray:
     ids = np.asarray(ids)
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
         raise InputError(f"requests: ids must be a one-dimensional array of whole numbers, got {ids.dtype} of shape {ids.shape}")
-    if len(ids) and int(ids.min()) < 0:
-        raise InputError(f"requests: ids must be 0 or more, got {int(ids.min())}")
+    if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < 1 << 31:
+        raise InputError(f"requests: ids must be from 0 to {(1 << 31) - 1}, got {int(ids.min())} to {int(ids.max())}")
     if not 1 <= nr_frames < 1 << 31:
         raise InputError(f"requests: the cache must hold from 1 to {(1 << 31) - 1} objects, got {nr_frames}")
     return np.ascontiguousarray(ids, ids.dtype if ids.dtype in (np.uint32, np.int64) else np.int64)

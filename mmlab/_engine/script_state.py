@@ -79,9 +79,12 @@ class ScriptState:
         return int(self.sim.machine.task[self.row(name) + r.T_SIGNAL]) if own else 0
 
     def region(self, name: str, region: str | int) -> Region:
-        """A region by name or absolute address; ScriptError(ENOENT) if the task has none of that name."""
+        """A region by name or absolute address; ScriptError(ENOENT) if the task has none of that name.
+
+        Addresses of the upper half are negative, as int64 has them.
+        """
         if isinstance(region, int):
-            return Region(region, ABSOLUTE_LENGTH)
+            return Region(region - (1 << 64) if region >> 63 else region, ABSOLUTE_LENGTH)
         if region not in self.tasks[name].regions:
             raise ScriptError(ENOENT)
         return self.tasks[name].regions[region]

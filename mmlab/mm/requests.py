@@ -1,6 +1,6 @@
 """Request replay: a reclaimer alone, as the replacement policy of a cache of equal objects. No address spaces, no page allocator, no swap.
 
-Every object that is in the cache has a frame; the reclaimer sees it as a clean mapped file page. A hit sets the page's accessed bit
+Every object that is in the cache has a frame; the reclaimer sees it as a clean file page. A hit sets the page's accessed bit
 (PG_YOUNG), or is told to a reclaimer that wants accesses. A miss takes a free frame, or makes the reclaimer free one: just one is asked
 for, so a policy with an exact order gives the miss counts of a cache simulator. The accessed bit of a new object is clear.
 """
@@ -8,44 +8,42 @@ for, so a policy with an exact order gives the miss counts of a cache simulator.
 import numpy as np
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.ops import (
-    reclaimer_eviction_shadow, reclaimer_folio_accessed, reclaimer_folio_added, reclaimer_shrink_node,
-)
+from mmlab.kernels.ops import reclaimer_eviction_shadow, reclaimer_folio_accessed, reclaimer_folio_added, reclaimer_shrink_node
+from mmlab.kernels.prefetch import prefetch
 from mmlab.mm.workingset import workingset_refault
 from mmlab.model.const import DEF_PRIORITY, ENOMEM, RECLAIM_FREED, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_RECLAIM_IDX_SHIFT
 from mmlab.model.gfp import ZONE_NORMAL
 from mmlab.model.page import (
-    PG_UPTODATE, PG_YOUNG, ZONE_MASK, page_flags, page_index, page_set, page_test, page_test_clear, set_page_counts, set_page_flags, set_page_index,
+    PG_UPTODATE, PG_YOUNG, ZONE_MASK, page_flags, page_next, page_prev, page_set, page_test, page_test_clear, set_page_flags,
 )
 from mmlab.model.rows import SC_NEEDS_FUTURE, SC_NOW_NS, SC_WANTS_ACCESS
 
 NS_PER_REQUEST = 1000  # the clock of policies that look at it
 NEVER = 1 << 62  # next use of an object that is not asked for again
+LOOK_AHEAD = 8  # requests
 PASSES_AT_PRIORITY_0 = 16
 SCAN_FLAGS = SCAN_MAY_SWAP | SCAN_MAY_UNMAP | SCAN_MAY_WRITEPAGE | ZONE_NORMAL << SCAN_RECLAIM_IDX_SHIFT
 
 
-@kernel
+@leaf
 def folio_referenced(m, pfn):
     """The service: 1 if the object was asked for since the last call."""
     return 1 if page_test_clear(m, pfn, PG_YOUNG) else 0
 
 
-@kernel
+@leaf
 def reclaim_folio(m, pfn, scan_flags):
     """The service: the object leaves the cache; always RECLAIM_FREED."""
-    wanted = page_index(m, pfn)
     if len(m.rq_shadow) == len(m.rq_table):
-        m.rq_shadow[wanted] = reclaimer_eviction_shadow(m, pfn) + 1
-    m.rq_table[wanted] = -1
+        m.rq_shadow[np.int64(m.rq_object[pfn])] = reclaimer_eviction_shadow(m, pfn) + 1
+    m.rq_object[pfn] = -1  # the table's entry stays: a store to a place long out of the cache would hold up all others
     set_page_flags(m, pfn, page_flags(m, pfn) & ZONE_MASK)
-    set_page_counts(m, pfn, 0, 0)
     m.rq_free[0] += 1
     m.rq_free[m.rq_free[0]] = pfn
     return RECLAIM_FREED
 
 
-@kernel
+@leaf
 def free_a_frame(m):
     """Ask for one frame with growing pressure: how many were freed, 0 if the reclaimer will not."""
     priority = DEF_PRIORITY
@@ -67,9 +65,21 @@ def load_object(m, wanted):
     m.rq_free[0] = left - 1
     m.rq_table[wanted] = pfn
     page_set(m, pfn, PG_UPTODATE)
-    set_page_counts(m, pfn, 1, 1)
-    set_page_index(m, pfn, wanted)
+    m.rq_object[pfn] = wanted
     return pfn
+
+
+@leaf
+def look_ahead(m, ids, i, wants_accesses):
+    """Bring into the cache what the requests after i will touch: the table's entry, then the frame, and at last its neighbours on a list."""
+    prefetch(m.rq_table, np.int64(ids[i + 3 * LOOK_AHEAD]))
+    pfn = np.int64(m.rq_table[np.int64(ids[i + 2 * LOOK_AHEAD])])
+    prefetch(m.rq_object, pfn)
+    prefetch(m.page, pfn * 4)
+    if wants_accesses:
+        pfn = np.int64(m.rq_table[np.int64(ids[i + LOOK_AHEAD])])
+        prefetch(m.page, page_next(m, pfn) * 4)
+        prefetch(m.page, page_prev(m, pfn) * 4)
 
 
 @kernel
@@ -81,11 +91,14 @@ def replay_requests(m, ids, next_use, start, stop):
     """
     wants_accesses = m.sc[SC_WANTS_ACCESS]
     needs_future = m.sc[SC_NEEDS_FUTURE]
+    last_ahead = len(ids) - 3 * LOOK_AHEAD
     misses = 0
     for i in range(start, stop):
+        if i < last_ahead:
+            look_ahead(m, ids, i, wants_accesses)
         wanted = np.int64(ids[i])
         pfn = np.int64(m.rq_table[wanted])
-        if pfn < 0:
+        if np.int64(m.rq_object[pfn]) != wanted:
             misses += 1
             m.sc[SC_NOW_NS] = i * NS_PER_REQUEST
             pfn = load_object(m, wanted)

@@ -120,8 +120,8 @@ def slabinfo_rows(machine: Machine) -> list[tuple[str, int, int, int, int, int, 
     """
     lines = []
     for number in range(r.NR_CACHES):
-        active, objects, size, per_slab, pages, slabs = (machine.op("slab_allocator", "stat", number, what) for what in _COLUMNS)
-        if size > 0:
+        if machine.op("slab_allocator", "stat", number, SLAB_STAT_OBJSIZE) > 0:
+            active, objects, size, per_slab, pages, slabs = (machine.op("slab_allocator", "stat", number, what) for what in _COLUMNS)
             name = KERNEL_CACHES[number].name if number in KERNEL_CACHES else f"cache-{number}"
             lines.append((name, active, objects, size, per_slab, pages, slabs, slabs))
     return lines

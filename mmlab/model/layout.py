@@ -86,7 +86,8 @@ ARRAYS: tuple[Array, ...] = (
     Array("xa_node", "int64", _rows(rows.XN_STRIDE, _objects(576)), "XN_* a node", "struct xa_node"),
     Array("swap_map", "int32", lambda s: max(1, s.nr_swap_slots), "references a slot", "swap_info_struct.swap_map"),
     Array("swap_cache", "int64", lambda s: max(1, s.nr_swap_slots), "pfn << 1 | 1, shadow << 1, 0", "swapper_spaces"),
-    Array("rq_table", "int32", lambda s: max(1, s.nr_request_ids), "frame of a requested object, -1", "-"),
+    Array("rq_table", "int32", lambda s: max(1, s.nr_request_ids), "frame of a requested object, if rq_object agrees", "-"),
+    Array("rq_object", "int32", lambda s: s.nr_frames if s.nr_request_ids else 1, "object in a frame, -1", "-"),
     Array("rq_shadow", "int64", lambda s: s.nr_request_ids if s.request_shadows else 1, "shadow + 1 of an evicted object, 0", "-"),
     Array("rq_free", "int64", lambda s: s.nr_frames + 1 if s.nr_request_ids else 1, "free frames: how many, then a stack", "-"),
 )
@@ -95,6 +96,7 @@ ARRAYS: tuple[Array, ...] = (
 FREE_HEADS_PER_ZONE = 64
 PCP_HEADS = 16
 SLAB_HEADS_PER_NODE = rows.NR_CACHES
+HUGE_PAGE = 1 << 21
 
 
 def count_heads(nr_cpus: int, nr_nodes: int, nr_zones: int) -> int:
@@ -106,10 +108,15 @@ def reserve(length: int, dtype: str, huge: bool = False) -> np.ndarray:
     """A zeroed array of address space that takes memory only where it is touched. huge: ask for huge pages (dense arrays)."""
     size = max(1, length) * np.dtype(dtype).itemsize
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
-    block = mmap.mmap(-1, size, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    protection = mmap.PROT_READ | mmap.PROT_WRITE
     if huge and hasattr(mmap, "MADV_HUGEPAGE"):
+        block = mmap.mmap(-1, size + HUGE_PAGE, flags=flags, prot=protection)
         block.madvise(mmap.MADV_HUGEPAGE)
-    elif size >= 1 << 21 and hasattr(mmap, "MADV_NOHUGEPAGE"):
+        unaligned = np.frombuffer(block, np.uint8)
+        first = -unaligned.ctypes.data % HUGE_PAGE  # only aligned memory gets huge pages
+        return unaligned[first : first + size].view(dtype)
+    block = mmap.mmap(-1, size, flags=flags, prot=protection)
+    if size >= HUGE_PAGE and hasattr(mmap, "MADV_NOHUGEPAGE"):
         block.madvise(mmap.MADV_NOHUGEPAGE)
     return np.frombuffer(block, dtype=dtype, count=max(1, length))
 
@@ -117,4 +124,4 @@ def reserve(length: int, dtype: str, huge: bool = False) -> np.ndarray:
 def make_arrays(sizes: Sizes) -> dict[str, np.ndarray]:
     """All arrays of a machine, zeroed."""
     dense = sizes.nr_frames <= 1 << 24  # up to 64 GiB the per-page arrays are worth huge pages; a larger machine is used sparsely
-    return {a.name: reserve(a.length(sizes), a.dtype, huge=dense and a.name in ("page", "pagex", "pt", "next_use", "rq_table")) for a in ARRAYS}
+    return {a.name: reserve(a.length(sizes), a.dtype, huge=dense and a.name in ("page", "pagex", "pt", "next_use", "rq_table", "rq_object")) for a in ARRAYS}

@@ -18,4 +18,4 @@ def costs(params):
     return {"fault": params.fault_ns, "device_read": params.device_read_ns}
 
 
-MY_POLICY = CostModel(name="my_policy", summary="faults and reads cost, nothing else does", params=Params, costs=costs)
+POLICY = CostModel(name="my_policy", summary="faults and reads cost, nothing else does", params=Params, costs=costs)

@@ -107,4 +107,9 @@ def copy_page_range(m, st, dst_mm, src_mm, dst_vma, src_vma):
     return 0
 
 
-MY_POLICY = FaultHandler(name="my_policy", summary="memory at first touch, copied whole at fork", handle_mm_fault=handle_mm_fault, copy_page_range=copy_page_range)
+POLICY = FaultHandler(
+    name="my_policy",
+    summary="memory at first touch, copied whole at fork",
+    handle_mm_fault=handle_mm_fault,
+    copy_page_range=copy_page_range,
+)

@@ -38,7 +38,7 @@ def memmap_pages(m, st, start_pfn, end_pfn):
     return ((end_pfn - start_pfn) * STRUCT_PAGE_BYTES + 4095) // 4096
 
 
-MY_POLICY = MemoryModel(
+POLICY = MemoryModel(
     name="my_policy",
     summary="struct pages in one flat array",
     new_state=new_state,

@@ -23,4 +23,4 @@ def report(machine, state):
     return [{"nr_reads": int(state.counts[0]), "nr_writes": int(state.counts[1])}]
 
 
-MY_POLICY = Monitor(name="my_policy", summary="counts accesses", new_state=new_state, wants_accesses=True, on_access=on_access, report=report)
+POLICY = Monitor(name="my_policy", summary="counts accesses", new_state=new_state, wants_accesses=True, on_access=on_access, report=report)

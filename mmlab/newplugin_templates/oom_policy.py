@@ -21,4 +21,4 @@ def oom_score(m, st, task):
     return 1000 + m.task[task * TASK_STRIDE + T_OOM_SCORE_ADJ]
 
 
-MY_POLICY = OomPolicy(name="my_policy", summary="kills the youngest task", select_victim=select_victim, oom_score=oom_score)
+POLICY = OomPolicy(name="my_policy", summary="kills the youngest task", select_victim=select_victim, oom_score=oom_score)

@@ -83,7 +83,7 @@ def check(m, st, zone):
     return 1 if count != zone_free_exact(m, zone) else 0
 
 
-MY_POLICY = PageAllocator(
+POLICY = PageAllocator(
     name="my_policy",
     summary="first fit over a map of free frames",
     new_state=new_state,

@@ -4,12 +4,14 @@ import numpy as np
 
 from mmlab.kernels.jit import kernel
 from mmlab.kernels.services import alloc_pages, free_pages
+from mmlab.kernels.zones import page_node
 from mmlab.model.const import (
     EINVAL, MAX_ORDER, SLAB_STAT_ACTIVE_OBJS, SLAB_STAT_NUM_OBJS, SLAB_STAT_NUM_SLABS, SLAB_STAT_OBJPERSLAB, SLAB_STAT_OBJSIZE,
     SLAB_STAT_PAGESPERSLAB,
 )
 from mmlab.model.page import KIND_SLAB, PG_SLAB, page_mapping, page_order, page_set, page_test, set_page_kind, set_page_mapping
 from mmlab.model.rows import NR_CACHES
+from mmlab.model.vmstat import V_NR_SLAB_UNRECLAIMABLE, mod_node_state
 from mmlab.policies import SlabAllocator
 
 
@@ -40,6 +42,7 @@ def alloc(m, st, cache, gfp):
     for page in range(pfn, pfn + (1 << st.order[cache])):
         set_page_kind(m, page, KIND_SLAB)
     st.active[cache] += 1
+    mod_node_state(m, page_node(m, pfn), V_NR_SLAB_UNRECLAIMABLE, 1 << st.order[cache])
     return pfn << 12
 
 
@@ -49,6 +52,7 @@ def free(m, st, obj):
     if obj < 0 or obj & 4095 != 0 or pfn * 4 >= len(m.pagex) or page_test(m, pfn, PG_SLAB) == 0:
         return -EINVAL
     st.active[page_mapping(m, pfn)] -= 1
+    mod_node_state(m, page_node(m, pfn), V_NR_SLAB_UNRECLAIMABLE, -(1 << page_order(m, pfn)))
     free_pages(m, pfn, page_order(m, pfn))
     return 0
 
@@ -64,4 +68,12 @@ def stat(m, st, cache, what):
     return 1 << st.order[cache] if what == SLAB_STAT_PAGESPERSLAB else 0
 
 
-MY_POLICY = SlabAllocator(name="my_policy", summary="a block of pages for each object", new_state=new_state, create=create, alloc=alloc, free=free, stat=stat)
+POLICY = SlabAllocator(
+    name="my_policy",
+    summary="a block of pages for each object",
+    new_state=new_state,
+    create=create,
+    alloc=alloc,
+    free=free,
+    stat=stat,
+)

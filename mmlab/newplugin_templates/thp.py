@@ -21,4 +21,4 @@ def fault_gfp(m, st, mm, vma, order):
     return GFP_TRANSHUGE_LIGHT
 
 
-MY_POLICY = Thp(name="my_policy", summary="huge pages for writes only", fault_orders=fault_orders, fault_gfp=fault_gfp)
+POLICY = Thp(name="my_policy", summary="huge pages for writes only", fault_orders=fault_orders, fault_gfp=fault_gfp)

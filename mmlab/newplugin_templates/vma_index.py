@@ -133,7 +133,7 @@ def check(m, st, mm):
     return 2 if count != m.mm[mm * MM_STRIDE + MM_INDEX + 1] else 0
 
 
-MY_POLICY = VmaIndex(
+POLICY = VmaIndex(
     name="my_policy",
     summary="a linked list of VMAs",
     init_mm=init_mm,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from mmlab.errors import NotSupported
 from mmlab.model import rows as r
 from mmlab.model.const import EINVAL, ENOENT
-from mmlab.procfs import maps, meminfo, status, zones
+from mmlab.procfs import files_io, maps, meminfo, status, zones
 from mmlab.procfs.settings import THP_CHOICES, settings_of
 from mmlab.procfs.tasks import living
 
@@ -23,11 +23,15 @@ MACHINE_FILES: dict[str, Callable[[Any], str]] = {
     THP_ROOT + "hpage_pmd_size": lambda sim: "2097152\n",
     "/sys/kernel/debug/extfrag/extfrag_index": zones.extfrag_index_file,
     "/sys/kernel/debug/extfrag/unusable_index": zones.unusable_index_file,
+    "/sys/devices/system/node/online": lambda sim: cpulist(range(sim.layout.nr_nodes)),
+    "/sys/devices/system/node/possible": lambda sim: cpulist(range(sim.layout.nr_nodes)),
+    "/sys/devices/system/node/has_cpu": lambda sim: cpulist(n for n, cpus in enumerate(sim.layout.node_cpus) if cpus),
+    "/sys/devices/system/node/has_memory": lambda sim: cpulist(sorted({zone.node for zone in sim.layout.zones})),
 }  # fmt: skip
 NODE_FILES: dict[str, Callable[[Any, int], str]] = {
     "vmstat": zones.node_vmstat, "numastat": meminfo.numastat, "meminfo": meminfo.node_meminfo,
     "distance": lambda sim, node: " ".join(map(str, sim.layout.distances[node])) + "\n",
-    "cpulist": lambda sim, node: ",".join(map(str, sim.layout.node_cpus[node])) + "\n",
+    "cpulist": lambda sim, node: cpulist(sim.layout.node_cpus[node]),
 }  # fmt: skip
 TASK_FILES: dict[str, Callable[[Any, Any], str]] = {**status.TASK_FILES, **maps.TASK_FILES}
 _NODE = re.compile(r"/sys/devices/system/node/node(\d+)/(\w+)")
@@ -48,6 +52,8 @@ def read(sim: Any, path: str) -> str:
             return settings.read_sysctl(sysctl_name(path))
     elif path.startswith(THP_ROOT) and f"thp.{path[len(THP_ROOT):]}" in settings:
         return settings.read_thp(path[len(THP_ROOT) :])
+    elif files_io.knows(path):
+        return files_io.read(sim, path)
     elif (match := _NODE.fullmatch(path)) and match[2] in NODE_FILES:
         if int(match[1]) >= sim.layout.nr_nodes:
             raise FileNotFoundError(path)
@@ -64,6 +70,8 @@ def write(sim: Any, path: str, text: str) -> int:
         return settings.write_sysctl(sysctl_name(path), str(text))
     if path.startswith(THP_ROOT) and f"thp.{path[len(THP_ROOT):]}" in settings:
         return settings.write_thp(path[len(THP_ROOT) :], str(text))
+    if files_io.knows(path):
+        return files_io.write(sim, path, str(text))
     if path == LRU_GEN_ENABLED and str(text).strip().lower() in ("0", "n", "0x0000"):
         return 0  # the reclaimer is a policy of its own; generations are never on here
     if (match := _TASK.fullmatch(path)) and match[2] == "oom_score_adj":
@@ -109,3 +117,14 @@ def _write_oom_score_adj(sim: Any, pid: int, text: str) -> int:
 def sysctl_name(path: str) -> str:
     """``vm.swappiness`` of ``/proc/sys/vm/swappiness``."""
     return path.removeprefix("/proc/sys/").replace("/", ".")
+
+
+def cpulist(numbers: Iterable[int]) -> str:
+    """``0-2,5``: ascending numbers as Linux lists CPUs and nodes."""
+    ranges: list[list[int]] = []
+    for n in numbers:
+        if ranges and ranges[-1][1] == n - 1:
+            ranges[-1][1] = n
+        else:
+            ranges.append([n, n])
+    return ",".join(f"{a}-{b}" if a != b else str(a) for a, b in ranges) + "\n"

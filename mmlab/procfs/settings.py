@@ -49,6 +49,11 @@ THP_CHOICES = {
     "shmem_enabled": ("always", "within_size", "advise", "never", "deny", "force"),
 }  # fmt: skip
 DEFAULT_DEFRAG = 3  # madvise
+#: khugepaged does not run here; settings that would not make it run sooner are kept: name -> (default, least value allowed)
+KHUGEPAGED = {
+    "defrag": (1, 0), "pages_to_scan": (4096, 4096), "scan_sleep_millisecs": (10000, 10000), "alloc_sleep_millisecs": (60000, 0),
+    "max_ptes_none": (511, 511), "max_ptes_swap": (64, 64), "max_ptes_shared": (256, 256),
+}  # fmt: skip
 
 
 def settings_of(sim: Any) -> Settings:
@@ -76,6 +81,7 @@ class Settings(dict):
         small = sum(z.managed_at_setup for z in sim.layout.zones) < (512 << 20) // 4096
         self.update({"thp.enabled": on, "thp.defrag": "never" if small else THP_CHOICES["defrag"][DEFAULT_DEFRAG], "thp.shmem_enabled": "never"})
         self["thp.use_zero_page"] = "0" if small else "1"
+        self.update({f"thp.khugepaged/{name}": str(default) for name, (default, _) in KHUGEPAGED.items()})
 
     def knows_sysctl(self, name: str) -> bool:
         """Whether the sysctl can be read."""
@@ -145,6 +151,8 @@ class Settings(dict):
     def write_thp(self, name: str, text: str) -> int:
         """Write such a file. ``enabled`` needs the thp policy of the same name and changes min_free_kbytes as khugepaged does."""
         value = text.strip()
+        if name.startswith("khugepaged/"):
+            return self._write_khugepaged(name, value)
         if value not in THP_CHOICES.get(name, ("0", "1")):
             return -EINVAL
         state = self.sim.machine.states.get("thp")
@@ -157,6 +165,15 @@ class Settings(dict):
         elif name == "shmem_enabled" and value not in ("never", "deny"):
             raise NotSupported(f"transparent_hugepage/shmem_enabled = {value}: not supported yet")
         self[f"thp.{name}"] = value
+        return 0
+
+    def _write_khugepaged(self, name: str, text: str) -> int:
+        value = _integer(text)
+        if value is None or value < 0:
+            return -EINVAL
+        if value < KHUGEPAGED[name.removeprefix("khugepaged/")][1]:
+            raise NotSupported(f"transparent_hugepage/{name} = {value}: not supported yet")
+        self[f"thp.{name}"] = str(value)
         return 0
 
     def _switch_thp(self, mode: str) -> None:

@@ -103,7 +103,7 @@ class Pages(NamedTuple):
     pfn: np.ndarray
     entry: np.ndarray
     mapcount: np.ndarray
-    flags: np.ndarray  # PG_* of the page's folio, and of the page itself
+    flags: np.ndarray  # PG_* of the page's folio
     huge: np.ndarray
 
 
@@ -118,10 +118,9 @@ def mapped_pages(machine: Any, found: Entries) -> Pages:
     vpn = np.concatenate([found.vpn[here], (found.huge_vpn[big][:, None] + within).ravel()])
     entry = np.concatenate([found.entry[here], np.repeat(found.huge_entry[big], HPAGE_PMD_NR)])
     folio = np.concatenate([small, np.repeat(heads, HPAGE_PMD_NR)])
-    own = machine.page[pfn * 4 + 2].astype(np.int64)
-    tail = own & PG_TAIL != 0
+    tail = machine.page[pfn * 4 + 2].astype(np.int64) & PG_TAIL != 0
     folio = np.where(tail, pfn - machine.pagex[pfn * 4 + 2].astype(np.int64), folio)
-    flags = np.where(tail, machine.page[folio * 4 + 2].astype(np.int64), own)
+    flags = machine.page[folio * 4 + 2].astype(np.int64)
     huge = np.arange(len(pfn)) >= len(small)
     mapcount = machine.page[np.where(huge, folio, pfn) * 4 + 3].astype(np.int64) & MAPCOUNT_MASK
     return Pages(vpn, pfn, entry, mapcount, flags, huge)

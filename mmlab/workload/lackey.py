@@ -14,7 +14,7 @@ import numpy as np
 from attrs import Factory, define
 
 from mmlab.errors import MmlabError
-from mmlab.kernels.jit import kernel
+from mmlab.kernels.jit import routine
 from mmlab.workload.image_maps import Image, Vma
 from mmlab.workload.operation import ADVICE, PAGE_SIZE
 from mmlab.workload.stack_filter import NR_OUT, StackFilter, access_one
@@ -239,7 +239,7 @@ def _pages(length: int) -> int:
     return -(-length // PAGE_SIZE)
 
 
-@kernel
+@routine
 def _parse(text, position, task_bits, window, counters, out):
     """Read whole access lines of text uint8[n] from `position` on; returns the start of the first line that is not whole, no access, or for
     which `out` may lack room. An access that straddles pages is one access to each."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmlab.kernels.jit import kernel
+from mmlab.kernels.jit import routine
 from mmlab.workload.stream import KIND_OPERATION, KIND_WRITE
 
 # Rows of the window, int64[6, k]: slots from the most recently used to the least (unused ones behind); and per slot its key (a word
@@ -87,7 +87,7 @@ def stack_filter(words: np.ndarray, pages: int) -> np.ndarray:
     return window.events()[1]
 
 
-@kernel
+@routine
 def _keep(window, counters, out, slot):
     """The slot's last access is an event."""
     out[0, counters[NR_OUT]] = window[TIME, slot]
@@ -96,7 +96,7 @@ def _keep(window, counters, out, slot):
     window[KEPT, slot] = window[TIME, slot]
 
 
-@kernel
+@routine
 def access_one(window, counters, out, key, kind):
     """One access; `out` must have room for k + 1 events. key: a word without its kind. O(k) at worst, O(1) for the page used last."""
     counters[NR_REFS] += 1
@@ -126,7 +126,7 @@ def access_one(window, counters, out, key, kind):
             window[WRITTEN, slot] = 1
 
 
-@kernel
+@routine
 def _leave(window, counters, out, leaving):
     """Keep what puts every other page after the leaving one."""
     kept = window[KEPT, leaving]
@@ -135,7 +135,7 @@ def _leave(window, counters, out, leaving):
             _keep(window, counters, out, slot)
 
 
-@kernel
+@routine
 def _access_all(window, counters, out, words, position):
     """Accesses from words[position] on; returns where it stopped: at the end, or where `out` may not hold what the next one keeps."""
     room = out.shape[1] - window.shape[1] - 1

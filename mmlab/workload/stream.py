@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from attrs import asdict, field, frozen
 
-from mmlab.kernels.jit import kernel
+from mmlab.kernels.jit import routine
 from mmlab.workload.operation import Operation
 
 KIND_READ, KIND_WRITE, KIND_EXECUTE, KIND_OPERATION = 0, 1, 2, 15
@@ -106,7 +106,7 @@ def next_use(words: np.ndarray) -> np.ndarray:
     return result
 
 
-@kernel
+@routine
 def _next_use(key, later, result):
     """Backwards over key int64[n] (-1: no access); later int64[keys], all NEVER on entry, is where each key comes next."""
     for i in range(len(key) - 1, -1, -1):

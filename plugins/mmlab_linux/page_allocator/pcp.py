@@ -23,7 +23,7 @@ COSTLY_ORDER = 3
 BATCH_SCALE_MAX = 5
 PREV_FREE_HIGH_ORDER, FREE_HIGH_BATCH = 1, 2  # PCP_FLAGS
 THP_LIST = 12
-REMOTE_EXPIRE = 3
+REMOTE_EXPIRE = 3  # PCP_EXPIRE: periods that the lists of a remote zone survive unused
 
 
 @leaf
@@ -95,7 +95,6 @@ def rmqueue_pcplist(m, st, zone, order, migratetype, alloc_flags):
     """The first block of this CPU's list, refilled if it is empty: pfn, or -1."""
     row = pcp_row(m, zone, m.sc[SC_CPU])
     m.pcp[row + PCP_FREE_COUNT] >>= 1
-    m.pcp[row + PCP_EXPIRE] = REMOTE_EXPIRE
     head = m.pcp[row + PCP_HEADS] + pcp_list(order, migratetype)
     pfn = page_next(m, head)
     if pfn == head:
@@ -187,7 +186,6 @@ def free_unref_page(m, st, zone, pfn, order):
     row = pcp_row(m, zone, m.sc[SC_CPU])
     batch = m.pcp[row + PCP_BATCH]
     flags = m.pcp[row + PCP_FLAGS]
-    m.pcp[row + PCP_EXPIRE] = REMOTE_EXPIRE
     m.pcp[row + PCP_ALLOC_FACTOR] >>= 1
     list_add(m, m.pcp[row + PCP_HEADS] + number, pfn)
     m.pcp[row + PCP_COUNT] += 1 << order
@@ -237,8 +235,10 @@ def refresh_cpu(m, st, cpu):
     m.sc[SC_CPU] = cpu
     for zone in range(m.sc[SC_NR_ZONES]):
         row = pcp_row(m, zone, cpu)
-        m.zone[zone * ZONE_STRIDE + Z_FREE] += m.pcp[row + PCP_FREE_DIFF]
-        m.pcp[row + PCP_FREE_DIFF] = 0
+        if m.pcp[row + PCP_FREE_DIFF] != 0:  # the zone was used since the last time
+            m.zone[zone * ZONE_STRIDE + Z_FREE] += m.pcp[row + PCP_FREE_DIFF]
+            m.pcp[row + PCP_FREE_DIFF] = 0
+            m.pcp[row + PCP_EXPIRE] = REMOTE_EXPIRE
         decay_pcp_high(m, st, zone, row)
         if m.pcp[row + PCP_EXPIRE] == 0 or m.pcp[row + PCP_COUNT] == 0:
             continue

@@ -5,8 +5,8 @@ PG_REFERENCED for accesses through read() and write(). A new page has no bit of 
 Amortised O(1) a victim, at most once round the list a pass.
 """
 
-from mmlab.kernels.jit import kernel
-from mmlab.kernels.lists import list_add, list_del, policy_list
+from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.lists import list_add, list_del, list_empty, policy_list
 from mmlab.kernels.services import folio_referenced, reclaim_folio
 from mmlab.model.const import RECLAIM_FREED
 from mmlab.model.page import PG_REFERENCED, PG_SWAPBACKED, page_flags, page_next, page_prev, page_set, page_test_clear
@@ -25,7 +25,7 @@ def folio_accessed(m, st, pfn):
     return 0
 
 
-@kernel
+@leaf
 def shrink_node(m, st, node, priority, nr_to_reclaim, scan_flags):
     """Reclaim from the old end; a referenced page loses its bit and becomes the newest, as does one that cannot go."""
     head = policy_list(m, node, MAIN_LIST)
@@ -33,7 +33,7 @@ def shrink_node(m, st, node, priority, nr_to_reclaim, scan_flags):
     nr_reclaimed = 0
     scanned_anon = scanned_file = freed_anon = freed_file = 0
     pfn = head
-    while nr_reclaimed < nr_to_reclaim and pfn != last:
+    while nr_reclaimed < nr_to_reclaim and pfn != last and list_empty(m, head) == 0:
         pfn = page_prev(m, head)
         referenced = page_test_clear(m, pfn, PG_REFERENCED) | (folio_referenced(m, pfn) & YOUNG_PTES)
         flags = page_flags(m, pfn)
@@ -43,10 +43,10 @@ def shrink_node(m, st, node, priority, nr_to_reclaim, scan_flags):
             list_del(m, pfn)
             list_add(m, head, pfn)
         else:
-            take_off(m, pfn, flags)
+            take_off(m, pfn, flags, nr_pages)
             if reclaim_folio(m, pfn, scan_flags) == RECLAIM_FREED:
-                freed = nr_pages
-                nr_reclaimed += nr_pages
+                freed = 1
+                nr_reclaimed += 1
             else:
                 put_first(m, node, pfn)
         if flags & PG_SWAPBACKED:

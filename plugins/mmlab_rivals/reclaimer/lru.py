@@ -4,7 +4,7 @@ Models: Mattson et al., "Evaluation techniques for storage hierarchies" (1970). 
 it is the order that real policies approximate. O(1) an access and a victim.
 """
 
-from mmlab.kernels.jit import kernel
+from mmlab.kernels.jit import leaf
 from mmlab.kernels.lists import list_add, list_del
 from mmlab.kernels.zones import page_node
 from mmlab.model.page import PG_LRU, page_flags, page_prev
@@ -14,7 +14,7 @@ from mmlab_rivals.reclaimer.one_list import (
 )
 
 
-@kernel
+@leaf
 def folio_accessed(m, st, pfn):
     """Newest."""
     flags = page_flags(m, pfn)

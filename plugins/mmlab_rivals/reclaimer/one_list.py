@@ -8,7 +8,7 @@ Pages on the lists carry PG_LRU. Their numbers are kept in the zones' rows (anon
 import numpy as np
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.lists import list_add, list_add_tail, list_del, policy_list
+from mmlab.kernels.lists import list_add, list_add_tail, list_del, list_empty, policy_list
 from mmlab.kernels.scan import count_scan, count_steal
 from mmlab.kernels.services import reclaim_folio
 from mmlab.kernels.zones import page_node
@@ -43,9 +43,9 @@ def folio_nr_pages(m, pfn, flags):
 
 
 @leaf
-def count_pages(m, pfn, flags, sign):
-    """Add (1) or take away (-1) the folio's pages in its zone's row."""
-    m.zone[(flags >> ZONE_SHIFT) * ZONE_STRIDE + Z_LRU + lru_of(flags)] += sign * folio_nr_pages(m, pfn, flags)
+def count_pages(m, flags, pages):
+    """So many pages with these flags join (or leave, if negative) the lists: their zone's row."""
+    m.zone[(flags >> ZONE_SHIFT) * ZONE_STRIDE + Z_LRU + lru_of(flags)] += pages
 
 
 @leaf
@@ -54,18 +54,18 @@ def put_first(m, node, pfn):
     flags = page_flags(m, pfn)
     list_add(m, head_of(m, node, flags), pfn)
     set_page_flags(m, pfn, flags | PG_LRU)
-    count_pages(m, pfn, flags, 1)
+    count_pages(m, flags, folio_nr_pages(m, pfn, flags))
 
 
 @leaf
-def take_off(m, pfn, flags):
-    """Unlink a linked page, and no longer count it."""
+def take_off(m, pfn, flags, nr_pages):
+    """Unlink a linked page of nr_pages, and no longer count it."""
     list_del(m, pfn)
     set_page_flags(m, pfn, flags & ~PG_LRU)
-    count_pages(m, pfn, flags, -1)
+    count_pages(m, flags, -nr_pages)
 
 
-@kernel
+@leaf
 def folio_added(m, st, pfn):
     """Newest."""
     put_first(m, page_node(m, pfn), pfn)
@@ -77,7 +77,7 @@ def folio_removed(m, st, pfn):
     """Off its list."""
     flags = page_flags(m, pfn)
     if flags & PG_LRU:
-        take_off(m, pfn, flags)
+        take_off(m, pfn, flags, folio_nr_pages(m, pfn, flags))
     return 0
 
 
@@ -106,7 +106,7 @@ def folio_rotate(m, st, pfn):
     return 0
 
 
-@kernel
+@leaf
 def shrink_oldest(m, st, node, priority, nr_to_reclaim, scan_flags):
     """Reclaim from the old end; a page that cannot go becomes the newest. At most once round the list, whatever the priority."""
     head = policy_list(m, node, MAIN_LIST)
@@ -114,15 +114,15 @@ def shrink_oldest(m, st, node, priority, nr_to_reclaim, scan_flags):
     nr_reclaimed = 0
     scanned_anon = scanned_file = freed_anon = freed_file = 0
     pfn = head
-    while nr_reclaimed < nr_to_reclaim and pfn != last:
+    while nr_reclaimed < nr_to_reclaim and pfn != last and list_empty(m, head) == 0:
         pfn = page_prev(m, head)
         flags = page_flags(m, pfn)
         nr_pages = folio_nr_pages(m, pfn, flags)
-        take_off(m, pfn, flags)
+        take_off(m, pfn, flags, nr_pages)
         freed = 0
         if reclaim_folio(m, pfn, scan_flags) == RECLAIM_FREED:
-            freed = nr_pages
-            nr_reclaimed += nr_pages
+            freed = 1  # of a large folio too: reclaim_folio() splits it, and the rest is added again
+            nr_reclaimed += 1
         else:
             put_first(m, node, pfn)
         if flags & PG_SWAPBACKED:

@@ -76,7 +76,7 @@ def sift_down(st, base, size, hole, next_use, pfn):
     return hole
 
 
-@kernel
+@leaf
 def push(m, st, node, pfn):
     """A page into its node's heap."""
     hole = st.size[node]
@@ -107,17 +107,17 @@ def add(m, st, node, pfn):
         put_first(m, node, pfn)
         return 0
     set_page_flags(m, pfn, flags | PG_LRU)
-    count_pages(m, pfn, flags, 1)
+    count_pages(m, flags, folio_nr_pages(m, pfn, flags))
     return push(m, st, node, pfn)
 
 
-@kernel
+@leaf
 def folio_added(m, st, pfn):
     """Into the heap by m.next_use[pfn]."""
     return add(m, st, page_node(m, pfn), pfn)
 
 
-@kernel
+@leaf
 def folio_accessed(m, st, pfn):
     """To its place by the new m.next_use[pfn]."""
     flags = page_flags(m, pfn)
@@ -137,14 +137,14 @@ def folio_removed(m, st, pfn):
     if flags & PG_LRU == 0:
         return 0
     if flags & PG_MLOCKED:
-        take_off(m, pfn, flags)
+        take_off(m, pfn, flags, folio_nr_pages(m, pfn, flags))
         return 0
     set_page_flags(m, pfn, flags & ~PG_LRU)
-    count_pages(m, pfn, flags, -1)
+    count_pages(m, flags, -folio_nr_pages(m, pfn, flags))
     return remove(st, page_node(m, pfn), np.int64(st.place[pfn]))
 
 
-@kernel
+@leaf
 def shrink_node(m, st, node, priority, nr_to_reclaim, scan_flags):
     """Reclaim the farthest pages; those that cannot go are set aside until the pass ends."""
     head = policy_list(m, node, SET_ASIDE)
@@ -156,11 +156,11 @@ def shrink_node(m, st, node, priority, nr_to_reclaim, scan_flags):
         nr_pages = folio_nr_pages(m, pfn, flags)
         remove(st, node, 0)
         set_page_flags(m, pfn, flags & ~PG_LRU)
-        count_pages(m, pfn, flags, -1)
+        count_pages(m, flags, -nr_pages)
         freed = 0
         if reclaim_folio(m, pfn, scan_flags) == RECLAIM_FREED:
-            freed = nr_pages
-            nr_reclaimed += nr_pages
+            freed = 1
+            nr_reclaimed += 1
         else:
             list_add(m, head, pfn)
         if flags & PG_SWAPBACKED:

@@ -1,0 +1,23 @@
+"""The kernel's messages about the OOM killer. Models: mm/oom_kill.c dump_header(), dump_oom_victim(), __oom_kill_process()."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+
+def oom_report(kill: dict[str, Any]) -> str:
+    """The lines of one kill. kill: as in ``Simulation.kills`` (sizes in kB)."""
+    stamp = f"[{kill.get('ns', 0) / 1e9:12.6f}] "
+    invoker, victim = kill.get("invoker", kill["task"]), kill["task"]
+    head = f"{invoker} invoked oom-killer: gfp_mask=0x140dca(GFP_HIGHUSER_MOVABLE|__GFP_ZERO|__GFP_COMP), order={kill.get('order', 0)}, oom_score_adj=0"
+    chosen = f"oom-kill:constraint={kill['constraint']},nodemask=(null),cpuset=/,mems_allowed=0,global_oom,task_memcg=/,"
+    chosen += f"task={victim},pid={kill['pid']},uid=0"
+    sizes = ", ".join(f"{name}:{kill[name]}kB" for name in ("total-vm", "anon-rss", "file-rss", "shmem-rss"))
+    last = f"Out of memory: Killed process {kill['pid']} ({victim}) {sizes}, UID:0 pgtables:{kill['pgtables']}kB oom_score_adj:{kill['oom_score_adj']}"
+    return "".join(f"{stamp}{line}\n" for line in (head, chosen, last))
+
+
+def dmesg(kills: Iterable[dict[str, Any]]) -> str:
+    """All reports, in order."""
+    return "".join(map(oom_report, kills))

@@ -1,0 +1,137 @@
+"""Operations of a script on the machine as a whole: settings, files kept, tasks started and ended, time."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+
+from mmlab import procfs
+from mmlab._engine.script_mem import Answer
+from mmlab._engine.script_probe import run_probe
+from mmlab._engine.script_snapshot import snapshot
+from mmlab._engine.script_state import Region, ScriptError, ScriptState, TaskState
+from mmlab.errors import InputError, MmlabError, NotSupported
+from mmlab.workload.operation import Operation
+from mmlab.workload.tokens import task_reference
+
+_ECHO = re.compile(r"echo\s+(.*?)\s*>\s*(/\S+)")
+SHELL_FAILED = 256  # wait status of a shell that exits with 1
+
+
+def _spawn(run: ScriptState, op: Operation) -> Answer:
+    if op.args["cgroup"] is not None:
+        raise NotSupported("spawn cgroup=")
+    task = run.sim.spawn(op.task, cpu=op.args["cpu"] or 0, oom_score_adj=op.args["oom_score_adj"])
+    run.tasks[op.task] = TaskState(task)
+    return {"ret": 0, "pid": task.pid}
+
+
+def _fork(run: ScriptState, op: Operation) -> Answer:
+    parent, child = run.tasks[op.task], op.args["child"]
+    task = run.sim.fork(op.task, child)
+    if isinstance(task, int):
+        run.tasks[child] = TaskState(None, op.task, alive=False)
+        return {"ret": task, "pid": -1}
+    regions = {name: Region(region.addr, region.length) for name, region in parent.regions.items()}
+    run.tasks[child] = TaskState(task, op.task, True, regions, dict(parent.kept_files))
+    return {"ret": 0, "pid": task.pid}
+
+
+def _kill(run: ScriptState, op: Operation) -> Answer:
+    if run.tasks[op.task].alive and run.runs(op.task):
+        run.sim.kill(op.task)
+    run.tasks[op.task].alive = False
+    return {"ret": 0}
+
+
+def value_text(run: ScriptState, value: str) -> str:
+    """A setting's value with @A (a pid), @A.R and @A.R+SIZE (an address in decimal) filled in."""
+    reference = task_reference(value)
+    if reference is None:
+        return value
+    if reference.region is None:
+        return str(run.tasks[reference.task].task.pid)
+    try:
+        return str(run.region(reference.task, reference.region).addr + reference.offset)
+    except ScriptError:
+        raise InputError(f"{value}: task {reference.task} has no region {reference.region}") from None
+
+
+def _path(run: ScriptState, path: str) -> str:
+    return re.sub(r"/@([^/]+)", lambda match: f"/{run.tasks[match[1]].task.pid}", path)
+
+
+def _sysctl(run: ScriptState, op: Operation) -> Answer:
+    path = "/proc/sys/" + op.args["key"].replace(".", "/")
+    return {"ret": procfs.write(run.sim, path, value_text(run, op.args["value"]))}
+
+
+def _sysfs(run: ScriptState, op: Operation) -> Answer:
+    return {"ret": procfs.write(run.sim, "/sys/kernel/" + op.args["path"], value_text(run, op.args["value"]))}
+
+
+def _write(run: ScriptState, op: Operation) -> Answer:
+    words = op.args["value"]
+    text = value_text(run, words[0]) if len(words) == 1 else " ".join(words)
+    return {"ret": procfs.write(run.sim, _path(run, op.args["path"]), text)}
+
+
+def _oom_score_adj(run: ScriptState, op: Operation) -> Answer:
+    return {"ret": procfs.write(run.sim, f"/proc/{run.tasks[op.task].task.pid}/oom_score_adj", str(op.args["value"]))}
+
+
+def _sh(run: ScriptState, op: Operation) -> Answer:
+    """Only `true` and `echo WORDS > /PATH`."""
+    command = op.text.removeprefix("sh ").strip()
+    if command == "true":
+        return {"ret": 0}
+    match = _ECHO.fullmatch(command)
+    if not match:
+        raise NotSupported(f"sh {command}")
+    return {"ret": SHELL_FAILED if procfs.write(run.sim, match[2], " ".join(shlex.split(match[1]))) else 0}
+
+
+def _mkfile(run: ScriptState, op: Operation) -> Answer:
+    return {"ret": run.sim.mkfile(op.args["file"], op.args["size"])}
+
+
+def _sleep(run: ScriptState, op: Operation) -> Answer:
+    run.sim.sleep(op.args["ms"])
+    return {"ret": 0}
+
+
+def _snapshot(run: ScriptState, op: Operation) -> Answer:
+    snapshot(run.sim, run.out / op.args["label"], op.args["brief"])
+    return {"ret": 0}
+
+
+def _cat(run: ScriptState, op: Operation) -> Answer:
+    try:
+        text = procfs.read(run.sim, _path(run, op.args["path"]))
+    except FileNotFoundError:
+        return {"ret": 0}  # the executor keeps nothing then, and says nothing
+    (run.out / op.args["label"]).write_text(text)
+    return {"ret": 0}
+
+
+def _tree(run: ScriptState, op: Operation) -> Answer:
+    lines = (f"{path} {text.rstrip(chr(10)).replace(chr(10), ',')}\n" for path, text in procfs.files(run.sim, op.args["path"]))
+    (run.out / op.args["label"]).write_text("".join(lines))
+    return {"ret": 0}
+
+
+def _probe(run: ScriptState, op: Operation) -> Answer:
+    path = run.files / op.args["file"]
+    if not path.is_file():
+        raise MmlabError(f"probe: no file {op.args['file']} beside the script")
+    (run.out / f"{op.args['label']}.probe").write_text(run_probe(run.sim, path.read_text()))
+    return {"ret": 0}
+
+
+#: what the driver does by itself: the answers have no faults and no time
+OPERATIONS: dict[str, Callable[[ScriptState, Operation], Answer]] = {
+    "spawn": _spawn, "fork": _fork, "kill": _kill, "sysctl": _sysctl, "sysfs": _sysfs, "write": _write, "oom_score_adj": _oom_score_adj,
+    "sh": _sh, "mkfile": _mkfile, "sleep": _sleep, "snapshot": _snapshot, "cat": _cat, "tree": _tree, "probe": _probe,
+}  # fmt: skip
+

@@ -1,0 +1,42 @@
+"""`snapshot L`: the /proc and /sys files of the moment in a folder L, the same set as the real kernel's executor keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mmlab import procfs
+from mmlab.errors import NotSupported
+from mmlab.procfs.tasks import living
+
+NR_BRIEF = 5
+MACHINE = (
+    "/proc/vmstat", "/proc/buddyinfo", "/proc/pagetypeinfo", "/proc/zoneinfo", "/proc/meminfo", "/proc/slabinfo", "/proc/swaps",
+    "/sys/kernel/debug/lru_gen", "/sys/kernel/debug/extfrag/extfrag_index", "/sys/kernel/debug/extfrag/unusable_index", "/proc/pressure/memory",
+)  # fmt: skip
+NODE = ("vmstat", "numastat", "meminfo")
+NR_NODES = 4
+TASK = ("smaps", "status", "stat", "statm", "oom_score", "oom_score_adj", "numa_maps", "maps")
+
+
+def snapshot(sim: Any, folder: Path, brief: bool) -> None:
+    """Write the files into a folder (made here). A file that is not simulated is left out, as the executor leaves out what is not there."""
+    folder.mkdir(exist_ok=True)
+    for path in MACHINE[:NR_BRIEF] if brief else MACHINE:
+        _keep(sim, path, folder / path.rpartition("/")[2])
+    if brief:
+        return
+    for node in range(min(NR_NODES, sim.layout.nr_nodes)):
+        for name in NODE:
+            _keep(sim, f"/sys/devices/system/node/node{node}/{name}", folder / f"node{node}.{name}")
+    for task in living(sim):
+        for name in TASK:
+            _keep(sim, f"/proc/{task.pid}/{name}", folder / f"{task.name}.{name}")
+
+
+def _keep(sim: Any, path: str, target: Path) -> None:
+    try:
+        text = procfs.read(sim, path)
+    except NotSupported:
+        return
+    target.write_text(text)

@@ -1,0 +1,63 @@
+"""Runs a recorded case in the simulator: the machine in the case's starting state, its script, its result folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mmlab._engine.script import run_script
+from mmlab.errors import NotSupported
+from mmlab.machine.fragmentation import extfrag_index, unusable_index
+from mmlab.verify.cases import Case
+from mmlab.verify.ids import Unsupported
+from mmlab.workload.ops import parse_ops
+
+
+def start_record(case: Case) -> dict[str, Any]:
+    """The case's starting state as a boot record: what it leaves out follows from the LRU lists, or is not known (0)."""
+    state = case.start_state()
+    lru = state["lru"]
+    anon = lru["inactive_anon"] + lru["active_anon"] + lru["unevictable"] - lru["shmem"]
+    files = lru["inactive_file"] + lru["active_file"] + lru["shmem"]
+    guessed = {"anon_pages": max(0, anon), "file_pages": files, "mapped": 0, "kernel_stack": 0}
+    return {"zones": state["zones"], "lru": {**guessed, **lru}, "meminfo": {"Committed_AS": state["Committed_AS"]}}
+
+
+def simulate_case(case: Case, out_dir: Path) -> None:
+    """Run the case's script into ``out_dir`` (new or empty).
+
+    An operation that is not simulated ends the run: what was done before it stays, so that its figures can be compared; if that is
+    nothing, Unsupported is raised.
+    """
+    from mmlab.simulation import Simulation
+
+    operations = parse_ops(case.script, str(case.path / "case.toml"))
+    try:
+        sim = Simulation.from_table(
+            {**case.machine, "boot": start_record(case)}, sysctl=case.sysctl, sysfs=case.sysfs, where=str(case.path / "case.toml"),
+            script=True, warm_text=case.warm_text,
+        )  # fmt: skip
+        run_script(sim, operations, out_dir, case.path, keep_partial=True)
+    except NotSupported as error:
+        if not (out_dir / "ops.jsonl").exists():
+            raise Unsupported(str(error)) from None
+    finally:
+        _write_given(case, out_dir)
+
+
+def _given_figure(given: dict[str, Any], form: str) -> list[float]:
+    index = extfrag_index if form == "extfrag_index" else unusable_index
+    blocks = given["free_blocks"]
+    return [index(blocks, order) / 1000 for order in range(len(blocks))]
+
+
+def given_figures(case: Case) -> dict[str, list[float]]:
+    """Figures that are functions of values given with them, by id."""
+    return {figure.id: _given_figure(figure.given, figure.id.partition("[")[0]) for figure in case.figures if figure.given}
+
+
+def _write_given(case: Case, out_dir: Path) -> None:
+    figures = given_figures(case)
+    if figures:
+        (out_dir / "given.json").write_text(json.dumps(figures))

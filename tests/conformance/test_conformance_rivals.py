@@ -1,0 +1,49 @@
+"""The rivals keep the contracts of their slots."""
+
+import pytest
+from mmlab_rivals.memory_model.flatmem import FLATMEM
+from mmlab_rivals.monitor.accessed_bit_scan import ACCESSED_BIT_SCAN
+from mmlab_rivals.oom_policy.allocating_task import ALLOCATING_TASK
+from mmlab_rivals.reclaimer.clock import CLOCK
+from mmlab_rivals.reclaimer.fifo import FIFO
+from mmlab_rivals.reclaimer.lru import LRU
+from mmlab_rivals.reclaimer.opt import OPT
+from mmlab_rivals.vma_index.sorted_array import SORTED_ARRAY
+
+from mmlab.testing.conformance import (
+    MemoryModelConformance, MonitorConformance, OomPolicyConformance, ReclaimerConformance, VmaIndexConformance,
+)
+
+pytestmark = pytest.mark.nojit
+
+
+class TestFlatmem(MemoryModelConformance):
+    policy = FLATMEM
+
+
+class TestSortedArray(VmaIndexConformance):
+    policy = SORTED_ARRAY
+
+
+class TestFifo(ReclaimerConformance):
+    policy = FIFO
+
+
+class TestClock(ReclaimerConformance):
+    policy = CLOCK
+
+
+class TestLru(ReclaimerConformance):
+    policy = LRU
+
+
+class TestOpt(ReclaimerConformance):
+    policy = OPT
+
+
+class TestAllocatingTask(OomPolicyConformance):
+    policy = ALLOCATING_TASK
+
+
+class TestAccessedBitScan(MonitorConformance):
+    policy = ACCESSED_BIT_SCAN
