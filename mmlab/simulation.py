@@ -16,8 +16,7 @@ from mmlab._engine.boot import boot_machine, sizes_of
 from mmlab._engine.core import memblock_services
 from mmlab._engine.machine import Chosen, Machine
 from mmlab.errors import InputError, MmlabError, NotSupported
-from mmlab.machine import BootState, MachineConfig, MachineLayout, ZoneTuning, build_machine, machine_from_table
-from mmlab.machine.tuning import thp_at_boot
+from mmlab.machine import BootState, MachineConfig, MachineLayout, ZoneTuning, build_machine, default_thp, machine_from_table
 from mmlab.mm import files, fork, madvise, mmap
 from mmlab.mm.memblock import memblock_alloc
 from mmlab.mm.slab import create_kernel_caches
@@ -432,20 +431,11 @@ def _choose(registry: Registry, policies: Mapping[str, Mapping[str, Any]], cfg: 
     chosen = {}
     for slot, default in DEFAULTS.items():
         table = dict(policies.get(slot) or {})
-        name = table.get("use", thp_policy(cfg) if slot == "thp" and slot not in policies else default)
+        name = table.get("use", default_thp(cfg) if slot == "thp" and slot not in policies else default)
         entry = registry.get(slot, name)
         params = entry.make_params(dict(table.get("params") or {}), slot)
         chosen[slot] = Chosen(entry.policy, params, f"plugin {entry.plugin} ({entry.distribution} {entry.version}): {slot} {name!r}")
     return chosen
-
-
-def thp_policy(cfg: MachineConfig) -> str:
-    """Which thp policy the machine boots with: Linux switches huge pages off below 512 MiB."""
-    written = cfg.sysfs.get("kernel/mm/transparent_hugepage/enabled")
-    if written in ("always", "madvise", "never"):
-        return written
-    _, layout, _ = build_machine(cfg)
-    return thp_at_boot(layout, cfg.options.transparent_hugepage)
 
 
 def run_cell(*args: Any, **kwargs: Any) -> Any:

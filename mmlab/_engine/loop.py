@@ -83,7 +83,7 @@ def fault_event(m, task, vpn, access):
     """A fault within a stream or a touch: 0 to go on, else why to stop (STOP_*)."""
     switch_task(m, task)
     result = do_user_addr_fault(m, task, vpn, access)
-    if m.sc[SC_KSWAPD_AWAKE] > 0 and m.sc[SC_NEXT_EVENT_NS] == NEVER_NS or m.sc[SC_NOW_NS] >= m.sc[SC_NEXT_EVENT_NS]:
+    if m.sc[SC_NOW_NS] >= m.sc[SC_NEXT_EVENT_NS]:
         background(m)
     if m.task[task * TASK_STRIDE + T_FLAGS] & TF_KILLED or m.sc[SC_PANIC]:
         return STOP_KILL

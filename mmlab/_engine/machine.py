@@ -115,8 +115,11 @@ class Machine(State):
             return 0
         if JIT_OFF:
             return int(function(self, self.states[slot], *args))
-        module = generate(f"{slot} {self.chosen[slot].policy.name}", self.chosen[slot].policy.ops())
-        return int(getattr(module, name)(self, self.states[slot], *args))
+        wrapper = self._entries.get(f"{slot} {name}")
+        if wrapper is None:
+            module = generate(f"{slot} {self.chosen[slot].policy.name}", self.chosen[slot].policy.ops())
+            wrapper = self._entries[f"{slot} {name}"] = getattr(module, name)
+        return int(wrapper(self, self.states[slot], *args))
 
     def calls(self) -> dict[str, int]:
         """How often each slot's ops were called through the table, init and check aside."""

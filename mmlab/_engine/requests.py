@@ -83,7 +83,7 @@ class RequestMachine:
         self.seconds += time.perf_counter() - begin
         if misses < 0:
             name = self.machine.chosen["reclaimer"].policy.name
-            raise MmlabError(f"reclaimer {name}: freed nothing in {core.PASSES_AT_PRIORITY_0} passes at priority 0 of a request replay")
+            raise MmlabError(f"reclaimer {name}: freed nothing in {core.MAX_RECLAIM_RETRIES} rounds of reclaim of a request replay")
         self.position = stop
         self.misses += misses
         return misses

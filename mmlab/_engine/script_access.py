@@ -72,6 +72,9 @@ def _file_io(run: ScriptState, op: Operation) -> Answer:
     a = op.args
     if op.name == "fread":
         return {"ret": run.sim.fread(op.task, run.existing(a["file"]), a["offset"], a["length"], advice=a["advice"] or 0).ret}
+    if a["file"] not in run.made_files:  # opened with O_CREAT
+        run.made_files.add(a["file"])
+        run.sim.mkfile(a["file"], 0)
     return {"ret": run.sim.fwrite(op.task, a["file"], a["offset"], a["length"]).ret}
 
 

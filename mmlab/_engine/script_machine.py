@@ -93,6 +93,7 @@ def _sh(run: ScriptState, op: Operation) -> Answer:
 
 
 def _mkfile(run: ScriptState, op: Operation) -> Answer:
+    run.made_files.add(op.args["file"])
     return {"ret": run.sim.mkfile(op.args["file"], op.args["size"])}
 
 

@@ -45,12 +45,13 @@ class TaskState:
 
 @define
 class ScriptState:
-    """The script's run: simulation, folders, tasks by name."""
+    """The script's run: simulation, folders, tasks by name, files made so far."""
 
     sim: Any
     out: Path
     files: Path
     tasks: dict[str, TaskState] = Factory(dict)
+    made_files: set[str] = Factory(set)
 
     def row(self, name: str) -> int:
         """Index of the task's first word in m.task."""
@@ -90,7 +91,7 @@ class ScriptState:
         return self.tasks[name].regions[region]
 
     def existing(self, file: str) -> str:
-        """The file's name; ScriptError(ENOENT) if the machine has no such file."""
-        if not self.sim.has_file(file):
+        """The file's name; ScriptError(ENOENT) if the script has made no such file."""
+        if file not in self.made_files:
             raise ScriptError(ENOENT)
         return file

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
 
 from mmlab._engine.script import run_script
+from mmlab._engine.script_probe import log_text
 from mmlab.errors import NotSupported
 from mmlab.machine.fragmentation import extfrag_index, unusable_index
+from mmlab.model.rows import SC_BOOST_FACTOR
 from mmlab.verify.cases import Case
 from mmlab.verify.ids import Unsupported
+from mmlab.verify.probe_run import ProbeRun, load_state
+from mmlab.workload.operation import Operation
 from mmlab.workload.ops import parse_ops
 
 
@@ -27,8 +32,8 @@ def start_record(case: Case) -> dict[str, Any]:
 def simulate_case(case: Case, out_dir: Path) -> None:
     """Run the case's script into ``out_dir`` (new or empty).
 
-    An operation that is not simulated ends the run: what was done before it stays, so that its figures can be compared; if that is
-    nothing, Unsupported is raised.
+    An operation that is not simulated ends the run: what was done before it stays, so that its figures can be compared, and
+    ``unsupported.txt`` says what is missing; if nothing was done, Unsupported is raised.
     """
     from mmlab.simulation import Simulation
 
@@ -39,11 +44,29 @@ def simulate_case(case: Case, out_dir: Path) -> None:
             script=True, warm_text=case.warm_text,
         )  # fmt: skip
         run_script(sim, operations, out_dir, case.path, keep_partial=True)
+        _run_recorded_probes(case, sim, operations, out_dir)
     except NotSupported as error:
         if not (out_dir / "ops.jsonl").exists():
             raise Unsupported(str(error)) from None
+        (out_dir / "unsupported.txt").write_text(f"{error}\n")
     finally:
         _write_given(case, out_dir)
+
+
+def _run_recorded_probes(case: Case, sim: Any, operations: list[Operation], out_dir: Path) -> None:
+    """Each allocator program again from the states that real runs started from: ``LABEL@R.probe``."""
+    programs = {op.args["label"]: op.args["file"] for op in operations if op.name == "probe"}
+    starts = {(figure.data, figure.start) for figure in case.figures if figure.data and figure.start}
+    for data, start in sorted(starts):
+        label, run = data.removesuffix(".json.gz").split(".run")
+        record = json.loads(gzip.decompress((case.path / data).read_bytes()))
+        machine = load_state(record["states"][start], record["zonelists"], sim.policies, int(sim.machine.sc[SC_BOOST_FACTOR]))
+        program = (case.path / programs[label]).read_text().splitlines()
+        try:
+            log = ProbeRun(machine).run(line for line in program if line.split() != ["zonelists"])
+        except Unsupported:
+            continue
+        (out_dir / f"{label}@{run}.probe").write_text(log_text(log))
 
 
 def _given_figure(given: dict[str, Any], form: str) -> list[float]:

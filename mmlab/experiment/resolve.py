@@ -44,7 +44,18 @@ class Resolver:
                 put(tables, key, copy.deepcopy(value))
             except InputError as error:
                 self.errors.extend(f"matrix.{m}" for m in error.messages)
+        if "thp" in tables and isinstance(tables["thp"], dict) and "use" not in tables["thp"]:
+            tables["thp"]["use"] = self._thp(tables)
         return tables
+
+    def _thp(self, tables: dict[str, Any]) -> str:
+        """Linux's own choice for this machine; a machine that is described wrongly is reported elsewhere."""
+        from mmlab.machine import default_thp, machine_from_table
+
+        try:
+            return default_thp(machine_from_table(tables["machine"], "", sysfs=flatten(tables["sysfs"])))
+        except (InputError, TypeError, AttributeError):
+            return self.slots["thp"]
 
     def resolve(self, combinations: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Configurations without a seed, one per combination, in order; look at `errors` before using them."""

@@ -16,7 +16,7 @@ from .zonelists import Zonelists, build_zonelists
 
 __all__ = [
     "PRESETS", "BootState", "ImportedMachine", "MachineConfig", "MachineLayout", "MemmapPages", "NodeConfig", "PcpLimits", "PcpState",
-    "Watermarks", "ZoneBoot", "ZoneLayout", "ZoneTuning", "Zonelists", "boot_from_json", "build_machine", "build_zonelists", "fresh_boot",
+    "Watermarks", "ZoneBoot", "ZoneLayout", "ZoneTuning", "Zonelists", "boot_from_json", "build_machine", "build_zonelists", "default_thp", "fresh_boot",
     "import_machine", "layout_from_boot", "layout_from_config", "machine_from_table", "machine_toml", "parse_size", "preset_table",
     "thp_at_boot", "vmemmap_pages",
 ]  # fmt: skip
@@ -39,3 +39,11 @@ def build_machine(cfg: MachineConfig, memmap_pages: MemmapPages = vmemmap_pages)
         return cfg, layout_from_boot(cfg.boot, cfg), boot_from_json(cfg.boot)
     layout = layout_from_config(cfg, memmap_pages)
     return cfg, layout, fresh_boot(layout)
+
+
+def default_thp(cfg: MachineConfig) -> str:
+    """Which huge-page mode the machine starts with: what [sysfs] says, else what Linux boots with (never below 512 MiB)."""
+    written = cfg.sysfs.get("kernel/mm/transparent_hugepage/enabled")
+    if written in ("always", "madvise", "never"):
+        return written
+    return thp_at_boot(build_machine(cfg)[1], cfg.options.transparent_hugepage)

@@ -20,8 +20,8 @@ from mmlab.model.rows import SC_NEEDS_FUTURE, SC_NOW_NS, SC_WANTS_ACCESS
 
 NS_PER_REQUEST = 1000  # the clock of policies that look at it
 NEVER = 1 << 62  # next use of an object that is not asked for again
-LOOK_AHEAD = 8  # requests
-PASSES_AT_PRIORITY_0 = 16
+LOOK_AHEAD = 12  # requests
+MAX_RECLAIM_RETRIES = 16
 SCAN_FLAGS = SCAN_MAY_SWAP | SCAN_MAY_UNMAP | SCAN_MAY_WRITEPAGE | ZONE_NORMAL << SCAN_RECLAIM_IDX_SHIFT
 
 
@@ -45,13 +45,14 @@ def reclaim_folio(m, pfn, scan_flags):
 
 @leaf
 def free_a_frame(m):
-    """Ask for one frame with growing pressure: how many were freed, 0 if the reclaimer will not."""
-    priority = DEF_PRIORITY
-    while priority > -PASSES_AT_PRIORITY_0:
-        freed = reclaimer_shrink_node(m, 0, max(priority, 0), 1, SCAN_FLAGS)
-        if freed > 0:
-            return freed
-        priority -= 1
+    """Ask for one frame with growing pressure, as direct reclaim does: how many were freed, 0 if the reclaimer will not."""
+    for _ in range(MAX_RECLAIM_RETRIES):
+        priority = DEF_PRIORITY
+        while priority >= 0:
+            freed = reclaimer_shrink_node(m, 0, priority, 1, SCAN_FLAGS)
+            if freed > 0:
+                return freed
+            priority -= 1
     return 0
 
 

@@ -26,7 +26,7 @@ from mmlab.model.page import (
 )
 from mmlab.model.rows import (
     ANON_VMA_STRIDE, AV_AVC_FIRST, AVC_NEXT_IN_ANON, AVC_STRIDE, AVC_VMA, COST_DEVICE_WRITE, N_KSWAPD_AWAKE, N_KSWAPD_FAILURES, N_KSWAPD_IDX, N_KSWAPD_PRIORITY, N_KSWAPD_WAKE_NS, NODE_STRIDE,
-    SC_CPU, SC_IN_RECLAIM, SC_KSWAPD_AWAKE, SC_NOW_NS, SC_NR_SWAP_FREE, SC_NR_ZONES, Z_FLAGS, Z_INDEX, Z_MANAGED, Z_NODE, Z_WATERMARK_BOOST,
+    SC_CPU, SC_IN_RECLAIM, SC_KSWAPD_AWAKE, SC_NEXT_EVENT_NS, SC_NOW_NS, SC_NR_SWAP_FREE, SC_NR_ZONES, Z_FLAGS, Z_INDEX, Z_MANAGED, Z_NODE, Z_WATERMARK_BOOST,
     PTE_HUGE, PTE_SHIFT, SC_SWAP_FLAGS, VMA_END, VMA_MM, VMA_PGOFF, VMA_START, VMA_STRIDE, ZONE_RECLAIM_ACTIVE, ZONE_STRIDE, ZONELIST_STRIDE, ZONELIST_THISNODE,
 )
 from mmlab.model.vmstat import V_ALLOCSTALL_DMA, V_NR_VMSCAN_IMMEDIATE_RECLAIM, V_NR_VMSCAN_WRITE, V_PAGEOUTRUN, V_PSWPOUT
@@ -129,6 +129,7 @@ def wakeup_kswapd(m, node, order):
     m.node[base + N_KSWAPD_IDX] = highest
     m.node[base + N_KSWAPD_WAKE_NS] = m.sc[SC_NOW_NS]
     m.sc[SC_KSWAPD_AWAKE] += 1
+    m.sc[SC_NEXT_EVENT_NS] = 0  # it preempts at the next chance
     m.vmstat[V_PAGEOUTRUN] += 1
     _set_reclaim_active(m, node, 1)
     return 0
@@ -203,9 +204,7 @@ def do_reclaim_folio(m, pfn, scan_flags):
         mm_split_mapped(m, pfn)
     if page_refs(m, pfn) > (1 if page_test(m, pfn, PG_SWAPCACHE) or page_test(m, pfn, PG_ANON) == 0 else 0):
         return RECLAIM_KEEP
-    if page_test(m, pfn, PG_ANON):
-        if page_test(m, pfn, PG_DIRTY) == 0 and page_test(m, pfn, PG_SWAPCACHE) == 0 and page_test(m, pfn, PG_SWAPBACKED) == 0:
-            return RECLAIM_KEEP
+    if page_test(m, pfn, PG_ANON | PG_SWAPCACHE):
         if page_test(m, pfn, PG_SWAPCACHE) == 0:
             if scan_flags & SCAN_MAY_SWAP == 0 or add_to_swap(m, pfn) < 0:
                 return RECLAIM_ACTIVATE

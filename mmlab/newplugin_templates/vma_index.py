@@ -93,23 +93,36 @@ def resize(m, st, mm, vma, vm_start, vm_end):
 
 
 @kernel
-def find_gap(m, st, mm, length, low, high):
-    best = -ENOMEM
+def highest_gap(m, mm, length, low, high):
+    """The VMA above the highest gap in [low, high) that is long enough, -1 for the gap above all VMAs, -2 if there is none."""
+    best = -2
     gap_start = 0
     vma = m.mm[mm * MM_STRIDE + MM_INDEX]
     while True:
-        gap_end = TOP_OF_MEMORY
-        if vma >= 0:
-            gap_end = m.vma[vma * VMA_STRIDE + VMA_START]
-            if m.vma[vma * VMA_STRIDE + VMA_FLAGS] & VM_GROWSDOWN:
-                gap_end = max(0, gap_end - (m.sc[SC_STACK_GUARD_GAP] << 12))
-        top = min(gap_end, high)
-        if top - max(gap_start, low) >= length:
-            best = top - length
+        gap_end = m.vma[vma * VMA_STRIDE + VMA_START] if vma >= 0 else TOP_OF_MEMORY
+        if min(gap_end, high) - max(gap_start, low) >= length:
+            best = vma
         if vma < 0:
             return best
         gap_start = m.vma[vma * VMA_STRIDE + VMA_END]
         vma = next_vma(m, vma)
+
+
+@kernel
+def find_gap(m, st, mm, length, low, high):
+    while True:
+        above = highest_gap(m, mm, length, low, high)
+        if above == -2:
+            return -ENOMEM
+        top = high
+        if above >= 0:
+            start = m.vma[above * VMA_STRIDE + VMA_START]
+            top = min(start, high)
+            guard = start - (m.sc[SC_STACK_GUARD_GAP] << 12)
+            if m.vma[above * VMA_STRIDE + VMA_FLAGS] & VM_GROWSDOWN and guard < top:
+                high = max(0, guard)  # a stack may grow into what is above: look again below its guard
+                continue
+        return top - length
 
 
 @kernel

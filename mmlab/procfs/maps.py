@@ -42,7 +42,7 @@ def header(sim: Any, mm: int, vma: Vma) -> str:
     flags = vma.flags
     letters = "".join(c if flags & bit else "-" for c, bit in (("r", r.VM_READ), ("w", r.VM_WRITE), ("x", r.VM_EXEC)))
     device, inode, path = backing(sim, vma)
-    offset = vma.pgoff << 12 if vma.inode >= 0 else 0
+    offset = vma.pgoff << 12 if inode else 0
     text = f"{vma.start:08x}-{vma.end:08x} {letters}{'s' if flags & r.VM_MAYSHARE else 'p'} {offset:08x} {device} {inode} "
     name = path or vma_name(sim.machine, mm, vma)
     return f"{text:<{NAME_COLUMN}}{name}\n" if name else f"{text}\n"

@@ -12,8 +12,10 @@ from typing import Any
 from mmlab._engine.boot import apply_tuning
 from mmlab.errors import NotSupported
 from mmlab.machine import thp_at_boot
+from mmlab.mm import files
 from mmlab.model import rows as r
 from mmlab.model.const import EINVAL
+from mmlab.model.vmstat import V_DROP_SLAB
 
 INT_MAX = (1 << 31) - 1
 #: integer sysctls: what boot sets, the least and greatest value allowed, the scalar that holds it (None: only kept)
@@ -85,7 +87,7 @@ class Settings(dict):
 
     def knows_sysctl(self, name: str) -> bool:
         """Whether the sysctl can be read."""
-        return name in self or self.sim.tuning.knows(name) or name in ("vm.stat_refresh", "vm.drop_caches", "vm.compact_memory")
+        return name in self or self.sim.tuning.knows(name) or name in ("vm.stat_refresh", "vm.drop_caches")
 
     def read_sysctl(self, name: str) -> str:
         """Text of a sysctl file."""
@@ -99,9 +101,8 @@ class Settings(dict):
             return self._write_integer(name, text)
         if name == "vm.stat_refresh":
             return refresh_counters(self.sim)
-        action = {"vm.drop_caches": "drop_caches", "vm.compact_memory": "compact_memory"}.get(name)
-        if action and hasattr(self.sim, action):
-            return int(getattr(self.sim, action)(_integer(text) or 0))
+        if name == "vm.drop_caches":
+            return drop_caches(self.sim, _integer(text))
         if name in FIXED and text.strip() == FIXED[name]:
             return 0
         raise NotSupported(f"sysctl {name} = {text.strip()}: not supported yet")
@@ -197,4 +198,15 @@ def refresh_counters(sim: Any) -> int:
             slot = (cpu * zones + number) * r.PCP_STRIDE + r.PCP_FREE_DIFF
             machine.zone[number * r.ZONE_STRIDE + r.Z_FREE] += machine.pcp[slot]
             machine.pcp[slot] = 0
+    return 0
+
+
+def drop_caches(sim: Any, value: int | None) -> int:
+    """Write vm.drop_caches: bit 0 the page cache, bit 1 reclaimable slab (none of which the simulation holds), 4 only silences a message."""
+    if value is None or not 1 <= value <= 4:
+        return -EINVAL
+    if value & 1:
+        sim.machine.run(files.drop_caches)
+    if value & 2:
+        sim.machine.vmstat[V_DROP_SLAB] += 1
     return 0

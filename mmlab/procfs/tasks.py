@@ -43,7 +43,7 @@ def vma_name(machine: Any, mm: int, vma: Vma) -> str:
 
 def backing(sim: Any, vma: Vma) -> tuple[str, int, str]:
     """Device (``00:02``), inode number and path of what a file VMA maps; ("00:00", 0, "") for anonymous memory."""
-    if vma.inode < 0:
+    if vma.inode < 0 or vma.name in (r.NAME_VVAR, r.NAME_VDSO):
         return "00:00", 0, ""
     name = getattr(sim, "file_name", lambda inode: None)(vma.inode)
     if name is None:

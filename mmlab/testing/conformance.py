@@ -35,7 +35,7 @@ class PolicyConformance:
 
     policy: ClassVar[Policy]
     params: ClassVar[dict[str, Any]] = {}
-    machine: ClassVar[dict[str, Any]] = {"memory": "24M", "swap": "16M", "cpus": 2, "bare": True}
+    machine: ClassVar[dict[str, Any]] = {"memory": "8M", "swap": "8M", "cpus": 2, "bare": True}
     #: a policy that has nothing to do in this life (a monitor that only watches streams) need not be called
     must_be_called: ClassVar[bool] = True
 
@@ -65,11 +65,12 @@ class PolicyConformance:
             given = attrs.asdict(self.policy.params())
             assert self.policy.params(**given) == self.policy.params(), "defaults must pass the validators"
 
-    @pytest.mark.parametrize("seed", [1, 2])
+    @pytest.mark.parametrize("seed", [1] if JIT_OFF else [1, 2])
     def test_invariants_hold_and_the_policy_is_used(self, seed):
         evidence = self.drive(seed)
         assert evidence["calls"] > 0 or not self.must_be_called, f"{self.policy.slot} {self.policy.name} was never called"
 
+    @pytest.mark.skipif(JIT_OFF, reason="the compiled build compares itself with this one")
     def test_same_seed_same_bytes(self):
         assert self.drive(3) == self.drive(3)
 
@@ -100,12 +101,15 @@ def _life(sim: Simulation, rng: random.Random) -> list[int]:
     trace.append(getattr(child, "index", child))
     other = sim.mmap("B", length * PAGE, prot="rw")
     trace.append(other)
-    for _ in range(12):
+    for _ in range(8):
         task, base = rng.choice([("A", heap), ("B", heap), ("B", other)])
         if not sim.alive(task):
             continue
         first, count = rng.randrange(length * 3 // 4), rng.randrange(1, length // 4)
         note(sim.touch(task, base + first * PAGE, count, rng.randrange(2), reverse=rng.random() < 0.3))
+    for task, base in (("B", other), ("A", heap)):  # one and a half times the machine's memory
+        if sim.alive(task):
+            note(sim.touch(task, base, length, 1))
     if sim.alive("B"):
         trace.append(sim.munmap("B", other + PAGE * (length // 4), PAGE * (length // 2)))
     if sim.alive("A"):
@@ -149,7 +153,7 @@ class ReclaimerConformance(ReclaimerTests, PolicyConformance):
 class OomPolicyConformance(PolicyConformance):
     """For slot oom_policy: without swap, the life ends in kills."""
 
-    machine = {"memory": "24M", "cpus": 1, "bare": True}
+    machine = {"memory": "8M", "cpus": 1, "bare": True}
 
     def test_only_a_task_that_may_be_killed_is_chosen(self):
         sim = self.simulation()

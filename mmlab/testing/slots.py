@@ -270,17 +270,17 @@ class ReclaimerTests(_Slot):
 
     def test_what_fits_is_never_missed_twice(self):
         rng = random.Random(10)
-        ids = [rng.randrange(30) for _ in range(300)]
-        assert self.misses(ids, 40) == len(set(ids))
+        ids = [rng.randrange(90) for _ in range(600)]
+        assert self.misses(ids, 100) == len(set(ids))
 
     def test_a_scan_that_never_repeats_always_misses(self):
-        assert self.misses(list(range(200)), 20) == 200
+        assert self.misses(list(range(300)), 80) == 300
 
     def test_no_better_than_belady(self):
         rng = random.Random(11)
-        ids = [min(rng.randrange(60), rng.randrange(60)) for _ in range(600)]
-        missed = self.misses(ids, 16)
-        assert belady_misses(ids, 16) <= missed <= len(ids)
+        ids = [min(rng.randrange(200), rng.randrange(200)) for _ in range(900)]
+        missed = self.misses(ids, 64)
+        assert belady_misses(ids, 64) <= missed <= len(ids)
 
 
 def belady_misses(ids: list[int], frames: int) -> int:

@@ -1,8 +1,8 @@
 """Runs an allocator program (``probe FILE LABEL``) from a dumped state of the real free lists.
 
-:func:`load_state` builds a machine whose zones, free lists, per-CPU lists and pageblocks are those of a dump; :class:`ProbeRun` applies a
-program's commands to it and collects a :class:`ProbeLog`, as the real run left one. Nothing else runs meanwhile (``irqoff``): kswapd sleeps.
-Left out: the commands of the slab allocator.
+:func:`load_state` builds a machine whose zones, free lists, per-CPU lists and pageblocks are those of a dump; :class:`ProbeRun` applies
+a program's commands to it and collects a :class:`ProbeLog`, as the real run left one.
+Nothing else runs meanwhile (``irqoff``): kswapd sleeps. Left out: the commands of the slab allocator.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ _ZONE_FIELDS = {
 }
 _NUMA_FIELDS = (r.Z_NUMA_HIT, r.Z_NUMA_MISS, r.Z_NUMA_FOREIGN, r.Z_NUMA_INTERLEAVE, r.Z_NUMA_LOCAL, r.Z_NUMA_OTHER)
 _PCP_FIELDS = {
-    "count": r.PCP_COUNT, "high": r.PCP_HIGH, "high_min": r.PCP_HIGH_MIN, "high_max": r.PCP_HIGH_MAX, "batch": r.PCP_BATCH, "flags": r.PCP_FLAGS,
-    "alloc_factor": r.PCP_ALLOC_FACTOR, "free_count": r.PCP_FREE_COUNT, "expire": r.PCP_EXPIRE, "free_diff": r.PCP_FREE_DIFF,
+    "count": r.PCP_COUNT, "high": r.PCP_HIGH, "high_min": r.PCP_HIGH_MIN, "high_max": r.PCP_HIGH_MAX, "batch": r.PCP_BATCH,
+    "flags": r.PCP_FLAGS, "alloc_factor": r.PCP_ALLOC_FACTOR, "free_count": r.PCP_FREE_COUNT, "expire": r.PCP_EXPIRE,
+    "free_diff": r.PCP_FREE_DIFF,
 }
 GFP_NAMES = {
     "KERNEL": g.GFP_KERNEL, "ATOMIC": g.GFP_ATOMIC, "NOWAIT": g.GFP_NOWAIT, "USER": g.GFP_USER, "HIGHUSER_MOVABLE": g.GFP_HIGHUSER_MOVABLE,
@@ -67,7 +68,8 @@ def free_each(m, pfns, orders):
 
 def load_state(zones: list[Zone], zonelists: Mapping[str, list[str]], chosen: Mapping[str, Chosen], boost_factor: int = 15000) -> Machine:
     """A machine in a dumped state. zones: of one dump with lists; zonelists: "NODE,fallback" and "NODE,thisnode" -> ["NODE:ZONE", ...];
-    chosen: a policy for each slot, the page allocator with the arrays of ``buddy``. CPU 0 runs, on node 0. Raises :class:`Unsupported` for a dump without lists."""
+    chosen: a policy for each slot, the page allocator with the arrays of ``buddy``. CPU 0 runs, on node 0.
+    Raises :class:`Unsupported` for a dump without lists."""
     if not any(z["free_lists"] for z in zones):
         raise Unsupported("a dump without lists cannot be a start state")
     nr_cpus = max(len(z["pcp"]) for z in zones)
@@ -192,7 +194,8 @@ class ProbeRun:
         for words in commands[start:]:
             options = dict(word.split("=") for word in words[1:] if "=" in word)
             numbers = {name: int(value) for name, value in options.items()}
-            self._command(words[0], [w for w in words[1:] if "=" not in w], numbers.get("n", 1), numbers.get("step", 1), numbers.get("node", 0))
+            args = [word for word in words[1:] if "=" not in word]
+            self._command(words[0], args, numbers.get("n", 1), numbers.get("step", 1), numbers.get("node", 0))
         return self.log
 
     def _command(self, name: str, args: list[str], n: int, step: int, node: int) -> None:

@@ -4,6 +4,7 @@ from mmlab.hookspecs import hookimpl
 from mmlab_rivals.memory_model.flatmem import FLATMEM
 from mmlab_rivals.monitor.accessed_bit_scan import ACCESSED_BIT_SCAN
 from mmlab_rivals.oom_policy.allocating_task import ALLOCATING_TASK
+from mmlab_rivals.page_allocator.first_fit import FIRST_FIT
 from mmlab_rivals.reclaimer.clock import CLOCK
 from mmlab_rivals.reclaimer.fifo import FIFO
 from mmlab_rivals.reclaimer.lru import LRU
@@ -14,4 +15,4 @@ from mmlab_rivals.vma_index.sorted_array import SORTED_ARRAY
 @hookimpl
 def mmlab_policies():
     """The rivals of every slot."""
-    return [FLATMEM, SORTED_ARRAY, FIFO, CLOCK, LRU, OPT, ALLOCATING_TASK, ACCESSED_BIT_SCAN]
+    return [FLATMEM, FIRST_FIT, SORTED_ARRAY, FIFO, CLOCK, LRU, OPT, ALLOCATING_TASK, ACCESSED_BIT_SCAN]

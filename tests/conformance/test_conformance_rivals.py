@@ -4,6 +4,7 @@ import pytest
 from mmlab_rivals.memory_model.flatmem import FLATMEM
 from mmlab_rivals.monitor.accessed_bit_scan import ACCESSED_BIT_SCAN
 from mmlab_rivals.oom_policy.allocating_task import ALLOCATING_TASK
+from mmlab_rivals.page_allocator.first_fit import FIRST_FIT
 from mmlab_rivals.reclaimer.clock import CLOCK
 from mmlab_rivals.reclaimer.fifo import FIFO
 from mmlab_rivals.reclaimer.lru import LRU
@@ -11,7 +12,7 @@ from mmlab_rivals.reclaimer.opt import OPT
 from mmlab_rivals.vma_index.sorted_array import SORTED_ARRAY
 
 from mmlab.testing.conformance import (
-    MemoryModelConformance, MonitorConformance, OomPolicyConformance, ReclaimerConformance, VmaIndexConformance,
+    MemoryModelConformance, MonitorConformance, OomPolicyConformance, PageAllocatorConformance, ReclaimerConformance, VmaIndexConformance,
 )
 
 pytestmark = pytest.mark.nojit
@@ -19,6 +20,10 @@ pytestmark = pytest.mark.nojit
 
 class TestFlatmem(MemoryModelConformance):
     policy = FLATMEM
+
+
+class TestFirstFit(PageAllocatorConformance):
+    policy = FIRST_FIT
 
 
 class TestSortedArray(VmaIndexConformance):

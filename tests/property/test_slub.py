@@ -98,7 +98,7 @@ STEPS = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(SIZES), STEPS)
 def test_random_sequences_give_the_objects_and_lists_of_the_oracle(size, steps):
     pair = Pair(size)

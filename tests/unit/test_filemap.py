@@ -4,23 +4,24 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmlab_linux.page_allocator.buddy import BUDDY
 
 from mmlab.kernels.jit import kernel
-from mmlab.mm import files, filemap, page_cache, readahead, shmem, swap_state, xarray
+from mmlab.mm import filemap, files, page_cache, readahead, shmem, swap_state, xarray
+from mmlab.model import page as sp
 from mmlab.model import rows as r
 from mmlab.model import vmstat as v
 from mmlab.model.const import ENOMEM, VM_FAULT_MAJOR, VM_FAULT_SIGBUS
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE, GFP_WRITE
-from mmlab.model.page import (
-    KIND_FILE, KIND_SHMEM, PG_ACTIVE, PG_DIRTY, PG_LOCKED, PG_READAHEAD, PG_SWAPBACKED, PG_UPTODATE, PG_WORKINGSET, add_mapcount,
-    page_flags, page_index, page_kind, page_mapping, page_refs,
-)
-from mmlab.policies import Reclaimer, SlabAllocator
+from mmlab.model.page import KIND_FILE, KIND_SHMEM, PG_ACTIVE, PG_DIRTY, PG_LOCKED, PG_READAHEAD, PG_SWAPBACKED, PG_UPTODATE, PG_WORKINGSET
+from mmlab.policies import Reclaimer, SlabAllocator, python_function
 from mmlab.testing.harness import small_machine
-from mmlab_linux.page_allocator.buddy import BUDDY
 
+# looked at from Python, in every build
+add_mapcount, page_flags, page_index, page_kind, page_mapping, page_refs = (
+    python_function(f) for f in (sp.add_mapcount, sp.page_flags, sp.page_index, sp.page_kind, sp.page_mapping, sp.page_refs)
+)
 MAJOR = VM_FAULT_MAJOR << 40
-PFN = (1 << 40) - 1
 
 
 def machine_with(ra_pages=32, **more):

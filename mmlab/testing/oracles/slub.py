@@ -34,7 +34,9 @@ def _order_for(size: int) -> int:
     return next(order for order in range(64) if 4096 << order >= size)
 
 
-def geometry(object_size: int, align: int = 0, flags: int = 0, cpus: int = 1, min_order: int = 0, max_order: int = 3, min_objects: int = 0) -> Geometry:
+def geometry(
+    object_size: int, align: int = 0, flags: int = 0, cpus: int = 1, min_order: int = 0, max_order: int = 3, min_objects: int = 0,
+) -> Geometry:  # fmt: skip
     """What kmem_cache_create(object_size, align, flags) gives on a machine with `cpus` CPUs."""
     if flags & SLAB_HWCACHE_ALIGN:
         align = max(align, next(line for line in (8, 16, 32, 64) if object_size <= line or line == 64))

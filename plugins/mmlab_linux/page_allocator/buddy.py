@@ -2,25 +2,32 @@
 
 Models: mm/page_alloc.c rmqueue(), __free_pages_ok(), __free_pages_core(); mm/memblock.c __free_pages_memory().
 Left out: CMA, compaction's capture, giving highatomic pageblocks back, switching mobility grouping off on machines under 10 MiB.
-Cost: order 0 from the per-CPU list O(1), amortised O(orders) for refills; other orders O(orders). Memory: 440 bytes a zone, 8 bytes a pageblock.
+Cost: order 0 from the per-CPU list O(1), amortised O(orders) for refills; other orders O(orders).
+Memory: 440 bytes a zone, 8 bytes a pageblock.
 """
 
 import numpy as np
 
 from mmlab.kernels.jit import kernel
-from mmlab.model.const import ALLOC_HIGHATOMIC, ALLOC_OOM, ENOMEM, MAX_ORDER, MIGRATE_HIGHATOMIC, MIGRATE_PCPTYPES, NR_PAGE_ORDERS, PAGEBLOCK_ORDER
+from mmlab.kernels.zones import zone_of
+from mmlab.model.const import (
+    ALLOC_HIGHATOMIC, ALLOC_OOM, ENOMEM, MAX_ORDER, MIGRATE_HIGHATOMIC, MIGRATE_PCPTYPES, NR_PAGE_ORDERS, PAGEBLOCK_ORDER,
+)  # fmt: skip
 from mmlab.model.page import PG_BUDDY, page_flags, page_order
 from mmlab.model.rows import PCP_FLAGS, SC_MAX_PFN, SC_NR_CPUS, SC_NR_ZONES
-from mmlab.kernels.zones import zone_of
 from mmlab.policies import PageAllocator
 from mmlab_linux.page_allocator.check import check_zone
 from mmlab_linux.page_allocator.fallback import reserve_highatomic_pageblock, rmqueue_buddy
-from mmlab_linux.page_allocator.free_lists import COUNTS_PER_ZONE, account_freepages, add_to_free_list, count_of, free_one_page, pageblock_type, set_pageblock_types
-from mmlab_linux.page_allocator.pcp import FREE_HIGH_BATCH, drain_pages_zone, free_unref_page, pcp_allowed_order, pcp_row, refresh_cpu, rmqueue_pcplist
+from mmlab_linux.page_allocator.free_lists import (
+    COUNTS_PER_ZONE, account_freepages, add_to_free_list, count_of, free_one_page, pageblock_type, set_pageblock_types,
+)  # fmt: skip
+from mmlab_linux.page_allocator.pcp import (
+    FREE_HIGH_BATCH, drain_pages_zone, free_unref_page, pcp_allowed_order, pcp_row, refresh_cpu, rmqueue_pcplist,
+)  # fmt: skip
 
 
 def new_state(params, machine):
-    """nr_free: blocks on each list, (zone, type, order). movable_pages: a pageblock's movable pages + 1 where a replay knows them, 0: count them.
+    """nr_free: blocks on each list, (zone, type, order). movable_pages: a pageblock's movable pages + 1 where a replay knows them, else 0.
     stealing: 1 while the rest of a refill takes blocks of other types at once."""
     return {
         "nr_free": np.zeros(machine.sizes.nr_zones * COUNTS_PER_ZONE, np.int64),

@@ -2,15 +2,18 @@
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.zones import zone_free_exact
-from mmlab.model.const import MAX_ORDER, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, MIGRATE_PCPTYPES, MIGRATE_TYPES, NR_PAGE_ORDERS, PAGEBLOCK_ORDER
+from mmlab.model.const import (
+    MAX_ORDER, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, MIGRATE_PCPTYPES, MIGRATE_TYPES, NR_PAGE_ORDERS, PAGEBLOCK_ORDER,
+)  # fmt: skip
 from mmlab.model.page import PG_BUDDY, page_flags, page_next, page_order, page_prev, page_zone
 from mmlab.model.rows import NR_PCP_LISTS, PCP_COUNT, PCP_HEADS, SC_NR_CPUS, Z_END_PFN, Z_FREE_HIGHATOMIC, Z_START_PFN, ZONE_STRIDE
 from mmlab_linux.page_allocator.free_lists import count_of, free_head, is_free_block, pageblock_type
 from mmlab_linux.page_allocator.pcp import THP_LIST, pcp_row
 
 (
-    BAD_LINK, NOT_MARKED, MISALIGNED, OUTSIDE_ZONE, WRONG_TYPE, UNMERGED, WRONG_COUNT, WRONG_NR_FREE, WRONG_HIGHATOMIC, NOT_LISTED, PCP_MARKED, PCP_COUNT_WRONG,
-) = range(1, 13)
+    BAD_LINK, NOT_MARKED, MISALIGNED, OUTSIDE_ZONE, WRONG_TYPE, UNMERGED, WRONG_COUNT, WRONG_NR_FREE, WRONG_HIGHATOMIC,
+    NOT_LISTED, PCP_MARKED, PCP_COUNT_WRONG,
+) = range(1, 13)  # fmt: skip
 
 
 @leaf

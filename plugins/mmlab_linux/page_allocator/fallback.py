@@ -14,8 +14,8 @@ from mmlab.model.rows import (
     SC_BOOST_FACTOR, Z_FLAGS, Z_MANAGED, Z_NR_RESERVED_HIGHATOMIC, Z_WATERMARK_BOOST, Z_WMARK_HIGH, ZONE_BOOSTED_WATERMARK, ZONE_STRIDE,
 )
 from mmlab_linux.page_allocator.free_lists import (
-    account_freepages, count_of, del_from_free_list, expand, free_head, move_freepages_block, pageblock_in_zone, pageblock_type, rmqueue_smallest,
-    set_pageblock_types, take_first,
+    account_freepages, count_of, del_from_free_list, expand, free_head, move_freepages_block, pageblock_in_zone, pageblock_type,
+    rmqueue_smallest, set_pageblock_types, take_first,
 )
 
 
@@ -112,7 +112,7 @@ def rmqueue_steal(m, st, zone, order, migratetype):
 
 @kernel
 def rmqueue(m, st, zone, order, migratetype, alloc_flags):
-    """A block for a type: its own lists, else claim, else steal. pfn, or -1. st.stealing: in one refill, what followed a steal steals at once."""
+    """A block for a type: its own lists, then claim, then steal: pfn, or -1. After a steal the rest of a refill steals at once."""
     if st.stealing[0] == 0:
         pfn = rmqueue_smallest(m, st, zone, order, migratetype)
         if pfn < 0:

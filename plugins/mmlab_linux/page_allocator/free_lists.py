@@ -1,7 +1,7 @@
 """The zone's free lists: eleven orders times five types. Merging on the way in, splitting on the way out.
 
-Models: mm/page_alloc.c __free_one_page(), expand(), __rmqueue_smallest(), account_freepages(), move_freepages_block(). Cost: O(orders) a block.
-Left out: page_alloc.shuffle, page reporting, debug guard pages, CMA.
+Models: mm/page_alloc.c __free_one_page(), expand(), __rmqueue_smallest(), account_freepages(), move_freepages_block().
+Left out: page_alloc.shuffle, page reporting, debug guard pages, CMA. Cost: O(orders) a block.
 """
 
 import numpy as np
@@ -9,7 +9,9 @@ import numpy as np
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.lists import list_add, list_add_tail, list_del
 from mmlab.kernels.zones import mod_zone_free
-from mmlab.model.const import MAX_ORDER, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, MIGRATE_PCPTYPES, MIGRATE_TYPES, NR_PAGE_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES
+from mmlab.model.const import (
+    MAX_ORDER, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, MIGRATE_PCPTYPES, MIGRATE_TYPES, NR_PAGE_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES,
+)  # fmt: skip
 from mmlab.model.page import PG_BUDDY, ZONE_MASK, ZONE_SHIFT, page_flags, page_next, page_order, set_page_flags, set_page_order
 from mmlab.model.rows import Z_END_PFN, Z_FREE_HEADS, Z_FREE_HIGHATOMIC, Z_START_PFN, ZONE_STRIDE
 
@@ -108,7 +110,7 @@ def free_one_page(m, st, zone, pfn, order, migratetype, to_tail):
 
 @leaf
 def expand(m, st, zone, pfn, low, high, migratetype):
-    """Cut a block of order `high` down to its lowest 2^low pages; the upper halves go to the heads of their lists. Returns the pages put back."""
+    """Cut a block of order `high` to its lowest 2^low pages; upper halves go to the heads of their lists. Returns the pages put back."""
     order = high
     while order > low:
         order -= 1

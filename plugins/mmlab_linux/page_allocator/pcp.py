@@ -10,7 +10,7 @@ from mmlab.kernels.lists import list_add, list_add_tail, list_del
 from mmlab.kernels.zones import wmark_pages, zone_watermark_order0
 from mmlab.model.const import HPAGE_PMD_ORDER, MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_PCPTYPES
 from mmlab.model.gfp import ZONE_MOVABLE
-from mmlab.model.page import page_next, page_prev
+from mmlab.model.page import page_next, page_prev, set_page_next, set_page_prev
 from mmlab.model.rows import (
     N_FIRST_CPU, N_NR_CPUS, NODE_STRIDE, NR_PCP_LISTS, PCP_ALLOC_FACTOR, PCP_BATCH, PCP_COUNT, PCP_EXPIRE, PCP_FLAGS, PCP_FREE_COUNT,
     PCP_FREE_DIFF, PCP_HEADS, PCP_HIGH, PCP_HIGH_MAX, PCP_HIGH_MIN, PCP_STRIDE, SC_CPU, SC_NR_ZONES, Z_FLAGS, Z_FREE, Z_NODE,
@@ -101,7 +101,9 @@ def rmqueue_pcplist(m, st, zone, order, migratetype, alloc_flags):
         if rmqueue_bulk(m, st, zone, row, head, order, migratetype, alloc_flags) == 0:
             return -1
         pfn = page_next(m, head)
-    list_del(m, pfn)
+    second = page_next(m, pfn)  # cheaper than list_del(): the page's own links do not matter any more
+    set_page_next(m, head, second)
+    set_page_prev(m, second, head)
     m.pcp[row + PCP_COUNT] -= 1 << order
     return pfn
 
@@ -127,48 +129,49 @@ def free_pcppages_bulk(m, st, zone, row, nr_pages, first):
 
 
 @leaf
-def nr_pcp_high(m, zone, row, free_high):
+def nr_pcp_high(m, zone, row, batch, count, free_count, free_high):
     """From how many pages on a free gives some back; moves PCP_HIGH with what the CPU does and how short the zone is."""
-    batch = m.pcp[row + PCP_BATCH]
     high_min = m.pcp[row + PCP_HIGH_MIN]
     high_max = m.pcp[row + PCP_HIGH_MAX]
-    free_count = m.pcp[row + PCP_FREE_COUNT]
-    high = clamp(m.pcp[row + PCP_HIGH], high_min, high_max)
-    m.pcp[row + PCP_HIGH] = high
-    if high == 0:
-        return 0
-    if free_high:
-        m.pcp[row + PCP_HIGH] = max(high - (batch << BATCH_SCALE_MAX), high_min)
-        return 0
     flags = m.zone[zone * ZONE_STRIDE + Z_FLAGS]
-    if flags & ZONE_RECLAIM_ACTIVE:
-        m.pcp[row + PCP_HIGH] = max(high - max(free_count, batch), high_min)
-        return min(batch << 2, m.pcp[row + PCP_HIGH])
-    if high_min == high_max:
-        return high
-    if flags & ZONE_BELOW_HIGH:
-        m.pcp[row + PCP_HIGH] = max(high - max(free_count, batch), high_min)
-        return max(m.pcp[row + PCP_COUNT], high_min)
-    if m.pcp[row + PCP_COUNT] >= high and high < free_count + batch:
-        m.pcp[row + PCP_HIGH] = clamp(free_count + batch, high_min, high_max)
-    return high
+    was = m.pcp[row + PCP_HIGH]
+    high = clamp(was, high_min, high_max)
+    tuned = high
+    limit = high
+    if high == 0:
+        limit = 0
+    elif free_high:
+        tuned = max(high - (batch << BATCH_SCALE_MAX), high_min)
+        limit = 0
+    elif flags & ZONE_RECLAIM_ACTIVE:
+        tuned = max(high - max(free_count, batch), high_min)
+        limit = min(batch << 2, tuned)
+    elif high_min != high_max:
+        if flags & ZONE_BELOW_HIGH:
+            tuned = max(high - max(free_count, batch), high_min)
+            limit = max(count, high_min)
+        elif count >= high and high < free_count + batch:
+            tuned = clamp(free_count + batch, high_min, high_max)
+    if tuned != was:
+        m.pcp[row + PCP_HIGH] = tuned
+    return limit
 
 
 @leaf
-def nr_pcp_free(m, row, high, free_high):
+def nr_pcp_free(batch, count, free_count, high, free_high):
     """How many pages a bulk free gives back."""
-    batch = m.pcp[row + PCP_BATCH]
     if free_high:
-        return min(m.pcp[row + PCP_COUNT], batch << BATCH_SCALE_MAX)
+        return min(count, batch << BATCH_SCALE_MAX)
     if high < batch:
         return 1
-    return clamp(m.pcp[row + PCP_FREE_COUNT], batch, high - batch)
+    return clamp(free_count, batch, high - batch)
 
 
 @kernel
 def pcp_over_high(m, st, zone, row, number, high, free_high):
     """The lists hold more than they may: a bulk free, after which the zone may count as above its high watermark again."""
-    free_pcppages_bulk(m, st, zone, row, nr_pcp_free(m, row, high, free_high), number)
+    nr = nr_pcp_free(m.pcp[row + PCP_BATCH], m.pcp[row + PCP_COUNT], m.pcp[row + PCP_FREE_COUNT], high, free_high)
+    free_pcppages_bulk(m, st, zone, row, nr, number)
     flags = m.zone[zone * ZONE_STRIDE + Z_FLAGS]
     if flags & ZONE_BELOW_HIGH and zone_watermark_order0(m, zone, 0, wmark_pages(m, zone, 2), ZONE_MOVABLE, 0):
         m.zone[zone * ZONE_STRIDE + Z_FLAGS] = flags & ~ZONE_BELOW_HIGH
@@ -179,27 +182,32 @@ def pcp_over_high(m, st, zone, row, number, high, free_high):
 def free_unref_page(m, st, zone, pfn, order):
     """Free a block to this CPU's lists; what is isolated goes past them."""
     migratetype = pageblock_type(m, pfn)
-    if migratetype == MIGRATE_ISOLATE:
-        free_one_page(m, st, zone, pfn, order, migratetype, 0)
-        return
-    number = pcp_list(order, migratetype if migratetype < MIGRATE_PCPTYPES else MIGRATE_MOVABLE)
+    if migratetype >= MIGRATE_PCPTYPES:
+        if migratetype == MIGRATE_ISOLATE:
+            free_one_page(m, st, zone, pfn, order, migratetype, 0)
+            return
+        migratetype = MIGRATE_MOVABLE
+    number = pcp_list(order, migratetype)
     row = pcp_row(m, zone, m.sc[SC_CPU])
     batch = m.pcp[row + PCP_BATCH]
     flags = m.pcp[row + PCP_FLAGS]
-    m.pcp[row + PCP_ALLOC_FACTOR] >>= 1
+    count = m.pcp[row + PCP_COUNT] + (1 << order)
+    free_count = m.pcp[row + PCP_FREE_COUNT]
     list_add(m, m.pcp[row + PCP_HEADS] + number, pfn)
-    m.pcp[row + PCP_COUNT] += 1 << order
+    m.pcp[row + PCP_COUNT] = count
+    m.pcp[row + PCP_ALLOC_FACTOR] >>= 1
     free_high = 0
     if order > 0 and order <= COSTLY_ORDER:
-        if flags & PREV_FREE_HIGH_ORDER and m.pcp[row + PCP_FREE_COUNT] >= batch and (flags & FREE_HIGH_BATCH == 0 or m.pcp[row + PCP_COUNT] >= batch):
+        if flags & PREV_FREE_HIGH_ORDER and free_count >= batch and (flags & FREE_HIGH_BATCH == 0 or count >= batch):
             free_high = 1
         m.pcp[row + PCP_FLAGS] = flags | PREV_FREE_HIGH_ORDER
-    else:
+    elif flags & PREV_FREE_HIGH_ORDER:
         m.pcp[row + PCP_FLAGS] = flags & ~PREV_FREE_HIGH_ORDER
-    if m.pcp[row + PCP_FREE_COUNT] < batch << BATCH_SCALE_MAX:
-        m.pcp[row + PCP_FREE_COUNT] += 1 << order
-    high = nr_pcp_high(m, zone, row, free_high)
-    if m.pcp[row + PCP_COUNT] >= high:
+    if free_count < batch << BATCH_SCALE_MAX:
+        free_count += 1 << order
+        m.pcp[row + PCP_FREE_COUNT] = free_count
+    high = nr_pcp_high(m, zone, row, batch, count, free_count, free_high)
+    if count >= high:
         pcp_over_high(m, st, zone, row, number, high, free_high)
 
 
@@ -230,7 +238,7 @@ def decay_pcp_high(m, st, zone, row):
 
 @kernel
 def refresh_cpu(m, st, cpu):
-    """A CPU's periodic work on its lists: fold the free-page differences, decay, and empty lists of remote zones that were not used lately."""
+    """A CPU's periodic work: fold its free-page differences, let lists decay, shrink those of remote zones that were not used lately."""
     was = m.sc[SC_CPU]
     m.sc[SC_CPU] = cpu
     for zone in range(m.sc[SC_NR_ZONES]):

@@ -29,7 +29,7 @@ from mmlab_linux.reclaimer.lru_batch import (
     BATCH_ACTIVATE, BATCH_ADD, BATCH_DEACTIVATE, BATCH_ROTATE, BATCH_STRIDE, NR_BATCHES, batch_add, batch_remove, find_in_batch, lru_add_drain,
 )
 from mmlab_linux.reclaimer.lruvec import (
-    FILE, STAT_STRIDE, VEC_ACTIVATED, VEC_AGE, VEC_STRIDE, folio_is_file, folio_lru_list, folio_nr_pages, inactive_is_low, lru_note_cost, lruvec_del,
+    FILE, STAT_STRIDE, VEC_ACTIVATED, VEC_AGE, VEC_LAST_PRIORITY, VEC_STRIDE, folio_is_file, folio_lru_list, folio_nr_pages, inactive_is_low, lru_note_cost, lruvec_del,
     lruvec_lru_size, lruvec_page_state, refresh_stats, workingset_age_nonresident,
 )
 from mmlab_linux.reclaimer.scan_count import ALL_ZONES, CONTROL_DEACTIVATE_ANON, NR_CONTROLS, end_pass, get_scan_count, prepare_scan_control
@@ -49,8 +49,10 @@ class Params:
 def new_state(params, machine):
     """vec: VEC_* a node; stats: lagging sizes a node; batch: per-CPU batches; nr, targets, control: of the pass that runs."""
     nodes, cpus = machine.sizes.nr_nodes, machine.sizes.nr_cpus
+    vec = np.zeros((nodes, VEC_STRIDE), np.int64)
+    vec[:, VEC_LAST_PRIORITY : VEC_LAST_PRIORITY + 2] = DEF_PRIORITY
     return {
-        "vec": np.zeros(VEC_STRIDE * nodes, np.int64),
+        "vec": vec.reshape(-1),
         "stats": np.zeros(STAT_STRIDE * nodes, np.int64),
         "end_activated": np.zeros(2 * nodes, np.int64),
         "next_refresh_ns": np.zeros(1, np.int64),

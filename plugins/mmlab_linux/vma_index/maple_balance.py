@@ -11,7 +11,7 @@ All this goes through a buffer (st.buf_*) that takes the slots of two nodes.
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab_linux.vma_index.maple_node import (
-    INNER_SLOTS, LEAF_SLOTS, LIMIT, N_COUNT, N_GAP, N_SLOT, T_HEIGHT, T_ROOT, drop_node, max_gap, min_slots, slot_start, slots_of,
+    INNER_SLOTS, LEAF_SLOTS, LIMIT, N_COUNT, N_GAP, N_SLOT, NODE_MASK, T_HEIGHT, T_ROOT, drop_node, max_gap, min_slots, slot_start, slots_of,
     take_node, update_gaps,
 )
 
@@ -43,26 +43,28 @@ def write(st, node, first, count):
 @kernel
 def move_slots(st, node, first, to, is_leaf):
     """Move slots [first, count) so that the first comes to `to`; sets the count, clears what is left over."""
-    count = st.node[node + N_COUNT]
-    total = count + to - first
-    if to > first:
-        for k in range(count - 1, first - 1, -1):
-            st.node[node + k + to - first] = st.node[node + k]
-            st.node[node + N_SLOT + k + to - first] = st.node[node + N_SLOT + k]
+    base = node & NODE_MASK
+    count = st.node[base + N_COUNT]
+    shift = to - first
+    total = count + shift
+    if shift > 0:
+        for k in range(total - 1, to - 1, -1):
+            st.node[base + k] = st.node[base + k - shift]
+            st.node[base + N_SLOT + k] = st.node[base + N_SLOT + k - shift]
             if not is_leaf:
-                st.node[node + N_GAP + k + to - first] = st.node[node + N_GAP + k]
+                st.node[base + N_GAP + k] = st.node[base + N_GAP + k - shift]
     else:
         for k in range(to, total):
-            st.node[node + k] = st.node[node + k + first - to]
-            st.node[node + N_SLOT + k] = st.node[node + N_SLOT + k + first - to]
+            st.node[base + k] = st.node[base + k - shift]
+            st.node[base + N_SLOT + k] = st.node[base + N_SLOT + k - shift]
             if not is_leaf:
-                st.node[node + N_GAP + k] = st.node[node + N_GAP + k + first - to]
+                st.node[base + N_GAP + k] = st.node[base + N_GAP + k - shift]
         for k in range(total, count):
-            st.node[node + k] = LIMIT
-            st.node[node + N_SLOT + k] = -1
+            st.node[base + k] = LIMIT
+            st.node[base + N_SLOT + k] = -1
             if not is_leaf:
-                st.node[node + N_GAP + k] = 0
-    st.node[node + N_COUNT] = total
+                st.node[base + N_GAP + k] = 0
+    st.node[base + N_COUNT] = total
     return 0
 
 

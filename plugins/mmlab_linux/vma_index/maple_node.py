@@ -23,6 +23,7 @@ LEAF_SLOTS, INNER_SLOTS = 16, 10
 LEAF_MIN, INNER_MIN = 6, 4
 #: end of the last range of a tree
 LIMIT = (1 << 63) - 1
+# a node number & NODE_MASK is the number itself, but tells the compiler that no index is negative: loops over slots become vector instructions
 NODE_MASK = (1 << 48) - 1
 
 # words of m.mm from MM_INDEX on: root node (-1: empty), levels, nodes, nodes touched so far
@@ -50,7 +51,7 @@ def min_slots(is_leaf):
 @leaf
 def slot_of(st, node, addr):
     """The slot that covers addr, which lies below the node's end: the number of pivots not above it."""
-    base = node & NODE_MASK  # tells the compiler that no index is negative, so the loop becomes four vector compares
+    base = node & NODE_MASK
     at = 0
     for k in range(LEAF_SLOTS):
         if st.node[base + k] <= addr:
@@ -67,17 +68,16 @@ def slot_start(st, node, at, node_start):
 @leaf
 def max_gap(st, node, node_start, is_leaf):
     """The largest gap in or below the node."""
-    best = 0
-    if is_leaf:
-        start = node_start
-        for k in range(st.node[node + N_COUNT]):
-            end = st.node[node + k]
-            if st.node[node + N_SLOT + k] < 0:
-                best = max(best, end - start)
-            start = end
-    else:
+    base = node & NODE_MASK
+    if not is_leaf:
+        best = 0
         for k in range(INNER_SLOTS):
-            best = max(best, st.node[node + N_GAP + k])
+            best = max(best, st.node[base + N_GAP + k])
+        return best
+    best = st.node[base] - node_start if st.node[base + N_SLOT] < 0 else 0
+    for k in range(1, st.node[base + N_COUNT]):
+        gap = st.node[base + k] - st.node[base + k - 1]
+        best = max(best, gap if st.node[base + N_SLOT + k] < 0 else 0)
     return best
 
 

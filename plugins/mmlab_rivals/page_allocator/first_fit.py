@@ -21,8 +21,8 @@ WRONG_TREE, WRONG_COUNT, WRONG_NR_FREE = 1, 2, 3
 
 
 def new_state(params, machine):
-    """bits: a bit a frame, 1 free (uint32 words). tree: node 1 is the root, word w is node leaves + w; order + 1 of the largest free aligned
-    run below. nr_blocks: maximal free aligned runs of each order, 11 a zone: what buddyinfo shows. All in all 1/4 byte a frame."""
+    """bits: a bit a frame, 1 free (uint32 words). tree: node 1 is the root, word w is node leaves + w; order + 1 of the largest free
+    aligned run below. nr_blocks: maximal free aligned runs of each order, 11 a zone: what buddyinfo shows. All in all 1/4 byte a frame."""
     words = machine.sizes.nr_frames >> WORD_ORDER
     leaves = 1 << max(0, words - 1).bit_length()
     return {
@@ -283,7 +283,8 @@ def check(m, st, zone):
 
 
 FIRST_FIT = PageAllocator(
-    name="first_fit", summary="bitmap: the lowest free aligned run, no per-CPU lists, no mobility types", models="Knuth TAOCP 1, 2.5 (first fit)",
-    left_out="page mobility, per-CPU lists, highatomic reserve, boost", new_state=new_state, init_range=init_range, alloc=alloc, free=free,
-    can_alloc=can_alloc, is_free=is_free, nr_free_blocks=nr_free_blocks, block_type=block_type, check=check,
+    name="first_fit", summary="bitmap: the lowest free aligned run, no per-CPU lists, no mobility types",
+    models="Knuth TAOCP 1, 2.5 (first fit)", left_out="page mobility, per-CPU lists, highatomic reserve, boost", new_state=new_state,
+    init_range=init_range, alloc=alloc, free=free, can_alloc=can_alloc, is_free=is_free, nr_free_blocks=nr_free_blocks,
+    block_type=block_type, check=check,
 )

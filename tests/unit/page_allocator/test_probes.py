@@ -1,4 +1,4 @@
-"""Programs that a real kernel ran, replayed from its own dumped free lists: every PFN, list, pageblock type and counter must be the same."""
+"""Programs that a real kernel ran, replayed from its own dumped free lists: every PFN, list, pageblock type and counter must be equal."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ def without_input(zones: list[dict]) -> list[dict]:
 
 
 def test_there_are_programs_for_every_part_of_the_allocator():
-    cases = {case for case, _ in RUNS}
-    assert cases >= {"buddy-merge", "buddy-pcp-mix", "migratetype-fallback", "pcp-highorder", "highatomic", "alloc-to-the-watermarks", "numa-fallback"}
+    assert {case for case, _ in RUNS} >= {
+        "buddy-merge", "buddy-pcp-mix", "migratetype-fallback", "pcp-highorder", "highatomic", "alloc-to-the-watermarks", "numa-fallback",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("case, run", RUNS, ids=[f"{case}@{run}" for case, run in RUNS])

@@ -19,7 +19,7 @@ class RecordingSimulation(FakeSimulation):
 
     def __init__(self, **more):
         super().__init__(**more)
-        self.calls, self.answers, self.files = [], {}, {"data"}
+        self.calls, self.answers = [], {}
         self.next_addr = MMAP_TOP
         self.now_ns = 0
 
@@ -28,9 +28,6 @@ class RecordingSimulation(FakeSimulation):
         self.now_ns += 1000
         answer = self.answers.get(name, default)
         return answer(*args) if callable(answer) else answer
-
-    def has_file(self, name):
-        return name in self.files
 
     def spawn(self, name, cpu=0, oom_score_adj=0):
         self._called("spawn", name, cpu, oom_score_adj)
@@ -97,7 +94,6 @@ class RecordingSimulation(FakeSimulation):
         return SimpleNamespace(name=fname, number=len(self.calls))
 
     def mkfile(self, fname, size):
-        self.files.add(fname)
         return self._called("mkfile", fname, size)
 
     def fread(self, name, fname, offset, length, advice=0):

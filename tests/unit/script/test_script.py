@@ -83,7 +83,7 @@ def test_places_and_flags_of_mmap(sim, run):
 
 
 def test_file_maps_open_anew_unless_kept(sim, run):
-    run("spawn A\nmmap A a 4 file:data\nmmap A b 4 file:data keep\nmmap A c 4 file:data keep off=4\nfork A B\nmmap B d 4 file:data keep")
+    run("spawn A\nmkfile data 16\nmmap A a 4 file:data\nmmap A b 4 file:data keep\nmmap A c 4 file:data keep off=4\nfork A B\nmmap B d 4 file:data keep")
     files = [call[5].number for call in called(sim, "mmap")]
     assert len(called(sim, "open")) == 2 and files[0] != files[1] == files[2] == files[3]
     assert called(sim, "mmap")[2][6] == 4 * PAGE
@@ -92,6 +92,12 @@ def test_file_maps_open_anew_unless_kept(sim, run):
 def test_a_missing_file_is_enoent(run):
     rows, _ = run("spawn A\nmmap A a 4 file:none\nfread A none 0 1\naccess A a none r")
     assert [rows[n]["ret"] for n in (2, 3, 4)] == [-2, -2, -2]
+
+
+def test_files(sim, run):
+    rows, _ = run("spawn A\nmkfile f 8\nfread A f 0 4\nfwrite A new 0 2\nfread A new 0 2")
+    assert [rows[n]["ret"] for n in (2, 3, 4, 5)] == [0, 4 * PAGE, 2 * PAGE, 2 * PAGE]
+    assert called(sim, "mkfile") == [("f", 8 * PAGE), ("new", 0)] and called(sim, "fwrite") == [("A", "new", 0, 2 * PAGE)]
 
 
 def test_region_unknown_is_enoent_and_the_machine_is_not_asked(sim, run):
@@ -247,12 +253,11 @@ def test_pagemap_is_little_endian_words(sim, run, tmp_path):
         ("mlockall A current", r"operation 'mlockall' \(line 3\): not supported yet"),
         ("sh ls /", r"operation 'sh' \(line 3\): sh ls /: not supported yet"),
         ("cat /proc/pressure/memory x", r"operation 'cat' \(line 3\): /proc/pressure/memory: not supported yet"),
-        ("probe p.prog x", r"operation 'probe' \(line 3\): probe command 'alloc'"),
+        ("probe p.prog x", r"operation 'probe' \(line 3\): probe command kinfo"),
     ],
 )
-def test_what_comes_later_is_named_and_nothing_is_left(run, tmp_path, monkeypatch, line, message):
-    (tmp_path / "p.prog").write_text("alloc 0 0 KERNEL\n")
-    monkeypatch.setattr("mmlab._engine.script_probe.RUNNER", "mmlab.no_such_module")
+def test_what_comes_later_is_named_and_nothing_is_left(run, tmp_path, line, message):
+    (tmp_path / "p.prog").write_text("kinfo\n")
     before = set(tmp_path.iterdir())
     with pytest.raises(NotSupported, match=message):
         run("spawn A\nmmap A r 4 anon\n" + line)

@@ -22,7 +22,10 @@ from mmlab_linux.slab_allocator.slub import SLUB, Params
 def _pages_state(params, machine):
     """top, end: the part of a zone that was never handed out; free: last block freed by zone and order, then through page_next."""
     zones = machine.sizes.nr_zones
-    return {"top": np.zeros(zones, "int64"), "end": np.zeros(zones, "int64"), "free": np.full(zones * 11, -1, "int64"), "fail_order": np.full(1, 99, "int64")}
+    return {
+        "top": np.zeros(zones, "int64"), "end": np.zeros(zones, "int64"),
+        "free": np.full(zones * 11, -1, "int64"), "fail_order": np.full(1, 99, "int64"),
+    }  # fmt: skip
 
 
 @kernel
@@ -79,7 +82,8 @@ class SlabMachine:
     """SLUB on a small machine: ops by name, objects as addresses."""
 
     def __init__(self, cpus: int = 1, params: Params | None = None, memory: str = "64M", table: dict | None = None):
-        self.m: Machine = small_machine(memory, cpus, params={"slab_allocator": params}, table=table, slab_allocator=SLUB, page_allocator=TINY_PAGES)
+        policies = {"slab_allocator": SLUB, "page_allocator": TINY_PAGES}
+        self.m: Machine = small_machine(memory, cpus, params={"slab_allocator": params}, table=table, **policies)
         self.st = self.m.states["slab_allocator"]
 
         functions = SLUB.ops()

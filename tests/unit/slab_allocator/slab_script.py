@@ -20,7 +20,7 @@ def digest() -> str:
     number = 1
     for i in range(1500):
         number = number * 48271 % 2147483647
-        if live and number % 7 >= (3 if i < 900 else 5) - (i > 900) * 3:
+        if live and number % 7 >= (4 if i < 900 else 2):  # grows, then shrinks
             results.append(machine.free(live.pop(number % len(live)), cpu=number % 2))
         else:
             live.append(machine.alloc(1 + number % 3, cpu=number % 2))

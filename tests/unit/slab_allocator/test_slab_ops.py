@@ -18,8 +18,8 @@ from mmlab_linux.slab_allocator.slub import Params
 
 
 def state_of(machine: SlabMachine) -> list[bytes]:
-    arrays = {**machine.m.arrays(), **machine.st.arrays()}
-    return [array.tobytes() for name, array in arrays.items() if name in ("page", "pagex", "zone", "pcp", "vmstat", "cache", "cpu", "node", "random")]
+    of_machine = [machine.m.arrays()[name].tobytes() for name in ("page", "pagex", "zone", "pcp", "vmstat")]
+    return of_machine + [machine.st.arrays()[name].tobytes() for name in ("cache", "cpu", "node", "random")]
 
 
 def test_a_new_slab_hands_out_its_objects_in_order_of_address():
@@ -70,7 +70,9 @@ def test_struct_pages_of_a_slab_and_after_it_is_freed():
     assert (words[slab * 4], words[slab * 4 + 2], words[slab * 4 + 6]) == (NO_MAPPING, 0, 0)
 
 
-@pytest.mark.parametrize("what", ["negative", "behind memory", "a free page", "inside an object", "behind the last object", "twice", "twice, other slab"])
+@pytest.mark.parametrize(
+    "what", ["negative", "behind memory", "a free page", "inside an object", "behind the last object", "twice", "twice, other slab"],
+)  # fmt: skip
 def test_freeing_what_is_no_allocated_object_changes_nothing(what):
     machine = SlabMachine()
     machine.op("create", 1, 96, 0, 0)  # 42 objects leave 64 bytes
@@ -79,7 +81,7 @@ def test_freeing_what_is_no_allocated_object_changes_nothing(what):
     machine.free(objects[45])
     slab = machine.slab_of(objects[0]) << 12
     bad = {
-        "negative": -4096, "behind memory": 1 << 40, "a free page": (machine.slab_of(objects[0]) + 600) << 12, "inside an object": objects[3] + 8,
+        "negative": -4096, "behind memory": 1 << 40, "a free page": slab + (600 << 12), "inside an object": objects[3] + 8,
         "behind the last object": slab + 42 * 96, "twice": objects[45], "twice, other slab": objects[0],
     }[what]  # fmt: skip
     before = state_of(machine)
@@ -88,7 +90,9 @@ def test_freeing_what_is_no_allocated_object_changes_nothing(what):
     assert machine.op("check") == 0
 
 
-@pytest.mark.parametrize("cache, size, align, flags", [(-1, 64, 0, 0), (128, 64, 0, 0), (1, 0, 0, 0), (1, -8, 0, 0), (1, (4 << 20) + 1, 0, 0), (1, 64, 24, 0), (1, 64, 0, 1 << 30)])
+@pytest.mark.parametrize("cache, size, align, flags", [
+    (-1, 64, 0, 0), (128, 64, 0, 0), (1, 0, 0, 0), (1, -8, 0, 0), (1, (4 << 20) + 1, 0, 0), (1, 64, 24, 0), (1, 64, 0, 1 << 30),
+])  # fmt: skip
 def test_bad_caches_are_refused(cache, size, align, flags):
     machine = SlabMachine()
     assert machine.op("create", cache, size, align, flags) == -EINVAL
@@ -194,7 +198,8 @@ def test_nodes_have_lists_of_their_own_and_lend_when_they_have_plenty():
     sc = machine.m.sc
     sc[r.SC_NODE] = 1
     remote = [machine.alloc(1, cpu=1) for _ in range(7 * 16 + 1)]
-    assert all(machine.m.zone[(int(machine.m.page[machine.slab_of(o) * 4 + 2]) >> ZONE_SHIFT) * r.ZONE_STRIDE + r.Z_NODE] == 1 for o in remote)
+    zones = {int(machine.m.page[machine.slab_of(obj) * 4 + 2]) >> ZONE_SHIFT for obj in remote}
+    assert [machine.m.zone[zone * r.ZONE_STRIDE + r.Z_NODE] for zone in zones] == [1]
     for obj in remote[: 6 * 16 : 16]:
         machine.free(obj, cpu=0)
     assert (len(machine.node_partial(1, 0)), len(machine.node_partial(1, 1))) == (0, 6)

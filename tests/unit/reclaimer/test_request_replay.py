@@ -1,0 +1,146 @@
+"""Request replay against plain-Python oracles, request by request."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmlab._engine.requests import RequestMachine, replay
+from mmlab.errors import InputError, MmlabError
+from mmlab.kernels.jit import kernel
+from mmlab.policies import Reclaimer
+from mmlab.testing.oracles.replacement import ORACLES
+from mmlab_linux.reclaimer.two_list import TWO_LIST
+from mmlab_rivals.reclaimer.clock import CLOCK
+from mmlab_rivals.reclaimer.fifo import FIFO
+from mmlab_rivals.reclaimer.lru import LRU
+from mmlab_rivals.reclaimer.opt import OPT
+
+EXACT = [FIFO, CLOCK, LRU, OPT]
+ALL = [*EXACT, TWO_LIST]
+
+
+def names(policy):
+    return policy.name
+
+
+def cached(machine):
+    return {int(x) for x in machine.machine.rq_object if x >= 0}
+
+
+def zipf(requests, objects, seed=7):
+    rng = np.random.Generator(np.random.PCG64(seed))
+    weights = 1 / np.arange(1, objects + 1)
+    return rng.permutation(objects)[rng.choice(objects, requests, p=weights / weights.sum())]
+
+
+@pytest.mark.parametrize("policy", EXACT, ids=names)
+@settings(max_examples=8, deadline=None)
+@given(requests=st.lists(st.integers(0, 12), max_size=150), size=st.integers(1, 9))
+def test_every_request_hits_or_misses_as_in_the_oracle(policy, requests, size):
+    machine = RequestMachine(policy, None, np.array(requests, np.int64), size)
+    missed = [machine.step(1) == 1 for _ in requests]
+    expected, left = ORACLES[policy.name](requests, size)
+    assert missed == expected
+    assert machine.machine.op("reclaimer", "check") == 0
+    assert len(cached(machine)) == len(left)
+    if policy is not OPT:
+        assert cached(machine) == left
+
+
+@pytest.mark.parametrize("policy", EXACT, ids=names)
+@pytest.mark.parametrize("size", [1, 60, 600])
+def test_longer_stream(policy, size):
+    ids = zipf(4000, 600)
+    machine = RequestMachine(policy, None, ids, size)
+    while not machine.done:
+        machine.step(1500)
+    assert machine.misses == sum(ORACLES[policy.name](ids.tolist(), size)[0])
+    assert machine.machine.op("reclaimer", "check") == 0
+
+
+@pytest.mark.parametrize("size", [40, 200, 1000])
+def test_two_list_lies_between_opt_and_fifo(size):
+    ids = zipf(40_000, 2000)
+    misses = {policy.name: replay(policy, None, ids, size)["misses"] for policy in (OPT, TWO_LIST, FIFO)}
+    assert misses["opt"] < misses["two_list"] < misses["fifo"]
+
+
+@pytest.mark.parametrize("policy", [FIFO, CLOCK, LRU, TWO_LIST], ids=names)
+def test_a_loop_one_longer_than_the_cache_misses_always(policy):
+    ids = np.tile(np.arange(101), 6)
+    assert replay(policy, None, ids, 100)["misses"] == 606
+
+
+def test_opt_keeps_most_of_a_loop():
+    # 101 objects over 100 frames: after the first round one miss every 100 requests
+    ids = np.tile(np.arange(101), 6)
+    assert replay(OPT, None, ids, 100)["misses"] == 101 + 5
+
+
+@pytest.mark.parametrize("policy", ALL, ids=names)
+def test_a_cache_that_holds_everything_misses_each_object_once(policy):
+    counters = replay(policy, None, zipf(3000, 300), 300)
+    assert counters["misses"] == len(set(zipf(3000, 300).tolist()))
+    assert "pgscan_file" not in counters  # nothing was ever scanned
+
+
+@pytest.mark.parametrize("policy", ALL, ids=names)
+def test_counters(policy):
+    counters = replay(policy, None, zipf(5000, 500), 50)
+    assert counters["requests"] == 5000
+    assert counters["pgscan_file"] == counters["pgscan_direct"] >= counters["pgsteal_direct"] == counters["pgsteal_file"]
+    # each miss takes a frame: what was freed is that, less the 50 first ones, plus what was freed ahead of need
+    assert counters["misses"] - 50 <= counters["pgsteal_file"] < counters["misses"] - 50 + 64
+
+
+@pytest.mark.parametrize("dtype", [np.uint32, np.int64, np.uint16])
+def test_integer_types_of_ids_are_alike(dtype):
+    assert replay(LRU, None, zipf(2000, 300).astype(dtype), 30)["misses"] == replay(LRU, None, zipf(2000, 300), 30)["misses"]
+
+
+def test_progress_after_each_chunk(monkeypatch):
+    monkeypatch.setattr("mmlab._engine.requests.CHUNK", 1000)
+    seen = []
+    machine = RequestMachine(FIFO, None, zipf(2500, 300), 30)
+    while not machine.done:
+        machine.step(1000)
+        seen.append(machine.position)
+    assert seen == [1000, 2000, 2500]
+    replay(FIFO, None, zipf(2500, 300), 30, progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (2500, 2500)
+
+
+@pytest.mark.parametrize(
+    ("ids", "frames", "message"),
+    [
+        (np.array([1.5]), 4, "whole numbers, got float64"),
+        (np.array([[1]]), 4, "one-dimensional"),
+        (np.array([3, -1]), 4, "from 0 to 2147483647, got -1 to 3"),
+        (np.array([1 << 31]), 4, "from 0 to 2147483647, got 2147483648"),
+        (np.array([1]), 0, "from 1 to 2147483647 objects, got 0"),
+    ],
+)
+def test_bad_input_is_named(ids, frames, message):
+    with pytest.raises(InputError, match=message):
+        RequestMachine(FIFO, None, ids, frames)
+
+
+def test_no_requests():
+    assert replay(FIFO, None, np.zeros(0, np.int64), 5)["misses"] == 0
+
+
+@kernel
+def nothing(m, st, pfn):
+    return 0
+
+
+@kernel
+def frees_nothing(m, st, node, priority, nr_to_reclaim, scan_flags):
+    return 0
+
+
+def test_a_reclaimer_that_frees_nothing_is_an_error():
+    stuck = Reclaimer(name="stuck", summary="never frees", folio_added=nothing, folio_removed=nothing, shrink_node=frees_nothing)
+    with pytest.raises(MmlabError, match="reclaimer stuck: freed nothing"):
+        replay(stuck, None, np.arange(4), 3)
