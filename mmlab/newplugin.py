@@ -123,10 +123,11 @@ def policy_source(name: str, slot: str) -> str:
     left_out = []
     for op in SLOTS[slot].ops:
         head = re.compile(rf"^@kernel\ndef {op.name}\(m, st\b", re.MULTILINE)
-        if head.search(text):
-            text = head.sub(lambda found, op=op: f"{_contract(op)}\n{found.group()}", text, count=1)
-        else:
+        found = head.search(text)
+        if found is None:
             left_out.append(op)
+        else:
+            text = f"{text[: found.start()]}{_contract(op)}\n{text[found.start() :]}"
     if left_out:
         text += "\n# Ops that may be added, each as a @kernel function (m, st, ...) and as a field of the record:\n#\n"
         text += "\n#\n".join(_contract(op) for op in left_out) + "\n"

@@ -10,6 +10,7 @@ import numpy as np
 
 from mmlab import abi
 from mmlab._engine.absent import ABSENT
+from mmlab._engine.link import Progress
 from mmlab._engine.machine import Chosen, Machine
 from mmlab.errors import InputError, MmlabError
 from mmlab.mm import requests as core
@@ -29,19 +30,20 @@ class RequestMachine:
     """A cache of nr_frames objects under one reclaimer, at some point of a request stream.
 
     ids: whole numbers from 0, one a request (any integer dtype; a table of max + 1 entries is made, so keep them dense);
-    params: an instance of the policy's params class, None for its defaults. `step()` runs a chunk; `counters()` may be read between chunks.
+    params: an instance of the policy's params class, None for its defaults; progress: told what is compiled, and how long it took.
+    `step()` runs a chunk; `counters()` may be read between chunks.
     Raises InputError for ids or nr_frames that cannot be, MmlabError from step() when the reclaimer stops freeing frames.
     """
 
-    def __init__(self, policy: Reclaimer, params: Any, ids: np.ndarray, nr_frames: int, progress: Callable[[str, float], None] | None = None):
+    def __init__(self, policy: Reclaimer, params: Any, ids: np.ndarray, nr_frames: int, progress: Progress | None = None):
         self.ids = _checked(ids, nr_frames)
         self.position = self.misses = 0
         self.seconds = self.prepare_seconds = 0.0
         objects = int(self.ids.max(initial=0)) + 1
         shadows = policy.ops().get("workingset_refault") is not None
         sizes = Sizes(
-            nr_frames=nr_frames, nr_present=0, nr_heads=count_heads(1, 1, 1), nr_cpus=1, nr_nodes=1, nr_zones=1, nr_tasks=1, nr_swap_slots=0,
-            next_use=policy.needs_future, nr_request_ids=objects, request_shadows=shadows,
+            nr_frames=nr_frames, nr_present=0, nr_heads=count_heads(1, 1, 1), nr_cpus=1, nr_nodes=1, nr_zones=1, nr_tasks=1,
+            nr_swap_slots=0, next_use=policy.needs_future, nr_request_ids=objects, request_shadows=shadows,
         )  # fmt: skip
         self.machine = Machine(sizes, {"reclaimer": Chosen(policy, params)}, progress, SERVICES)
         self.machine.bind()

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 from mmlab._engine import script_access, script_machine, script_mem
 from mmlab._engine.script_dmesg import dmesg
 from mmlab._engine.script_mem import Answer
-from mmlab._engine.script_state import ScriptError, ScriptState
+from mmlab._engine.script_state import ScriptError, ScriptState, TaskName, TaskState
 from mmlab.errors import InputError, NotSupported
 from mmlab.model import rows as r
 from mmlab.workload.operation import Operation
@@ -89,13 +89,13 @@ def _answer(run: ScriptState, op: Operation) -> Answer:
         raise NotSupported(op.name)
     if op.name in script_machine.OPERATIONS:
         if op.name == "fork" and (dead := _dead(run, op.task)):
-            run.tasks[op.args["child"]] = script_machine.TaskState(None, op.task, alive=False)
+            run.tasks[op.args["child"]] = TaskState(None, op.task, alive=False)
             return dead
         return script_machine.OPERATIONS[op.name](run, op)
     return _task_answer(run, op)
 
 
-def _dead(run: ScriptState, name: str) -> Answer | None:
+def _dead(run: ScriptState, name: TaskName) -> Answer | None:
     """The answer for a task that runs no more: the first time how it ended, then -ESRCH."""
     state = run.tasks[name]
     if not state.alive:
@@ -128,7 +128,7 @@ def _task_answer(run: ScriptState, op: Operation) -> Answer:
     return {"ret": answer.pop("ret"), **counts, **answer}
 
 
-def _finish_kill(run: ScriptState, name: str) -> None:
+def _finish_kill(run: ScriptState, name: TaskName) -> None:
     """A victim of the OOM killer that was itself in a system call dies on the way out of it."""
     if run.runs(name) and run.sim.machine.task[run.row(name) + r.T_FLAGS] & r.TF_KILLED:
         run.sim.kill(name)

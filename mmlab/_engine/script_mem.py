@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mmlab._engine.script_state import Region, ScriptError, ScriptState
+from mmlab._engine.script_state import Region, ScriptError, ScriptState, TaskName
 from mmlab.errors import NotSupported
 from mmlab.model import rows as r
 from mmlab.model.const import EINVAL, ENOMEM
@@ -29,7 +29,7 @@ def _checked(result: int) -> int:
     return result
 
 
-def _open(run: ScriptState, name: str, file: str, keep: bool) -> Any:
+def _open(run: ScriptState, name: TaskName, file: str, keep: bool) -> Any:
     """An open file for a map: a new one, or with `keep` the one that earlier such maps of the file use."""
     kept = run.tasks[name].kept_files
     if keep and file in kept:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from attrs import Factory, define
 
 from mmlab.model import rows as r
 from mmlab.model.const import ENOENT
 
+TaskName = Optional[str]  # as operations have it; never None on an operation of a task
 ABSOLUTE_LENGTH = (1 << 63) - 1
 
 
@@ -37,7 +38,7 @@ class TaskState:
     """
 
     task: Any
-    parent: str | None = None
+    parent: TaskName = None
     alive: bool = True
     regions: dict[str, Region] = Factory(dict)
     kept_files: dict[str, Any] = Factory(dict)
@@ -50,27 +51,27 @@ class ScriptState:
     sim: Any
     out: Path
     files: Path
-    tasks: dict[str, TaskState] = Factory(dict)
+    tasks: dict[TaskName, TaskState] = Factory(dict)
     made_files: set[str] = Factory(set)
 
-    def row(self, name: str) -> int:
+    def row(self, name: TaskName) -> int:
         """Index of the task's first word in m.task."""
         return self.tasks[name].task.index * r.TASK_STRIDE
 
-    def runs(self, name: str) -> bool:
+    def runs(self, name: TaskName) -> bool:
         """Whether the process still runs in the machine."""
         return bool(self.sim.machine.task[self.row(name) + r.T_ALIVE])
 
-    def faults(self, name: str) -> tuple[int, int]:
+    def faults(self, name: TaskName) -> tuple[int, int]:
         """(min_flt, maj_flt) of the task so far."""
         row = self.row(name)
         return int(self.sim.machine.task[row + r.T_MIN_FLT]), int(self.sim.machine.task[row + r.T_MAJ_FLT])
 
-    def mm(self, name: str) -> int:
+    def mm(self, name: TaskName) -> int:
         """Index of the first word of the task's address space in m.mm."""
         return self.tasks[name].task.mm * r.MM_STRIDE
 
-    def ended_by(self, name: str) -> int:
+    def ended_by(self, name: TaskName) -> int:
         """The signal that the driver learns of when it waits for a process that has ended.
 
         The driver cannot wait for another task's child; it gets it when that task dies (the driver is a subreaper).
@@ -79,7 +80,7 @@ class ScriptState:
         own = state.parent is None or not self.runs(state.parent)
         return int(self.sim.machine.task[self.row(name) + r.T_SIGNAL]) if own else 0
 
-    def region(self, name: str, region: str | int) -> Region:
+    def region(self, name: TaskName, region: str | int) -> Region:
         """A region by name or absolute address; ScriptError(ENOENT) if the task has none of that name.
 
         Addresses of the upper half are negative, as int64 has them.

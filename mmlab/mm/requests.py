@@ -72,7 +72,7 @@ def load_object(m, wanted):
 
 @leaf
 def look_ahead(m, ids, i, wants_accesses):
-    """Bring into the cache what the requests after i will touch: the table's entry, then the frame, and at last its neighbours on a list."""
+    """Bring into the cache what requests after i will touch: the table's entry, then the frame, at last its neighbours on a list."""
     prefetch(m.rq_table, np.int64(ids[i + 3 * LOOK_AHEAD]))
     pfn = np.int64(m.rq_table[np.int64(ids[i + 2 * LOOK_AHEAD])])
     prefetch(m.rq_object, pfn)

@@ -161,14 +161,13 @@ def kswapd_step(m, node):
     if m.node[base + N_KSWAPD_AWAKE] == 0:
         return 0
     highest = m.node[base + N_KSWAPD_IDX]
-    boosted = pgdat_boosted(m, node, highest)
-    if pgdat_balanced(m, node, highest) and boosted == 0:
+    balanced = pgdat_balanced(m, node, highest)
+    # a boost that is met asks for easy pages only; one that is not (the boost is part of high) is reclaimed for in earnest
+    boosted = pgdat_boosted(m, node, highest) if balanced else 0
+    if balanced and boosted == 0:
         _kswapd_sleep(m, node)
         return 0
     priority = m.node[base + N_KSWAPD_PRIORITY]
-    if boosted and pgdat_balanced(m, node, highest) and priority < DEF_PRIORITY - 2:
-        _kswapd_sleep(m, node)
-        return 0
     reclaimer_age_node(m, node)
     target = 0
     for zone in range(m.sc[SC_NR_ZONES]):
@@ -179,6 +178,9 @@ def kswapd_step(m, node):
     if boosted == 0:
         flags |= SCAN_MAY_SWAP | SCAN_MAY_WRITEPAGE
     reclaimed = shrink_node(m, node, priority, target, flags)
+    if boosted and (reclaimed == 0 or priority <= DEF_PRIORITY - 2):
+        _kswapd_sleep(m, node)
+        return 0
     if reclaimed < target:
         m.node[base + N_KSWAPD_PRIORITY] = priority - 1
     if m.node[base + N_KSWAPD_PRIORITY] < 1:

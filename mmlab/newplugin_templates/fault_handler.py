@@ -1,4 +1,4 @@
-"""my_policy: each touched page gets memory at once, also for reads, and fork copies all of it: no zero page, no copy-on-write between tasks."""
+"""my_policy: each touched page gets memory at once, also for reads, and fork copies all of it: no zero page, no sharing between tasks."""
 
 from mmlab.kernels.jit import kernel
 from mmlab.kernels.pte import add_rmap, folio_mark_dirty, remove_rmap, swap_duplicate, walk_pte
@@ -7,8 +7,8 @@ from mmlab.model.const import ENOMEM, VM_FAULT_OOM, VM_FAULT_SIGBUS, WRITE
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
 from mmlab.model.page import PG_ANON, PG_SWAPBACKED, add_refs, page_mapcount, page_test
 from mmlab.model.rows import (
-    MM_STRIDE, MM_SWAPENTS, PTE_ACCESSED, PTE_DIRTY, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE,
-    VM_SHARED, VM_WIPEONFORK, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_INODE, VMA_START, VMA_STRIDE,
+    MM_STRIDE, MM_SWAPENTS, PTE_ACCESSED, PTE_DIRTY, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE,
+    PTE_WRITE, VM_SHARED, VM_WIPEONFORK, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_INODE, VMA_START, VMA_STRIDE,
 )
 from mmlab.policies import FaultHandler
 

@@ -10,10 +10,11 @@ from mmlab.policies import Thp
 @kernel
 def fault_orders(m, st, mm, vma, vpn, access):
     row = vma * VMA_STRIDE
-    start = (vpn >> 9) << 21
-    if access != WRITE or m.vma[row + VMA_FLAGS] & VM_NOHUGEPAGE or start < m.vma[row + VMA_START] or start + (1 << 21) > m.vma[row + VMA_END]:
+    if access != WRITE or m.vma[row + VMA_FLAGS] & VM_NOHUGEPAGE:
         return 0
-    return 1 << 9
+    start = (vpn >> 9) << 21
+    fits = start >= m.vma[row + VMA_START] and start + (1 << 21) <= m.vma[row + VMA_END]
+    return 1 << 9 if fits else 0
 
 
 @kernel

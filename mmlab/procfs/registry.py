@@ -10,6 +10,7 @@ from mmlab.errors import NotSupported
 from mmlab.model import rows as r
 from mmlab.model.const import EINVAL, ENOENT
 from mmlab.procfs import files_io, maps, meminfo, status, zones
+from mmlab.procfs.clear_refs import clear_refs
 from mmlab.procfs.settings import THP_CHOICES, settings_of
 from mmlab.procfs.tasks import living
 
@@ -76,6 +77,8 @@ def write(sim: Any, path: str, text: str) -> int:
         return 0  # the reclaimer is a policy of its own; generations are never on here
     if (match := _TASK.fullmatch(path)) and match[2] == "oom_score_adj":
         return _write_oom_score_adj(sim, int(match[1]), str(text))
+    if match and match[2] == "clear_refs":
+        return clear_refs(sim, _task(sim, int(match[1]), path), str(text))
     raise NotSupported(f"{path} = {str(text).strip()}: not supported yet")
 
 

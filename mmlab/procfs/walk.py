@@ -37,12 +37,14 @@ class Vma(NamedTuple):
 
 
 class Entries(NamedTuple):
-    """Non-empty entries of a range: virtual page numbers and PTE_* words; huge ones apart, one a PMD (vpn of its first page)."""
+    """Non-empty entries of a range: virtual page numbers, PTE_* words and places in m.pt; huge ones apart, one a PMD (vpn of its first page)."""
 
     vpn: np.ndarray
     entry: np.ndarray
     huge_vpn: np.ndarray
     huge_entry: np.ndarray
+    slot: np.ndarray
+    huge_slot: np.ndarray
 
 
 def vmas(machine: Any, mm: int) -> Iterator[Vma]:
@@ -61,13 +63,13 @@ def read_vma(machine: Any, row: int) -> Vma:
 
 def entries(machine: Any, mm: int, first_vpn: int, end_vpn: int) -> Entries:
     """What is mapped or swapped in [first_vpn, end_vpn). A huge entry counts where its first page lies in the range."""
-    vpns, words, huge_vpns, huge_words = [], [], [], []
+    vpns, words, slots = [], [], []
+    huge: list[tuple[int, int, int]] = []
     root = int(machine.mm[mm * r.MM_STRIDE + r.MM_ROOT])
-    for pmd_vpn, pmd in _pmds(machine, root, 0, first_vpn, end_vpn):
+    for pmd_vpn, pmd, slot in _pmds(machine, root, 0, first_vpn, end_vpn):
         if pmd & r.PTE_HUGE:
             if pmd_vpn >= first_vpn:
-                huge_vpns.append(pmd_vpn)
-                huge_words.append(pmd)
+                huge.append((pmd_vpn, pmd, slot))
             continue
         low, high = max(first_vpn - pmd_vpn, 0), min(end_vpn - pmd_vpn, PTRS_PER_TABLE)
         base = (pmd >> r.PTE_SHIFT) * PTRS_PER_TABLE
@@ -75,14 +77,14 @@ def entries(machine: Any, mm: int, first_vpn: int, end_vpn: int) -> Entries:
         used = np.flatnonzero(table)
         vpns.append(used + (pmd_vpn + low))
         words.append(table[used])
-    empty = np.zeros(0, np.int64)
-    return Entries(
-        np.concatenate(vpns or [empty]), np.concatenate(words or [empty]), np.array(huge_vpns, np.int64), np.array(huge_words, np.int64)
-    )  # fmt: skip
+        slots.append(used + (base + low))
+    huge_vpn, huge_entry, huge_slot = np.array(huge, np.int64).reshape(-1, 3).T
+    vpn, entry, slot_of = (np.concatenate(parts or [np.zeros(0, np.int64)]) for parts in (vpns, words, slots))
+    return Entries(vpn, entry, huge_vpn, huge_entry, slot_of, huge_slot)
 
 
-def _pmds(machine: Any, table: int, level: int, first_vpn: int, end_vpn: int, base_vpn: int = 0) -> Iterator[tuple[int, int]]:
-    """(vpn of the first page, entry) of each PMD entry in the range."""
+def _pmds(machine: Any, table: int, level: int, first_vpn: int, end_vpn: int, base_vpn: int = 0) -> Iterator[tuple[int, int, int]]:
+    """(vpn of the first page, entry, its place in m.pt) of each PMD entry in the range."""
     if not table:
         return
     shift = _SHIFTS[level]
@@ -91,7 +93,7 @@ def _pmds(machine: Any, table: int, level: int, first_vpn: int, end_vpn: int, ba
     for i in np.flatnonzero(slots).tolist():
         vpn, entry = base_vpn + ((low + i) << shift), int(slots[i])
         if level == 2:
-            yield vpn, entry
+            yield vpn, entry, table * PTRS_PER_TABLE + low + i
         else:
             yield from _pmds(machine, entry >> r.PTE_SHIFT, level + 1, first_vpn, end_vpn, vpn)
 

@@ -107,9 +107,9 @@ def pagetypeinfo(sim: Any) -> str:
     out.append("\n" + f"{'Number of blocks type':<23}" + "".join(f"{name:>12} " for name in MIGRATETYPE_NAMES) + "\n")
     for number, zone in enumerate(sim.layout.zones):
         counts = [0] * MIGRATE_TYPES
-        for kind in block_types(sim, number):
-            if kind is not None:
-                counts[kind] += 1
+        for block in block_types(sim, number):
+            if block is not None:
+                counts[block] += 1
         out.append(f"Node {zone.node}, zone {zone.name:>8} " + "".join(f"{n:12} " for n in counts) + "\n")
     return "".join(out)
 

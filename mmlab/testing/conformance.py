@@ -6,8 +6,8 @@
         policy = MY_RECLAIMER
 
 Every class runs the policy in a whole simulated machine with Linux's defaults in the other slots: a short life of two tasks under memory
-pressure, after which every invariant of the machine holds, the same seed gives the same bytes, and the python build agrees with the compiled
-one bit for bit. On top come the tests of the slot (:mod:`mmlab.testing.slots`).
+pressure, after which every invariant of the machine holds, the same seed gives the same bytes, and the python build agrees with the
+compiled one bit for bit. On top come the tests of the slot (:mod:`mmlab.testing.slots`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ PAGE = 4096
 
 
 class PolicyConformance:
-    """What holds in every slot. policy: the record; params: values by name, as `[SLOT.params]` would give them; machine: the [machine] table."""
+    """What holds in every slot.
+
+    policy: the record; params: values by name, as `[SLOT.params]` would give them; machine: the [machine] table.
+    """
 
     policy: ClassVar[Policy]
     params: ClassVar[dict[str, Any]] = {}
@@ -98,7 +101,7 @@ def _life(sim: Simulation, rng: random.Random) -> list[int]:
     note(sim.touch("A", heap, length // 3, 1))
     note(sim.touch("A", shared, 64, 1))
     child = sim.fork("A", "B")
-    trace.append(getattr(child, "index", child))
+    trace.append(child if isinstance(child, int) else child.index)
     other = sim.mmap("B", length * PAGE, prot="rw")
     trace.append(other)
     for _ in range(8):

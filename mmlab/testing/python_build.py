@@ -1,6 +1,6 @@
 """The python build of a conformance run: a subprocess without numba's compiler runs the same sequence, and its evidence is compared.
 
-``python -m mmlab.testing.python_build FILE CLASS SEED`` prints the evidence of `CLASS().drive(SEED)` as JSON; FILE is the test file of the class.
+``python -m mmlab.testing.python_build FILE CLASS SEED`` prints the evidence of `CLASS().drive(SEED)` as JSON; FILE is the class's test file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mmlab.kernels.pointer import State
 def digest_arrays(*states: State) -> dict[str, str]:
     """A digest of every array, by name, so that a difference names the array."""
     return {
-        f"{i}.{name}": hashlib.blake2b(memoryview(array).cast("B"), digest_size=8).hexdigest()
+        f"{i}.{name}": hashlib.blake2b(array.tobytes(), digest_size=8).hexdigest()
         for i, state in enumerate(states)
         for name, array in state.arrays().items()
     }

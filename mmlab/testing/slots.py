@@ -123,11 +123,11 @@ class PageAllocatorTests(_Slot):
         sim = self.simulation()
         total = nr_free(sim)
         blocks = [
-            machine_blocks << order
+            count << order
             for zone in range(sim.machine.sizes.nr_zones)
             for order in range(MAX_ORDER + 1)
             for kind in range(MIGRATE_TYPES)
-            if (machine_blocks := sim.machine.op("page_allocator", "nr_free_blocks", zone, order, kind))
+            if (count := sim.machine.op("page_allocator", "nr_free_blocks", zone, order, kind))
         ]
         assert sum(blocks) == total
 
@@ -143,7 +143,8 @@ class SlabAllocatorTests(_Slot):
     def test_objects_never_overlap(self):
         sim = self.simulation()
         machine, rng = sim.machine, random.Random(8)
-        caches = {r.CACHE_USER + i: (size, align) for i, (size, align) in enumerate([(8, 8), (24, 8), (192, 64), (700, 0), (4096, 4096), (6000, 0)])}
+        kinds = [(8, 8), (24, 8), (192, 64), (700, 0), (4096, 4096), (6000, 0)]  # bytes, alignment
+        caches = {r.CACHE_USER + i: kind for i, kind in enumerate(kinds)}
         for cache, (size, align) in caches.items():
             assert machine.op("slab_allocator", "create", cache, size, align, 0) == 0
         live: dict[int, int] = {}
@@ -209,7 +210,7 @@ class VmaIndexTests(_Slot):
                 grows = rng.random() < 0.1
                 base = vma * r.VMA_STRIDE
                 row[base : base + r.VMA_STRIDE] = 0
-                row[base + r.VMA_START], row[base + r.VMA_END], row[base + r.VMA_MM] = *bounds, mm
+                row[base + r.VMA_START], row[base + r.VMA_END], row[base + r.VMA_MM] = bounds[0], bounds[1], mm
                 row[base + r.VMA_FLAGS] = r.VM_GROWSDOWN if grows else 0
                 assert op("insert", vma) == 0
                 oracle.insert(vma, *bounds, grows)

@@ -16,8 +16,8 @@ from mmlab_linux.thp.fault_time import ALWAYS, MADVISE, NEVER
 from mmlab_linux.vma_index.maple_tree import MAPLE_TREE
 
 from mmlab.testing.conformance import (
-    CostModelConformance, FaultHandlerConformance, MemoryModelConformance, MonitorConformance, OomPolicyConformance, PageAllocatorConformance,
-    ReclaimerConformance, SlabAllocatorConformance, ThpConformance, VmaIndexConformance,
+    CostModelConformance, FaultHandlerConformance, MemoryModelConformance, MonitorConformance, OomPolicyConformance,
+    PageAllocatorConformance, ReclaimerConformance, SlabAllocatorConformance, ThpConformance, VmaIndexConformance,
 )
 
 pytestmark = pytest.mark.nojit

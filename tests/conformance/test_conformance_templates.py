@@ -6,8 +6,8 @@ from mmlab.newplugin_templates import (
     cost_model, fault_handler, memory_model, monitor, oom_policy, page_allocator, reclaimer, slab_allocator, thp, vma_index,
 )
 from mmlab.testing.conformance import (
-    CostModelConformance, FaultHandlerConformance, MemoryModelConformance, MonitorConformance, OomPolicyConformance, PageAllocatorConformance,
-    ReclaimerConformance, SlabAllocatorConformance, ThpConformance, VmaIndexConformance,
+    CostModelConformance, FaultHandlerConformance, MemoryModelConformance, MonitorConformance, OomPolicyConformance,
+    PageAllocatorConformance, ReclaimerConformance, SlabAllocatorConformance, ThpConformance, VmaIndexConformance,
 )
 
 pytestmark = pytest.mark.nojit

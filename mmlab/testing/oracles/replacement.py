@@ -1,6 +1,7 @@
 """Replacement policies of a cache of equal objects in plain Python: what request replay must agree with, request by request.
 
-Each is called with the requested objects and the cache's size, and returns (for each request whether it missed, the objects left in the cache).
+Each is called with the requested objects and the cache's size, and returns two things: for each request whether it missed, and the objects
+left in the cache.
 """
 
 from __future__ import annotations

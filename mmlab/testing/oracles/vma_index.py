@@ -54,7 +54,7 @@ class VmaIndexOracle:
     def find_gap(self, length: int, low: int, high: int) -> int:
         """Where `length` free bytes in [low, high) begin, as high as can be, or -ENOMEM.
 
-        A guard that reaches into the gap found lowers `high` for good, so it also counts against ranges below the next VMA down, as in Linux.
+        A guard that reaches into the gap found lowers `high` for good, so it counts against gaps below the next VMA down too, as in Linux.
         """
         while True:
             fitting = [(min(end, high), guard) for start, end, guard in self.gaps() if min(end, high) - max(start, low) >= length]

@@ -1,7 +1,7 @@
 """A KVM guest with 4 KiB pages and a virtio disk: what mmlab counts time by unless told otherwise.
 
-Measured: on Linux 6.18 in a 2-CPU KVM guest (Intel Xeon, nested paging, memory warmed first), median of 5 runs, CPU time. Derived: a difference
-of measured figures. Estimated: a round figure for such a machine, not measured; only its order of magnitude is meant.
+Measured: on Linux 6.18 in a 2-CPU KVM guest (Intel Xeon, nested paging, memory warmed first), median of 5 runs, CPU time. Derived: a
+difference of measured figures. Estimated: a round figure for such a machine, not measured; only its order of magnitude is meant.
 """
 
 import attrs

@@ -1,7 +1,7 @@
 """Linux's OOM policy: the task whose death frees the most dies, as oom_score_adj weighs it.
 
-Models: mm/oom_kill.c select_bad_process(), oom_evaluate_task(). Left out: memory cgroups, panic_on_oom, tasks with no memory on the nodes of a
-NUMA policy. O(tasks) a choice.
+Models: mm/oom_kill.c select_bad_process(), oom_evaluate_task(). Left out: memory cgroups, panic_on_oom, tasks with no memory on the nodes
+of a NUMA policy. O(tasks) a choice.
 """
 
 from mmlab.kernels.jit import kernel

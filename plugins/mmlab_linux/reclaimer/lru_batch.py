@@ -10,7 +10,9 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.model.const import PAGEVEC_SIZE
 from mmlab.model.page import PG_ACTIVE, PG_HEAD, PG_LRU, PG_MLOCKED, PG_REFERENCED, PG_UNEVICTABLE, page_flags, set_page_flags
 from mmlab.model.rows import SC_CPU
-from mmlab.model.vmstat import V_PGACTIVATE, V_PGDEACTIVATE, V_PGROTATED, V_UNEVICTABLE_PGS_CULLED, V_UNEVICTABLE_PGS_RESCUED, count_vm_events
+from mmlab.model.vmstat import (
+    V_PGACTIVATE, V_PGDEACTIVATE, V_PGROTATED, V_UNEVICTABLE_PGS_CULLED, V_UNEVICTABLE_PGS_RESCUED, count_vm_events,
+)
 from mmlab_linux.reclaimer.lruvec import folio_nr_pages, lruvec_add, lruvec_add_tail, lruvec_del, refresh_stats
 
 # in the order of lru_add_drain_cpu()

@@ -10,9 +10,7 @@ List sizes are exact in the zones' rows (Z_LRU). But some decisions read a copy 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.lists import list_add, list_add_tail, list_del, policy_list
 from mmlab.kernels.zones import page_node
-from mmlab.model.const import (
-    LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, LRU_UNEVICTABLE, SWAP_CLUSTER_MAX,
-)
+from mmlab.model.const import LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, LRU_UNEVICTABLE, SWAP_CLUSTER_MAX
 from mmlab.model.page import PG_ACTIVE, PG_HEAD, PG_LRU, PG_SWAPBACKED, PG_UNEVICTABLE, ZONE_SHIFT, page_flags, page_order
 from mmlab.model.rows import SC_NOW_NS, SC_NR_ZONES, Z_INDEX, Z_LRU, Z_NODE, ZONE_STRIDE
 

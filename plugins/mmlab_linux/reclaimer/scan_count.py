@@ -10,8 +10,8 @@ from mmlab.model.const import (
 )
 from mmlab.model.rows import N_KSWAPD_WAKE_NS, NODE_STRIDE, SC_NR_SWAP_FREE, SC_NR_ZONES, SC_SWAPPINESS, Z_MANAGED, Z_NODE, ZONE_STRIDE
 from mmlab_linux.reclaimer.lruvec import (
-    ANON, FILE, STAT_ACTIVATED, STAT_STRIDE, VEC_COST, VEC_DESPERATE, VEC_LAST_PRIORITY, VEC_RECLAIMED, VEC_RUN, VEC_SEEN, VEC_STRIDE, inactive_is_low,
-    lruvec_lru_size, lruvec_page_state, refresh_stats,
+    ANON, FILE, STAT_ACTIVATED, STAT_STRIDE, VEC_COST, VEC_DESPERATE, VEC_LAST_PRIORITY, VEC_RECLAIMED, VEC_RUN, VEC_SEEN, VEC_STRIDE,
+    inactive_is_low, lruvec_lru_size, lruvec_page_state, refresh_stats,
 )
 
 MAX_SWAPPINESS = 200

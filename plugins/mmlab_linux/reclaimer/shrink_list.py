@@ -8,12 +8,10 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.lists import list_add, list_del, policy_list
 from mmlab.kernels.scan import count_scan, count_steal
 from mmlab.kernels.services import folio_referenced, reclaim_folio
-from mmlab.model.const import (
-    LRU_INACTIVE_FILE, RECLAIM_ACTIVATE, RECLAIM_FREED, RECLAIM_KEEP, SCAN_MAY_UNMAP, SCAN_RECLAIM_IDX_SHIFT,
-)
+from mmlab.model.const import LRU_INACTIVE_FILE, RECLAIM_ACTIVATE, RECLAIM_FREED, RECLAIM_KEEP, SCAN_MAY_UNMAP, SCAN_RECLAIM_IDX_SHIFT
 from mmlab.model.page import (
-    PG_ACTIVE, PG_LOCKED, PG_LRU, PG_MLOCKED, PG_RECLAIM, PG_REFERENCED, PG_WORKINGSET, PG_WRITEBACK, ZONE_SHIFT, page_flags, page_mapcount, page_prev,
-    page_set, page_test_clear, set_page_flags,
+    PG_ACTIVE, PG_LOCKED, PG_LRU, PG_MLOCKED, PG_RECLAIM, PG_REFERENCED, PG_WORKINGSET, PG_WRITEBACK, ZONE_SHIFT, page_flags, page_mapcount,
+    page_prev, page_set, page_test_clear, set_page_flags,
 )
 from mmlab.model.rows import SC_CPU, Z_INDEX, ZONE_STRIDE
 from mmlab.model.vmstat import V_NR_VMSCAN_WRITE, V_PGACTIVATE, V_PGDEACTIVATE, V_PGREFILL, V_PGSKIP_DMA, count_vm_events
@@ -28,7 +26,7 @@ YOUNG_PTES, REFERENCED_EXEC, REFERENCED_LOCKED = 0xFFFF, 1 << 16, 1 << 17
 
 @kernel
 def isolate_lru_folios(m, node, lru, nr_to_scan, scan_flags):
-    """Move pages from the tail of a list to ISOLATED. Returns how many were looked at, those of too high zones too: these go to the head."""
+    """Move pages from the tail of a list to ISOLATED; those of too high zones go to its head. Returns how many of both were looked at."""
     src = policy_list(m, node, lru)
     skipped = policy_list(m, node, SKIPPED)
     reclaim_idx = scan_flags >> SCAN_RECLAIM_IDX_SHIFT

@@ -1,7 +1,7 @@
 """Linux's classic LRU: an active and an inactive list for anonymous and for file pages, with refault detection.
 
 Models: mm/vmscan.c shrink_node(), shrink_lruvec(), kswapd_age_node(); mm/swap.c folio_mark_accessed(), folio_deactivate(),
-folio_rotate_reclaimable(); mm/workingset.c workingset_eviction(), workingset_test_recent(), workingset_activation() (6.12 with lru_gen off).
+folio_rotate_reclaimable(); mm/workingset.c workingset_eviction(), workingset_test_recent(), workingset_activation(); 6.12, lru_gen off.
 Parts: lruvec.py (lists, sizes, lagging statistics), lru_batch.py (per-CPU batches), scan_count.py (how much to scan), shrink_list.py.
 Left out: memory cgroups, write-back throttling, the shrinker of shadow nodes.
 
@@ -13,7 +13,7 @@ import numpy as np
 from attrs import field, frozen
 from attrs.validators import ge
 
-from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.jit import kernel
 from mmlab.kernels.lists import policy_list
 from mmlab.kernels.zones import page_node
 from mmlab.model.const import (
@@ -21,16 +21,18 @@ from mmlab.model.const import (
     SCAN_MAY_UNMAP, SCAN_RECLAIM_IDX_SHIFT, SWAP_CLUSTER_MAX,
 )
 from mmlab.model.page import (
-    PG_ACTIVE, PG_DIRTY, PG_IDLE, PG_LOCKED, PG_LRU, PG_REFERENCED, PG_UNEVICTABLE, PG_WORKINGSET, page_flags, page_next, page_prev, page_set, set_page_flags,
+    PG_ACTIVE, PG_DIRTY, PG_IDLE, PG_LOCKED, PG_LRU, PG_REFERENCED, PG_UNEVICTABLE, PG_WORKINGSET, page_flags, page_next, page_prev,
+    page_set, set_page_flags,
 )
 from mmlab.model.rows import N_KSWAPD_IDX, NODE_STRIDE, SC_CPU, SC_NR_NODES, SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS
 from mmlab.policies import Reclaimer
 from mmlab_linux.reclaimer.lru_batch import (
-    BATCH_ACTIVATE, BATCH_ADD, BATCH_DEACTIVATE, BATCH_ROTATE, BATCH_STRIDE, NR_BATCHES, batch_add, batch_remove, find_in_batch, lru_add_drain,
+    BATCH_ACTIVATE, BATCH_ADD, BATCH_DEACTIVATE, BATCH_ROTATE, BATCH_STRIDE, NR_BATCHES, batch_add, batch_remove, find_in_batch,
+    lru_add_drain,
 )
 from mmlab_linux.reclaimer.lruvec import (
-    FILE, STAT_STRIDE, VEC_ACTIVATED, VEC_AGE, VEC_LAST_PRIORITY, VEC_STRIDE, folio_is_file, folio_lru_list, folio_nr_pages, inactive_is_low, lru_note_cost, lruvec_del,
-    lruvec_lru_size, lruvec_page_state, refresh_stats, workingset_age_nonresident,
+    FILE, STAT_STRIDE, VEC_ACTIVATED, VEC_AGE, VEC_LAST_PRIORITY, VEC_STRIDE, folio_is_file, folio_lru_list, folio_nr_pages,
+    inactive_is_low, lru_note_cost, lruvec_del, lruvec_lru_size, lruvec_page_state, refresh_stats, workingset_age_nonresident,
 )
 from mmlab_linux.reclaimer.scan_count import ALL_ZONES, CONTROL_DEACTIVATE_ANON, NR_CONTROLS, end_pass, get_scan_count, prepare_scan_control
 from mmlab_linux.reclaimer.shrink_list import shrink_active_list, shrink_inactive_list
@@ -41,7 +43,7 @@ REFAULT_ACTIVATE, REFAULT_RESTORE = 1, 2
 
 @frozen
 class Params:
-    """stats_period_ms: how often the statistics behind some decisions are refreshed; 0 makes them exact, as in a kernel without memory cgroups."""
+    """stats_period_ms: how often the statistics behind some decisions are refreshed; 0: exact, as in a kernel without memory cgroups."""
 
     stats_period_ms: int = field(default=2000, validator=ge(0))
 

@@ -21,7 +21,10 @@ DEFRAG_ALWAYS, DEFRAG_DEFER, DEFRAG_DEFER_MADVISE, DEFRAG_MADVISE, DEFRAG_NEVER 
 
 @attrs.frozen
 class Params:
-    """defrag: who may reclaim for a huge page: 0 always, 1 defer, 2 defer+madvise, 3 madvise, 4 never; use_zero_page: reads map the huge zero page."""
+    """defrag: who may reclaim for a huge page, 0 always, 1 defer, 2 defer+madvise, 3 madvise, 4 never.
+
+    use_zero_page: reads map the huge zero page.
+    """
 
     defrag: int = attrs.field(default=DEFRAG_MADVISE, validator=[ge(DEFRAG_ALWAYS), le(DEFRAG_NEVER)])
     use_zero_page: bool = True
@@ -80,7 +83,7 @@ def use_zero_page(m, st, mm, vma):
     return st.use_zero_page[0]
 
 
-def _record(name: str, summary: str, fault_orders) -> Thp:
+def _record(name: str, summary: str, fault_orders):
     return Thp(
         name=name,
         summary=summary,

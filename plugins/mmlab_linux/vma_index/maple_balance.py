@@ -1,7 +1,7 @@
 """What happens when a node of the maple tree gets too full or too empty.
 
 Models: lib/maple_tree.c mas_split(), mas_push_data(), mab_calc_split(), mab_no_null_split(), mas_root_split(), mas_rebalance().
-Left out: the three-way split (two nodes always do here), bulk mode, and the rule that a split leaves no node with fewer addresses than slots.
+Left out: the three-way split (two nodes always do here), bulk mode, the rule that no node gets fewer addresses than it has slots.
 
 A node that overflows first hands slots to its left, then to its right sibling, which is then one slot short of full; only when neither has
 room is it split in the middle. That is why maps made one below the other leave nodes nearly full: 15 of 16 slots in leaves, 9 of 10 above.
@@ -11,8 +11,8 @@ All this goes through a buffer (st.buf_*) that takes the slots of two nodes.
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab_linux.vma_index.maple_node import (
-    INNER_SLOTS, LEAF_SLOTS, LIMIT, N_COUNT, N_GAP, N_SLOT, NODE_MASK, T_HEIGHT, T_ROOT, drop_node, max_gap, min_slots, slot_start, slots_of,
-    take_node, update_gaps,
+    INNER_SLOTS, LEAF_SLOTS, LIMIT, N_COUNT, N_GAP, N_SLOT, NODE_MASK, T_HEIGHT, T_ROOT, drop_node, max_gap, min_slots, slot_start,
+    slots_of, take_node, update_gaps,
 )
 
 
@@ -171,7 +171,7 @@ def _push(st, level, total, side, is_leaf):
 
 @kernel
 def grow(m, st, row, total):
-    """The leaf at the end of the path is to hold the buffer's `total` slots, more than it can: push to a sibling, or split, level by level."""
+    """The leaf at the end of the path is to hold the buffer's `total` slots, more than it can: push or split, level by level."""
     level = m.mm[row + T_HEIGHT] - 1
     is_leaf = True
     while True:
@@ -210,7 +210,7 @@ def grow(m, st, row, total):
 
 @kernel
 def rebalance(m, st, row):
-    """The leaf at the end of the path lost slots: join nodes below their minimum with a sibling, then take away a root that holds one slot."""
+    """The leaf at the end of the path lost slots: join nodes below their minimum with a sibling, then drop a root that holds one slot."""
     level = m.mm[row + T_HEIGHT] - 1
     is_leaf = True
     while level > 0 and st.node[st.path_node[level] + N_COUNT] < min_slots(is_leaf):

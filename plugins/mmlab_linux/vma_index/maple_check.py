@@ -6,7 +6,8 @@ Models: lib/maple_tree.c mt_validate(). Left out: parent pointers. Cost: O(slots
 from mmlab.kernels.jit import kernel
 from mmlab.model.rows import VMA_END, VMA_START, VMA_STRIDE
 from mmlab_linux.vma_index.maple_node import (
-    INNER_SLOTS, LEAF_SLOTS, LIMIT, N_COUNT, N_GAP, N_SLOT, T_HEIGHT, T_NODES, T_ROOT, max_gap, min_slots, slot_of, slot_start, slots_of, tree_row,
+    INNER_SLOTS, LEAF_SLOTS, LIMIT, N_COUNT, N_GAP, N_SLOT, T_HEIGHT, T_NODES, T_ROOT, max_gap, min_slots, slot_of, slot_start, slots_of,
+    tree_row,
 )
 
 (
@@ -34,7 +35,9 @@ def _check_node(m, st, node, start, end, is_leaf, is_root):
     if below != end:
         return BAD_END
     for k in range(count, LEAF_SLOTS):
-        if st.node[node + k] != LIMIT or st.node[node + N_SLOT + k] != -1 or (not is_leaf and k < INNER_SLOTS and st.node[node + N_GAP + k] != 0):
+        if st.node[node + k] != LIMIT or st.node[node + N_SLOT + k] != -1:
+            return BAD_PADDING
+        if not is_leaf and k < INNER_SLOTS and st.node[node + N_GAP + k] != 0:
             return BAD_PADDING
     return 0
 

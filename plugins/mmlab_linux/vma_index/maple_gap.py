@@ -13,7 +13,7 @@ from mmlab_linux.vma_index.maple_node import N_COUNT, N_GAP, N_SLOT, T_HEIGHT, T
 
 @kernel
 def empty_area_rev(m, st, row, length, low, high):
-    """Top end, at most `high`, of the highest gap that holds `length` bytes in [low, high), or -ENOMEM. Goes only where gap values let it."""
+    """Top end, at most `high`, of the highest gap that holds `length` bytes in [low, high), or -ENOMEM, by the gap values."""
     if m.mm[row + T_ROOT] < 0:
         return high
     leaf_level = m.mm[row + T_HEIGHT] - 1
@@ -56,7 +56,7 @@ def empty_area_rev(m, st, row, length, low, high):
 
 @kernel
 def find_gap(m, st, mm, length, low, high):
-    """Highest free range. Where the guard of the VM_GROWSDOWN VMA above the gap reaches into it, the search begins again below the guard."""
+    """Highest free range. Where the guard of a VM_GROWSDOWN VMA above reaches into it, the search begins again below the guard."""
     row = tree_row(mm)
     low = max(0, low)
     while length > 0 and high - low >= length:

@@ -4,8 +4,8 @@ Models: include/linux/maple_tree.h struct maple_range_64, maple_arange_64; lib/m
 Left out: encoded node pointers, parent pointers (a path from the root takes their place), copies for RCU readers (nodes change in place).
 
 A node is NODE_WORDS words of st.node and is named by the first of them. Slot i covers the addresses from the slot below's pivot up to, not
-including, its own pivot. A leaf's slot holds a VMA, or -1 for a gap; an inner node's slot holds a child, and beside it the largest gap below.
-Unused slots have pivot LIMIT, -1 and gap 0, so that a search needs no count.
+including, its own pivot. A leaf's slot holds a VMA, or -1 for a gap; an inner node's slot holds a child, and beside it that child's largest
+gap. Unused slots have pivot LIMIT, -1 and gap 0, so that a search needs no count.
 """
 
 from mmlab.kernels.jit import kernel, leaf
@@ -23,7 +23,7 @@ LEAF_SLOTS, INNER_SLOTS = 16, 10
 LEAF_MIN, INNER_MIN = 6, 4
 #: end of the last range of a tree
 LIMIT = (1 << 63) - 1
-# a node number & NODE_MASK is the number itself, but tells the compiler that no index is negative: loops over slots become vector instructions
+# node & NODE_MASK is the node, but tells the compiler that no index is negative: loops over slots become vector instructions
 NODE_MASK = (1 << 48) - 1
 
 # words of m.mm from MM_INDEX on: root node (-1: empty), levels, nodes, nodes touched so far

@@ -1,8 +1,8 @@
 """Stores: VMAs come, go and change their bounds, and the gaps beside them with them.
 
 Models: lib/maple_tree.c mas_store_prealloc(), mas_wr_extend_null(), mas_wr_node_store(), mas_wr_spanning_store().
-Left out: where a gap lies when it touches the border of two leaves. Linux rebuilds both leaves so that it begins the right one; here it stays
-where it is, so that a store of a gap never needs memory. Either way no gap is ever cut in two, so that gap values are exact.
+Left out: where a gap at the border of two leaves lies. Linux rebuilds both leaves so that it begins the right one; here it stays where it
+is, so that a store of a gap never needs memory. Either way no gap is ever cut in two, so that gap values are exact.
 
 A store replaces some neighbouring slots of one leaf (a VMA and the gaps beside it, or a gap) by up to three: gap, VMA, gap.
 """
@@ -12,8 +12,8 @@ from mmlab.model.const import ENOMEM
 from mmlab.model.rows import VMA_END, VMA_START, VMA_STRIDE
 from mmlab_linux.vma_index.maple_balance import grow, load, move_slots, nodes_needed, rebalance, write
 from mmlab_linux.vma_index.maple_node import (
-    LEAF_MIN, LEAF_SLOTS, LIMIT, N_COUNT, N_SLOT, T_HEIGHT, T_ROOT, descend, drop_spares, reserve_nodes, slot_of, slot_start, take_node, tree_row,
-    update_gaps,
+    LEAF_MIN, LEAF_SLOTS, LIMIT, N_COUNT, N_SLOT, T_HEIGHT, T_ROOT, descend, drop_spares, reserve_nodes, slot_of, slot_start, take_node,
+    tree_row, update_gaps,
 )
 
 

@@ -1,13 +1,13 @@
 """The maple tree: a B-tree of address ranges, VMAs and the gaps between them, with the largest gap below each child.
 
-Models: lib/maple_tree.c with MT_FLAGS_ALLOC_RANGE, as mm_struct.mm_mt uses it: leaves of 16 ranges (maple_leaf_64), inner nodes of 10 children
-(maple_arange_64), at least 6 and 4 in them; 256 bytes a node, an object of the maple_node cache each.
-Left out: RCU (nodes change in place and are freed at once), parent pointers, dense and sparse node types, copying a tree node by node at fork.
+Models: lib/maple_tree.c with MT_FLAGS_ALLOC_RANGE, as mm_struct.mm_mt uses it: leaves of 16 ranges (maple_leaf_64), inner nodes of 10
+children (maple_arange_64), at least 6 and 4 in them; 256 bytes a node, an object of the maple_node cache each.
+Left out: RCU (nodes change in place and are freed at once), parent pointers, other node types, copying a tree node by node at fork.
 Cost: find, insert, erase O(log VMAs); find_gap O(log VMAs) but for gaps that only limits or a stack's guard make too small.
 
 An address space without VMAs has no node; with the first VMA comes a root leaf, which holds the gaps below and above as well. A node is
-allocated only when a split needs it, before anything is changed. Files: maple_node (layout, memory, the way down), maple_balance (splits and
-joins), maple_store (insert, erase, resize), maple_find, maple_gap, maple_check.
+allocated only when a split needs it, before anything is changed. Files: maple_node (layout, memory, the way down), maple_balance (splits
+and joins), maple_store (insert, erase, resize), maple_find, maple_gap, maple_check.
 """
 
 import numpy as np
@@ -30,8 +30,8 @@ BUFFER_SLOTS = 48
 
 
 def new_state(params, machine):
-    """node: the pool of nodes (a tree never has more nodes than VMAs), free ones linked; top_node: words ever used; spare_node, nr_spare: nodes
-    reserved for the store under way; path_*: the way down to a leaf, by level; buf_*: slots on their way between nodes."""
+    """node: the pool of nodes (a tree never has more nodes than VMAs), free ones linked; top_node: words ever used; spare_node, nr_spare:
+    nodes reserved for the store under way; path_*: the way down to a leaf, by level; buf_*: slots on their way between nodes."""
     nr_nodes = len(machine.vma) // VMA_STRIDE + MAX_HEIGHT
     state = {"node": reserve(nr_nodes * NODE_WORDS, "int64"), "free_node": np.full(1, -1, "int64"), "top_node": np.zeros(1, "int64")}
     state |= {"spare_node": np.full(1, -1, "int64"), "nr_spare": np.zeros(1, "int64")}

@@ -1,6 +1,6 @@
 """Accessed-bit scan: every interval, look at each mapped page, note whether it was touched since the last time, and clear the mark.
 
-Cost grows with memory, not with activity, and more than one access between two scans counts once: that is what region sampling (DAMON) improves.
+Cost grows with memory, not with activity, and accesses between two scans count once: that is what region sampling (DAMON) improves.
 Models: mm/page_idle.c page_idle_clear_pte_refs(), as idle-page tracking is used by working-set tools. Reclaim still sees a cleared access,
 by PG_young. Left out: the scanner's own CPU time; pages that left memory (their counts go with them); tail pages of large folios.
 O(page frames) a scan.
@@ -15,7 +15,9 @@ from attrs.validators import ge
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.services import rmap_walk
 from mmlab.model.const import RMAP_CLEAR_YOUNG
-from mmlab.model.page import MAPCOUNT_MASK, PG_ANON, PG_HEAD, PG_TAIL, PG_YOUNG, page_index, page_mapcount, page_mapping, page_set, page_test
+from mmlab.model.page import (
+    MAPCOUNT_MASK, PG_ANON, PG_HEAD, PG_TAIL, PG_YOUNG, page_index, page_mapcount, page_mapping, page_set, page_test,
+)
 from mmlab.model.rows import SC_MAX_PFN
 from mmlab.policies import Monitor
 
@@ -69,7 +71,7 @@ def check(m, st):
 
 
 def report(machine: Any, state: Any) -> list[dict[str, Any]]:
-    """Rows of neighbouring pages of one mapping with equal counts: kind ("anon", "file"), mapping, start_index, nr_pages, nr_young, nr_scans.
+    """Neighbouring pages of one mapping with equal counts as rows: kind (anon, file), mapping, start_index, nr_pages, nr_young, nr_scans.
 
     For a private anonymous mapping the index is the virtual page number. Pages that are no longer mapped are left out.
     """
@@ -84,7 +86,8 @@ def report(machine: Any, state: Any) -> list[dict[str, Any]]:
     columns = (flags & PG_ANON == 0, mapping, index, size, state.nr_young[scanned], state.nr_scans[scanned])
     rows: list[dict[str, Any]] = []
     for is_file, number, start, nr_pages, nr_young, nr_scans in sorted(zip(*(column[same].tolist() for column in columns))):
-        row = {"kind": "file" if is_file else "anon", "mapping": number, "start_index": start, "nr_pages": nr_pages, "nr_young": nr_young, "nr_scans": nr_scans}
+        row = {"kind": "file" if is_file else "anon", "mapping": number, "start_index": start, "nr_pages": nr_pages}
+        row |= {"nr_young": nr_young, "nr_scans": nr_scans}
         if rows and rows[-1] == {**row, "start_index": rows[-1]["start_index"], "nr_pages": start - rows[-1]["start_index"]}:
             rows[-1]["nr_pages"] += nr_pages
         else:

@@ -1,6 +1,6 @@
 """Kills whoever asked for memory when there was none (vm.oom_kill_allocating_task = 1): no search, but the task at fault may be another.
 
-Models: mm/oom_kill.c out_of_memory() with sysctl_oom_kill_allocating_task. A caller that may not be killed makes it Linux's choice by badness.
+Models: mm/oom_kill.c out_of_memory() with sysctl_oom_kill_allocating_task. Where the caller may not be killed, badness chooses.
 Left out: what badness leaves out. O(1), O(tasks) without a killable caller.
 """
 

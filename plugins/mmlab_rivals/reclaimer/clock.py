@@ -12,7 +12,8 @@ from mmlab.model.const import RECLAIM_FREED
 from mmlab.model.page import PG_REFERENCED, PG_SWAPBACKED, page_flags, page_next, page_prev, page_set, page_test_clear
 from mmlab.policies import Reclaimer
 from mmlab_rivals.reclaimer.one_list import (
-    MAIN_LIST, check, count_shrink, folio_added, folio_deactivate, folio_nr_pages, folio_removed, folio_rotate, new_state, nr_lru_pages, put_first, take_off,
+    MAIN_LIST, check, count_shrink, folio_added, folio_deactivate, folio_nr_pages, folio_removed, folio_rotate, new_state, nr_lru_pages,
+    put_first, take_off,
 )
 
 YOUNG_PTES = 0xFFFF  # folio_referenced(): how many, below its VM_* bits

@@ -5,7 +5,9 @@ Models: no kernel; the baseline of every textbook, e.g. Belady, "A study of repl
 """
 
 from mmlab.policies import Reclaimer
-from mmlab_rivals.reclaimer.one_list import check, folio_added, folio_deactivate, folio_removed, folio_rotate, new_state, nr_lru_pages, shrink_oldest
+from mmlab_rivals.reclaimer.one_list import (
+    check, folio_added, folio_deactivate, folio_removed, folio_rotate, new_state, nr_lru_pages, shrink_oldest,
+)
 
 FIFO = Reclaimer(
     name="fifo",

@@ -1,11 +1,12 @@
 """Belady's OPT: the page whose next access is farthest away goes. No policy can miss less; it needs the whole stream in advance.
 
-Models: Belady, "A study of replacement algorithms" (1966); Mattson et al. (1970) proved it optimal. m.next_use[pfn] holds the event number of
-the page's next access (2**62 if there is none), brought up to date by the engine at each access.
+Models: Belady, "A study of replacement algorithms" (1966); Mattson et al. (1970) proved it optimal. m.next_use[pfn] holds the event
+number of the page's next access (2**62 if there is none), brought up to date by the engine at each access.
 
-Per node a 4-ary heap of (next use, pfn), farthest first; a page in it is on no list, and its forward link holds its place in the heap. A page just accessed had the nearest next use of
-all, so it was a leaf, and with a skewed stream it stays low: an access costs O(1) on average, a victim O(log pages). Left out: as
-one_list.py; pages whose accesses the stream does not show (page tables' accessed bits, read-ahead) keep the number they came with.
+Per node a 4-ary heap of (next use, pfn), farthest first; a page in it is on no list, and its forward link holds its place in the heap.
+A page just accessed had the nearest next use of all, so it was a leaf, and with a skewed stream it stays low: an access costs O(1) on
+average, a victim O(log pages). Left out: as one_list.py; pages whose accesses the stream does not show (page tables' accessed bits,
+read-ahead) keep the number they came with.
 """
 
 import numpy as np
@@ -19,7 +20,9 @@ from mmlab.model.layout import reserve
 from mmlab.model.page import PG_LRU, PG_MLOCKED, PG_SWAPBACKED, page_flags, page_next, set_page_flags, set_page_next
 from mmlab.model.rows import SC_NR_NODES
 from mmlab.policies import Reclaimer
-from mmlab_rivals.reclaimer.one_list import check_list, count_pages, count_shrink, folio_nr_pages, lru_of, nr_lru_pages, put_first, take_off, zone_sum
+from mmlab_rivals.reclaimer.one_list import (
+    check_list, count_pages, count_shrink, folio_nr_pages, lru_of, nr_lru_pages, put_first, take_off, zone_sum,
+)
 
 FIRST = 3  # entries left unused, so that the four children of an entry share a cache line
 SET_ASIDE = 0  # the node's list for pages that could not be freed in this pass
@@ -187,7 +190,7 @@ def shrink_node(m, st, node, priority, nr_to_reclaim, scan_flags):
 
 @kernel
 def check(m, st):
-    """1 to 4 as the other rivals' check; 5: an entry is nearer than one below it; 6: a page's place is wrong; 7: not on this node's heap."""
+    """1 to 4 as the other rivals' check; 5: an entry is nearer than one below it; 6: a page's place is wrong; 7: not of this heap."""
     for node in range(m.sc[SC_NR_NODES]):
         base = heap_of(st, node)
         for lru in range(len(st.counted)):

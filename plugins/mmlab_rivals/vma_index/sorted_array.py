@@ -1,11 +1,11 @@
 """A sorted array of VMAs per address space: what an index costs that has no tree at all.
 
-Models: nothing in Linux. It is the plain data structure to compare mm/mmap.c's maple tree with: find by binary search over the vm_end values,
-which lie side by side, find_gap by looking at every gap from the top.
+Models: nothing in Linux. It is the plain data structure to compare the maple tree of mm/mmap.c with: find by binary search over the vm_end
+values, which lie side by side, find_gap by looking at every gap from the top.
 Left out: the array's memory is not taken from the simulated machine. Cost: find O(log n), all else O(n).
 
-All arrays share one pool of entries (start, end, vma). An array is a chunk of 2^class entries; it moves to a chunk of twice the size when it
-is full and to one of half the size when three quarters of it are empty. Freed chunks wait in a free list per class.
+All arrays share one pool of entries (start, end, vma). An array is a chunk of 2^class entries; it moves to a chunk of twice the size when
+it is full and to one of half the size when three quarters of it are empty. Freed chunks wait in a free list per class.
 """
 
 import numpy as np
@@ -213,7 +213,7 @@ def resize(m, st, mm, vma, vm_start, vm_end):
 
 @kernel
 def find_gap(m, st, mm, length, low, high):
-    """Look at every gap below `high`, from the top. Where the guard of a VM_GROWSDOWN VMA reaches into the gap, begin again below the guard."""
+    """Look at every gap from the top. Where the guard of a VM_GROWSDOWN VMA reaches into the gap, begin again below the guard."""
     row = _row(mm)
     first = m.mm[row + A_FIRST]
     count = m.mm[row + A_COUNT]
@@ -255,7 +255,7 @@ def stat(m, st, mm, what):
 
 @kernel
 def check(m, st, mm):
-    """1: more VMAs than the chunk holds, or a chunk for none; 2: an entry differs from its VMA's row; 3: an empty range; 4: out of order or overlapping."""
+    """1: the chunk does not fit the number of VMAs; 2: an entry differs from its VMA's row; 3: an empty range; 4: wrong order, overlap."""
     row = _row(mm)
     first = m.mm[row + A_FIRST]
     count = m.mm[row + A_COUNT]

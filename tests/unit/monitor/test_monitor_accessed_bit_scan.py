@@ -26,17 +26,15 @@ def fake_rmap_walk(m, pfn, what):
 
 @pytest.fixture
 def m():
-    machine = State(
-        "machine",
-        {"sc": np.zeros(NR_SCALARS, np.int64), "page": np.zeros(4 * FRAMES, np.uint32), "pagex": np.zeros(4 * FRAMES, np.uint32), "young": np.zeros(FRAMES, np.int64)},
-        HEAD_WORDS,
-    )
+    sizes = {"sc": (NR_SCALARS, np.int64), "page": (4 * FRAMES, np.uint32), "pagex": (4 * FRAMES, np.uint32), "young": (FRAMES, np.int64)}
+    machine = State("machine", {name: np.zeros(length, dtype) for name, (length, dtype) in sizes.items()}, HEAD_WORDS)
     machine.sc[SC_MAX_PFN] = FRAMES
     if JIT_OFF:
         machine._services = [None] * NR_SERVICES
         machine._services[SERVICE_INDEX["rmap_walk"]] = fake_rmap_walk
     else:
-        machine._table[2 * NR_OPS + SERVICE_INDEX["rmap_walk"]] = address_of(fake_rmap_walk, (machine._type, types.int64, types.int64), "fake")
+        address = address_of(fake_rmap_walk, (machine._type, types.int64, types.int64), "fake")
+        machine._table[2 * NR_OPS + SERVICE_INDEX["rmap_walk"]] = address
     return machine
 
 

@@ -7,8 +7,8 @@ from mmlab_rivals.oom_policy.allocating_task import ALLOCATING_TASK
 
 from mmlab.kernels.pointer import State
 from mmlab.model.rows import (
-    MM_PGTABLES_BYTES, MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STRIDE, MM_SWAPENTS, NR_SCALARS, SC_NR_SWAP_SLOTS, SC_NR_TASKS, SC_TOTALRAM,
-    T_ALIVE, T_FLAGS, T_MM, T_OOM_SCORE_ADJ, TASK_STRIDE, TF_KILLED, TF_OOM_VICTIM,
+    MM_PGTABLES_BYTES, MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STRIDE, MM_SWAPENTS, NR_SCALARS, SC_NR_SWAP_SLOTS, SC_NR_TASKS,
+    SC_TOTALRAM, T_ALIVE, T_FLAGS, T_MM, T_OOM_SCORE_ADJ, TASK_STRIDE, TF_KILLED, TF_OOM_VICTIM,
 )
 
 pytestmark = pytest.mark.nojit
@@ -17,7 +17,8 @@ NO_STATE = State("oom_policy.test", {})
 
 def machine(*tasks: dict, ram: int = 10_000, swap: int = 0) -> State:
     """A machine of `ram` + `swap` pages; a task is {rss, swapents, table_kb, adj, alive, flags, mm}."""
-    m = State("machine", {"sc": np.zeros(NR_SCALARS, np.int64), "task": np.zeros(16 * TASK_STRIDE, np.int64), "mm": np.zeros(16 * MM_STRIDE, np.int64)})
+    sizes = {"sc": NR_SCALARS, "task": 16 * TASK_STRIDE, "mm": 16 * MM_STRIDE}
+    m = State("machine", {name: np.zeros(length, np.int64) for name, length in sizes.items()})
     m.sc[SC_TOTALRAM], m.sc[SC_NR_SWAP_SLOTS], m.sc[SC_NR_TASKS] = ram, swap + 1 if swap else 0, len(tasks)
     for i, task in enumerate(tasks):
         row, mm = i * TASK_STRIDE, i * MM_STRIDE
@@ -33,7 +34,8 @@ RECORDED = {
     "T0": (1644, 0, 36, 0, 669), "T1": (9836, 0, 52, 0, 685), "T2": (18028, 0, 68, 0, 701), "T3": (34412, 0, 100, 0, 732),
     "T4": (18028, 0, 68, 300, 899), "T5": (18028, 0, 68, -300, 503), "T6": (18028, 0, 68, 1000, 1362), "T7": (18028, 0, 68, -1000, 0),
     "T8": (1644, 0, 36, 1000, 1331), "T9": (1644, 0, 36, -999, 9), "T10": (9836, 0, 52, -50, 652), "T11": (9836, 0, 52, 50, 718),
-    "T12": (1644, 0, 36, 100, 736), "T13": (9836, 0, 52, 999, 1346), "T0 later": (1644, 0, 36, 500, 1000), "T2 paged out": (1644, 16384, 68, 0, 701),
+    "T12": (1644, 0, 36, 100, 736), "T13": (9836, 0, 52, 999, 1346), "T0 later": (1644, 0, 36, 500, 1000),
+    "T2 paged out": (1644, 16384, 68, 0, 701),
 }
 
 

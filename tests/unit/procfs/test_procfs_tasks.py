@@ -5,7 +5,7 @@ import pytest
 
 from mmlab import procfs
 from mmlab.model import rows as r
-from mmlab.model.page import PG_ANON, PG_DIRTY, PG_SWAPBACKED
+from mmlab.model.page import PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPBACKED
 from mmlab.procfs.maps import vm_flags
 from mmlab.verify.tasks import parse_vmas
 from procfs_fakes import FakeSimulation
@@ -143,6 +143,19 @@ def test_mincore_counts_what_is_in_memory(sim, task):
     sim.machine.swap_cache[7] = 5030 << 1 | 1
     assert procfs.mincore(sim, task.mm, START, 64) == 6
     assert procfs.mincore(sim, task.mm, START, 65) == -12
+
+
+def test_clear_refs(sim, task):
+    path = f"/proc/{task.pid}/clear_refs"
+    sim.machine.page[5001 * 4 + 2] |= PG_REFERENCED
+    assert smaps(sim, task)["Referenced"] == 8
+    assert procfs.write(sim, path, "3") == 0 and smaps(sim, task)["Referenced"] == 8  # file VMAs only
+    assert procfs.write(sim, path, "1") == 0 and smaps(sim, task)["Referenced"] == 0
+    assert smaps(sim, task)["Swap"] == 4 and smaps(sim, task)["Rss"] == 16
+    assert procfs.write(sim, path, "9") == -22
+    row = task.mm * r.MM_STRIDE
+    sim.machine.mm[row + r.MM_HIWATER_RSS], sim.machine.mm[row + r.MM_RSS_ANON] = 50, 4
+    assert procfs.write(sim, path, "5") == 0 and "VmHWM:\t      16 kB\n" in procfs.read(sim, f"/proc/{task.pid}/status")
 
 
 def test_status_lines(sim, task):

@@ -309,7 +309,8 @@ class Sequences:
                 answers.append(lru.shrink(rng.randrange(6), rng.choice((1, 32, 100)), DIRECT | rng.choice((0, SCAN_KSWAPD))))
                 lru.freed()
             assert lru.op("check") == 0
-        return {"answers": answers, "arrays": digest_arrays(lru.machine, lru.machine.states["reclaimer"]), "steals": lru.vmstat("pgsteal_file")}
+        arrays = digest_arrays(lru.machine, lru.machine.states["reclaimer"])
+        return {"answers": answers, "arrays": arrays, "steals": lru.vmstat("pgsteal_file")}
 
 
 def test_random_ops_keep_every_invariant():
