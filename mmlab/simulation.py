@@ -22,7 +22,7 @@ from mmlab.mm.memblock import memblock_alloc
 from mmlab.mm.slab import create_kernel_caches
 from mmlab.model import rows as r
 from mmlab.model import vmstat as v
-from mmlab.model.const import EINVAL, ENOMEM
+from mmlab.model.const import EINVAL, PAGE_SIZE
 from mmlab.pluginmanager import Registry, load_plugins
 from mmlab.policies import DEFAULTS
 
@@ -32,6 +32,7 @@ MAP_FLAGS = {
     "growsdown": mmap.MAP_GROWSDOWN, "locked": mmap.MAP_LOCKED, "populate": mmap.MAP_POPULATE,
 }
 FIRST_PID = 150
+WRITE_BYTES = 1 << 20
 
 
 @attrs.frozen
@@ -121,7 +122,6 @@ class Simulation:
         sc[r.SC_STAT_INTERVAL_NS] = sc[r.SC_NEXT_TICK_NS] = 1_000_000_000
         sc[r.SC_KSWAPD_SLICE_NS], sc[r.SC_NEXT_SAMPLE_NS], sc[r.SC_NEXT_EVENT_NS] = 3_000_000, loop.NEVER_NS, 0
         sc[r.SC_OOM_VICTIM], sc[r.SC_SEED], sc[r.SC_PID_NEXT] = -1, self.seed, FIRST_PID
-        sc[r.SC_XA_TOP] = max(1, sc[r.SC_XA_TOP])
         wants = loop.WANTS_RECLAIMER if self.policies["reclaimer"].policy.wants_accesses else 0
         wants |= loop.WANTS_MONITOR if self.policies["monitor"].policy.wants_accesses else 0
         sc[r.SC_WANTS_ACCESS] = wants
@@ -363,9 +363,11 @@ class Simulation:
         self._files[fname] = inode
         self._file_names[inode] = fname
         row = self._open_inode(inode)
-        answer = self.machine.run(files.file_write, row, 0, size)
-        if answer >= 0 and self.cfg.disk_bytes:
-            self.machine.run(files.file_fsync, row)
+        answer = 0
+        for start in range(0, size, WRITE_BYTES):  # dirty pages are not left to pile up
+            answer = min(answer, self.machine.run(files.file_write, row, start, min(WRITE_BYTES, size - start)))
+            if self.cfg.disk_bytes:
+                self.machine.run(files.file_fsync, row)
         self.machine.run(files.file_close, row)
         return min(answer, 0)
 
@@ -375,21 +377,21 @@ class Simulation:
             raise MmlabError(f"no file named {fname!r}")
         return File(fname, self._open_inode(self._files[fname]))
 
-    def _file_call(self, name: str, fname: str, function: Callable, *args: int) -> Outcome:
+    def _file_call(self, name: str, fname: str, function: Callable, *args: int, advice: int = 0) -> Outcome:
         task = self.task(name)
         self._switch(task.index)
         began = self.now_ns
         file = self.open(fname)
+        if advice:
+            self.machine.run(files.fadvise, file.index, 0, 0, advice)
         answer = self.machine.run(function, file.index, *args)
         self.machine.run(files.file_close, file.index)
         self._notice_kills()
-        return Outcome(min(answer, 0), ns=self.now_ns - began)
+        return Outcome(answer, ns=self.now_ns - began)
 
     def fread(self, name: str, fname: str, offset: int, length: int, advice: int = 0) -> Outcome:
         """Read page by page through a new open file."""
-        if advice:
-            raise NotSupported("fread advice=")
-        return self._file_call(name, fname, files.file_read, offset, length)
+        return self._file_call(name, fname, files.file_read_calls, offset, length, PAGE_SIZE, advice=advice)
 
     def fwrite(self, name: str, fname: str, offset: int, length: int) -> Outcome:
         """Write page by page through a new open file."""

@@ -202,7 +202,7 @@ def _pcp_pages(machine: Machine, layout: MachineLayout, boot: BootState) -> None
                 if pfn < 0:
                     break
                 machine.run(boot_free_to_pcp, pfn)
-            machine.pcp[row + r.PCP_FLAGS] = machine.pcp[row + r.PCP_FREE_COUNT] = 0
+            machine.pcp[row + r.PCP_FREE_COUNT] = 0
     machine.sc[r.SC_CPU] = 0
 
 

@@ -27,7 +27,12 @@ TASK_OPERATIONS = {**script_mem.OPERATIONS, **script_access.OPERATIONS}
 
 
 def run_script(
-    sim: Any, operations: Sequence[Operation], out_dir: Path, files_dir: Path, progress: Callable[[int, int], None] | None = None, keep_partial: bool = False
+    sim: Any,
+    operations: Sequence[Operation],
+    out_dir: Path,
+    files_dir: Path,
+    progress: Callable[[int, int], None] | None = None,
+    keep_partial: bool = False,
 ) -> None:
     """Run the operations one after the other; ``out_dir`` appears whole when all are done.
 

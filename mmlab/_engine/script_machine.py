@@ -135,4 +135,3 @@ OPERATIONS: dict[str, Callable[[ScriptState, Operation], Answer]] = {
     "spawn": _spawn, "fork": _fork, "kill": _kill, "sysctl": _sysctl, "sysfs": _sysfs, "write": _write, "oom_score_adj": _oom_score_adj,
     "sh": _sh, "mkfile": _mkfile, "sleep": _sleep, "snapshot": _snapshot, "cat": _cat, "tree": _tree, "probe": _probe,
 }  # fmt: skip
-

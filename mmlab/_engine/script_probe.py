@@ -11,9 +11,26 @@ from mmlab.verify.probe_log import ProbeLog
 from mmlab.verify.probe_run import ProbeRun
 
 _Z_FIELDS = (
-    "start", "spanned", "present", "managed", "free", "min", "low", "high", "promo", "boost", "highatomic", "batch", "high_min", "high_max", "threshold",
-    "flags", "free_highatomic", "protection", "numa",
-)  # fmt: skip
+    "start",
+    "spanned",
+    "present",
+    "managed",
+    "free",
+    "min",
+    "low",
+    "high",
+    "promo",
+    "boost",
+    "highatomic",
+    "batch",
+    "high_min",
+    "high_max",
+    "threshold",
+    "flags",
+    "free_highatomic",
+    "protection",
+    "numa",
+)
 
 
 def run_probe(sim: Any, program: str) -> str:

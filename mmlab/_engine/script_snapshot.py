@@ -11,9 +11,18 @@ from mmlab.procfs.tasks import living
 
 NR_BRIEF = 5
 MACHINE = (
-    "/proc/vmstat", "/proc/buddyinfo", "/proc/pagetypeinfo", "/proc/zoneinfo", "/proc/meminfo", "/proc/slabinfo", "/proc/swaps",
-    "/sys/kernel/debug/lru_gen", "/sys/kernel/debug/extfrag/extfrag_index", "/sys/kernel/debug/extfrag/unusable_index", "/proc/pressure/memory",
-)  # fmt: skip
+    "/proc/vmstat",
+    "/proc/buddyinfo",
+    "/proc/pagetypeinfo",
+    "/proc/zoneinfo",
+    "/proc/meminfo",
+    "/proc/slabinfo",
+    "/proc/swaps",
+    "/sys/kernel/debug/lru_gen",
+    "/sys/kernel/debug/extfrag/extfrag_index",
+    "/sys/kernel/debug/extfrag/unusable_index",
+    "/proc/pressure/memory",
+)
 NODE = ("vmstat", "numastat", "meminfo")
 NR_NODES = 4
 TASK = ("smaps", "status", "stat", "statm", "oom_score", "oom_score_adj", "numa_maps", "maps")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, TypeAlias
 
 from attrs import Factory, define
 
 from mmlab.model import rows as r
 from mmlab.model.const import ENOENT
 
-TaskName = Optional[str]  # as operations have it; never None on an operation of a task
+TaskName: TypeAlias = str | None  # as operations have it; never None on an operation of a task
 ABSOLUTE_LENGTH = (1 << 63) - 1
 
 

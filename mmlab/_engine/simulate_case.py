@@ -29,6 +29,13 @@ def start_record(case: Case) -> dict[str, Any]:
     return {"zones": state["zones"], "lru": {**guessed, **lru}, "meminfo": {"Committed_AS": state["Committed_AS"]}}
 
 
+def sysctl_policies(case: Case) -> dict[str, dict[str, str]]:
+    """Policies other than the defaults that the case's sysctls stand for."""
+    if str(case.sysctl.get("vm.oom_kill_allocating_task", 0)) == "1":
+        return {"oom_policy": {"use": "allocating_task"}}
+    return {}
+
+
 def simulate_case(case: Case, out_dir: Path) -> None:
     """Run the case's script into ``out_dir`` (new or empty).
 
@@ -41,7 +48,7 @@ def simulate_case(case: Case, out_dir: Path) -> None:
     try:
         sim = Simulation.from_table(
             {**case.machine, "boot": start_record(case)}, sysctl=case.sysctl, sysfs=case.sysfs, where=str(case.path / "case.toml"),
-            script=True, warm_text=case.warm_text,
+            policies=sysctl_policies(case), script=True, warm_text=case.warm_text,
         )  # fmt: skip
         run_script(sim, operations, out_dir, case.path, keep_partial=True)
         _run_recorded_probes(case, sim, operations, out_dir)

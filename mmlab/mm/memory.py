@@ -270,11 +270,12 @@ def do_user_addr_fault(m, task, vpn, access):
     """A fault of a task at a virtual page: 0 minor, VM_FAULT_MAJOR, or -1 with the signal in the task's row (SIGKILL: out of memory)."""
     row = task * TASK_STRIDE
     mm = m.task[row + T_MM]
-    address = vpn << 12
     m.sc[SC_NOW_NS] += m.cost[COST_FAULT]
     m.vmstat[V_PGFAULT] += 1
-    if address < 0 or address >= 1 << 56:
-        return force_sig_fault(m, task, SIGSEGV, SEGV_MAPERR, address)
+    if vpn < 0 or vpn >= 1 << 44:
+        high = vpn & ((1 << 51) - 1)  # a kernel address; the sign bit is put back without a shift that overflows
+        return force_sig_fault(m, task, SIGSEGV, SEGV_MAPERR, (high << 12) | (-1 << 63) if vpn & (1 << 51) else high << 12)
+    address = vpn << 12
     if address >= TASK_SIZE + 4096 and m.sc[SC_PGTABLE_LEVELS] == 4:
         return force_sig_fault(m, task, SIGSEGV, SI_KERNEL, 0)
     vma = vma_index_find(m, mm, address)
@@ -352,6 +353,8 @@ def do_swap_page(m, mm, vma, vpn, entry, access):
             new |= PTE_WRITE
             if access == WRITE:
                 new |= PTE_DIRTY
+    else:
+        page_clear(m, pfn, PG_ANON_EXCLUSIVE)
     m.pt[pte] = new
     if access == WRITE and new & PTE_WRITE == 0:
         return major | VM_FAULT_RETRY

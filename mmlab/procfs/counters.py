@@ -1,7 +1,8 @@
 """The machine's counters as /proc shows them: what the simulation counted, plus what boot left in use.
 
 Zones keep their own free pages and NUMA counters, the reclaimer knows its lists, the rest is in m.vmstat (zero at boot).
-Models: mm/vmstat.c vmstat_start(), mm/page-writeback.c global_dirty_limits(). Left out: what boot left other than LRU pages is shown on node 0.
+Models: mm/vmstat.c vmstat_start(), mm/page-writeback.c global_dirty_limits(). Left out: the node of what boot left other than LRU
+pages; it is shown on node 0.
 """
 
 from __future__ import annotations

@@ -30,9 +30,26 @@ FLAG_LETTERS = (
     (r.VM_MIXEDMAP, "mm"), (r.VM_HUGEPAGE, "hg"), (r.VM_NOHUGEPAGE, "nh"), (r.VM_MERGEABLE, "mg"),
 )  # fmt: skip
 BYTE_FIELDS = (
-    "Rss", "Pss", "Pss_Dirty", "Shared_Clean", "Shared_Dirty", "Private_Clean", "Private_Dirty", "Referenced", "Anonymous", "KSM", "LazyFree",
-    "AnonHugePages", "ShmemPmdMapped", "FilePmdMapped", "Shared_Hugetlb", "Private_Hugetlb", "Swap", "SwapPss", "Locked",
-)  # fmt: skip
+    "Rss",
+    "Pss",
+    "Pss_Dirty",
+    "Shared_Clean",
+    "Shared_Dirty",
+    "Private_Clean",
+    "Private_Dirty",
+    "Referenced",
+    "Anonymous",
+    "KSM",
+    "LazyFree",
+    "AnonHugePages",
+    "ShmemPmdMapped",
+    "FilePmdMapped",
+    "Shared_Hugetlb",
+    "Private_Hugetlb",
+    "Swap",
+    "SwapPss",
+    "Locked",
+)
 ROLLUP_PSS = ("Pss", "Pss_Dirty", "Pss_Anon", "Pss_File", "Pss_Shmem")
 PSS_FIELDS = frozenset(ROLLUP_PSS) | {"SwapPss", "Locked"}
 
@@ -156,7 +173,12 @@ def _numa_line(sim: Any, mm: int, vma: Vma) -> str:
     anon = count(pages.flags & PG_ANON)
     dirty = count((pages.entry & r.PTE_DIRTY) | (pages.flags & PG_DIRTY))
     active, highest = count(pages.flags & PG_ACTIVE), int(pages.mapcount.max())
-    parts = [("anon", anon, anon > 0), ("dirty", dirty, dirty > 0), ("mapped", total, total not in (anon, dirty)), ("mapmax", highest, highest > 1)]
+    parts = [
+        ("anon", anon, anon > 0),
+        ("dirty", dirty, dirty > 0),
+        ("mapped", total, total not in (anon, dirty)),
+        ("mapmax", highest, highest > 1),
+    ]
     parts += [("swapcache", n := count(pages.flags & PG_SWAPCACHE), n > 0), ("active", active, active < total)]
     parts += [("writeback", n := count(pages.flags & PG_WRITEBACK), n > 0)]
     nodes = np.bincount(zone_nodes(sim.machine, pages.pfn)).tolist()

@@ -130,4 +130,3 @@ def slabinfo(sim: Any) -> str:
         text += f"{name:<17} {active:6} {total:6} {size:6} {per_slab:4} {pages:4} : tunables    0    0    0"
         text += f" : slabdata {active_slabs:6} {slabs:6}      0\n"
     return text
-

@@ -17,8 +17,8 @@ from mmlab.procfs.tasks import living
 THP_ROOT = "/sys/kernel/mm/transparent_hugepage/"
 LRU_GEN_ENABLED = "/sys/kernel/mm/lru_gen/enabled"
 MACHINE_FILES: dict[str, Callable[[Any], str]] = {
-    "/proc/vmstat": zones.vmstat, "/proc/buddyinfo": zones.buddyinfo, "/proc/pagetypeinfo": zones.pagetypeinfo, "/proc/zoneinfo": zones.zoneinfo,
-    "/proc/meminfo": meminfo.meminfo, "/proc/slabinfo": meminfo.slabinfo, "/proc/swaps": meminfo.swaps,
+    "/proc/vmstat": zones.vmstat, "/proc/buddyinfo": zones.buddyinfo, "/proc/pagetypeinfo": zones.pagetypeinfo,
+    "/proc/zoneinfo": zones.zoneinfo, "/proc/meminfo": meminfo.meminfo, "/proc/slabinfo": meminfo.slabinfo, "/proc/swaps": meminfo.swaps,
     "/sys/devices/system/memory/block_size_bytes": lambda sim: f"{sim.layout.block_size_bytes:x}\n",
     LRU_GEN_ENABLED: lambda sim: "0x0000\n",
     THP_ROOT + "hpage_pmd_size": lambda sim: "2097152\n",
@@ -51,7 +51,7 @@ def read(sim: Any, path: str) -> str:
     if path.startswith("/proc/sys/"):
         if settings.knows_sysctl(sysctl_name(path)):
             return settings.read_sysctl(sysctl_name(path))
-    elif path.startswith(THP_ROOT) and f"thp.{path[len(THP_ROOT):]}" in settings:
+    elif path.startswith(THP_ROOT) and f"thp.{path[len(THP_ROOT) :]}" in settings:
         return settings.read_thp(path[len(THP_ROOT) :])
     elif files_io.knows(path):
         return files_io.read(sim, path)
@@ -69,7 +69,7 @@ def write(sim: Any, path: str, text: str) -> int:
     settings = settings_of(sim)
     if path.startswith("/proc/sys/"):
         return settings.write_sysctl(sysctl_name(path), str(text))
-    if path.startswith(THP_ROOT) and f"thp.{path[len(THP_ROOT):]}" in settings:
+    if path.startswith(THP_ROOT) and f"thp.{path[len(THP_ROOT) :]}" in settings:
         return settings.write_thp(path[len(THP_ROOT) :], str(text))
     if files_io.knows(path):
         return files_io.write(sim, path, str(text))

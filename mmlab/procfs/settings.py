@@ -42,9 +42,10 @@ INTEGERS: dict[str, tuple[int, int, int, int | None]] = {
 }
 #: sysctls that only have the value with which nothing more happens
 FIXED = {
-    "vm.oom_kill_allocating_task": "0", "vm.panic_on_oom": "0", "vm.zone_reclaim_mode": "0", "vm.laptop_mode": "0", "vm.nr_hugepages": "0",
+    "vm.panic_on_oom": "0", "vm.zone_reclaim_mode": "0", "vm.laptop_mode": "0", "vm.nr_hugepages": "0",
     "vm.compaction_proactiveness": "0", "kernel.randomize_va_space": "0", "kernel.numa_balancing": "0",
 }  # fmt: skip
+OOM_KILL_ALLOCATING = "vm.oom_kill_allocating_task"  # which OOM policy the machine has; it cannot change while it runs
 THP_CHOICES = {
     "enabled": ("always", "madvise", "never"),
     "defrag": ("always", "defer", "defer+madvise", "madvise", "never"),
@@ -81,16 +82,20 @@ class Settings(dict):
         self.sim = sim
         on = thp_at_boot(sim.layout, sim.cfg.options.transparent_hugepage)
         small = sum(z.managed_at_setup for z in sim.layout.zones) < (512 << 20) // 4096
-        self.update({"thp.enabled": on, "thp.defrag": "never" if small else THP_CHOICES["defrag"][DEFAULT_DEFRAG], "thp.shmem_enabled": "never"})
+        self.update(
+            {"thp.enabled": on, "thp.defrag": "never" if small else THP_CHOICES["defrag"][DEFAULT_DEFRAG], "thp.shmem_enabled": "never"}
+        )
         self["thp.use_zero_page"] = "0" if small else "1"
         self.update({f"thp.khugepaged/{name}": str(default) for name, (default, _) in KHUGEPAGED.items()})
 
     def knows_sysctl(self, name: str) -> bool:
         """Whether the sysctl can be read."""
-        return name in self or self.sim.tuning.knows(name) or name in ("vm.stat_refresh", "vm.drop_caches")
+        return name in self or self.sim.tuning.knows(name) or name in ("vm.stat_refresh", "vm.drop_caches", OOM_KILL_ALLOCATING)
 
     def read_sysctl(self, name: str) -> str:
         """Text of a sysctl file."""
+        if name == OOM_KILL_ALLOCATING:
+            return f"{int(self.sim.machine.chosen['oom_policy'].policy.name == 'allocating_task')}\n"
         return f"{self.sim.tuning.read(name) if self.sim.tuning.knows(name) else self.get(name, '')}\n"
 
     def write_sysctl(self, name: str, text: str) -> int:
@@ -104,6 +109,8 @@ class Settings(dict):
         if name == "vm.drop_caches":
             return drop_caches(self.sim, _integer(text))
         if name in FIXED and text.strip() == FIXED[name]:
+            return 0
+        if name == OOM_KILL_ALLOCATING and text.strip() == self.read_sysctl(name).strip():
             return 0
         raise NotSupported(f"sysctl {name} = {text.strip()}: not supported yet")
 
@@ -202,7 +209,7 @@ def refresh_counters(sim: Any) -> int:
 
 
 def drop_caches(sim: Any, value: int | None) -> int:
-    """Write vm.drop_caches: bit 0 the page cache, bit 1 reclaimable slab (none of which the simulation holds), 4 only silences a message."""
+    """Write vm.drop_caches: bit 0 the page cache, bit 1 reclaimable slab (the simulation holds none), 4 only silences a message."""
     if value is None or not 1 <= value <= 4:
         return -EINVAL
     if value & 1:

@@ -37,10 +37,18 @@ def memory_lines(space: list[int]) -> list[tuple[str, int]]:
     """The Vm and Rss lines of status, in kB."""
     text = min(_text_bytes(space), space[r.MM_EXEC_VM] << 12) >> 10
     pages = [
-        ("VmPeak", max(space[r.MM_HIWATER_VM], space[r.MM_TOTAL_VM])), ("VmSize", space[r.MM_TOTAL_VM]), ("VmLck", space[r.MM_LOCKED_VM]),
-        ("VmPin", 0), ("VmHWM", max(space[r.MM_HIWATER_RSS], _rss(space))), ("VmRSS", _rss(space)), ("RssAnon", space[r.MM_RSS_ANON]),
-        ("RssFile", space[r.MM_RSS_FILE]), ("RssShmem", space[r.MM_RSS_SHMEM]), ("VmData", space[r.MM_DATA_VM]), ("VmStk", space[r.MM_STACK_VM]),
-    ]  # fmt: skip
+        ("VmPeak", max(space[r.MM_HIWATER_VM], space[r.MM_TOTAL_VM])),
+        ("VmSize", space[r.MM_TOTAL_VM]),
+        ("VmLck", space[r.MM_LOCKED_VM]),
+        ("VmPin", 0),
+        ("VmHWM", max(space[r.MM_HIWATER_RSS], _rss(space))),
+        ("VmRSS", _rss(space)),
+        ("RssAnon", space[r.MM_RSS_ANON]),
+        ("RssFile", space[r.MM_RSS_FILE]),
+        ("RssShmem", space[r.MM_RSS_SHMEM]),
+        ("VmData", space[r.MM_DATA_VM]),
+        ("VmStk", space[r.MM_STACK_VM]),
+    ]
     kb = [(name, value * 4) for name, value in pages]
     kb += [("VmExe", text), ("VmLib", space[r.MM_EXEC_VM] * 4 - text), ("VmPTE", space[r.MM_PGTABLES_BYTES] >> 10)]
     return kb + [("VmSwap", space[r.MM_SWAPENTS] * 4), ("HugetlbPages", 0)]
@@ -60,7 +68,11 @@ def status(sim: Any, task: Any) -> str:
     lines += [f"{name}:\t{ROOT_CAPABILITIES}" for name in ("CapPrm", "CapEff", "CapBnd")] + [f"CapAmb:\t{'0' * 16}"]
     lines += ["NoNewPrivs:\t0", "Seccomp:\t0", "Seccomp_filters:\t0"]
     cpus = sim.machine.sizes.nr_cpus
-    lines += [f"Cpus_allowed:\t{(1 << cpus) - 1:x}", f"Cpus_allowed_list:\t{_list(cpus)}", f"Mems_allowed_list:\t{_list(sim.layout.nr_nodes)}"]
+    lines += [
+        f"Cpus_allowed:\t{(1 << cpus) - 1:x}",
+        f"Cpus_allowed_list:\t{_list(cpus)}",
+        f"Mems_allowed_list:\t{_list(sim.layout.nr_nodes)}",
+    ]
     return "\n".join([*lines, "voluntary_ctxt_switches:\t0", "nonvoluntary_ctxt_switches:\t0"]) + "\n"
 
 

@@ -37,7 +37,7 @@ class Vma(NamedTuple):
 
 
 class Entries(NamedTuple):
-    """Non-empty entries of a range: virtual page numbers, PTE_* words and places in m.pt; huge ones apart, one a PMD (vpn of its first page)."""
+    """Entries in use in a range: virtual page numbers, PTE_* words, places in m.pt; huge ones apart, one a PMD (vpn of its first page)."""
 
     vpn: np.ndarray
     entry: np.ndarray
@@ -58,7 +58,9 @@ def vmas(machine: Any, mm: int) -> Iterator[Vma]:
 def read_vma(machine: Any, row: int) -> Vma:
     """One row of m.vma."""
     w = machine.vma[row * r.VMA_STRIDE : (row + 1) * r.VMA_STRIDE].tolist()
-    return Vma(row, w[r.VMA_START], w[r.VMA_END], w[r.VMA_FLAGS], w[r.VMA_PGOFF], w[r.VMA_FILE], w[r.VMA_INODE], w[r.VMA_NAME], w[r.VMA_ANON_VMA])
+    return Vma(
+        row, w[r.VMA_START], w[r.VMA_END], w[r.VMA_FLAGS], w[r.VMA_PGOFF], w[r.VMA_FILE], w[r.VMA_INODE], w[r.VMA_NAME], w[r.VMA_ANON_VMA]
+    )
 
 
 def entries(machine: Any, mm: int, first_vpn: int, end_vpn: int) -> Entries:

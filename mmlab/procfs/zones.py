@@ -51,7 +51,9 @@ def zoneinfo(sim: Any) -> str:
 
 
 def _numbers(free: int, boost: int, marks: list[int], spanned: int, present: int, managed: int, protection: list[int]) -> str:
-    labels = zip(("boost", "min", "low", "high", "promo", "spanned", "present", "managed", "cma"), (boost, *marks, spanned, present, managed, 0))
+    labels = zip(
+        ("boost", "min", "low", "high", "promo", "spanned", "present", "managed", "cma"), (boost, *marks, spanned, present, managed, 0)
+    )
     body = "".join(f"\n        {label:<8} {value}" for label, value in labels)
     return f"  pages free     {free}{body}\n        protection: ({', '.join(map(str, protection))})\n"
 
@@ -73,7 +75,13 @@ def _zone(sim: Any, number: int) -> list[str]:
     for cpu in range(machine.sizes.nr_cpus):
         base = (cpu * machine.sizes.nr_zones + number) * r.PCP_STRIDE
         pcp = machine.pcp[base : base + r.PCP_STRIDE].tolist()
-        fields = (("count", r.PCP_COUNT), ("high", r.PCP_HIGH), ("batch", r.PCP_BATCH), ("high_min", r.PCP_HIGH_MIN), ("high_max", r.PCP_HIGH_MAX))
+        fields = (
+            ("count", r.PCP_COUNT),
+            ("high", r.PCP_HIGH),
+            ("batch", r.PCP_BATCH),
+            ("high_min", r.PCP_HIGH_MIN),
+            ("high_max", r.PCP_HIGH_MAX),
+        )
         out.append(f"    cpu: {cpu}\n" + "".join(f"              {name + ':':<9} {pcp[field]}\n" for name, field in fields))
         out.append(f"  vm stats threshold: {row[r.Z_STAT_THRESHOLD]}\n")
     hopeless = int(machine.node[zone.node * r.NODE_STRIDE + r.N_KSWAPD_FAILURES] >= 16)
@@ -84,7 +92,9 @@ def _zone(sim: Any, number: int) -> list[str]:
 def free_blocks(sim: Any, number: int) -> list[list[int]]:
     """[migratetype][order] free blocks of a zone."""
     op = sim.machine.op
-    return [[op("page_allocator", "nr_free_blocks", number, order, kind) for order in range(NR_PAGE_ORDERS)] for kind in range(MIGRATE_TYPES)]
+    return [
+        [op("page_allocator", "nr_free_blocks", number, order, kind) for order in range(NR_PAGE_ORDERS)] for kind in range(MIGRATE_TYPES)
+    ]
 
 
 def buddyinfo(sim: Any) -> str:

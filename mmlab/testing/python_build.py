@@ -1,6 +1,6 @@
 """The python build of a conformance run: a subprocess without numba's compiler runs the same sequence, and its evidence is compared.
 
-``python -m mmlab.testing.python_build FILE CLASS SEED`` prints the evidence of `CLASS().drive(SEED)` as JSON; FILE is the class's test file.
+``python -m mmlab.testing.python_build FILE CLASS SEED`` prints the evidence of `CLASS().drive(SEED)` as JSON; FILE: the class's test file.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from mmlab.errors import MmlabError
+from mmlab.errors import NotSupported
 
 PAGE_SIZE = 4096
 _UNITS = {"": PAGE_SIZE, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -15,7 +15,7 @@ _UNITS = {"": PAGE_SIZE, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 Forms = list[tuple[str, Callable[..., Any]]]
 
 
-class Unsupported(MmlabError):
+class Unsupported(NotSupported):
     """The simulator has no such mechanism yet, or a result folder lacks the file or field a figure is read from."""
 
 

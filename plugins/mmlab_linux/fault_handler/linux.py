@@ -18,8 +18,8 @@ from mmlab.model.page import (
     page_test,
 )
 from mmlab.model.rows import (
-    COST_COPY_PAGE, COST_FORK_PTE, COST_ZERO_PAGE, MM_STRIDE, MM_SWAPENTS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL,
-    PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE, SC_FAULT_AROUND, SC_NOW_NS, SC_ZERO_PFN, VM_SHARED, VM_WIPEONFORK, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FLAGS,
+    COST_COPY_PAGE, COST_FORK_PTE, COST_ZERO_PAGE, F_MMAP_MISS, FILE_STRIDE, MM_STRIDE, MM_SWAPENTS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL,
+    PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE, SC_FAULT_AROUND, SC_NOW_NS, SC_ZERO_PFN, VM_SHARED, VM_WIPEONFORK, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FILE, VMA_FLAGS,
     VMA_INODE, VMA_PGOFF, VMA_START, VMA_STRIDE,
 )
 from mmlab.policies import FaultHandler
@@ -122,12 +122,14 @@ def do_fault_around(m, mm, vma, vpn, flags):
     first = max(vpn // window * window, m.vma[row + VMA_START] >> 12, vpn >> 9 << 9)
     last = min(vpn // window * window + window, m.vma[row + VMA_END] >> 12, ((vpn >> 9) + 1) << 9)
     base = walk_pte(m, mm, vpn) - (vpn & 511)
+    misses = m.vma[row + VMA_FILE] * FILE_STRIDE + F_MMAP_MISS
     for at in range(first, last):
         slot = base + (at & 511)
-        if m.pt[slot] == 0:
-            index = at - (m.vma[row + VMA_START] >> 12) + m.vma[row + VMA_PGOFF]
-            pfn = filemap_get_page(m, m.vma[row + VMA_INODE], index)
-            if pfn >= 0 and page_test(m, pfn, PG_UPTODATE) and page_test(m, pfn, PG_READAHEAD) == 0:
+        index = at - (m.vma[row + VMA_START] >> 12) + m.vma[row + VMA_PGOFF]
+        pfn = filemap_get_page(m, m.vma[row + VMA_INODE], index)
+        if pfn >= 0 and page_test(m, pfn, PG_UPTODATE) and page_test(m, pfn, PG_READAHEAD) == 0:
+            m.file[misses] = max(0, m.file[misses] - 1)  # what is found in the cache speaks for reading around
+            if m.pt[slot] == 0:
                 _map_file_page(m, mm, pfn, slot, flags, 0)
     return 1 if m.pt[base + (vpn & 511)] else 0
 

@@ -11,6 +11,7 @@ from mmlab.kernels.jit import JIT_OFF, kernel
 from mmlab.kernels.pointer import State
 from mmlab.model.page import PG_ANON, PG_HEAD, PG_TAIL, PG_YOUNG
 from mmlab.model.rows import NR_SCALARS, SC_MAX_PFN
+from mmlab.testing.calls import call_op
 
 pytestmark = pytest.mark.nojit
 FRAMES = 32
@@ -57,7 +58,7 @@ def row(kind: str, mapping: int, start_index: int, nr_pages: int, nr_young: int,
 def scan(m, st, *touched: int) -> int:
     for pfn in touched:
         m.young[pfn] = 1
-    return ACCESSED_BIT_SCAN.sample(m, st, 0)
+    return call_op(ACCESSED_BIT_SCAN, "sample", m, st, 0)
 
 
 def test_counts_scans_in_which_a_page_was_touched(m, st):
@@ -106,6 +107,6 @@ def test_regions_do_not_cross_mappings_kinds_or_gaps(m, st):
 def test_check_sees_a_page_touched_more_often_than_looked_at(m, st):
     map_page(m, 6, 7, 100)
     scan(m, st, 6)
-    assert ACCESSED_BIT_SCAN.check(m, st) == 0
+    assert call_op(ACCESSED_BIT_SCAN, "check", m, st) == 0
     st.nr_young[6] = 2
-    assert ACCESSED_BIT_SCAN.check(m, st) == 7
+    assert call_op(ACCESSED_BIT_SCAN, "check", m, st) == 7

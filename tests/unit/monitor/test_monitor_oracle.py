@@ -12,6 +12,7 @@ from mmlab_linux.monitor.oracle import ORACLE, Params
 
 from mmlab.kernels.pointer import State
 from mmlab.model.const import EXEC, READ, WRITE
+from mmlab.testing.calls import call_op
 
 pytestmark = pytest.mark.nojit
 NO_MACHINE = State("machine", {})
@@ -25,7 +26,7 @@ def oracle(region_order: int = 0, table_order: int = 12) -> State:
 
 def feed(state: State, accesses) -> None:
     for task, vpn, access in accesses:
-        ORACLE.on_access(NO_MACHINE, state, task, vpn, access)
+        call_op(ORACLE, "on_access", NO_MACHINE, state, task, vpn, access)
 
 
 PAGES = st.sampled_from([0, 1, 7, 8, 511, 1 << 34, (1 << 45) - 2])
@@ -43,7 +44,7 @@ def test_equal_to_counting_with_a_dict(accesses, region_order):
     counts = [{"nr_reads": reads[key], "nr_writes": writes[key]} for key in sorted(reads | writes)]
     expected = [{**place, **count} for place, count in zip(places, counts)]
     assert ORACLE.report(NO_MACHINE, state) == expected
-    assert ORACLE.check(NO_MACHINE, state) == 0
+    assert call_op(ORACLE, "check", NO_MACHINE, state) == 0
 
 
 def test_a_full_table_drops_new_regions_but_keeps_counting_old_ones():
@@ -54,7 +55,7 @@ def test_a_full_table_drops_new_regions_but_keeps_counting_old_ones():
     assert [row["start_vpn"] for row in rows] == list(range(14))
     assert all(row["nr_reads"] == row["nr_writes"] == 1 for row in rows)
     assert state.seen.tolist() == [40, 12, 14]
-    assert ORACLE.check(NO_MACHINE, state) == 0
+    assert call_op(ORACLE, "check", NO_MACHINE, state) == 0
 
 
 def test_check_sees_wrong_counts():
@@ -62,9 +63,9 @@ def test_check_sees_wrong_counts():
     feed(state, [(1, 5, READ)])
     place = int(np.flatnonzero(state.key)[0])
     state.nr_reads[place] += 1
-    assert ORACLE.check(NO_MACHINE, state) == 2
+    assert call_op(ORACLE, "check", NO_MACHINE, state) == 2
     state.key[place - 1] = 1
-    assert ORACLE.check(NO_MACHINE, state) == 1
+    assert call_op(ORACLE, "check", NO_MACHINE, state) == 1
 
 
 def test_table_is_sized_by_memory():
@@ -73,5 +74,5 @@ def test_table_is_sized_by_memory():
 
 
 def test_none_asks_for_nothing():
-    assert NONE.sample(NO_MACHINE, State("monitor.none", {}), 10**9) == 0
+    assert call_op(NONE, "sample", NO_MACHINE, State("monitor.none", {}), 10**9) == 0
     assert not NONE.wants_accesses

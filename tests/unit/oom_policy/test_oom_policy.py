@@ -10,6 +10,7 @@ from mmlab.model.rows import (
     MM_PGTABLES_BYTES, MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STRIDE, MM_SWAPENTS, NR_SCALARS, SC_NR_SWAP_SLOTS, SC_NR_TASKS,
     SC_TOTALRAM, T_ALIVE, T_FLAGS, T_MM, T_OOM_SCORE_ADJ, TASK_STRIDE, TF_KILLED, TF_OOM_VICTIM,
 )
+from mmlab.testing.calls import call_op
 
 pytestmark = pytest.mark.nojit
 NO_STATE = State("oom_policy.test", {})
@@ -43,57 +44,57 @@ RECORDED = {
 def test_score_equals_what_the_kernel_printed(task):
     rss, swapped, tables, adj, score = RECORDED[task]
     m = machine({"rss": rss // 4, "swapents": swapped // 4, "table_kb": tables, "adj": adj}, ram=215544 // 4, swap=131068 // 4)
-    assert LINUX_OOM.oom_score(m, NO_STATE, 0) == score
-    assert ALLOCATING_TASK.oom_score(m, NO_STATE, 0) == score
+    assert call_op(LINUX_OOM, "oom_score", m, NO_STATE, 0) == score
+    assert call_op(ALLOCATING_TASK, "oom_score", m, NO_STATE, 0) == score
 
 
 def test_all_kinds_of_resident_pages_count():
     m = machine({"rss": 1000})
     m.mm[MM_RSS_FILE], m.mm[MM_RSS_SHMEM] = 2000, 3000
-    assert LINUX_OOM.oom_score(m, NO_STATE, 0) == (1000 + 600) * 2 // 3
+    assert call_op(LINUX_OOM, "oom_score", m, NO_STATE, 0) == (1000 + 600) * 2 // 3
 
 
 def test_victim_holds_the_most():
     m = machine({"rss": 500}, {"rss": 900}, {"rss": 700, "swapents": 300}, {"rss": 100})
-    assert LINUX_OOM.select_victim(m, NO_STATE, 0, 0) == 2
+    assert call_op(LINUX_OOM, "select_victim", m, NO_STATE, 0, 0) == 2
 
 
 def test_page_tables_decide_between_equal_sizes():
     m = machine({"rss": 500, "table_kb": 8}, {"rss": 500, "table_kb": 4})
-    assert LINUX_OOM.select_victim(m, NO_STATE, 1, 0) == 0
+    assert call_op(LINUX_OOM, "select_victim", m, NO_STATE, 1, 0) == 0
 
 
 def test_adj_is_thousandths_of_all_memory_rounded_down_once():
     # 10 999 pages: one thousandth is 10, not 10.999
     m = machine({"rss": 0, "adj": 100}, {"rss": 1001}, ram=10_999)
-    assert LINUX_OOM.select_victim(m, NO_STATE, 1, 0) == 1
+    assert call_op(LINUX_OOM, "select_victim", m, NO_STATE, 1, 0) == 1
     m = machine({"rss": 0, "adj": 100}, {"rss": 999}, ram=10_999)
-    assert LINUX_OOM.select_victim(m, NO_STATE, 1, 0) == 0
+    assert call_op(LINUX_OOM, "select_victim", m, NO_STATE, 1, 0) == 0
 
 
 def test_of_equals_the_younger_dies():
-    assert LINUX_OOM.select_victim(machine({"rss": 5}, {"rss": 5}, {"rss": 4}), NO_STATE, 0, 0) == 1
+    assert call_op(LINUX_OOM, "select_victim", machine({"rss": 5}, {"rss": 5}, {"rss": 4}), NO_STATE, 0, 0) == 1
 
 
 def test_negative_badness_can_be_chosen():
     m = machine({"rss": 1, "adj": -900}, {"rss": 1, "adj": -999}, {"rss": 9999, "adj": -1000})
-    assert LINUX_OOM.select_victim(m, NO_STATE, 2, 0) == 0
+    assert call_op(LINUX_OOM, "select_victim", m, NO_STATE, 2, 0) == 0
 
 
 @pytest.mark.parametrize("exempt", [{"adj": -1000}, {"alive": 0}, {"mm": -1}, {"flags": TF_KILLED}, {"flags": TF_OOM_VICTIM}])
 def test_exempt_tasks_are_never_chosen(exempt):
     m = machine({"rss": 9000, **exempt})
-    assert LINUX_OOM.select_victim(m, NO_STATE, 0, 0) == -1
-    assert LINUX_OOM.oom_score(m, NO_STATE, 0) == 0
-    assert ALLOCATING_TASK.select_victim(m, NO_STATE, 0, 0) == -1
+    assert call_op(LINUX_OOM, "select_victim", m, NO_STATE, 0, 0) == -1
+    assert call_op(LINUX_OOM, "oom_score", m, NO_STATE, 0) == 0
+    assert call_op(ALLOCATING_TASK, "select_victim", m, NO_STATE, 0, 0) == -1
 
 
 def test_allocating_task_kills_the_caller_though_another_is_larger():
     m = machine({"rss": 9000}, {"rss": 1})
-    assert ALLOCATING_TASK.select_victim(m, NO_STATE, 1, 0) == 1
+    assert call_op(ALLOCATING_TASK, "select_victim", m, NO_STATE, 1, 0) == 1
 
 
 def test_allocating_task_falls_back_to_badness():
     m = machine({"rss": 10}, {"rss": 9000}, {"rss": 9500, "adj": -1000})
-    assert ALLOCATING_TASK.select_victim(m, NO_STATE, 2, 0) == 1
-    assert ALLOCATING_TASK.select_victim(m, NO_STATE, -1, 0) == 1
+    assert call_op(ALLOCATING_TASK, "select_victim", m, NO_STATE, 2, 0) == 1
+    assert call_op(ALLOCATING_TASK, "select_victim", m, NO_STATE, -1, 0) == 1

@@ -95,7 +95,7 @@ def test_kernel_of_the_wrong_arity(install):
 def test_missing_op_and_wrong_version_are_told_at_once(install):
     install("zz-old", "zz_old", KERNELS + 'Reclaimer(name="zz", summary="", contract=99, folio_added=one, folio_removed=one)\n')
     message = error_of_load()
-    assert message.startswith("plugin zz_old (zz-old 1.2): reclaimer 'zz': was written for version 99 of the reclaimer contract; this mmlab ")
+    assert message.startswith("plugin zz_old (zz-old 1.2): reclaimer 'zz': was written for version 99 of the reclaimer contract; this ")
     assert message.endswith("op shrink_node is missing")
 
 

@@ -12,7 +12,7 @@ from mmlab.model.page import PG_ANON, PG_DIRTY, PG_SWAPBACKED
 
 
 class FakeMachine:
-    """State arrays; `blocks[zone][type][order]` free blocks, `lru[node][list]` pages, `scores[task]`, `slabs[cache][what]`: what the policies would answer."""
+    """State arrays. What policies would answer: `blocks[zone][type][order]`, `lru[node, list]`, `scores[task]`, `slabs[cache][what]`."""
 
     def __init__(self, layout, nr_swap_slots=0):
         self.sizes = sizes_of(layout, nr_tasks=8, nr_swap_slots=nr_swap_slots)
@@ -23,7 +23,9 @@ class FakeMachine:
         self.scores = {}
         self.slabs = {}
         self.vma_rows = {}
-        self.chosen = {"thp": SimpleNamespace(policy=SimpleNamespace(name="never"))}
+        self.chosen = {
+            slot: SimpleNamespace(policy=SimpleNamespace(name=name)) for slot, name in (("thp", "never"), ("oom_policy", "linux"))
+        }
         self.states = {}
 
     def op(self, slot, name, *args):
@@ -55,7 +57,11 @@ class FakeSimulation:
             _zone_row(self.machine, number, zone)
         apply_tuning(self.machine, self.layout, self.tuning)
         sc = self.machine.sc
-        sc[r.SC_TOTALRAM], sc[r.SC_NR_SWAP_SLOTS], sc[r.SC_NR_SWAP_FREE] = self.layout.totalram_pages, nr_swap_slots, max(0, nr_swap_slots - 1)
+        sc[r.SC_TOTALRAM], sc[r.SC_NR_SWAP_SLOTS], sc[r.SC_NR_SWAP_FREE] = (
+            self.layout.totalram_pages,
+            nr_swap_slots,
+            max(0, nr_swap_slots - 1),
+        )
         self.tasks = {}
         self.kills = []
         self.next_table = 1

@@ -7,7 +7,12 @@ from mmlab.errors import NotSupported
 from mmlab.model import rows as r
 from mmlab.model import vmstat as v
 from mmlab.model.const import (
-    SLAB_STAT_ACTIVE_OBJS, SLAB_STAT_NUM_OBJS, SLAB_STAT_NUM_SLABS, SLAB_STAT_OBJPERSLAB, SLAB_STAT_OBJSIZE, SLAB_STAT_PAGESPERSLAB,
+    SLAB_STAT_ACTIVE_OBJS,
+    SLAB_STAT_NUM_OBJS,
+    SLAB_STAT_NUM_SLABS,
+    SLAB_STAT_OBJPERSLAB,
+    SLAB_STAT_OBJSIZE,
+    SLAB_STAT_PAGESPERSLAB,
 )
 from mmlab.verify.machine import parse_zoneinfo
 from procfs_fakes import FakeSimulation
@@ -53,7 +58,13 @@ def test_zoneinfo_reads_back():
     zone, mark, limits = zones[0, "DMA32"], sim.tuning.wmark[number], sim.tuning.pcp[number]
     assert (zone["free"], zone["boost"], zone["start_pfn"], zone["spanned"]) == (104891, 1024, 4096, sim.layout.zones[number].spanned)
     assert (zone["min"], zone["low"]) == (mark.min + 1024, mark.low + 1024)
-    assert zone["pcp"][0] == {"count": 2861, "high": limits.high_min, "batch": limits.batch, "high_min": limits.high_min, "high_max": limits.high_max}
+    assert zone["pcp"][0] == {
+        "count": 2861,
+        "high": limits.high_min,
+        "batch": limits.batch,
+        "high_min": limits.high_min,
+        "high_max": limits.high_max,
+    }
     assert zones[0, "DMA"]["protection"] == list(sim.tuning.lowmem_reserve[0])
     assert zones[0, "Normal"]["present"] == 0 and "pcp" in zones[0, "Normal"] and not zones[0, "Normal"]["pcp"]
     assert list(nodes)[:2] == ["nr_inactive_anon", "nr_active_anon"] and "nr_dirty_threshold" not in nodes
@@ -102,8 +113,13 @@ def test_meminfo():
 def test_slabinfo():
     sim = FakeSimulation()
     sim.machine.slabs[r.CACHE_VM_AREA_STRUCT] = {
-        SLAB_STAT_ACTIVE_OBJS: 70, SLAB_STAT_NUM_OBJS: 92, SLAB_STAT_OBJSIZE: 176, SLAB_STAT_OBJPERSLAB: 23, SLAB_STAT_PAGESPERSLAB: 1, SLAB_STAT_NUM_SLABS: 4,
-    }  # fmt: skip
+        SLAB_STAT_ACTIVE_OBJS: 70,
+        SLAB_STAT_NUM_OBJS: 92,
+        SLAB_STAT_OBJSIZE: 176,
+        SLAB_STAT_OBJPERSLAB: 23,
+        SLAB_STAT_PAGESPERSLAB: 1,
+        SLAB_STAT_NUM_SLABS: 4,
+    }
     lines = procfs.read(sim, "/proc/slabinfo").splitlines()
     assert lines[0] == "slabinfo - version: 2.1" and lines[1].startswith("# name            <active_objs> <num_objs> <objsize>")
     assert lines[2] == "vm_area_struct        70     92    176   23    1 : tunables    0    0    0 : slabdata      4      4      0"
@@ -153,6 +169,16 @@ def test_integer_sysctls_are_checked_and_kept():
     assert procfs.write(sim, "/proc/sys/vm/overcommit_kbytes", "4096") == 0
     assert sim.machine.sc[r.SC_COMMIT_LIMIT] == 1024 and procfs.read(sim, "/proc/sys/vm/overcommit_ratio") == "0\n"
     assert procfs.write(sim, "/proc/sys/vm/overcommit_ratio", "100") == 0 and sim.machine.sc[r.SC_COMMIT_LIMIT] == 16384
+
+
+def test_oom_kill_allocating_task_is_the_policys_name():
+    sim = FakeSimulation()
+    path = "/proc/sys/vm/oom_kill_allocating_task"
+    assert procfs.read(sim, path) == "0\n" and procfs.write(sim, path, "0") == 0
+    with pytest.raises(NotSupported):
+        procfs.write(sim, path, "1")
+    sim.machine.chosen["oom_policy"].policy.name = "allocating_task"
+    assert procfs.read(sim, path) == "1\n" and procfs.write(sim, path, "1") == 0
 
 
 def test_thp_files():

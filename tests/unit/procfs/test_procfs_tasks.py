@@ -23,7 +23,7 @@ def sim():
 
 @pytest.fixture
 def task(sim):
-    """64 pages: 0 dirty and exclusive, 1 clean and shared by two, 2 by three, 3 zero page, 4 in swap, 5 without access rights, the rest empty."""
+    """64 pages: 0 dirty and exclusive, 1 clean and shared by two, 2 by three, 3 zero page, 4 in swap, 5 without rights, the rest empty."""
     task = sim.add_task("A")
     sim.add_vma(task, START, 64, RW | r.VM_ACCOUNT | r.VM_SOFTDIRTY)
     anon = PG_ANON | PG_SWAPBACKED
@@ -128,7 +128,16 @@ def test_pagemap_bits(sim, task):
     assert words.dtype == np.uint64
     bits = [int(word) >> 55 for word in words]
     present, swapped, exclusive, soft = 1 << 8, 1 << 7, 1 << 1, 1
-    assert bits == [present | exclusive | soft, present | soft, present | soft, present | soft, swapped | soft, present | exclusive | soft, soft, soft]
+    assert bits == [
+        present | exclusive | soft,
+        present | soft,
+        present | soft,
+        present | soft,
+        swapped | soft,
+        present | exclusive | soft,
+        soft,
+        soft,
+    ]
     assert int(words[0]) & (1 << 55) - 1 == 5000
     assert int(words[4]) & (1 << 55) - 1 == 7 << 5
 
@@ -160,13 +169,36 @@ def test_clear_refs(sim, task):
 
 def test_status_lines(sim, task):
     row = task.mm * r.MM_STRIDE
-    for field, value in ((r.MM_TOTAL_VM, 473), (r.MM_RSS_ANON, 265), (r.MM_RSS_FILE, 1), (r.MM_RSS_SHMEM, 202), (r.MM_DATA_VM, 230), (r.MM_STACK_VM, 33),
-                         (r.MM_EXEC_VM, 158), (r.MM_PGTABLES_BYTES, 7 * 4096), (r.MM_SWAPENTS, 3), (r.MM_START_CODE, 0x401000), (r.MM_END_CODE, 0x49C123),
-                         (r.MM_HIWATER_VM, 480)):  # fmt: skip
+    for field, value in (
+        (r.MM_TOTAL_VM, 473),
+        (r.MM_RSS_ANON, 265),
+        (r.MM_RSS_FILE, 1),
+        (r.MM_RSS_SHMEM, 202),
+        (r.MM_DATA_VM, 230),
+        (r.MM_STACK_VM, 33),
+        (r.MM_EXEC_VM, 158),
+        (r.MM_PGTABLES_BYTES, 7 * 4096),
+        (r.MM_SWAPENTS, 3),
+        (r.MM_START_CODE, 0x401000),
+        (r.MM_END_CODE, 0x49C123),
+        (r.MM_HIWATER_VM, 480),
+    ):
         sim.machine.mm[row + field] = value
     lines = procfs.read(sim, f"/proc/{task.pid}/status").splitlines()
-    expected = ["VmPeak:\t    1920 kB", "VmSize:\t    1892 kB", "VmHWM:\t    1872 kB", "VmRSS:\t    1872 kB", "RssAnon:\t    1060 kB", "RssShmem:\t     808 kB",
-                "VmData:\t     920 kB", "VmExe:\t     624 kB", "VmLib:\t       8 kB", "VmPTE:\t      28 kB", "VmSwap:\t      12 kB", "Pid:\t150"]  # fmt: skip
+    expected = [
+        "VmPeak:\t    1920 kB",
+        "VmSize:\t    1892 kB",
+        "VmHWM:\t    1872 kB",
+        "VmRSS:\t    1872 kB",
+        "RssAnon:\t    1060 kB",
+        "RssShmem:\t     808 kB",
+        "VmData:\t     920 kB",
+        "VmExe:\t     624 kB",
+        "VmLib:\t       8 kB",
+        "VmPTE:\t      28 kB",
+        "VmSwap:\t      12 kB",
+        "Pid:\t150",
+    ]
     assert [line for line in expected if line not in lines] == []
     assert procfs.read(sim, f"/proc/{task.pid}/statm") == "473 468 203 156 0 263 0\n"
 

@@ -46,18 +46,41 @@ def test_spawn_answers_the_pid_and_is_logged_without_its_options(sim, run):
 
 def test_answers_of_a_task_have_its_faults_and_time(run):
     rows, _ = run("spawn A\nmmap A r 64 anon\ntouch A r 0 16 w  # first")
-    assert rows[2] == {"line": 2, "op": "mmap A r 64 anon", "at": 1000, "ret": 0, "minflt": 0, "majflt": 0, "ns": 1000, "addr": MMAP_TOP - 64 * PAGE}
+    assert rows[2] == {
+        "line": 2,
+        "op": "mmap A r 64 anon",
+        "at": 1000,
+        "ret": 0,
+        "minflt": 0,
+        "majflt": 0,
+        "ns": 1000,
+        "addr": MMAP_TOP - 64 * PAGE,
+    }
     assert rows[3] == {"line": 3, "op": "touch A r 0 16 w", "at": 2000, "ret": 0, "minflt": 16, "majflt": 0, "ns": 1000}
 
 
 def test_a_signal_ends_the_touch_and_keeps_its_faults(sim, run):
     sim.answers["touch"] = SimpleNamespace(ret=-14, signal=11, si_code=2, si_addr=0x1000)
     rows, _ = run("spawn A\ntouch A 0x1000 0 1 w")
-    assert rows[2] == {"line": 2, "op": "touch A 0x1000 0 1 w", "at": 1000, "ret": -14, "minflt": 1, "majflt": 0, "ns": 1000, "signal": 11, "si_code": 2, "si_addr": 4096}
+    assert rows[2] == {
+        "line": 2,
+        "op": "touch A 0x1000 0 1 w",
+        "at": 1000,
+        "ret": -14,
+        "minflt": 1,
+        "majflt": 0,
+        "ns": 1000,
+        "signal": 11,
+        "si_code": 2,
+        "si_addr": 4096,
+    }
 
 
 def test_offsets_may_be_negative_and_strides_any_size(sim, run):
-    run("spawn A\nmmap A r 64 anon\ntouch A r -1 1 r\ntouch A r 0 10 w stride=3\ntouch A r 0 10 w stride=3 reverse\ntouch A r 0 2 r stride=2K")
+    run(
+        "spawn A\nmmap A r 64 anon\ntouch A r -1 1 r\n"
+        "touch A r 0 10 w stride=3\ntouch A r 0 10 w stride=3 reverse\ntouch A r 0 2 r stride=2K"
+    )
     base = MMAP_TOP - 64 * PAGE
     assert called(sim, "touch") == [("A", base - PAGE, 1, 0, 1, False), ("A", base, 4, 1, 3, False), ("A", base - 2 * PAGE, 4, 1, 3, True)]
     assert called(sim, "touch_pages") == [("A", [base >> 12, base >> 12, (base >> 12) + 1, (base >> 12) + 1], [0, 0, 0, 0])]
@@ -73,17 +96,27 @@ def test_align_reserves_trims_and_maps_fixed(sim, run):
 
 
 def test_places_and_flags_of_mmap(sim, run):
-    rows, _ = run("spawn A\nmmap A r 16 anon prot=n\nmmap A q 16 anon at=r-16 shared populate\nmmap A p 1 anon at=r+2 over\nmmap A h 1 anon at=0x10000 hint huge=no\n"
-                  "mmap A x 1 anon at=none+1")  # fmt: skip
+    rows, _ = run(
+        "spawn A\nmmap A r 16 anon prot=n\nmmap A q 16 anon at=r-16 shared populate\n"
+        "mmap A p 1 anon at=r+2 over\nmmap A h 1 anon at=0x10000 hint huge=no\n"
+        "mmap A x 1 anon at=none+1"
+    )
     base = MMAP_TOP - 16 * PAGE
     got = [(call[2], call[3], call[4]) for call in called(sim, "mmap")]
-    assert got == [("n", frozenset(), 0), ("rw", frozenset({"shared", "populate", "fixed_noreplace"}), base - 16 * PAGE), ("rw", frozenset({"fixed"}), base + 2 * PAGE),
-                   ("rw", frozenset(), 0x10000)]  # fmt: skip
+    assert got == [
+        ("n", frozenset(), 0),
+        ("rw", frozenset({"shared", "populate", "fixed_noreplace"}), base - 16 * PAGE),
+        ("rw", frozenset({"fixed"}), base + 2 * PAGE),
+        ("rw", frozenset(), 0x10000),
+    ]
     assert called(sim, "madvise")[0][3] == "nohugepage" and rows[6]["ret"] == -2
 
 
 def test_file_maps_open_anew_unless_kept(sim, run):
-    run("spawn A\nmkfile data 16\nmmap A a 4 file:data\nmmap A b 4 file:data keep\nmmap A c 4 file:data keep off=4\nfork A B\nmmap B d 4 file:data keep")
+    run(
+        "spawn A\nmkfile data 16\nmmap A a 4 file:data\n"
+        "mmap A b 4 file:data keep\nmmap A c 4 file:data keep off=4\nfork A B\nmmap B d 4 file:data keep"
+    )
     files = [call[5].number for call in called(sim, "mmap")]
     assert len(called(sim, "open")) == 2 and files[0] != files[1] == files[2] == files[3]
     assert called(sim, "mmap")[2][6] == 4 * PAGE
@@ -146,7 +179,9 @@ def test_nmap_counts_and_alternates(sim, run):
 
 
 def test_region_names_what_the_kernel_made(sim, run):
-    sim.spawn = lambda name, cpu=0, oom_score_adj=0: (task := sim.add_task(name), sim.add_vma(task, 0x7FFFFFFDE000, 33, name=r.NAME_STACK))[0]
+    sim.spawn = lambda name, cpu=0, oom_score_adj=0: (task := sim.add_task(name), sim.add_vma(task, 0x7FFFFFFDE000, 33, name=r.NAME_STACK))[
+        0
+    ]
     rows, _ = run("spawn A\nregion A s stack\nregion A h heap\ntouch A s -2 1 w")
     assert (rows[2]["addr"], rows[2]["pages"], rows[3]["ret"]) == (0x7FFFFFFDE000, 33, -2)
     assert called(sim, "touch")[0][1] == 0x7FFFFFFDC000
@@ -155,7 +190,9 @@ def test_region_names_what_the_kernel_made(sim, run):
 def test_rtouch_touches_splitmix_pages(sim, run):
     run("spawn A\nmmap A r 64 anon\nrtouch A r 8 16 3 w seed=0")
     first = (MMAP_TOP >> 12) - 64 + 8
-    expected = [first + x % 16 for x in (0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F)]  # the generator's first outputs from seed 0
+    expected = [
+        first + x % 16 for x in (0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F)
+    ]  # the generator's first outputs from seed 0
     assert called(sim, "touch_pages") == [("A", expected, [1, 1, 1])]
 
 
@@ -168,22 +205,34 @@ def test_access_reads_offsets_and_write_bits(sim, run, tmp_path):
 
 def test_children_have_the_parents_regions(sim, run):
     rows, _ = run("spawn A\nmmap A r 4 anon\nfork A B\ntouch B r 0 1 w\nmunmap A r\nexit B")
-    assert rows[3] == {"line": 3, "op": "fork A B", "at": 2000, "ret": 0, "pid": 151} and called(sim, "touch")[0][:2] == ("B", MMAP_TOP - 4 * PAGE)
+    assert rows[3] == {"line": 3, "op": "fork A B", "at": 2000, "ret": 0, "pid": 151} and called(sim, "touch")[0][:2] == (
+        "B",
+        MMAP_TOP - 4 * PAGE,
+    )
 
 
 def test_a_failed_fork_leaves_a_dead_child(sim, run):
     sim.answers["fork"] = -12
     rows, ends = run("spawn A\nfork A B\ntouch B r 0 1 w")
-    assert rows[2]["ret"] == -12 and rows[3] == {"line": 3, "op": "touch B r 0 1 w", "at": 2000, "ret": -3, "dead": True} and ends["B"]["alive"] is False
+    assert (
+        rows[2]["ret"] == -12
+        and rows[3] == {"line": 3, "op": "touch B r 0 1 w", "at": 2000, "ret": -3, "dead": True}
+        and ends["B"]["alive"] is False
+    )
 
 
 def test_how_tasks_end(sim, run):
-    """exit is noticed at once; an idle victim is noticed at its next operation, and then gone; one that is never asked shows its signal at the end."""
+    """exit is noticed at once, an idle victim at its next operation; one that is never asked shows its signal at the end."""
     sim.sleep = lambda ms: (sim.end("B", 9), sim.end("C", 9), sim.end("D", 9))
     rows, ends = run("spawn A\nspawn B\nspawn C\nfork A D\nsleep 1\nexit A\ntouch B r 0 1 w\ntouch B r 0 1 w")
     assert rows[6] == {"line": 6, "op": "exit A", "at": 4000, "ret": 0, "died": True, "signal": 0, "status": 0}
     assert (rows[7]["died"], rows[7]["signal"], rows[8]["ret"]) == (True, 9, -3)
-    assert {name: (row["alive"], row["signal"]) for name, row in ends.items()} == {"A": (False, 0), "B": (False, 0), "C": (False, 9), "D": (False, 9)}
+    assert {name: (row["alive"], row["signal"]) for name, row in ends.items()} == {
+        "A": (False, 0),
+        "B": (False, 0),
+        "C": (False, 9),
+        "D": (False, 9),
+    }
 
 
 def test_the_driver_cannot_wait_for_a_living_tasks_child(sim, run):
@@ -204,12 +253,19 @@ def test_a_victim_in_its_own_system_call_dies(sim, run):
 
     sim.answers["touch"] = fault
     rows, ends = run("spawn A\nmmap A r 4 anon\ntouch A r 0 4 w")
-    assert rows[3] == {"line": 3, "op": "touch A r 0 4 w", "at": 2000, "ret": 0, "died": True, "signal": 9, "status": 9} and ends["A"]["signal"] == 0
+    assert (
+        rows[3] == {"line": 3, "op": "touch A r 0 4 w", "at": 2000, "ret": 0, "died": True, "signal": 9, "status": 9}
+        and ends["A"]["signal"] == 0
+    )
 
 
 def test_settings(sim, run):
-    rows, _ = run("spawn A\nsysctl vm.swappiness 10\nsysctl vm.swappiness 300\nsysfs mm/lru_gen/enabled 0\nwrite /proc/sys/vm/lowmem_reserve_ratio 32 64 16 0\n"
-                  "oom_score_adj A 500\nwrite /proc/@A/oom_score_adj 600\nsh echo 20 > /proc/sys/vm/swappiness\nsh true\ncat /proc/@A/oom_score_adj adj\ncat /proc/sys/vm/swappiness sw")  # fmt: skip
+    rows, _ = run(
+        "spawn A\nsysctl vm.swappiness 10\nsysctl vm.swappiness 300\n"
+        "sysfs mm/lru_gen/enabled 0\nwrite /proc/sys/vm/lowmem_reserve_ratio 32 64 16 0\n"
+        "oom_score_adj A 500\nwrite /proc/@A/oom_score_adj 600\nsh echo 20 > /proc/sys/vm/swappiness\n"
+        "sh true\ncat /proc/@A/oom_score_adj adj\ncat /proc/sys/vm/swappiness sw"
+    )
     assert [rows[n]["ret"] for n in range(2, 12)] == [0, -22, 0, 0, 0, 0, 0, 0, 0, 0]
     assert "minflt" not in rows[6] and sim.tuning.values["vm.lowmem_reserve_ratio"] == [32, 64, 16, 0, 0]
 
@@ -220,19 +276,55 @@ def test_values_name_tasks_and_regions(sim, run, tmp_path):
 
 
 def test_everything_reads_back(sim, run, tmp_path):
-    sim.kills.append({"task": "A", "pid": 150, "total-vm": 1892, "anon-rss": 1060, "file-rss": 4, "shmem-rss": 808, "pgtables": 44, "oom_score_adj": 0, "constraint": "CONSTRAINT_NONE"})
+    sim.kills.append(
+        {
+            "task": "A",
+            "pid": 150,
+            "total-vm": 1892,
+            "anon-rss": 1060,
+            "file-rss": 4,
+            "shmem-rss": 808,
+            "pgtables": 44,
+            "oom_score_adj": 0,
+            "constraint": "CONSTRAINT_NONE",
+        }
+    )
     (tmp_path / "z.prog").write_text("zonelists\nzones z\n")
-    run("spawn A\nmmap A r 4 anon\nsnapshot s0\npagemap A r p\ncat /proc/sys/vm/swappiness sw\nsnapshot s1 brief\nprobe z.prog z\ntree /sys/kernel/mm/transparent_hugepage thp")
+    run(
+        "spawn A\nmmap A r 4 anon\nsnapshot s0\npagemap A r p\n"
+        "cat /proc/sys/vm/swappiness sw\nsnapshot s1 brief\nprobe z.prog z\ntree /sys/kernel/mm/transparent_hugepage thp"
+    )
     folder = ResultFolder(tmp_path / "out")
     numbers = {
-        "op[2].addr": MMAP_TOP - 4 * PAGE, "rel[2,2]": 0, "end.A.alive": True, "pagemap[p].present": 0, "cat[sw]": 60, "snap[s0].vmstat.pgfault": 0,
-        "delta[s0,s1].vmstat.pgfault": 0, "snap[s0].zoneinfo[0,DMA32].spanned": 16384, "snap[s0].buddyinfo[0,DMA32]": [0] * 11, "snap[s0].meminfo.MemTotal": 65536,
-        "snap[s0].pagetypeinfo[0,DMA32].Movable": [0] * 11, "snap[s0].A.maps.count": 0, "snap[s0].A.status.VmRSS": 0, "snap[s0].A.stat.minflt": 0,
-        "snap[s0].A.oom_score_adj": 0, "snap[s0].swaps.used": 0, "snap[s0].nodememinfo[0].MemTotal": 65536, "snap[s0].numastat[0].numa_hit": 0,
-        "probe[z].zone[z][0,DMA32].spanned": 16384, "probe[z].zonelist[0,fallback]": ["0:DMA32"], "dmesg.killed": ["A"], "dmesg.oom.count": 1,
-        "dmesg.kill[0].anon-rss": 1060, "dmesg.kill[0].pgtables": 44, "dmesg.kill[0].oom_score_adj": 0, "dmesg.constraint[0]": "CONSTRAINT_NONE",
-        "probe[z].zone[z][0,DMA32].high_min": sim.tuning.pcp[0].high_min, "probe[z].zone[z][0,DMA32].protection": [0] * 5,
-    }  # fmt: skip
+        "op[2].addr": MMAP_TOP - 4 * PAGE,
+        "rel[2,2]": 0,
+        "end.A.alive": True,
+        "pagemap[p].present": 0,
+        "cat[sw]": 60,
+        "snap[s0].vmstat.pgfault": 0,
+        "delta[s0,s1].vmstat.pgfault": 0,
+        "snap[s0].zoneinfo[0,DMA32].spanned": 16384,
+        "snap[s0].buddyinfo[0,DMA32]": [0] * 11,
+        "snap[s0].meminfo.MemTotal": 65536,
+        "snap[s0].pagetypeinfo[0,DMA32].Movable": [0] * 11,
+        "snap[s0].A.maps.count": 0,
+        "snap[s0].A.status.VmRSS": 0,
+        "snap[s0].A.stat.minflt": 0,
+        "snap[s0].A.oom_score_adj": 0,
+        "snap[s0].swaps.used": 0,
+        "snap[s0].nodememinfo[0].MemTotal": 65536,
+        "snap[s0].numastat[0].numa_hit": 0,
+        "probe[z].zone[z][0,DMA32].spanned": 16384,
+        "probe[z].zonelist[0,fallback]": ["0:DMA32"],
+        "dmesg.killed": ["A"],
+        "dmesg.oom.count": 1,
+        "dmesg.kill[0].anon-rss": 1060,
+        "dmesg.kill[0].pgtables": 44,
+        "dmesg.kill[0].oom_score_adj": 0,
+        "dmesg.constraint[0]": "CONSTRAINT_NONE",
+        "probe[z].zone[z][0,DMA32].high_min": sim.tuning.pcp[0].high_min,
+        "probe[z].zone[z][0,DMA32].protection": [0] * 5,
+    }
     assert {fid: folder.figure(fid) for fid in numbers} == numbers
     assert sorted(p.name for p in (tmp_path / "out" / "s1").iterdir()) == ["buddyinfo", "meminfo", "pagetypeinfo", "vmstat", "zoneinfo"]
     assert "enabled always madvise [never]\n" in (tmp_path / "out" / "thp").read_text()

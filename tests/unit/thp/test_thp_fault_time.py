@@ -8,6 +8,7 @@ from mmlab.kernels.pointer import State
 from mmlab.model.const import READ, WRITE
 from mmlab.model.gfp import GFP_COMP, GFP_DIRECT_RECLAIM, GFP_KSWAPD_RECLAIM, GFP_MOVABLE, GFP_NORETRY, GFP_RECLAIM
 from mmlab.model.rows import VM_HUGEPAGE, VM_NOHUGEPAGE, VMA_END, VMA_FLAGS, VMA_START, VMA_STRIDE
+from mmlab.testing.calls import call_op
 
 pytestmark = pytest.mark.nojit
 MIB = 1 << 20
@@ -25,7 +26,7 @@ def state(defrag: int = Params().defrag, zero_page: bool = True) -> State:
 
 
 def orders(policy, m: State, addr: int) -> int:
-    return policy.fault_orders(m, state(), 0, 0, addr >> 12, WRITE)
+    return call_op(policy, "fault_orders", m, state(), 0, 0, addr >> 12, WRITE)
 
 
 def test_only_whole_aligned_ranges_of_a_vma():
@@ -51,7 +52,7 @@ def test_a_range_that_sticks_out_at_the_end_gets_small_pages():
 def test_enabled_and_madvise(policy, flags, expected):
     m = machine(2 * MIB, 2 * MIB, flags)
     assert orders(policy, m, 3 * MIB) == expected
-    assert policy.fault_orders(m, state(), 0, 0, 3 * MIB >> 12, READ) == expected
+    assert call_op(policy, "fault_orders", m, state(), 0, 0, 3 * MIB >> 12, READ) == expected
 
 
 # defrag 0..4 is always, defer, defer+madvise, madvise, never: the bits about reclaim without madvise(), and with it
@@ -67,14 +68,14 @@ RECLAIM_BITS = {
 @pytest.mark.parametrize("defrag", RECLAIM_BITS)
 def test_how_hard_to_try(defrag):
     for flags, expected in zip((0, VM_HUGEPAGE), RECLAIM_BITS[defrag]):
-        gfp = ALWAYS.fault_gfp(machine(0, 2 * MIB, flags), state(defrag), 0, 0, 9)
+        gfp = call_op(ALWAYS, "fault_gfp", machine(0, 2 * MIB, flags), state(defrag), 0, 0, 9)
         assert gfp & (GFP_RECLAIM | GFP_NORETRY) == expected
         assert gfp & (GFP_COMP | GFP_MOVABLE) == GFP_COMP | GFP_MOVABLE
 
 
 def test_zero_page_follows_its_param():
     m = machine(0, 2 * MIB)
-    assert [ALWAYS.use_zero_page(m, state(zero_page=on), 0, 0) for on in (True, False)] == [1, 0]
+    assert [call_op(ALWAYS, "use_zero_page", m, state(zero_page=on), 0, 0) for on in (True, False)] == [1, 0]
 
 
 def test_params_are_the_kernels_defaults_and_checked():

@@ -1,0 +1,80 @@
+"""What a recorded case gives the simulator."""
+
+from pathlib import Path
+
+import pytest
+
+from mmlab._engine.script_probe import log_text
+from mmlab._engine.simulate_case import given_figures, start_record, sysctl_policies
+from mmlab.machine.record import boot_problems
+from mmlab.verify import read_case
+from mmlab.verify.probe_log import ProbeLog
+
+CASES = Path(__file__).resolve().parents[2] / "ground_truth"
+
+
+def test_the_starting_record_is_complete_and_guesses_from_the_lists():
+    record = start_record(read_case(CASES / "faults" / "fault-anon"))
+    assert not list(boot_problems(record))
+    # 1341 + 462 pages on the anonymous and unevictable lists, 1521 of them shared memory; the recording says 280 and 1521
+    assert (record["lru"]["anon_pages"], record["lru"]["file_pages"]) == (282, 1521)
+    assert "min" not in record["zones"][0] and "batch" not in record["zones"][0]["pcp"][0]
+
+
+def test_given_figures_are_the_recorded_ones():
+    case = read_case(CASES / "allocators" / "extfrag-index")
+    expected = {figure.id: figure.value for figure in case.figures if figure.given}
+    assert given_figures(case) == expected and len(expected) == 12
+
+
+@pytest.mark.parametrize(("name", "policies"), [("oom-allocating", {"oom_policy": {"use": "allocating_task"}}), ("oom-score", {})])
+def test_policies_that_sysctls_stand_for(name, policies):
+    assert sysctl_policies(read_case(CASES / "reclaim" / name)) == policies
+
+
+def test_log_text_reads_back():
+    zone = {
+        "node": 0,
+        "zone": "DMA32",
+        "start": 4096,
+        "spanned": 1024,
+        "present": 1024,
+        "managed": 1000,
+        "free": 900,
+        "min": 1,
+        "low": 2,
+        "high": 3,
+        "promo": 4,
+        "boost": 0,
+        "highatomic": 0,
+        "batch": 31,
+        "high_min": 5,
+        "high_max": 6,
+        "threshold": 12,
+        "flags": 20,
+        "free_highatomic": 0,
+        "protection": [0, 1, 2, 3, 4],
+        "numa": [1, 2, 3, 4, 5, 6],
+        "pcp": [
+            {
+                "cpu": 0,
+                "count": 2,
+                "high": 5,
+                "high_min": 5,
+                "high_max": 6,
+                "batch": 31,
+                "flags": 0,
+                "alloc_factor": 1,
+                "free_count": 0,
+                "expire": 0,
+                "free_diff": -3,
+                "lists": {"1": [4100, 4101]},
+            }
+        ],
+        "free_lists": {"0": {"1": [4098, 4096]}, "10": {"1": [5120]}},
+        "first_pageblock": 8,
+        "pageblocks": [1, None],
+    }
+    read = ProbeLog.from_text(log_text(ProbeLog(pfns=[[7, -1], [8]], states={"a": [zone]})))
+    assert read.pfns == [[7, -1], [8]]
+    assert {key: value for key, value in read.states["a"][0].items() if key != "movable_pages"} == zone
