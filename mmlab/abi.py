@@ -7,6 +7,8 @@ every service takes (machine, int64...) and returns int64. Failure is a negative
 
 from __future__ import annotations
 
+import textwrap
+
 import attrs
 
 
@@ -126,7 +128,8 @@ SLOTS: dict[str, SlotContract] = {c.slot: c for c in (
     )),
     SlotContract("thp", 1, "Which faults get huge pages.", (
         INIT,
-        _op("fault_orders", "mm vma vpn access", "bit set of orders to try, largest first (bit 9: a PMD)", "An anonymous fault; the core checks that the folio fits the VMA and an empty table.", bound="O(1)"),
+        _op("fault_orders", "mm vma vpn access", "bit set of orders to try, largest first (bit 9: a PMD)",
+            "An anonymous fault; the core checks that the folio fits the VMA and an empty table.", bound="O(1)"),
         _op("fault_gfp", "mm vma order", "GFP flags of the allocation", "defrag: how hard to try."),
         _op("use_zero_page", "mm vma", "1 to map the huge zero page on a read", "A read fault of a whole empty PMD.", optional=True),
         _op("step", "now_ns", "ns until the next step, 0: never", "Background work (khugepaged).", optional=True, bound="one PMD range"),
@@ -178,7 +181,10 @@ def _signature(op: Op) -> str:
 
 
 def _doc(op: Op) -> str:
-    return f'    """{op.doc} Returns {op.returns}."""'
+    text = f"{op.doc} Returns {op.returns}."
+    if len(text) < 120:
+        return f'    """{text}"""'
+    return '    """' + textwrap.fill(text, 130, subsequent_indent="    ").strip() + '\n    """'
 
 
 def ops_source() -> str:

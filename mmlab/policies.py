@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
@@ -63,6 +63,11 @@ class Policy:
         problems = list(_problems(self))
         if problems:
             raise PluginError(f"{self.slot} {self.name!r}: " + "; ".join(problems))
+
+    if TYPE_CHECKING:
+        # the fields of each slot's own record
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def ops(self) -> dict[str, Callable]:
         """The ops that this policy has, by name."""
@@ -120,7 +125,7 @@ def _record(slot: str, class_name: str, **more: Any) -> type:
     record = attrs.make_class(class_name, fields, bases=(Policy,), frozen=True, kw_only=True)
     record.__doc__ = f"{SLOTS[slot].doc} Ops: {', '.join(op.name for op in SLOTS[slot].ops)}."
     record.__module__ = __name__
-    record.slot = slot
+    setattr(record, "slot", slot)  # noqa: B010
     return record
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,12 @@ from typing import Any
 import attrs
 import numpy as np
 
-from mmlab import abi
 from mmlab._engine import loop
 from mmlab._engine.boot import boot_machine, sizes_of
 from mmlab._engine.core import memblock_services
 from mmlab._engine.machine import Chosen, Machine
 from mmlab.errors import InputError, MmlabError, NotSupported
-from mmlab.machine import BootState, MachineConfig, MachineLayout, ZoneTuning, build_machine, default_thp, machine_from_table
+from mmlab.machine import MachineConfig, ZoneTuning, build_machine, default_thp, machine_from_table
 from mmlab.mm import files, fork, madvise, mmap
 from mmlab.mm.memblock import memblock_alloc
 from mmlab.mm.slab import create_kernel_caches

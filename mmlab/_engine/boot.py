@@ -118,7 +118,7 @@ def _free_memory(machine: Machine, number: int, zone: ZoneLayout, boot: ZoneBoot
     cursor = sorted(blocks)
     for start, end in zone.ranges:
         at = start
-        for pfn, order, migratetype in cursor:
+        for pfn, order, _ in cursor:
             if not start <= pfn < end:
                 continue
             if pfn > at:

@@ -42,7 +42,7 @@ def load_stream(cell: Cell) -> EventStream:
     elif kind == "requests":
         stream = read_oracle_general(cell.path(w["file"]))
     else:
-        stream = make_generator(w["generator"], w.get("params") or {}, "workload.params").stream(cell.seed)
+        stream = make_generator(w["generator"], w.get("params") or {}, "workload.params").stream(cell.seed)  # type: ignore[misc]
     return repeated(stream, w["repeat"]) if w.get("repeat", 1) > 1 else stream
 
 
@@ -170,10 +170,10 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
     if unused:
         raise MmlabError("; ".join(unused))
     tables: dict[str, list[dict[str, Any]]] = {"oom_kills": sim.kills} if sim.kills else {}
-    report = sim.policies["monitor"].policy.report
+    report = getattr(sim.policies["monitor"].policy, "report", None)
     if report is not None:
         tables["monitor"] = list(report(sim.machine, sim.machine.states["monitor"]))
-    counters = {**sim.counters(), "sim_time_ns": sim.now_ns, **happened}
+    counters: dict[str, int | float] = {**sim.counters(), "sim_time_ns": sim.now_ns, **happened}
     levels = {slot: sim.policies[slot].policy.level for slot in sim.policies}
     return CellResult(counters, sampler.series(), tables, {"calls": calls, "levels": levels, "cost_model": sim.policies["cost_model"].policy.name}, timing)
 

@@ -127,7 +127,7 @@ def fingerprint(kernels: Iterable[Callable], text: str) -> str:
 
 def policy_digest(policy: Policy) -> str:
     """Digest of a policy's behaviour, for the addresses of results; independent of versions and build."""
-    kernels = list(policy.ops().values()) or [policy.costs]  # type: ignore[attr-defined]
+    kernels = list(policy.ops().values()) or [policy.costs]
     _, values = _reached(kernels)
     return _hash(map(str, policy_files(policy)), sorted(values.items()))
 

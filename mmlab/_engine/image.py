@@ -58,7 +58,7 @@ def read_image(warm: bool, who: str) -> tuple[ImageVma, ...]:
         elif line.startswith("VmFlags:"):
             flags = sum(_FLAGS[word] for word in line.split()[1:])
             pages = {key: values[key] // 4 for key in ("Rss", "Anonymous", "Private_Dirty")}
-            found.append(ImageVma(*head[:3], flags, head[3], pages["Rss"], pages["Anonymous"], pages["Private_Dirty"]))
+            found.append(ImageVma(head[0], head[1], head[2], flags, head[3], pages["Rss"], pages["Anonymous"], pages["Private_Dirty"]))
         else:
             field = re.match(r"(\w+):\s+(\d+) kB", line)
             if field:

@@ -75,7 +75,7 @@ class Machine(State):
             choice, state = self.chosen.get(slot), self.states.get(slot, self)
             functions = choice.policy.ops() if choice else {}
             addresses = {}
-            if linkable(functions):
+            if choice is not None and linkable(functions):
                 addresses = link(f"{slot} {choice.policy.name}", functions, self._type, state._type, choice.blame or choice.policy.name, self.progress)
             for op in contract.ops:
                 index = abi.OP_INDEX[slot, op.name]

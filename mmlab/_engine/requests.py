@@ -18,7 +18,7 @@ from mmlab.mm.memblock import init_heads
 from mmlab.model import rows as r
 from mmlab.model.layout import Sizes, count_heads
 from mmlab.model.vmstat import VMSTAT_NAMES, VMSTAT_STRIDE
-from mmlab.policies import Reclaimer
+from mmlab.policies import Policy
 
 CHUNK = 1 << 20
 # Services that mean nothing here return 0. ABSENT counts a state among its arguments, a service has none.
@@ -35,7 +35,7 @@ class RequestMachine:
     Raises InputError for ids or nr_frames that cannot be, MmlabError from step() when the reclaimer stops freeing frames.
     """
 
-    def __init__(self, policy: Reclaimer, params: Any, ids: np.ndarray, nr_frames: int, progress: Progress | None = None):
+    def __init__(self, policy: Policy, params: Any, ids: np.ndarray, nr_frames: int, progress: Progress | None = None):
         self.ids = _checked(ids, nr_frames)
         self.position = self.misses = 0
         self.seconds = self.prepare_seconds = 0.0
@@ -50,7 +50,7 @@ class RequestMachine:
         self._boot(policy)
         self.next_use = self._future(objects) if policy.needs_future else np.zeros(1, np.int64)
 
-    def _boot(self, policy: Reclaimer) -> None:
+    def _boot(self, policy: Policy) -> None:
         """One node with one zone whose frames are all free, the lowest first in line."""
         m, frames = self.machine, self.machine.sizes.nr_frames
         m.sc[r.SC_NR_NODES] = m.sc[r.SC_NR_ZONES] = m.sc[r.SC_NR_CPUS] = 1
@@ -98,7 +98,7 @@ class RequestMachine:
 
 
 def replay(
-    policy: Reclaimer, params: Any, ids: np.ndarray, nr_frames: int, progress: Callable[[int, int], None] | None = None
+    policy: Policy, params: Any, ids: np.ndarray, nr_frames: int, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, float]:
     """Replay all requests over a cache of nr_frames objects: the counters of `RequestMachine.counters()`.
 

@@ -36,15 +36,16 @@ def _emit_call(context, builder, machine_type, machine, state, address, args, ar
 
 
 def _argument_types(args: tuple) -> tuple:
-    return tuple(args[0]) if len(args) == 1 and isinstance(args[0], types.BaseTuple) else args
+    return tuple(args[0].types) if len(args) == 1 and isinstance(args[0], (types.Tuple, types.UniTuple)) else args
 
 
 def op_stub(index: int) -> Callable:
     """A function (m, *ints) -> int64 that calls slot op number `index` with its policy's state."""
     if JIT_OFF:
-        def call_op(m, *args):
+        def python_op(m, *args):
             return int(m._ops[index](m, m._states[index], *args))
-        return call_op
+
+        return python_op
 
     @intrinsic
     def call_op(_context, m, *args):
@@ -64,9 +65,10 @@ def op_stub(index: int) -> Callable:
 def service_stub(word: int, index: int) -> Callable:
     """A function (m, *ints) -> int64 that calls core service number `index`, whose address is in table word `word`."""
     if JIT_OFF:
-        def call_service(m, *args):
+        def python_service(m, *args):
             return int(m._services[index](m, *args))
-        return call_service
+
+        return python_service
 
     @intrinsic
     def call_service(_context, m, *args):

@@ -12,7 +12,7 @@ from typing import Any
 
 from numba import config, njit
 
-JIT_OFF: bool = bool(config.DISABLE_JIT)
+JIT_OFF: bool = bool(getattr(config, "DISABLE_JIT"))  # noqa: B009 (numba sets it at run time)
 BUILD: str = "python" if JIT_OFF else os.environ.get("MMLAB_BUILD", "jit")
 if BUILD not in ("jit", "checked", "python"):
     raise ValueError(f"MMLAB_BUILD: must be jit or checked, got {BUILD!r}")

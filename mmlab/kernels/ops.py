@@ -152,7 +152,8 @@ def page_allocator_free(m, pfn, order):
 
 @leaf
 def page_allocator_can_alloc(m, zone, order, alloc_flags):
-    """Last step of the watermark test for order > 0. Returns 1 if a block of at least this order is free for such a request, else 0."""
+    """Last step of the watermark test for order > 0. Returns 1 if a block of at least this order is free for such a request, else 0.
+    """
     m.nr_calls[11] += 1
     return _page_allocator_can_alloc(m, zone, order, alloc_flags)
 
@@ -313,7 +314,9 @@ def vma_index_resize(m, mm, vma, vm_start, vm_end):
 
 @leaf
 def vma_index_find_gap(m, mm, length, low, high):
-    """vm_unmapped_area() top-down: the top end of the highest gap that fits; a VM_GROWSDOWN VMA above the gap keeps stack_guard_gap free below it. Returns highest address of a free range of `length` bytes in [low, high), or -ENOMEM."""
+    """vm_unmapped_area() top-down: the top end of the highest gap that fits; a VM_GROWSDOWN VMA above the gap keeps stack_guard_gap free
+    below it. Returns highest address of a free range of `length` bytes in [low, high), or -ENOMEM.
+    """
     m.nr_calls[34] += 1
     return _vma_index_find_gap(m, mm, length, low, high)
 
@@ -341,7 +344,9 @@ def fault_handler_init(m):
 
 @leaf
 def fault_handler_handle_mm_fault(m, mm, vma, vpn, access):
-    """access: 0 read, 1 write, 2 execute. Maps the page (or a larger folio) at virtual page vpn. Returns VM_FAULT_* bits (0: minor, done), or VM_FAULT_OOM, _SIGBUS, _RETRY."""
+    """access: 0 read, 1 write, 2 execute. Maps the page (or a larger folio) at virtual page vpn. Returns VM_FAULT_* bits (0: minor,
+    done), or VM_FAULT_OOM, _SIGBUS, _RETRY.
+    """
     m.nr_calls[38] += 1
     return _fault_handler_handle_mm_fault(m, mm, vma, vpn, access)
 
@@ -369,14 +374,16 @@ def reclaimer_init(m):
 
 @leaf
 def reclaimer_folio_added(m, pfn):
-    """A page became reclaimable (anonymous fault, page cache). PG_* flags and the node are in mem_map; put it on a list. Returns 0."""
+    """A page became reclaimable (anonymous fault, page cache). PG_* flags and the node are in mem_map; put it on a list. Returns 0.
+    """
     m.nr_calls[42] += 1
     return _reclaimer_folio_added(m, pfn)
 
 
 @leaf
 def reclaimer_folio_accessed(m, pfn):
-    """mark_page_accessed(): read()/write() of a cached page; with wants_accesses, every access of the stream as well. Returns 0."""
+    """mark_page_accessed(): read()/write() of a cached page; with wants_accesses, every access of the stream as well. Returns 0.
+    """
     m.nr_calls[43] += 1
     return _reclaimer_folio_accessed(m, pfn)
 
@@ -404,7 +411,9 @@ def reclaimer_folio_rotate(m, pfn):
 
 @leaf
 def reclaimer_shrink_node(m, node, priority, nr_to_reclaim, scan_flags):
-    """One pass at this priority (12 gentle .. 0 desperate) by kswapd or direct reclaim; calls reclaim_folio() for each victim. Counts what it looked at by count_scan(). scan_flags: SCAN_*. Returns pages reclaimed."""
+    """One pass at this priority (12 gentle .. 0 desperate) by kswapd or direct reclaim; calls reclaim_folio() for each victim. Counts
+    what it looked at by count_scan(). scan_flags: SCAN_*. Returns pages reclaimed.
+    """
     m.nr_calls[47] += 1
     return _reclaimer_shrink_node(m, node, priority, nr_to_reclaim, scan_flags)
 
@@ -425,7 +434,9 @@ def reclaimer_eviction_shadow(m, pfn):
 
 @leaf
 def reclaimer_workingset_refault(m, pfn, shadow):
-    """A page that was reclaimed comes back, before folio_added(). Returns bits: 1 the page belongs to the working set (counted activate), 2 it was active before (counted restore)."""
+    """A page that was reclaimed comes back, before folio_added(). Returns bits: 1 the page belongs to the working set (counted
+    activate), 2 it was active before (counted restore).
+    """
     m.nr_calls[50] += 1
     return _reclaimer_workingset_refault(m, pfn, shadow)
 
@@ -488,7 +499,9 @@ def thp_init(m):
 
 @leaf
 def thp_fault_orders(m, mm, vma, vpn, access):
-    """An anonymous fault; the core checks that the folio fits the VMA and an empty table. Returns bit set of orders to try, largest first (bit 9: a PMD)."""
+    """An anonymous fault; the core checks that the folio fits the VMA and an empty table. Returns bit set of orders to try, largest
+    first (bit 9: a PMD).
+    """
     m.nr_calls[59] += 1
     return _thp_fault_orders(m, mm, vma, vpn, access)
 

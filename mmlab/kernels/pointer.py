@@ -9,6 +9,7 @@ The pointer table of a machine begins with the calls (see :mod:`mmlab.kernels.ca
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from llvmlite import ir
@@ -54,6 +55,11 @@ class State:
         self._names = tuple(arrays)
         self._type = StateType(cname, head_words, tuple(fields))
         self._address = self._table.ctypes.data
+
+    if TYPE_CHECKING:
+        # fields are attributes
+
+        def __getattr__(self, name: str) -> np.ndarray: ...
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Every field by name, in table order."""

@@ -6,7 +6,9 @@ Models: the pgscan_*, pgsteal_* counters of mm/vmscan.c shrink_inactive_list().
 from mmlab.kernels.jit import leaf
 from mmlab.model.const import SCAN_KSWAPD
 from mmlab.model.rows import COST_RECLAIM_PAGE, COST_SCAN_PAGE, SC_NOW_NS
-from mmlab.model.vmstat import V_PGSCAN_ANON, V_PGSCAN_DIRECT, V_PGSCAN_FILE, V_PGSCAN_KSWAPD, V_PGSTEAL_ANON, V_PGSTEAL_DIRECT, V_PGSTEAL_FILE, V_PGSTEAL_KSWAPD
+from mmlab.model.vmstat import (
+    V_PGSCAN_ANON, V_PGSCAN_DIRECT, V_PGSCAN_FILE, V_PGSCAN_KSWAPD, V_PGSTEAL_ANON, V_PGSTEAL_DIRECT, V_PGSTEAL_FILE, V_PGSTEAL_KSWAPD,
+)
 
 
 @leaf

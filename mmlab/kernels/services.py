@@ -45,19 +45,23 @@ def folio_put(m, pfn):
 
 @leaf
 def folio_referenced(m, pfn):
-    """Counts and clears the accessed bits of all PTEs that map the page. Returns young PTEs | VM_EXEC << 16 | VM_LOCKED << 17."""
+    """Counts and clears the accessed bits of all PTEs that map the page. Returns young PTEs | VM_EXEC << 16 | VM_LOCKED << 17.
+    """
     return _folio_referenced(m, pfn)
 
 
 @leaf
 def reclaim_folio(m, pfn, scan_flags):
-    """Unmap, give a swap slot, write if dirty, leave a shadow, free. The caller has taken the page off its list and puts it back if it was not freed. Returns RECLAIM_FREED, RECLAIM_KEEP or RECLAIM_ACTIVATE."""
+    """Unmap, give a swap slot, write if dirty, leave a shadow, free. The caller has taken the page off its list and puts it back if it
+    was not freed. Returns RECLAIM_FREED, RECLAIM_KEEP or RECLAIM_ACTIVATE.
+    """
     return _reclaim_folio(m, pfn, scan_flags)
 
 
 @leaf
 def rmap_walk(m, pfn, what):
-    """what: RMAP_COUNT, RMAP_YOUNG, RMAP_CLEAR_YOUNG, RMAP_UNMAP, RMAP_DIRTY, RMAP_MKCLEAN. Returns sum over the PTEs that map the page."""
+    """what: RMAP_COUNT, RMAP_YOUNG, RMAP_CLEAR_YOUNG, RMAP_UNMAP, RMAP_DIRTY, RMAP_MKCLEAN. Returns sum over the PTEs that map the page.
+    """
     return _rmap_walk(m, pfn, what)
 
 
@@ -123,7 +127,9 @@ def folio_add_lru(m, pfn):
 
 @leaf
 def do_huge_pmd_anonymous_page(m, mm, vma, vpn, access):
-    """A fault in an empty PMD of an anonymous VMA: asks the thp slot, then maps a huge page or the huge zero page. Returns VM_FAULT_* bits, or -1: not possible, take small pages."""
+    """A fault in an empty PMD of an anonymous VMA: asks the thp slot, then maps a huge page or the huge zero page. Returns VM_FAULT_*
+    bits, or -1: not possible, take small pages.
+    """
     return _do_huge_pmd_anonymous_page(m, mm, vma, vpn, access)
 
 

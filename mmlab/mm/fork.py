@@ -4,7 +4,9 @@ Models: kernel/fork.c mm_init(), dup_mmap(); mm/mmap.c exit_mmap(); mm/oom_kill.
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.ops import fault_handler_copy_page_range, oom_policy_select_victim, vma_index_destroy_mm, vma_index_find, vma_index_init_mm
+from mmlab.kernels.ops import (
+    fault_handler_copy_page_range, oom_policy_select_victim, vma_index_destroy_mm, vma_index_find, vma_index_init_mm,
+)
 from mmlab.kernels.services import alloc_pages, free_pages, kmem_cache_alloc, kmem_cache_free
 from mmlab.kernels.zones import page_node
 from mmlab.mm.memory import zap_range
@@ -17,11 +19,13 @@ from mmlab.model.gfp import GFP_KERNEL, GFP_KERNEL_ACCOUNT
 from mmlab.model.layout import KILL_STRIDE
 from mmlab.model.page import KIND_KERNEL, set_page_counts, set_page_kind
 from mmlab.model.rows import (
-    CACHE_MM_STRUCT, CACHE_TASK_STRUCT, COST_OOM_KILL, COST_SYSCALL, MM_BRK, MM_DATA_VM, MM_DEF_FLAGS, MM_EXEC_VM, MM_HIWATER_RSS, MM_HIWATER_VM, MM_MMAP_BASE, MM_OBJ, MM_OWNER, MM_PGTABLES_BYTES, MM_RLIMIT_AS, MM_RLIMIT_DATA, MM_RLIMIT_MEMLOCK, MM_RLIMIT_STACK, MM_RSS_ANON,
-    MM_RSS_FILE, MM_RSS_SHMEM, MM_STACK_VM, MM_START_BRK, MM_STRIDE, MM_TOTAL_VM, MM_USERS, RLIM_INFINITY, SC_COMMITTED_AS, SC_NOW_NS,
-    SC_NR_KILLS, SC_NR_TASKS, SC_OOM_VICTIM, SC_PANIC, SC_PID_NEXT, T_ALIVE, T_CMAJ_FLT, T_CMIN_FLT, T_CPU, T_FLAGS, T_MAJ_FLT, T_MIN_FLT, T_MM, T_OBJ, T_OOM_SCORE_ADJ,
-    T_PARENT, T_PID, T_SIGNAL, T_STACK_PFN, T_START_NS, TASK_STRIDE, TF_KILLED, TF_OOM_VICTIM, VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED, VM_LOCKONFAULT, VMA_END,
-    VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_NAME, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
+    CACHE_MM_STRUCT, CACHE_TASK_STRUCT, COST_OOM_KILL, COST_SYSCALL, MM_BRK, MM_DATA_VM, MM_DEF_FLAGS, MM_EXEC_VM, MM_HIWATER_RSS,
+    MM_HIWATER_VM, MM_MMAP_BASE, MM_OBJ, MM_OWNER, MM_PGTABLES_BYTES, MM_RLIMIT_AS, MM_RLIMIT_DATA, MM_RLIMIT_MEMLOCK, MM_RLIMIT_STACK,
+    MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STACK_VM, MM_START_BRK, MM_STRIDE, MM_TOTAL_VM, MM_USERS, RLIM_INFINITY, SC_COMMITTED_AS,
+    SC_NOW_NS, SC_NR_KILLS, SC_NR_TASKS, SC_OOM_VICTIM, SC_PANIC, SC_PID_NEXT, T_ALIVE, T_CMAJ_FLT, T_CMIN_FLT, T_CPU, T_FLAGS, T_MAJ_FLT,
+    T_MIN_FLT, T_MM, T_OBJ, T_OOM_SCORE_ADJ, T_PARENT, T_PID, T_SIGNAL, T_STACK_PFN, T_START_NS, TASK_STRIDE, TF_KILLED, TF_OOM_VICTIM,
+    VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED, VM_LOCKONFAULT, VMA_END, VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_NAME, VMA_PGOFF, VMA_POLICY,
+    VMA_START, VMA_STRIDE,
 )
 from mmlab.model.vmstat import V_NR_KERNEL_STACK, V_OOM_KILL, mod_node_state
 

@@ -8,7 +8,8 @@ from mmlab.kernels.lists import list_init
 from mmlab.kernels.ops import memory_model_add_range, page_allocator_free, page_allocator_init_range
 from mmlab.model.const import ENOMEM
 from mmlab.model.page import (
-    KIND_BOOT, KIND_FREE, KIND_KERNEL, KIND_RESERVED, PG_RESERVED, ZONE_SHIFT, page_kind, set_page_counts, set_page_flags, set_page_kind, set_page_order,
+    KIND_BOOT, KIND_FREE, KIND_KERNEL, KIND_RESERVED, PG_RESERVED, ZONE_SHIFT, page_kind, set_page_counts, set_page_flags, set_page_kind,
+    set_page_order,
 )
 from mmlab.model.rows import SC_MEMBLOCK_PFN, SC_MEMBLOCK_ZONE, Z_END_PFN, Z_START_PFN, ZONE_STRIDE
 

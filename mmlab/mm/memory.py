@@ -8,7 +8,9 @@ A split huge PMD splits its folio into 512 pages at once (Linux may keep the fol
 import numpy as np
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.ops import fault_handler_handle_mm_fault, reclaimer_folio_added, reclaimer_folio_removed, vma_index_find, vma_index_find_prev, vma_index_resize
+from mmlab.kernels.ops import (
+    fault_handler_handle_mm_fault, reclaimer_folio_added, reclaimer_folio_removed, vma_index_find, vma_index_find_prev, vma_index_resize,
+)
 from mmlab.kernels.pte import add_rmap, remove_rmap, walk_pmd, walk_pte
 from mmlab.kernels.services import alloc_pages, free_pages, zap_pte
 from mmlab.kernels.zones import page_node
@@ -17,18 +19,20 @@ from mmlab.mm.swap_slots import swap_free
 from mmlab.mm.swap_state import delete_from_swap_cache, swap_cache_get, swapin_readahead
 from mmlab.model.const import ENOMEM, EXEC, TASK_SIZE, VM_FAULT_ERROR, VM_FAULT_MAJOR, VM_FAULT_OOM, VM_FAULT_RETRY, VM_FAULT_SIGBUS, WRITE
 from mmlab.model.page import (
-    KIND_ANON, NO_MAPPING, PG_ACTIVE, PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_LRU, PG_REFERENCED, PG_SWAPBACKED, PG_SWAPCACHE, PG_TAIL, PG_UPTODATE, add_refs, page_clear, page_counts, page_flags, page_index, page_mapcount, page_mapping, page_order, page_private, page_refs, page_set, page_test,
-    set_page_counts, set_page_index, set_page_kind, set_page_mapping, set_page_order, set_page_private,
+    KIND_ANON, NO_MAPPING, PG_ACTIVE, PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_LRU, PG_REFERENCED, PG_SWAPBACKED, PG_SWAPCACHE,
+    PG_TAIL, PG_UPTODATE, add_refs, page_clear, page_counts, page_flags, page_index, page_mapcount, page_mapping, page_order,
+    page_private, page_refs, page_set, page_test, set_page_counts, set_page_index, set_page_kind, set_page_mapping, set_page_order,
+    set_page_private,
 )
 from mmlab.model.rows import (
     COST_FAULT, COST_HUGE_ZERO, COST_SPLIT_THP, COST_SWAP_CACHE_HIT, COST_ZAP_PTE, COST_ZERO_PAGE, MM_RLIMIT_AS, MM_RLIMIT_STACK,
-    MM_STACK_VM, MM_STRIDE, MM_SWAPENTS, MM_TOTAL_VM, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP,
-    PTE_SWAP_EXCLUSIVE, PTE_WRITE, SC_COMMITTED_AS, SC_MMAP_MIN_ADDR, SC_NOW_NS, SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS, SC_PGTABLE_LEVELS,
-    SC_STACK_GUARD_GAP, SC_ZERO_PFN, T_FLAGS, T_MAJ_FLT, T_MIN_FLT, T_MM, T_SI_ADDR, T_SI_CODE, T_SIGNAL, TASK_STRIDE, TF_KILLED, VM_ACCOUNT, VM_EXEC, VM_GROWSDOWN, VM_LOCKED, VM_READ, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_PGOFF, VMA_START, VMA_STRIDE,
+    MM_STACK_VM, MM_STRIDE, MM_SWAPENTS, MM_TOTAL_VM, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT,
+    PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE, SC_COMMITTED_AS, SC_MMAP_MIN_ADDR, SC_NOW_NS, SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS,
+    SC_PGTABLE_LEVELS, SC_STACK_GUARD_GAP, SC_ZERO_PFN, T_FLAGS, T_MAJ_FLT, T_MIN_FLT, T_MM, T_SI_ADDR, T_SI_CODE, T_SIGNAL, TASK_STRIDE,
+    TF_KILLED, VM_ACCOUNT, VM_EXEC, VM_GROWSDOWN, VM_LOCKED, VM_READ, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_PGOFF, VMA_START,
+    VMA_STRIDE,
 )
-from mmlab.model.vmstat import (
-    V_NR_ANON_TRANSPARENT_HUGEPAGES, V_PGFAULT, V_PGMAJFAULT, V_THP_SPLIT_PAGE, V_THP_SPLIT_PMD, mod_node_state,
-)
+from mmlab.model.vmstat import V_NR_ANON_TRANSPARENT_HUGEPAGES, V_PGFAULT, V_PGMAJFAULT, V_THP_SPLIT_PAGE, V_THP_SPLIT_PMD, mod_node_state
 
 SIGSEGV, SIGBUS, SIGKILL = 11, 7, 9
 SEGV_MAPERR, SEGV_ACCERR, BUS_ADRERR, SI_KERNEL = 1, 2, 2, 128

@@ -11,8 +11,8 @@ from mmlab.model.const import ENOMEM
 from mmlab.model.gfp import GFP_KERNEL_ACCOUNT, GFP_ZERO
 from mmlab.model.page import KIND_TABLE, PG_TABLE, page_set, set_page_counts, set_page_kind, set_page_private
 from mmlab.model.rows import (
-    COST_PAGE_TABLE, MM_PGTABLES_BYTES, MM_ROOT, MM_ROOT_PFN, MM_STRIDE, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, SC_NOW_NS, SC_PGTABLE_LEVELS, SC_TABLE_FREE,
-    SC_TABLE_TOP, TABLE_STRIDE, TB_DEPOSIT, TB_NEXT_FREE, TB_PFN,
+    COST_PAGE_TABLE, MM_PGTABLES_BYTES, MM_ROOT, MM_ROOT_PFN, MM_STRIDE, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, SC_NOW_NS, SC_PGTABLE_LEVELS,
+    SC_TABLE_FREE, SC_TABLE_TOP, TABLE_STRIDE, TB_DEPOSIT, TB_NEXT_FREE, TB_PFN,
 )
 from mmlab.model.vmstat import V_NR_PAGE_TABLE_PAGES, mod_node_state
 

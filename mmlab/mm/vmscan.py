@@ -6,7 +6,8 @@ Left out: memory cgroups, throttling of direct reclaim, slab shrinkers, kcompact
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import (
-    reclaimer_age_node, reclaimer_drain, reclaimer_eviction_shadow, reclaimer_folio_removed, reclaimer_nr_lru_pages, reclaimer_shrink_node,
+    reclaimer_age_node, reclaimer_drain, reclaimer_eviction_shadow, reclaimer_folio_removed, reclaimer_nr_lru_pages,
+    reclaimer_shrink_node,
 )
 from mmlab.kernels.pte import walk_pmd
 from mmlab.kernels.services import free_pages, rmap_walk, split_huge_pmd
@@ -15,19 +16,19 @@ from mmlab.mm.page_cache import filemap_remove
 from mmlab.mm.shmem import shmem_writepage
 from mmlab.mm.swap_state import add_to_swap, delete_from_swap_cache
 from mmlab.model.const import (
-    DEF_PRIORITY, LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, RECLAIM_ACTIVATE, RECLAIM_FREED,
-    RECLAIM_KEEP, RMAP_UNMAP, SCAN_KSWAPD, SCAN_MAY_SWAP, SCAN_MAY_UNMAP,
-    SCAN_MAY_WRITEPAGE, SCAN_PROACTIVE, SCAN_RECLAIM_IDX_SHIFT, SWAP_CLUSTER_MAX,
+    DEF_PRIORITY, LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, RECLAIM_ACTIVATE, RECLAIM_FREED, RECLAIM_KEEP,
+    RMAP_UNMAP, SCAN_KSWAPD, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_PROACTIVE, SCAN_RECLAIM_IDX_SHIFT, SWAP_CLUSTER_MAX,
 )
 from mmlab.model.gfp import GFP_THISNODE, gfp_zone
 from mmlab.model.page import (
-    NO_MAPPING, PG_ANON, PG_DIRTY, PG_HEAD, PG_MLOCKED, PG_RECLAIM, PG_SWAPBACKED, PG_SWAPCACHE, PG_UNEVICTABLE, page_clear, page_index, page_mapcount, page_mapping,
-    page_refs, page_set, page_test, set_page_counts, set_page_mapping,
+    NO_MAPPING, PG_ANON, PG_DIRTY, PG_HEAD, PG_MLOCKED, PG_RECLAIM, PG_SWAPBACKED, PG_SWAPCACHE, PG_UNEVICTABLE, page_clear, page_index,
+    page_mapcount, page_mapping, page_refs, page_set, page_test, set_page_counts, set_page_mapping,
 )
 from mmlab.model.rows import (
-    ANON_VMA_STRIDE, AV_AVC_FIRST, AVC_NEXT_IN_ANON, AVC_STRIDE, AVC_VMA, COST_DEVICE_WRITE, N_KSWAPD_AWAKE, N_KSWAPD_FAILURES, N_KSWAPD_IDX, N_KSWAPD_PRIORITY, N_KSWAPD_WAKE_NS, NODE_STRIDE,
-    SC_CPU, SC_IN_RECLAIM, SC_KSWAPD_AWAKE, SC_NEXT_EVENT_NS, SC_NOW_NS, SC_NR_SWAP_FREE, SC_NR_ZONES, Z_FLAGS, Z_INDEX, Z_MANAGED, Z_NODE, Z_WATERMARK_BOOST,
-    PTE_HUGE, PTE_SHIFT, SC_SWAP_FLAGS, VMA_END, VMA_MM, VMA_PGOFF, VMA_START, VMA_STRIDE, ZONE_RECLAIM_ACTIVE, ZONE_STRIDE, ZONELIST_STRIDE, ZONELIST_THISNODE,
+    ANON_VMA_STRIDE, AV_AVC_FIRST, AVC_NEXT_IN_ANON, AVC_STRIDE, AVC_VMA, COST_DEVICE_WRITE, N_KSWAPD_AWAKE, N_KSWAPD_FAILURES,
+    N_KSWAPD_IDX, N_KSWAPD_PRIORITY, N_KSWAPD_WAKE_NS, NODE_STRIDE, SC_CPU, SC_IN_RECLAIM, SC_KSWAPD_AWAKE, SC_NEXT_EVENT_NS, SC_NOW_NS,
+    SC_NR_SWAP_FREE, SC_NR_ZONES, Z_FLAGS, Z_INDEX, Z_MANAGED, Z_NODE, Z_WATERMARK_BOOST, PTE_HUGE, PTE_SHIFT, SC_SWAP_FLAGS, VMA_END,
+    VMA_MM, VMA_PGOFF, VMA_START, VMA_STRIDE, ZONE_RECLAIM_ACTIVE, ZONE_STRIDE, ZONELIST_STRIDE, ZONELIST_THISNODE,
 )
 from mmlab.model.vmstat import V_ALLOCSTALL_DMA, V_NR_VMSCAN_IMMEDIATE_RECLAIM, V_NR_VMSCAN_WRITE, V_PAGEOUTRUN, V_PSWPOUT
 

@@ -81,50 +81,52 @@ class PolicyConformance:
     def test_python_build_agrees(self):
         ours = self.drive(4)
         theirs = evidence_of(inspect.getfile(type(self)), type(self).__name__, 4)
-        assert theirs["trace"] == ours["trace"]
+        for compiled, plain in zip(ours["trace"], theirs["trace"], strict=True):
+            assert plain == compiled, "the first difference"
         assert [name for name in ours["arrays"] if ours["arrays"][name] != theirs["arrays"][name]] == []
 
 
-def _life(sim: Simulation, rng: random.Random) -> list[int]:
-    """Two tasks that map, touch, fork, unmap and exit, with more memory in use than there is; every answer and fault count."""
-    trace: list[int] = []
+def _life(sim: Simulation, rng: random.Random) -> list[list]:
+    """Two tasks that map, touch, fork, unmap and exit, with more memory in use than there is: [what was done, what came of it ...]."""
+    trace: list[list] = []
 
-    def note(outcome: Any) -> None:
-        trace.extend(int(v) for v in (outcome if isinstance(outcome, tuple) else attrs.astuple(outcome)))
+    def note(what: str, *answer: Any) -> None:
+        trace.append([what, *(int(value) for value in answer)])
 
-    managed = int(sim.machine.sc[SC_TOTALRAM])
-    length = managed * 3 // 4
+    def touch(task: str, addr: int, nr_pages: int, access: int, **more: Any) -> None:
+        if sim.alive(task):
+            outcome = sim.touch(task, addr, nr_pages, access, **more)
+            note(f"touch {task} {addr:#x} {nr_pages} {access}", *attrs.astuple(outcome))
+
+    length = int(sim.machine.sc[SC_TOTALRAM]) * 3 // 4
     sim.spawn("A")
     heap = sim.mmap("A", length * PAGE)
     shared = sim.mmap("A", 64 * PAGE, flags=["shared"])
-    trace += [heap, shared]
-    note(sim.touch("A", heap, length // 3, 1))
-    note(sim.touch("A", shared, 64, 1))
+    note("mmap A", heap, shared)
+    touch("A", heap, length // 3, 1)
+    touch("A", shared, 64, 1)
     child = sim.fork("A", "B")
-    trace.append(child if isinstance(child, int) else child.index)
-    other = sim.mmap("B", length * PAGE, prot="rw")
-    trace.append(other)
+    note("fork A", child if isinstance(child, int) else child.index)
+    other = sim.mmap("B", length * PAGE)
+    note("mmap B", other)
     for _ in range(8):
         task, base = rng.choice([("A", heap), ("B", heap), ("B", other)])
-        if not sim.alive(task):
-            continue
         first, count = rng.randrange(length * 3 // 4), rng.randrange(1, length // 4)
-        note(sim.touch(task, base + first * PAGE, count, rng.randrange(2), reverse=rng.random() < 0.3))
-    for task, base in (("B", other), ("A", heap)):  # one and a half times the machine's memory
-        if sim.alive(task):
-            note(sim.touch(task, base, length, 1))
+        touch(task, base + first * PAGE, count, rng.randrange(2), reverse=rng.random() < 0.3)
+    touch("B", other, length, 1)  # with the next, one and a half times the machine's memory
+    touch("A", heap, length, 1)
     if sim.alive("B"):
-        trace.append(sim.munmap("B", other + PAGE * (length // 4), PAGE * (length // 2)))
+        note("munmap B", sim.munmap("B", other + PAGE * (length // 4), PAGE * (length // 2)))
     if sim.alive("A"):
-        trace.append(sim.mprotect("A", shared, 32 * PAGE, "r"))
-        trace.append(sim.madvise("A", heap, (length // 4) * PAGE, "dontneed"))
+        note("mprotect A", sim.mprotect("A", shared, 32 * PAGE, "r"))
+        note("madvise A", sim.madvise("A", heap, (length // 4) * PAGE, "dontneed"))
     sim.sleep(20)
     for task in ("B", "A"):
         assert sim.check_state() == []
         if sim.alive(task):
-            trace.append(sim.exit(task))
-    trace += [sim.now_ns, *sim.counters().values()]
-    return trace
+            note(f"exit {task}", sim.exit(task))
+    note("now_ns", sim.now_ns)
+    return trace + [[name, value] for name, value in sim.counters().items()]
 
 
 class MemoryModelConformance(MemoryModelTests, PolicyConformance):

@@ -29,10 +29,21 @@ def nothing_4(m, st, a, b, c, d):
 
 
 STANDINS = {
-    "memory_model": MemoryModel(name="standin", summary="does nothing", add_range=nothing_3, pfn_valid=nothing_1, pfn_to_page=nothing_1, page_to_pfn=nothing_1, memmap_pages=nothing_2),
-    "page_allocator": PageAllocator(name="standin", summary="does nothing", init_range=nothing_3, alloc=nothing_4, free=nothing_2, can_alloc=nothing_3, is_free=nothing_1, nr_free_blocks=nothing_3, check=nothing_1),
-    "slab_allocator": SlabAllocator(name="standin", summary="does nothing", create=nothing_4, alloc=nothing_2, free=nothing_1, stat=nothing_2),
-    "vma_index": VmaIndex(name="standin", summary="does nothing", init_mm=nothing_1, destroy_mm=nothing_1, find=nothing_2, find_prev=nothing_2, insert=nothing_2, erase=nothing_2, resize=nothing_4, find_gap=nothing_4, stat=nothing_2, check=nothing_1),
+    "memory_model": MemoryModel(
+        name="standin", summary="does nothing", add_range=nothing_3, pfn_valid=nothing_1, pfn_to_page=nothing_1, page_to_pfn=nothing_1,
+        memmap_pages=nothing_2,
+    ),
+    "page_allocator": PageAllocator(
+        name="standin", summary="does nothing", init_range=nothing_3, alloc=nothing_4, free=nothing_2, can_alloc=nothing_3,
+        is_free=nothing_1, nr_free_blocks=nothing_3, check=nothing_1,
+    ),
+    "slab_allocator": SlabAllocator(
+        name="standin", summary="does nothing", create=nothing_4, alloc=nothing_2, free=nothing_1, stat=nothing_2,
+    ),
+    "vma_index": VmaIndex(
+        name="standin", summary="does nothing", init_mm=nothing_1, destroy_mm=nothing_1, find=nothing_2, find_prev=nothing_2,
+        insert=nothing_2, erase=nothing_2, resize=nothing_4, find_gap=nothing_4, stat=nothing_2, check=nothing_1,
+    ),
     "fault_handler": FaultHandler(name="standin", summary="does nothing", handle_mm_fault=nothing_4, copy_page_range=nothing_4),
     "reclaimer": Reclaimer(name="standin", summary="does nothing", folio_added=nothing_1, folio_removed=nothing_1, shrink_node=nothing_4),
     "oom_policy": OomPolicy(name="standin", summary="does nothing", select_victim=nothing_2, oom_score=nothing_1),

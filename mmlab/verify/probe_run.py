@@ -155,7 +155,7 @@ def _dump_zone(machine: Machine, number: int, lists: bool) -> Zone:
     zone |= {"pcp": [], "free_lists": {}, "pageblocks": []}
     for cpu in range(machine.sizes.nr_cpus):
         base = (cpu * machine.sizes.nr_zones + number) * r.PCP_STRIDE
-        pcp = {"cpu": cpu} | {name: int(machine.pcp[base + field]) for name, field in _PCP_FIELDS.items()} | {"lists": {}}
+        pcp: dict[str, Any] = {"cpu": cpu} | {name: int(machine.pcp[base + field]) for name, field in _PCP_FIELDS.items()} | {"lists": {}}
         heads = int(machine.pcp[base + r.PCP_HEADS])
         if lists:
             pcp["lists"] = {str(i): pfns for i in range(r.NR_PCP_LISTS) if (pfns := _listed(machine, heads + i))}

@@ -8,19 +8,19 @@ Cost: O(1) a fault, O(window) with fault-around, O(pages) for fork.
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.pte import add_rmap, folio_mark_dirty, remove_rmap, swap_duplicate, walk_pmd, walk_pte
 from mmlab.kernels.services import (
-    alloc_anon_folio, anon_vma_prepare, do_huge_pmd_anonymous_page, filemap_fault, filemap_get_page, folio_add_lru, folio_put, pte_alloc, split_huge_pmd,
-    swap_in,
+    alloc_anon_folio, anon_vma_prepare, do_huge_pmd_anonymous_page, filemap_fault, filemap_get_page, folio_add_lru, folio_put, pte_alloc,
+    split_huge_pmd, swap_in,
 )
-from mmlab.model.const import ENOMEM, VM_FAULT_MAJOR, VM_FAULT_OOM, VM_FAULT_SIGBUS, WRITE
+from mmlab.model.const import ENOMEM, VM_FAULT_OOM, VM_FAULT_SIGBUS, WRITE
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
 from mmlab.model.page import (
-    PG_ANON, PG_ANON_EXCLUSIVE, PG_READAHEAD, PG_SWAPBACKED, PG_SWAPCACHE, PG_UPTODATE, add_refs, page_clear, page_mapcount, page_private, page_refs, page_set,
-    page_test,
+    PG_ANON, PG_ANON_EXCLUSIVE, PG_READAHEAD, PG_SWAPBACKED, PG_SWAPCACHE, PG_UPTODATE, add_refs, page_clear, page_mapcount, page_private,
+    page_refs, page_set, page_test,
 )
 from mmlab.model.rows import (
-    COST_COPY_PAGE, COST_FORK_PTE, COST_ZERO_PAGE, F_MMAP_MISS, FILE_STRIDE, MM_STRIDE, MM_SWAPENTS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL,
-    PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE, SC_FAULT_AROUND, SC_NOW_NS, SC_ZERO_PFN, VM_SHARED, VM_WIPEONFORK, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FILE, VMA_FLAGS,
-    VMA_INODE, VMA_PGOFF, VMA_START, VMA_STRIDE,
+    COST_COPY_PAGE, COST_FORK_PTE, COST_ZERO_PAGE, F_MMAP_MISS, FILE_STRIDE, MM_STRIDE, MM_SWAPENTS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE,
+    PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE, SC_FAULT_AROUND, SC_NOW_NS, SC_ZERO_PFN,
+    VM_SHARED, VM_WIPEONFORK, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_START, VMA_STRIDE,
 )
 from mmlab.policies import FaultHandler
 

@@ -1,14 +1,27 @@
 """A stranger's plugin for mmlab: a first-in-first-out reclaimer, complete."""
 
+import numpy as np
+
 from mmlab.hookspecs import hookimpl
-from mmlab.kernels.jit import kernel
+from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.lists import list_add, list_del, list_last, policy_list
 from mmlab.kernels.scan import count_scan, count_steal
 from mmlab.kernels.services import reclaim_folio
 from mmlab.kernels.zones import page_node
-from mmlab.model.const import RECLAIM_FREED
+from mmlab.model.const import LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, RECLAIM_FREED
 from mmlab.model.page import PG_LRU, PG_SWAPBACKED, page_clear, page_set, page_test
 from mmlab.policies import Reclaimer
+
+
+def new_state(params, machine):
+    """listed: pages on each node's list, anonymous and of files."""
+    return {"listed": np.zeros(2 * machine.sizes.nr_nodes, "int64")}
+
+
+@leaf
+def counter(m, pfn):
+    """Which number of `listed` counts the page."""
+    return 2 * page_node(m, pfn) + (0 if page_test(m, pfn, PG_SWAPBACKED) else 1)
 
 
 @kernel
@@ -16,6 +29,7 @@ def folio_added(m, st, pfn):
     """The newest page goes to the front."""
     list_add(m, policy_list(m, page_node(m, pfn), 0), pfn)
     page_set(m, pfn, PG_LRU)
+    st.listed[counter(m, pfn)] += 1
     return 0
 
 
@@ -25,6 +39,7 @@ def folio_removed(m, st, pfn):
     if page_test(m, pfn, PG_LRU):
         list_del(m, pfn)
         page_clear(m, pfn, PG_LRU)
+        st.listed[counter(m, pfn)] -= 1
     return 0
 
 
@@ -48,12 +63,22 @@ def shrink_node(m, st, node, priority, nr_to_reclaim, scan_flags):
     return reclaimed
 
 
+@kernel
+def nr_lru_pages(m, st, node, lru):
+    """Every page counts as inactive; without this the core would think that nothing can be reclaimed."""
+    if lru == LRU_INACTIVE_ANON:
+        return st.listed[2 * node]
+    return st.listed[2 * node + 1] if lru == LRU_INACTIVE_FILE else 0
+
+
 EXAMPLE_FIFO = Reclaimer(
     name="example_fifo",
     summary="first in, first out, from another distribution",
+    new_state=new_state,
     folio_added=folio_added,
     folio_removed=folio_removed,
     shrink_node=shrink_node,
+    nr_lru_pages=nr_lru_pages,
 )
 
 
