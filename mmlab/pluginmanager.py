@@ -125,8 +125,8 @@ def _collect(manager: pluggy.PluginManager, module: Any, plugin: str, distributi
         raise PluginError(f"{where}: offers no mmlab_policies hook")
     try:
         policies = list(implementation())
-    except PluginError:
-        raise
+    except PluginError as error:
+        raise PluginError(f"{where}: {error}") from error
     except Exception as error:  # a stranger's code: whatever it raises is that plugin's fault
         raise PluginError(f"{where}: mmlab_policies() raised {type(error).__name__}: {error}") from error
     for policy in policies:

@@ -44,7 +44,7 @@ class Resolver:
                 put(tables, key, copy.deepcopy(value))
             except InputError as error:
                 self.errors.extend(f"matrix.{m}" for m in error.messages)
-        if "thp" in tables and isinstance(tables["thp"], dict) and "use" not in tables["thp"]:
+        if "thp" in tables and self.registry.names("thp") and isinstance(tables["thp"], dict) and "use" not in tables["thp"]:
             tables["thp"]["use"] = self._thp(tables)
         return tables
 

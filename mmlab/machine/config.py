@@ -163,8 +163,8 @@ class _Reader:
         return out
 
 
-KEYS = ("bare", "preset", "memory", "cpus", "nodes", "distances", "hmat", "swap", "zram", "swap_ssd", "disk", "pgtable_levels", "cmdline", "kernel",
-        "dimms", "maxmem", "modules", "icount", "import_dir", "boot")  # fmt: skip
+KEYS = ("preset", "memory", "cpus", "nodes", "distances", "hmat", "swap", "zram", "swap_ssd", "disk", "pgtable_levels", "cmdline", "kernel",
+        "dimms", "maxmem", "modules", "icount", "import_dir", "boot", "bare")  # fmt: skip
 
 
 def machine_from_table(

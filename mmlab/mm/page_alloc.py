@@ -21,13 +21,14 @@ from mmlab.model.page import (
     KIND_FREE, KIND_KERNEL, ZONE_MASK, ZONE_SHIFT, page_flags, set_page_counts, set_page_flags, set_page_kind, set_page_order,
 )
 from mmlab.model.rows import (
-    SC_CPU, SC_IN_RECLAIM, SC_NODE, SC_NR_NODES, SC_NR_ZONES, SC_TASK, T_FLAGS, TASK_STRIDE, TF_OOM_VICTIM, Z_ALLOCATED, Z_FLAGS, Z_INDEX,
+    SC_CPU, SC_IN_RECLAIM, SC_NEEDS_FUTURE, SC_NODE, SC_NR_NODES, SC_NR_ZONES, SC_TASK, T_FLAGS, TASK_STRIDE, TF_OOM_VICTIM, Z_ALLOCATED, Z_FLAGS, Z_INDEX,
     Z_NODE, Z_NUMA_FOREIGN, Z_NUMA_HIT, Z_NUMA_LOCAL, Z_NUMA_MISS, Z_NUMA_OTHER, Z_WATERMARK_BOOST, Z_WMARK_MIN, ZONE_BELOW_HIGH,
     ZONE_BOOSTED_WATERMARK, ZONE_STRIDE, ZONELIST_STRIDE, ZONELIST_THISNODE,
 )
 from mmlab.model.vmstat import V_PGALLOC_DMA, V_PGFREE
 
 MAX_RECLAIM_RETRIES = 16
+NEVER = 1 << 62
 COSTLY_ORDER = 3
 
 
@@ -104,6 +105,8 @@ def get_page_from_freelist(m, gfp, order, node, alloc_flags):
         set_page_counts(m, pfn, 0, 0)
         set_page_order(m, pfn, order)
         set_page_kind(m, pfn, KIND_KERNEL)
+        if m.sc[SC_NEEDS_FUTURE]:
+            m.next_use[pfn] = NEVER  # until an access of the stream says when the next one comes
         for tail in range(pfn + 1, pfn + (1 << order)):
             set_page_flags(m, tail, zone << ZONE_SHIFT)
             set_page_kind(m, tail, KIND_KERNEL)

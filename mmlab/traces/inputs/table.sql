@@ -1,4 +1,4 @@
--- What the trace `sqlite` runs: fill a table, index it, look rows up in scattered order, join, aggregate, delete.
+-- What the trace `sqlite` runs: fill a table of 5 MB, index it, look rows up in scattered order, aggregate, delete.
 create table t(id integer primary key, k integer, s text);
 with recursive n(i) as (select 1 union all select i + 1 from n where i < 2500)
   insert into t select i, i * 7919 % 2503, printf('row %01999d', i) from n;
