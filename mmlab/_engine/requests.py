@@ -17,6 +17,7 @@ from mmlab.mm import requests as core
 from mmlab.mm.memblock import init_heads
 from mmlab.model import rows as r
 from mmlab.model.layout import Sizes, count_heads
+from mmlab.model.page import NO_MAPPING
 from mmlab.model.vmstat import VMSTAT_NAMES, VMSTAT_STRIDE
 from mmlab.policies import Policy
 
@@ -60,7 +61,7 @@ class RequestMachine:
         m.zone[r.Z_INDEX] = 2
         m.zone[[r.Z_END_PFN, r.Z_PRESENT, r.Z_MANAGED]] = frames
         m.run(init_heads, frames, frames + m.sizes.nr_heads)
-        m.rq_object[:] = -1
+        m.rq_object[:] = NO_MAPPING
         m.rq_free[0] = frames
         m.rq_free[1:] = np.arange(frames - 1, -1, -1)
         m.op("reclaimer", "init")
@@ -120,4 +121,4 @@ def _checked(ids: np.ndarray, nr_frames: int) -> np.ndarray:
         raise InputError(f"requests: ids must be from 0 to {(1 << 31) - 1}, got {int(ids.min())} to {int(ids.max())}")
     if not 1 <= nr_frames < 1 << 31:
         raise InputError(f"requests: the cache must hold from 1 to {(1 << 31) - 1} objects, got {nr_frames}")
-    return np.ascontiguousarray(ids, ids.dtype if ids.dtype in (np.uint32, np.int64) else np.int64)
+    return np.ascontiguousarray(ids, np.uint32)

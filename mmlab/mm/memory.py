@@ -12,7 +12,7 @@ from mmlab.kernels.ops import (
     fault_handler_handle_mm_fault, reclaimer_folio_added, reclaimer_folio_removed, vma_index_find, vma_index_find_prev, vma_index_resize,
 )
 from mmlab.kernels.pte import add_rmap, remove_rmap, walk_pmd, walk_pte
-from mmlab.kernels.services import alloc_pages, free_pages, zap_pte
+from mmlab.kernels.services import alloc_pages, anon_vma_prepare, free_pages, zap_pte
 from mmlab.kernels.zones import page_node
 from mmlab.mm.pgtable import free_table, pgtable_withdraw
 from mmlab.mm.swap_slots import swap_free
@@ -325,6 +325,8 @@ def do_swap_page(m, mm, vma, vpn, entry, access):
     The slot is freed at once for a locked VMA, when swap is more than half full, or on a write that nobody shares; else the page stays cached.
     """
     slot = entry >> PTE_SHIFT
+    if m.vma[vma * VMA_STRIDE + VMA_ANON_VMA] < 0 and anon_vma_prepare(m, vma) < 0:
+        return VM_FAULT_OOM
     pfn = swap_cache_get(m, slot)
     major = 0
     if pfn < 0:

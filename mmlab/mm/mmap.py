@@ -216,9 +216,9 @@ def do_munmap(m, mm, start, length):
         if m.vma[row + VMA_FLAGS] & VM_LOCKED:
             m.mm[mm * MM_STRIDE + MM_LOCKED_VM] -= stop - first
         vma_unlink(m, vma)
-        free_pgtables(m, mm, first, stop, low, high)
         vma = find_vma_intersection(m, mm, start, end)
-    return 0
+    # only now: a table may span several of the VMAs
+    return free_pgtables(m, mm, start >> 12, end >> 12, low, high)
 
 
 @leaf

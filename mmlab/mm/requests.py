@@ -14,7 +14,7 @@ from mmlab.mm.workingset import workingset_refault
 from mmlab.model.const import DEF_PRIORITY, ENOMEM, RECLAIM_FREED, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_RECLAIM_IDX_SHIFT
 from mmlab.model.gfp import ZONE_NORMAL
 from mmlab.model.page import (
-    PG_UPTODATE, PG_YOUNG, ZONE_MASK, page_flags, page_next, page_prev, page_set, page_test, page_test_clear, set_page_flags,
+    NO_MAPPING, PG_UPTODATE, PG_YOUNG, ZONE_MASK, page_flags, page_next, page_prev, page_set, page_test, page_test_clear, set_page_flags,
 )
 from mmlab.model.rows import SC_NEEDS_FUTURE, SC_NOW_NS, SC_WANTS_ACCESS
 
@@ -36,10 +36,11 @@ def reclaim_folio(m, pfn, scan_flags):
     """The service: the object leaves the cache; always RECLAIM_FREED."""
     if len(m.rq_shadow) == len(m.rq_table):
         m.rq_shadow[np.int64(m.rq_object[pfn])] = reclaimer_eviction_shadow(m, pfn) + 1
-    m.rq_object[pfn] = -1  # the table's entry stays: a store to a place long out of the cache would hold up all others
+    m.rq_object[pfn] = NO_MAPPING  # the table's entry stays: a store to a place long out of the cache would hold up all others
     set_page_flags(m, pfn, page_flags(m, pfn) & ZONE_MASK)
-    m.rq_free[0] += 1
-    m.rq_free[m.rq_free[0]] = pfn
+    nr_free = np.int64(m.rq_free[0]) + 1
+    m.rq_free[0] = nr_free
+    m.rq_free[nr_free] = pfn
     return RECLAIM_FREED
 
 
@@ -61,9 +62,9 @@ def load_object(m, wanted):
     """Give an object a frame: its pfn, or -ENOMEM."""
     if m.rq_free[0] == 0 and free_a_frame(m) == 0:
         return -ENOMEM
-    left = m.rq_free[0]
-    pfn = m.rq_free[left]
-    m.rq_free[0] = left - 1
+    nr_free = np.int64(m.rq_free[0])
+    pfn = np.int64(m.rq_free[nr_free])
+    m.rq_free[0] = nr_free - 1
     m.rq_table[wanted] = pfn
     page_set(m, pfn, PG_UPTODATE)
     m.rq_object[pfn] = wanted
@@ -73,12 +74,12 @@ def load_object(m, wanted):
 @leaf
 def look_ahead(m, ids, i, wants_accesses):
     """Bring into the cache what requests after i will touch: the table's entry, then the frame, at last its neighbours on a list."""
-    prefetch(m.rq_table, np.int64(ids[i + 3 * LOOK_AHEAD]))
-    pfn = np.int64(m.rq_table[np.int64(ids[i + 2 * LOOK_AHEAD])])
+    prefetch(m.rq_table, np.int64(ids[np.uint64(i + 3 * LOOK_AHEAD)]))
+    pfn = np.int64(m.rq_table[np.int64(ids[np.uint64(i + 2 * LOOK_AHEAD)])])
     prefetch(m.rq_object, pfn)
     prefetch(m.page, pfn * 4)
     if wants_accesses:
-        pfn = np.int64(m.rq_table[np.int64(ids[i + LOOK_AHEAD])])
+        pfn = np.int64(m.rq_table[np.int64(ids[np.uint64(i + LOOK_AHEAD)])])
         prefetch(m.page, page_next(m, pfn) * 4)
         prefetch(m.page, page_prev(m, pfn) * 4)
 
@@ -87,7 +88,7 @@ def look_ahead(m, ids, i, wants_accesses):
 def replay_requests(m, ids, next_use, start, stop):
     """Requests start .. stop-1: how many missed, or -ENOMEM when the reclaimer gives no frame.
 
-    ids: int64 or uint32, the object of each request; next_use: int64, number of the request that asks for the same object next (NEVER:
+    ids: uint32, the object of each request; next_use: int64, number of the request that asks for the same object next (NEVER:
     none), read only for a reclaimer that needs the future.
     """
     wants_accesses = m.sc[SC_WANTS_ACCESS]
@@ -97,7 +98,7 @@ def replay_requests(m, ids, next_use, start, stop):
     for i in range(start, stop):
         if i < last_ahead:
             look_ahead(m, ids, i, wants_accesses)
-        wanted = np.int64(ids[i])
+        wanted = np.int64(ids[np.uint64(i)])
         pfn = np.int64(m.rq_table[wanted])
         if np.int64(m.rq_object[pfn]) != wanted:
             misses += 1

@@ -86,10 +86,10 @@ ARRAYS: tuple[Array, ...] = (
     Array("xa_node", "int64", _rows(rows.XN_STRIDE, _objects(576)), "XN_* a node", "struct xa_node"),
     Array("swap_map", "int32", lambda s: max(1, s.nr_swap_slots), "references a slot", "swap_info_struct.swap_map"),
     Array("swap_cache", "int64", lambda s: max(1, s.nr_swap_slots), "pfn << 1 | 1, shadow << 1, 0", "swapper_spaces"),
-    Array("rq_table", "int32", lambda s: max(1, s.nr_request_ids), "frame of a requested object, if rq_object agrees", "-"),
-    Array("rq_object", "int32", lambda s: s.nr_frames if s.nr_request_ids else 1, "object in a frame, -1", "-"),
+    Array("rq_table", "uint32", lambda s: max(1, s.nr_request_ids), "frame of a requested object, if rq_object agrees", "-"),
+    Array("rq_object", "uint32", lambda s: s.nr_frames if s.nr_request_ids else 1, "object in a frame, NO_MAPPING", "-"),
     Array("rq_shadow", "int64", lambda s: s.nr_request_ids if s.request_shadows else 1, "shadow + 1 of an evicted object, 0", "-"),
-    Array("rq_free", "int64", lambda s: s.nr_frames + 1 if s.nr_request_ids else 1, "free frames: how many, then a stack", "-"),
+    Array("rq_free", "uint32", lambda s: s.nr_frames + 1 if s.nr_request_ids else 1, "free frames: how many, then a stack", "-"),
 )
 
 #: list heads a zone needs (free lists) and a CPU and zone needs (per-CPU lists); nodes offer NR_POLICY_LISTS to the reclaimer

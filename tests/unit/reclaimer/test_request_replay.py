@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from mmlab._engine.requests import RequestMachine, replay
 from mmlab.errors import InputError, MmlabError
 from mmlab.kernels.jit import kernel
+from mmlab.model.page import NO_MAPPING
 from mmlab.policies import Reclaimer
 from mmlab.testing.oracles.replacement import ORACLES
 from mmlab_linux.reclaimer.two_list import TWO_LIST
@@ -25,7 +26,7 @@ def names(policy):
 
 
 def cached(machine):
-    return {int(x) for x in machine.machine.rq_object if x >= 0}
+    return {int(x) for x in machine.machine.rq_object if x != NO_MAPPING}
 
 
 def zipf(requests, objects, seed=7):
