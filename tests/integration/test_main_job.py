@@ -61,7 +61,7 @@ def test_a_loop_larger_than_memory(tmp_path):
     assert (tmp_path / "r2" / "pressure" / "cells.parquet").read_bytes() == before
 
 
-@pytest.mark.slow
+@pytest.mark.jit
 def test_jit_equals_python(tmp_path):
     """The compiled build gives the very counters of the plain-Python one."""
     assert run(tmp_path, "py", NUMBA_DISABLE_JIT="1").returncode == 0
