@@ -29,6 +29,7 @@ class LruMachine:
     def add(self, pfns, flags=FILE_PAGE):
         for pfn in pfns:
             self.flags[pfn] |= flags
+            self.machine.rq_object[pfn] = 0  # a frame that was reclaimed is an object's again
             self.op("folio_added", pfn)
 
     def each(self, name, pfns):

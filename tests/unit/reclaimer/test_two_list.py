@@ -294,6 +294,7 @@ class Sequences:
                     answer = lru.op("workingset_refault", pfn, known.pop(pfn))
                     lru.flags[pfn] |= PG_ACTIVE * (answer & 1) | PG_WORKINGSET * (answer >> 1)
                     answers.append(answer)
+                lru.machine.rq_object[pfn] = 0  # a frame that was reclaimed is an object's again
                 lru.op("folio_added", pfn)
             elif what < 3:
                 lru.op("folio_accessed", pfn)
