@@ -17,7 +17,7 @@ from mmlab.mm import requests as core
 from mmlab.mm.memblock import init_heads
 from mmlab.model import rows as r
 from mmlab.model.layout import Sizes, count_heads
-from mmlab.model.page import NO_MAPPING
+from mmlab.model.page import NO_MAPPING, PG_UPTODATE
 from mmlab.model.vmstat import VMSTAT_NAMES, VMSTAT_STRIDE
 from mmlab.policies import Policy
 
@@ -62,6 +62,7 @@ class RequestMachine:
         m.zone[[r.Z_END_PFN, r.Z_PRESENT, r.Z_MANAGED]] = frames
         m.run(init_heads, frames, frames + m.sizes.nr_heads)
         m.rq_object[:] = NO_MAPPING
+        m.page[2 : 4 * frames : 4] = PG_UPTODATE
         m.rq_free[0] = frames
         m.rq_free[1:] = np.arange(frames - 1, -1, -1)
         m.op("reclaimer", "init")
@@ -117,8 +118,8 @@ def _checked(ids: np.ndarray, nr_frames: int) -> np.ndarray:
     ids = np.asarray(ids)
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
         raise InputError(f"requests: ids must be a one-dimensional array of whole numbers, got {ids.dtype} of shape {ids.shape}")
-    if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < 1 << 31:
-        raise InputError(f"requests: ids must be from 0 to {(1 << 31) - 1}, got {int(ids.min())} to {int(ids.max())}")
+    if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < core.OBJECT:
+        raise InputError(f"requests: ids must be from 0 to {core.OBJECT - 1}, got {int(ids.min())} to {int(ids.max())}")
     if not 1 <= nr_frames < 1 << 31:
         raise InputError(f"requests: the cache must hold from 1 to {(1 << 31) - 1} objects, got {nr_frames}")
     return np.ascontiguousarray(ids, np.uint32)

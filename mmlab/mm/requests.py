@@ -1,8 +1,8 @@
 """Request replay: a reclaimer alone, as the replacement policy of a cache of equal objects. No address spaces, no page allocator, no swap.
 
-Every object that is in the cache has a frame; the reclaimer sees it as a clean file page. A hit sets the page's accessed bit
-(PG_YOUNG), or is told to a reclaimer that wants accesses. A miss takes a free frame, or makes the reclaimer free one: just one is asked
-for, so a policy with an exact order gives the miss counts of a cache simulator. The accessed bit of a new object is clear.
+Every object that is in the cache has a frame; the reclaimer sees it as a clean file page. A hit sets the object's accessed bit, or is told
+to a reclaimer that wants accesses. A miss takes a free frame, or makes the reclaimer free one: just one is asked for, so a policy with an
+exact order gives the miss counts of a cache simulator. The accessed bit of a new object is clear.
 """
 
 import numpy as np
@@ -13,14 +13,16 @@ from mmlab.kernels.prefetch import prefetch
 from mmlab.mm.workingset import workingset_refault
 from mmlab.model.const import DEF_PRIORITY, ENOMEM, RECLAIM_FREED, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_RECLAIM_IDX_SHIFT
 from mmlab.model.gfp import ZONE_NORMAL
-from mmlab.model.page import (
-    NO_MAPPING, PG_UPTODATE, PG_YOUNG, ZONE_MASK, page_flags, page_next, page_prev, page_set, page_test, page_test_clear, set_page_flags,
-)
+from mmlab.model.page import NO_MAPPING, PG_UPTODATE, page_next, page_prev, set_page_flags
 from mmlab.model.rows import SC_NEEDS_FUTURE, SC_NOW_NS, SC_WANTS_ACCESS
 
 NS_PER_REQUEST = 1000  # the clock of policies that look at it
 NEVER = 1 << 62  # next use of an object that is not asked for again
-LOOK_AHEAD = 12  # requests
+# an entry of m.rq_object: a frame's object and, in the same word so that a hit touches nothing else, its accessed bit
+ACCESSED_SHIFT = 31
+ACCESSED = 1 << ACCESSED_SHIFT
+OBJECT = ACCESSED - 1
+LOOK_AHEAD = 6  # requests
 MAX_RECLAIM_RETRIES = 16
 SCAN_FLAGS = SCAN_MAY_SWAP | SCAN_MAY_UNMAP | SCAN_MAY_WRITEPAGE | ZONE_NORMAL << SCAN_RECLAIM_IDX_SHIFT
 
@@ -28,16 +30,18 @@ SCAN_FLAGS = SCAN_MAY_SWAP | SCAN_MAY_UNMAP | SCAN_MAY_WRITEPAGE | ZONE_NORMAL <
 @leaf
 def folio_referenced(m, pfn):
     """The service: 1 if the object was asked for since the last call."""
-    return 1 if page_test_clear(m, pfn, PG_YOUNG) else 0
+    entry = np.int64(m.rq_object[pfn])
+    m.rq_object[pfn] = entry & OBJECT
+    return entry >> ACCESSED_SHIFT
 
 
 @leaf
 def reclaim_folio(m, pfn, scan_flags):
     """The service: the object leaves the cache; always RECLAIM_FREED."""
     if len(m.rq_shadow) == len(m.rq_table):
-        m.rq_shadow[np.int64(m.rq_object[pfn])] = reclaimer_eviction_shadow(m, pfn) + 1
+        m.rq_shadow[np.int64(m.rq_object[pfn]) & OBJECT] = reclaimer_eviction_shadow(m, pfn) + 1
     m.rq_object[pfn] = NO_MAPPING  # the table's entry stays: a store to a place long out of the cache would hold up all others
-    set_page_flags(m, pfn, page_flags(m, pfn) & ZONE_MASK)
+    set_page_flags(m, pfn, PG_UPTODATE)
     nr_free = np.int64(m.rq_free[0]) + 1
     m.rq_free[0] = nr_free
     m.rq_free[nr_free] = pfn
@@ -66,7 +70,6 @@ def load_object(m, wanted):
     pfn = np.int64(m.rq_free[nr_free])
     m.rq_free[0] = nr_free - 1
     m.rq_table[wanted] = pfn
-    page_set(m, pfn, PG_UPTODATE)
     m.rq_object[pfn] = wanted
     return pfn
 
@@ -77,8 +80,8 @@ def look_ahead(m, ids, i, wants_accesses):
     prefetch(m.rq_table, np.int64(ids[np.uint64(i + 3 * LOOK_AHEAD)]))
     pfn = np.int64(m.rq_table[np.int64(ids[np.uint64(i + 2 * LOOK_AHEAD)])])
     prefetch(m.rq_object, pfn)
-    prefetch(m.page, pfn * 4)
     if wants_accesses:
+        prefetch(m.page, pfn * 4)
         pfn = np.int64(m.rq_table[np.int64(ids[np.uint64(i + LOOK_AHEAD)])])
         prefetch(m.page, page_next(m, pfn) * 4)
         prefetch(m.page, page_prev(m, pfn) * 4)
@@ -100,7 +103,8 @@ def replay_requests(m, ids, next_use, start, stop):
             look_ahead(m, ids, i, wants_accesses)
         wanted = np.int64(ids[np.uint64(i)])
         pfn = np.int64(m.rq_table[wanted])
-        if np.int64(m.rq_object[pfn]) != wanted:
+        entry = np.int64(m.rq_object[pfn])
+        if entry & OBJECT != wanted:
             misses += 1
             m.sc[SC_NOW_NS] = i * NS_PER_REQUEST
             pfn = load_object(m, wanted)
@@ -115,8 +119,8 @@ def replay_requests(m, ids, next_use, start, stop):
             if needs_future:
                 m.next_use[pfn] = next_use[i]
             reclaimer_folio_accessed(m, pfn)
-        elif page_test(m, pfn, PG_YOUNG) == 0:
-            page_set(m, pfn, PG_YOUNG)
+        elif entry == wanted:
+            m.rq_object[pfn] = wanted | ACCESSED
     return misses
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from mmlab._engine.requests import RequestMachine
+from mmlab.mm.requests import ACCESSED
 from mmlab.model import rows as r
 from mmlab.model.const import SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_RECLAIM_IDX_SHIFT
 from mmlab.model.page import PG_SWAPBACKED, PG_UPTODATE
@@ -22,6 +23,7 @@ class LruMachine:
         self.machine.rq_object[:] = 0  # every frame can be reclaimed
         self.machine.rq_free[0] = 0
         self.flags = self.machine.page[2::4]
+        self.flags[:frames] = 0
 
     def op(self, name, *args):
         return self.machine.op("reclaimer", name, *args)
@@ -45,8 +47,16 @@ class LruMachine:
     def vmstat(self, name):
         return int(self.machine.vmstat[VMSTAT_NAMES.index(name)])
 
+    def access(self, pfns):
+        """Set the accessed bit."""
+        for pfn in pfns:
+            self.machine.rq_object[pfn] |= ACCESSED
+
     def freed(self):
         """Frames freed since the last call, in order."""
         count = int(self.machine.rq_free[0])
         self.machine.rq_free[0] = 0
-        return self.machine.rq_free[1 : count + 1].tolist()
+        frames = self.machine.rq_free[1 : count + 1].tolist()
+        self.machine.rq_object[frames] = 0
+        self.flags[frames] = 0
+        return frames

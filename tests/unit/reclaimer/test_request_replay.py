@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from mmlab._engine.requests import RequestMachine, replay
 from mmlab.errors import InputError, MmlabError
 from mmlab.kernels.jit import kernel
+from mmlab.mm.requests import OBJECT
 from mmlab.model.page import NO_MAPPING
 from mmlab.policies import Reclaimer
 from mmlab.testing.oracles.replacement import ORACLES
@@ -26,7 +27,7 @@ def names(policy):
 
 
 def cached(machine):
-    return {int(x) for x in machine.machine.rq_object if x != NO_MAPPING}
+    return {int(x) & OBJECT for x in machine.machine.rq_object if x != NO_MAPPING}
 
 
 def zipf(requests, objects, seed=7):
@@ -117,8 +118,8 @@ def test_progress_after_each_chunk(monkeypatch):
     [
         (np.array([1.5]), 4, "whole numbers, got float64"),
         (np.array([[1]]), 4, "one-dimensional"),
-        (np.array([3, -1]), 4, "from 0 to 2147483647, got -1 to 3"),
-        (np.array([1 << 31]), 4, "from 0 to 2147483647, got 2147483648"),
+        (np.array([3, -1]), 4, "from 0 to 2147483646, got -1 to 3"),
+        (np.array([(1 << 31) - 1]), 4, "from 0 to 2147483646, got 2147483647"),
         (np.array([1]), 0, "from 1 to 2147483647 objects, got 0"),
     ],
 )

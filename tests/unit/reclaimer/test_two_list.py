@@ -9,7 +9,7 @@ from lru_machine import ANON_PAGE, DIRECT, FILE_PAGE, LruMachine
 from mmlab.kernels.jit import JIT_OFF
 from mmlab.model import rows as r
 from mmlab.model.const import LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, LRU_UNEVICTABLE, SCAN_KSWAPD
-from mmlab.model.page import PG_ACTIVE, PG_HEAD, PG_LRU, PG_MLOCKED, PG_REFERENCED, PG_WORKINGSET, PG_WRITEBACK, PG_YOUNG
+from mmlab.model.page import PG_ACTIVE, PG_HEAD, PG_LRU, PG_MLOCKED, PG_REFERENCED, PG_WORKINGSET, PG_WRITEBACK
 from mmlab.testing.python_build import digest_arrays, evidence_of
 from mmlab_linux.reclaimer.lruvec import STAT_STRIDE
 from mmlab_linux.reclaimer.two_list import TWO_LIST, Params
@@ -82,7 +82,8 @@ def test_oldest_pages_go_first_and_32_at_a_time():
 
 def test_a_young_page_survives_exactly_one_scan():
     lru = machine()
-    lru.add(range(62), FILE_PAGE | PG_YOUNG)
+    lru.add(range(62))
+    lru.access(range(62))
     assert lru.shrink(0) == 0
     assert lru.vmstat("pgscan_file") == 62
     assert lru.shrink(0) == 62
@@ -91,9 +92,10 @@ def test_a_young_page_survives_exactly_one_scan():
 
 def test_a_page_young_at_two_scans_becomes_active():
     lru = machine()
-    lru.add(range(62), FILE_PAGE | PG_YOUNG)
+    lru.add(range(62))
+    lru.access(range(62))
     lru.shrink(0)
-    lru.flags[:10] |= PG_YOUNG
+    lru.access(range(10))
     assert lru.shrink(0) == 52
     assert (lru.vmstat("pgactivate"), lru.size(LRU_ACTIVE_FILE), lru.size(LRU_INACTIVE_FILE)) == (10, 10, 0)
     assert lru.op("check") == 0
@@ -299,7 +301,7 @@ class Sequences:
             elif what < 3:
                 lru.op("folio_accessed", pfn)
             elif what < 7:
-                lru.flags[pfn] |= PG_YOUNG
+                lru.access([pfn])
             elif what == 7:
                 lru.op(rng.choice(("folio_deactivate", "folio_rotate")), pfn)
             elif what == 8:
