@@ -73,8 +73,8 @@ def shrink_node(m, st, node, priority, nr_to_reclaim, scan_flags):
         to_scan -= nr_pages
         count_scan(m, scan_flags, file, nr_pages)
         if reclaim_folio(m, pfn, scan_flags) == RECLAIM_FREED:
-            count_steal(m, scan_flags, file, nr_pages)
-            reclaimed += nr_pages
+            count_steal(m, scan_flags, file, 1)  # of a huge page, too: reclaim_folio() splits it, and the rest is added again
+            reclaimed += 1
         else:
             put(m, st, pfn)
     return reclaimed
