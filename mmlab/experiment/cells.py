@@ -11,7 +11,7 @@ from typing import Any
 from attrs import field, frozen
 
 #: Parts of the package that show or check results and cannot change them.
-NOT_THE_CORE = ("cli.py", "__main__.py", "__init__.py", "results", "verify", "testing", "experiment")
+NOT_THE_CORE = ("cli.py", "__main__.py", "__init__.py", "results", "verify", "testing", "experiment", "traces", "newplugin_templates")
 
 
 @frozen
