@@ -241,9 +241,9 @@ def traces() -> None:
     """List the recorded programs that come with mmlab, for [workload] trace = NAME."""
     from rich.console import Console
 
-    from mmlab.experiment.workloads import shipped_traces
+    from mmlab.workload.traces import shipped
 
-    body = [[name, f"{path.stat().st_size:,}", _short(str(path))] for name, path in shipped_traces().items()]
+    body = [[name, f"{path.stat().st_size:,}", _short(str(path))] for name, path in shipped().items()]
     _print_rows(Console(highlight=False), ["trace", "bytes", "file"], body)
 
 

@@ -72,11 +72,6 @@ def _base_files() -> set[str]:
     return {str(path) for folder in ("kernels", "model") for path in (_MMLAB / folder).glob("*.py")} | {str(_MMLAB / "abi.py")}
 
 
-def core_files() -> set[str]:
-    """Sources that the compiled core depends on."""
-    return _base_files() | {str(path) for folder in ("mm", "_engine") for path in (_MMLAB / folder).rglob("*.py")}
-
-
 def policy_files(policy: Policy) -> list[Path]:
     """The policy's source files: the one that defines its first op first."""
     kernels = list(policy.ops().values()) or [f for f in (getattr(policy, "costs", None),) if f]
@@ -130,9 +125,3 @@ def policy_digest(policy: Policy) -> str:
     kernels = list(policy.ops().values()) or [policy.costs]
     _, values = _reached(kernels)
     return _hash(map(str, policy_files(policy)), sorted(values.items()))
-
-
-@functools.cache
-def core_digest() -> str:
-    """Digest of the core's sources, for the addresses of results."""
-    return _hash(core_files(), "core")

@@ -8,6 +8,7 @@ import numpy as np
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import monitor_on_access, monitor_sample, page_allocator_tick, reclaimer_folio_accessed, thp_step
+from mmlab.kernels.pte import walk_pmd
 from mmlab.mm.memory import do_user_addr_fault
 from mmlab.mm.vmscan import kswapd_step
 from mmlab.model.rows import (
@@ -161,13 +162,10 @@ def run_stream(m, words, start, stop):
 @leaf
 def mapped_entry(m, mm, vpn):
     """The entry that maps vpn: a PTE, or the huge PMD above it; 0 if there is none."""
-    entry = m.pt[m.mm[mm * MM_STRIDE + MM_ROOT] * 512 + ((vpn >> 27) & 511)]
-    if entry == 0:
+    pmd = walk_pmd(m, mm, vpn)
+    if pmd < 0:
         return 0
-    entry = m.pt[(entry >> PTE_SHIFT) * 512 + ((vpn >> 18) & 511)]
-    if entry == 0:
-        return 0
-    entry = m.pt[(entry >> PTE_SHIFT) * 512 + ((vpn >> 9) & 511)]
+    entry = m.pt[pmd]
     if entry == 0 or entry & PTE_HUGE:
         return entry
     return m.pt[(entry >> PTE_SHIFT) * 512 + (vpn & 511)]
@@ -220,22 +218,19 @@ def touch_one(m, task, mm, vpn, kind):
     """One access: 0, or why to stop."""
     write = 1 if kind == 1 else 0
     need = PTE_PRESENT | (PTE_WRITE if write else 0)
-    top = m.pt[m.mm[mm * MM_STRIDE + MM_ROOT] * 512 + ((vpn >> 27) & 511)] if vpn >= 0 and vpn < 1 << 36 else 0
-    if top:
-        entry = m.pt[(top >> PTE_SHIFT) * 512 + ((vpn >> 18) & 511)]
-        if entry:
-            slot = (entry >> PTE_SHIFT) * 512 + ((vpn >> 9) & 511)
+    slot = walk_pmd(m, mm, vpn) if vpn >= 0 and vpn < 1 << 36 else -1
+    if slot >= 0:
+        entry = m.pt[slot]
+        if entry and entry & PTE_HUGE == 0:
+            slot = (entry >> PTE_SHIFT) * 512 + (vpn & 511)
             entry = m.pt[slot]
-            if entry and entry & PTE_HUGE == 0:
-                slot = (entry >> PTE_SHIFT) * 512 + (vpn & 511)
-                entry = m.pt[slot]
-            if entry & need == need:
-                m.pt[slot] = entry | PTE_ACCESSED | (PTE_DIRTY if write else 0)
-                m.sc[SC_NOW_NS] += m.cost[COST_HIT]
-                if m.sc[SC_NOW_NS] >= m.sc[SC_NEXT_EVENT_NS]:
-                    switch_task(m, task)
-                    background(m)
-                return 0
+        if entry & need == need:
+            m.pt[slot] = entry | PTE_ACCESSED | (PTE_DIRTY if write else 0)
+            m.sc[SC_NOW_NS] += m.cost[COST_HIT]
+            if m.sc[SC_NOW_NS] >= m.sc[SC_NEXT_EVENT_NS]:
+                switch_task(m, task)
+                background(m)
+            return 0
     return fault_event(m, task, vpn, kind)
 
 

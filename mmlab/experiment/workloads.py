@@ -12,6 +12,7 @@ from attrs.validators import ge
 from mmlab.errors import InputError, did_you_mean
 from mmlab.experiment.cells import resolve_path
 from mmlab.experiment.structure import structure
+from mmlab.workload.traces import shipped
 
 
 @frozen
@@ -109,15 +110,9 @@ def workload_files(config: dict[str, Any], base_dir: Path) -> list[tuple[str, Pa
     return files
 
 
-def shipped_traces() -> dict[str, Path]:
-    """Name -> file of the traces that come with mmlab."""
-    folder = Path(__file__).parent.parent / "traces"
-    return {path.name.split(".")[0]: path for path in sorted(folder.glob("*.mmtrace*"))}
-
-
 def shipped_trace(name: str) -> Path:
     """File of a shipped trace; InputError with the known names otherwise."""
-    known = shipped_traces()
+    known = shipped()
     if name not in known:
         raise InputError(f"workload.trace: no shipped trace {name!r} (known: {', '.join(known) or 'none'}){did_you_mean(name, known)}")
     return known[name]

@@ -13,7 +13,7 @@ from mmlab.mm.memory import zap_range
 from mmlab.mm.mmap import vm_enough_memory
 from mmlab.mm.pgtable import free_pgtables, pgd_alloc, pgd_free
 from mmlab.mm.rmap import anon_vma_fork
-from mmlab.mm.vma import vm_area_alloc, vm_area_free, vma_link, vma_unlink
+from mmlab.mm.vma import vm_area_alloc, vm_area_free, vm_stat_account, vma_link, vma_unlink
 from mmlab.model.const import ENOMEM, TASK_SIZE
 from mmlab.model.gfp import GFP_KERNEL, GFP_KERNEL_ACCOUNT
 from mmlab.model.layout import KILL_STRIDE
@@ -115,7 +115,7 @@ def sys_fork(m, parent):
         src = vma * VMA_STRIDE
         end = m.vma[src + VMA_END]
         if m.vma[src + VMA_FLAGS] & VM_DONTCOPY:
-            _forget(m, new, m.vma[src + VMA_FLAGS], (end - m.vma[src + VMA_START]) >> 12)
+            vm_stat_account(m, new, m.vma[src + VMA_FLAGS], (m.vma[src + VMA_START] - end) >> 12)
         elif _dup_vma(m, old, new, vma) < 0:
             exit_mm(m, child)
             m.task[child * TASK_STRIDE + T_ALIVE] = 0
@@ -124,18 +124,6 @@ def sys_fork(m, parent):
     m.mm[new * MM_STRIDE + MM_HIWATER_VM] = m.mm[new * MM_STRIDE + MM_TOTAL_VM]
     m.mm[new * MM_STRIDE + MM_HIWATER_RSS] = m.mm[new * MM_STRIDE + MM_RSS_ANON] + m.mm[new * MM_STRIDE + MM_RSS_FILE] + m.mm[new * MM_STRIDE + MM_RSS_SHMEM]
     return child
-
-
-@leaf
-def _forget(m, mm, flags, pages):
-    base = mm * MM_STRIDE
-    m.mm[base + MM_TOTAL_VM] -= pages
-    if flags & 256:
-        m.mm[base + MM_STACK_VM] -= pages
-    elif flags & 6 == 4:
-        m.mm[base + MM_EXEC_VM] -= pages
-    elif flags & 10 == 2:
-        m.mm[base + MM_DATA_VM] -= pages
 
 
 @kernel
