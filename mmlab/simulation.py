@@ -10,6 +10,7 @@ import attrs
 import numpy as np
 
 from mmlab._engine import loop
+from mmlab._engine.compile import Entry
 from mmlab._engine.boot import boot_machine, sizes_of
 from mmlab._engine.core import memblock_services
 from mmlab._engine.machine import Chosen, Machine
@@ -73,7 +74,7 @@ class Simulation:
     """One machine with one choice of policies. Operations take tasks by name, addresses in bytes, and answer as the system call would."""
 
     def __init__(self, cfg: MachineConfig, policies: Mapping[str, Mapping[str, Any]] | None = None, *, seed: int = 0, script: bool = False, warm_text: bool = False,
-                 registry: Registry | None = None, progress: Callable[[str, float], None] = _quiet, nr_tasks: int = 256, base_dir: Path | None = None):
+                 registry: Registry | None = None, progress: Callable[[str, float], None] = _quiet, nr_tasks: int = 256, base_dir: Path | None = None, entries: Iterable[Entry] = ()):
         if cfg.import_dir and base_dir is not None and not Path(cfg.import_dir).is_absolute() and (base_dir / cfg.import_dir).exists():
             cfg = attrs.evolve(cfg, import_dir=str(base_dir / cfg.import_dir))
         self.registry = registry or load_plugins()
@@ -90,7 +91,7 @@ class Simulation:
         reclaimer = self.policies["reclaimer"].policy
         sizes = sizes_of(self.layout, nr_tasks, swap_bytes >> 12, bool(reclaimer.needs_future))
         self.machine = Machine(sizes, self.policies, progress)
-        self.machine.bind()
+        self.machine.bind(entries)
         boot_machine(self.machine, self.layout, self.tuning, self.boot)
         self._settings()
         self._early(script)

@@ -11,7 +11,8 @@ import numpy as np
 
 from mmlab import abi
 from mmlab._engine import loop
-from mmlab._engine.stream_ops import StreamTasks
+from mmlab._engine.compile import Entry
+from mmlab._engine.stream_ops import StreamTasks, entries_of
 from mmlab.errors import MmlabError
 from mmlab.experiment.cells import Cell
 from mmlab.experiment.workloads import shipped_trace
@@ -153,7 +154,10 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
     script = workload["kind"] == "ops"
     stream = None if script else load_stream(cell)
     nr_tasks = 512 if stream is None else len(stream.tasks) + 8
-    sim = Simulation(machine, config["policies"], seed=cell.seed, script=script, warm_text=bool(workload.get("warm_text")), progress=compiled, nr_tasks=nr_tasks, base_dir=cell.base_dir)
+    sim = Simulation(
+        machine, config["policies"], seed=cell.seed, script=script, warm_text=bool(workload.get("warm_text")), progress=compiled, nr_tasks=nr_tasks,
+        base_dir=cell.base_dir, entries=_entries(stream),
+    )  # fmt: skip
     sampler = Sampler(sim, config["run"]["sample_ns"])
     began, compiling = time.perf_counter(), timing["compile_s"]
     if stream is None:
@@ -176,6 +180,12 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
     counters: dict[str, int | float] = {**sim.counters(), "sim_time_ns": sim.now_ns, **happened}
     levels = {slot: sim.policies[slot].policy.level for slot in sim.policies}
     return CellResult(counters, sampler.series(), tables, {"calls": calls, "levels": levels, "cost_model": sim.policies["cost_model"].policy.name}, timing)
+
+
+def _entries(stream: EventStream | None) -> list[Entry]:
+    if stream is None:
+        return []
+    return [Entry(loop.run_stream, arrays=1), *entries_of(stream.ops)]
 
 
 def unexercised(sim: Simulation, calls: dict[str, int]) -> list[str]:

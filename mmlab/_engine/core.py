@@ -37,8 +37,6 @@ SERVICES: dict[str, Callable] = {
 @contextmanager
 def memblock_services(machine: Any, memblock_alloc: Callable) -> Iterator[None]:
     """While the machine boots, alloc_pages is served by memblock: by memory that is in use already, where the machine has any."""
-    from mmlab._engine.machine import service_address
-
     if machine.run(memblock_alloc, 0, 0, -1) < 0:
         yield
         return
@@ -47,7 +45,7 @@ def memblock_services(machine: Any, memblock_alloc: Callable) -> Iterator[None]:
         before, machine._services[number] = machine._services[number], memblock_alloc
     else:
         word = 2 * abi.NR_OPS + number
-        before, machine._table[word] = int(machine._table[word]), service_address("alloc_pages", memblock_alloc, machine)
+        before, machine._table[word] = int(machine._table[word]), machine.core_unit(memblock_alloc).address()
     try:
         yield
     finally:

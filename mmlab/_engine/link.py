@@ -7,23 +7,18 @@ import importlib.util
 import inspect
 import os
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import attrs
 import platformdirs
 from numba import types
 
 from mmlab._engine.fingerprint import fingerprint
-from mmlab.errors import PluginError
-from mmlab.kernels.jit import JIT_OFF
+from mmlab.errors import InputError, PluginError
 from mmlab.policies import python_function
-
-Progress = Callable[[str, float], None]
-#: a message is worth showing when compiling took longer than this
-_SHOW_SECONDS = 0.25
 
 
 def cache_folder() -> Path:
@@ -38,7 +33,7 @@ def _module_text(owner: str, functions: Mapping[str, Callable]) -> str:
         lines.append(f"from {plain.__module__} import {plain.__name__} as _f{i}")
     for i, (name, function) in enumerate(functions.items()):
         arguments = ", ".join(inspect.signature(python_function(function)).parameters)
-        lines += ["", "", "@njit(cache=True, **OPTIONS)", f"def {name}({arguments}):", f"    return np.int64(_f{i}({arguments}))"]
+        lines += ["", "", "@njit(cache=True, no_cfunc_wrapper=True, **OPTIONS)", f"def {name}({arguments}):", f"    return np.int64(_f{i}({arguments}))"]
     return "\n".join(lines) + "\n"
 
 
@@ -51,10 +46,13 @@ def generate(owner: str, functions: Mapping[str, Callable]) -> ModuleType:
         return sys.modules[name]
     path = cache_folder() / key / f"{name}.py"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(text)
-        os.replace(temporary, path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_suffix(f".{os.getpid()}")
+            temporary.write_text(text)
+            os.replace(temporary, path)
+        except OSError as error:
+            raise InputError(f"{cache_folder()}: compiled kernels cannot be kept there: {error.strerror} (name another folder in MMLAB_CACHE_DIR)") from None
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -63,32 +61,52 @@ def generate(owner: str, functions: Mapping[str, Callable]) -> ModuleType:
     return module
 
 
-def address_of(dispatcher: Any, argument_types: tuple, label: str, progress: Progress | None = None) -> int:
-    """Compile (or load) a wrapper for these types; the address of its native code, for calls through the machine's table."""
-    begin = time.perf_counter()
-    if argument_types not in dispatcher.overloads:
-        dispatcher.compile(argument_types)
-        took = time.perf_counter() - begin
-        if progress is not None and took > _SHOW_SECONDS:
-            progress(f"compiling {label}", took)
-    result = dispatcher.overloads[argument_types]
-    return result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+@attrs.frozen(eq=False)
+class Unit:
+    """One function of a generated module for one signature: what is compiled, cached and called by address.
 
+    label: for progress ("vma_index maple_tree insert"). blame: who to name if it does not compile; empty for the core.
+    """
 
-def link(owner: str, functions: Mapping[str, Callable], machine_type: types.Type, state_type: types.Type | None, blame: str = "", progress: Progress | None = None) -> dict[str, int]:
-    """Addresses of kernels (m, [st,] int64...) -> int64, by name. blame: who to name if they do not compile."""
-    module = generate(owner, functions)
-    addresses = {}
-    for name, function in functions.items():
-        leading = (machine_type,) if state_type is None else (machine_type, state_type)
-        count = len(inspect.signature(python_function(function)).parameters) - len(leading)
+    label: str
+    dispatcher: Any
+    signature: tuple
+    blame: str = ""
+
+    @property
+    def path(self) -> Path:
+        """The file that stands for it in the cache (without the suffixes of numba's own files)."""
+        return Path(self.dispatcher.py_func.__code__.co_filename).parent / self.dispatcher.__name__
+
+    def compile(self) -> bool:
+        """Compile it, or load it; True when it had to be compiled. Raises PluginError for a stranger's kernel that does not compile."""
+        if self.signature in self.dispatcher.overloads:
+            return False
+        missed = sum(self.dispatcher.stats.cache_misses.values())
         try:
-            addresses[name] = address_of(getattr(module, name), leading + (types.int64,) * count, f"{owner} {name}", progress)
+            self.dispatcher.compile(self.signature)
         except Exception as error:  # numba raises many kinds; a stranger's kernel must never end in a traceback
-            if not blame:
+            if not self.blame:
                 raise
-            raise PluginError(f"{blame}: op {name} does not compile: {_first_line(error)}") from error
-    return addresses
+            raise PluginError(f"{self.blame}: op {self.dispatcher.__name__} does not compile: {_first_line(error)}") from error
+        return sum(self.dispatcher.stats.cache_misses.values()) > missed
+
+    def address(self) -> int:
+        """Its native code, for calls through the machine's table."""
+        self.compile()
+        result = self.dispatcher.overloads[self.signature]
+        return result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+
+
+def units_of(owner: str, functions: Mapping[str, Callable], *leading: types.Type, blame: str = "", arrays: int = 0) -> dict[str, Unit]:
+    """The units of kernels (leading..., arrays..., int64...) -> int64, by name."""
+    module = generate(owner, functions)
+    units = {}
+    for name, function in functions.items():
+        count = len(inspect.signature(python_function(function)).parameters) - len(leading) - arrays
+        signature = (*leading, *(types.int64[::1],) * arrays, *(types.int64,) * count)
+        units[name] = Unit(f"{owner} {name}" if not owner.startswith("core ") else owner, getattr(module, name), signature, blame)
+    return units
 
 
 def _first_line(error: Exception) -> str:
@@ -96,7 +114,3 @@ def _first_line(error: Exception) -> str:
     useful = [line for line in lines if not line.startswith(("Failed in", "During:", "File "))]
     return f"{type(error).__name__}: {(useful or lines or ['?'])[0]}"
 
-
-def linkable(functions: Mapping[str, Callable]) -> bool:
-    """False in the python build, where functions are called as they are."""
-    return not JIT_OFF and bool(functions)

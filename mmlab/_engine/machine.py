@@ -7,17 +7,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
 import numpy as np
-from numba import types
 
 from mmlab import abi
 from mmlab._engine.absent import ABSENT
 from mmlab._engine.core import SERVICES
-from mmlab._engine.link import Progress, address_of, generate, link, linkable
+from mmlab._engine.compile import SHOW_SECONDS, Entry, Progress, Request, compile_units
+from mmlab._engine.link import Unit, generate, units_of
 from mmlab.errors import MmlabError, PluginError
 from mmlab.kernels.jit import JIT_OFF
 from mmlab.kernels.pointer import State
@@ -59,39 +59,58 @@ class Machine(State):
         self._columns.append(column)
         return column
 
-    def bind(self) -> None:
-        """Make the policies' states and fill the call table."""
+    def bind(self, entries: Iterable[Entry] = ()) -> None:
+        """Make the policies' states and fill the call table; entries: core kernels that will be run, to be compiled with the rest."""
         for slot, choice in self.chosen.items():
             if slot in abi.SLOTS:
                 self.states[slot] = _policy_state(choice, self)
-        self._bind_ops()
-        self._bind_services()
-
-    def _bind_ops(self) -> None:
-        absent: dict[str, int] = {}
-        if linkable({"absent": ABSENT[0]}):
-            absent = link("absent ops", {f.__name__: f for f in ABSENT}, self._type, self._type)
-        for slot, contract in abi.SLOTS.items():
-            choice, state = self.chosen.get(slot), self.states.get(slot, self)
-            functions = choice.policy.ops() if choice else {}
-            addresses = {}
-            if choice is not None and linkable(functions):
-                addresses = link(f"{slot} {choice.policy.name}", functions, self._type, state._type, choice.blame or choice.policy.name, self.progress)
-            for op in contract.ops:
-                index = abi.OP_INDEX[slot, op.name]
-                if JIT_OFF:
-                    self._ops[index] = functions.get(op.name) or ABSENT[len(op.args)]
-                    self._states[index] = state
-                else:
-                    self._table[2 * index] = addresses.get(op.name) or absent[ABSENT[len(op.args)].__name__]
-                    self._table[2 * index + 1] = state._address
-
-    def _bind_services(self) -> None:
         if JIT_OFF:
-            self._services = [self._core[service.name] for service in abi.SERVICES]
-            return
-        for j, service in enumerate(abi.SERVICES):
-            self._table[2 * abi.NR_OPS + j] = service_address(service.name, self._core[service.name], self)
+            self._bind_python()
+        else:
+            self._link(tuple(entries))
+
+    def _bind_python(self) -> None:
+        self._services = [self._core[service.name] for service in abi.SERVICES]
+        for number, (slot, op) in enumerate(abi.OPS):
+            functions = self.chosen[slot].policy.ops() if slot in self.chosen else {}
+            self._ops[number] = functions.get(op.name) or ABSENT[len(op.args)]
+            self._states[number] = self.states.get(slot, self)
+
+    def _link(self, entries: tuple[Entry, ...]) -> None:
+        """Compile, or load, everything that is called through the table; then write the addresses down."""
+        absent = units_of("absent ops", {f.__name__: f for f in ABSENT}, self._type, self._type)
+        policies = {slot: self._policy_units(slot) for slot in abi.SLOTS}
+        table: dict[int, Unit] = {}
+        for number, (slot, op) in enumerate(abi.OPS):
+            called = policies[slot].get(op.name) if op.name != "check" else None  # check is for Python: compiled when it is asked for
+            table[2 * number] = called or absent[ABSENT[len(op.args)].__name__]
+            self._table[2 * number + 1] = self.states.get(slot, self)._address
+        for number, service in enumerate(abi.SERVICES):
+            table[2 * abi.NR_OPS + number] = self.core_unit(self._core[service.name])
+        compile_units([*table.values(), *(self.core_unit(entry.function, entry.arrays) for entry in entries)], self.request(entries), self.progress)
+        for word, unit in table.items():
+            self._table[word] = unit.address()
+
+    def _policy_units(self, slot: str) -> dict[str, Unit]:
+        """Units of the slot's policy by op; empty where the machine has no policy of the slot."""
+        choice = self.chosen.get(slot)
+        if choice is None or not choice.policy.ops():
+            return {}
+        policy = choice.policy
+        return units_of(f"{slot} {policy.name}", policy.ops(), self._type, self.states[slot]._type, blame=choice.blame or policy.name)
+
+    def core_unit(self, function: Callable, arrays: int = 0) -> Unit:
+        """A kernel of the core by itself; arrays: how many int64 arrays come before its integers."""
+        name = python_function(function).__name__
+        return units_of(f"core {name}", {name: function}, self._type, arrays=arrays)[name]
+
+    def request(self, entries: tuple[Entry, ...]) -> Request | None:
+        """What another process needs to compile the same; None for machines with services of their own, which are small."""
+        if self._core is not SERVICES:
+            return None
+        policies = {slot: choice.policy.name for slot, choice in self.chosen.items()}
+        names = [(f"{f.__module__}:{f.__name__}", entry.arrays) for entry in entries for f in (python_function(entry.function),)]
+        return Request(attrs.asdict(self.sizes), policies, names)
 
     def run(self, function: Callable, *args: Any) -> int:
         """Call a core kernel by itself; it is compiled, or loaded, at its first use."""
@@ -100,11 +119,12 @@ class Machine(State):
         name = python_function(function).__name__
         wrapper = self._entries.get(name)
         if wrapper is None:
-            wrapper = self._entries[name] = getattr(generate(f"core {name}", {name: function}), name)
+            wrapper = self._entries[name] = self.core_unit(function).dispatcher
             begin = time.perf_counter()
             answer = int(wrapper(self, *args))
-            if self.progress is not None and sum(wrapper.stats.cache_misses.values()):
-                self.progress(f"compiling core {name}", time.perf_counter() - begin)
+            took = time.perf_counter() - begin
+            if self.progress is not None and sum(wrapper.stats.cache_misses.values()) and took > SHOW_SECONDS:
+                self.progress(f"compiling core {name}", took)
             return answer
         return int(wrapper(self, *args))
 
@@ -128,14 +148,6 @@ class Machine(State):
             if op.name not in ("init", "check"):
                 total[slot] += count
         return total
-
-
-def service_address(name: str, function: Callable, machine: Machine) -> int:
-    """Native code of the function behind a service, compiled or loaded."""
-    plain = python_function(function).__name__
-    dispatcher = getattr(generate(f"core {plain}", {plain: function}), plain)
-    arguments = len(abi.SERVICES[abi.SERVICE_INDEX[name]].args)
-    return address_of(dispatcher, (machine._type,) + (types.int64,) * arguments, f"core {name}", machine.progress)
 
 
 def _policy_state(choice: Chosen, machine: Machine) -> State:

@@ -10,7 +10,7 @@ import numpy as np
 
 from mmlab import abi
 from mmlab._engine.absent import ABSENT
-from mmlab._engine.link import Progress
+from mmlab._engine.compile import Progress
 from mmlab._engine.machine import Chosen, Machine
 from mmlab.errors import InputError, MmlabError
 from mmlab.mm import requests as core

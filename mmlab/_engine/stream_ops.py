@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from mmlab._engine.compile import Entry
 from mmlab.errors import NotSupported
-from mmlab.mm import madvise, mmap
+from mmlab.mm import files, fork, madvise, mmap
 from mmlab.model import rows as r
 from mmlab.workload.operation import Operation
 
@@ -109,3 +110,17 @@ class StreamTasks:
 _OPERATIONS: dict[str, Callable[[StreamTasks, Operation], int]] = {
     name: getattr(StreamTasks, name) for name in ("spawn", "fork", "exit", "mkfile", "sysctl", "mmap", "munmap", "mprotect", "madvise", "brk", "mremap")
 }
+
+#: the core kernels behind each operation, so that they are compiled together with the rest
+_KERNELS: dict[str, tuple[Callable, ...]] = {
+    "spawn": (fork.task_alloc,), "fork": (fork.sys_fork,), "exit": (fork.do_exit,), "sysctl": (files.drop_caches,),
+    "mkfile": (files.file_write, files.file_close, files.file_fsync, files.inode_create, files.file_open),
+    "mmap": (mmap.sys_mmap,), "munmap": (mmap.sys_munmap,), "mprotect": (mmap.sys_mprotect,), "madvise": (madvise.sys_madvise,),
+    "brk": (mmap.sys_brk,), "mremap": (mmap.sys_mremap,),
+}  # fmt: skip
+
+
+def entries_of(operations: Iterable[Operation]) -> list[Entry]:
+    """The kernels that these operations will run."""
+    names = {op.name for op in operations}
+    return [Entry(function) for name, functions in _KERNELS.items() if name in names for function in functions]

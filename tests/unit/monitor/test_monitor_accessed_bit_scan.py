@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 from mmlab_rivals.monitor.accessed_bit_scan import ACCESSED_BIT_SCAN
-from numba import types
 
-from mmlab._engine.link import address_of
+from mmlab._engine.link import units_of
 from mmlab.abi import HEAD_WORDS, NR_OPS, NR_SERVICES, SERVICE_INDEX
 from mmlab.kernels.jit import JIT_OFF, kernel
 from mmlab.kernels.pointer import State
@@ -34,8 +33,8 @@ def m():
         machine._services = [None] * NR_SERVICES
         machine._services[SERVICE_INDEX["rmap_walk"]] = fake_rmap_walk
     else:
-        address = address_of(fake_rmap_walk, (machine._type, types.int64, types.int64), "fake")
-        machine._table[2 * NR_OPS + SERVICE_INDEX["rmap_walk"]] = address
+        fake = units_of("fake", {"fake_rmap_walk": fake_rmap_walk}, machine._type)["fake_rmap_walk"]
+        machine._table[2 * NR_OPS + SERVICE_INDEX["rmap_walk"]] = fake.address()
     return machine
 
 

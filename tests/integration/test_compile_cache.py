@@ -1,0 +1,94 @@
+"""Compiled kernels are cached by what they were made of: whatever changes the code misses, going back hits, and no two processes compile the same."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FILES = {
+    "far.py": "from mmlab.kernels.jit import kernel\n\n@kernel\ndef far(x):\n    return 3 * x\n",
+    "near.py": "from mmlab.kernels.jit import kernel\nfrom stranger.far import far\n\n@kernel\ndef near(x):\n    return far(x) + 1\n",
+    "policy.py": (
+        "from mmlab.kernels.jit import kernel\nfrom stranger.near import near\n\nSTEP = 10\n\n@kernel\ndef op(m, st, x):\n    return near(x) + STEP\n"
+    ),
+    "__init__.py": "",
+}
+USE = """
+import sys
+import numpy as np
+from mmlab._engine.link import units_of
+from mmlab.kernels.jit import OPTIONS
+from mmlab.kernels.pointer import State
+if len(sys.argv) > 1:
+    OPTIONS["error_model"] = sys.argv[1]
+from stranger.policy import op
+m, st = State("m", {"a": np.zeros(1)}), State("s", {"b": np.zeros(1)})
+unit = units_of("stranger policy", {"op": op}, m._type, st._type)["op"]
+missed = unit.compile()
+print(unit.dispatcher(m, st, 5), "compiled" if missed else "loaded")
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A plugin's package of three files, each calling the next."""
+    folder = tmp_path / "stranger"
+    folder.mkdir()
+    for name, text in FILES.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+def use(package: Path, *args: str) -> str:
+    """The op of 5, and whether it was compiled or loaded, in a process of its own."""
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "0", "MMLAB_CACHE_DIR": str(package.parent / "cache"), "PYTHONPATH": os.pathsep.join([str(package.parent), *sys.path])}
+    done = subprocess.run([sys.executable, "-c", USE, *args], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def edit(package: Path, name: str, old: str, new: str) -> None:
+    """Change a file, and leave its time as it was: the content decides."""
+    path = package / name
+    before = path.stat()
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_whatever_changes_the_code_misses_and_going_back_hits(package):
+    """3 * 5 + 1 + 10 = 26 at first."""
+    assert use(package) == "26 compiled"
+    assert use(package) == "26 loaded"
+    edit(package, "policy.py", "STEP = 10", "STEP = 20")
+    assert use(package) == "36 compiled"
+    edit(package, "policy.py", "STEP = 20", "STEP = 10")
+    assert use(package) == "26 loaded"
+    edit(package, "far.py", "3 * x", "4 * x")  # two files down
+    assert use(package) == "31 compiled"
+    edit(package, "far.py", "4 * x", "3 * x")
+    assert use(package) == "26 loaded"
+    assert use(package, "python") == "26 compiled"  # a jit option
+    assert use(package) == "26 loaded"
+
+
+def test_two_processes_at_once_compile_each_unit_once(package):
+    """The lock of a unit: who comes second loads what the first one compiled."""
+    script = package.parent / "two.py"
+    script.write_text(
+        "import numpy as np\nfrom mmlab._engine.compile import compile_units\nfrom mmlab._engine.link import units_of\n"
+        "from mmlab.kernels.pointer import State\nfrom stranger.policy import op\n"
+        'm, st = State("m", {"a": np.zeros(1)}), State("s", {"b": np.zeros(1)})\n'
+        'units = units_of("stranger policy", {"op": op, "again": op}, m._type, st._type)\n'
+        "compile_units(list(units.values()), None)\n"
+        "print(*(sum(u.dispatcher.stats.cache_misses.values()) for u in units.values()), *(u.dispatcher(m, st, 5) for u in units.values()))\n"
+    )
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "0", "MMLAB_CACHE_DIR": str(package.parent / "cache"), "PYTHONPATH": os.pathsep.join([str(package.parent), *sys.path])}
+    both = [subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)]
+    answers = [process.communicate()[0].split() for process in both]
+    assert [answer[2:] for answer in answers] == [["26", "26"]] * 2
+    assert [int(a) + int(b) for a, b in zip(answers[0][:2], answers[1][:2])] == [1, 1]
