@@ -7,29 +7,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mmlab import abi
 from mmlab._engine import loop
 from mmlab._engine.compile import Entry
-from mmlab._engine.stream_ops import StreamTasks, entries_of
+from mmlab._engine.sampler import Sampler
+from mmlab._engine.stream_ops import entries_of
+from mmlab._engine.stream_run import Progress, StreamRun
 from mmlab.errors import MmlabError
 from mmlab.experiment.cells import Cell
 from mmlab.experiment.workloads import shipped_trace
-from mmlab.machine import machine_from_table
-from mmlab.model import rows as r
+from mmlab.machine import default_thp, machine_from_table
 from mmlab.results.cell_result import CellResult
+from mmlab.policies import DEFAULTS
 from mmlab.simulation import Simulation
 from mmlab.workload.generators import make_generator
 from mmlab.workload.readers import read_accesses, read_oracle_general
 from mmlab.workload.stream import EventStream, repeated
 from mmlab.workload.trace_format import read_recorded
 
-Progress = Callable[[int, int, str], None]
-CHUNK = 1 << 19
-MAX_SAMPLES = 1000
-#: policies that a run can choose without ever calling them
-IDLE = {("monitor", "none"), ("thp", "never"), ("thp", "madvise"), ("thp", "always"), ("memory_model", None), ("oom_policy", None)}
+#: policies that are chosen to do nothing, and the slot that has done its part when a machine stands
+IDLE = {("monitor", "none"), ("thp", "never")}
+AT_BOOT = "memory_model"
 
 
 def load_stream(cell: Cell) -> EventStream:
@@ -47,97 +45,9 @@ def load_stream(cell: Cell) -> EventStream:
     return repeated(stream, w["repeat"]) if w.get("repeat", 1) > 1 else stream
 
 
-class Sampler:
-    """Time series on the simulated clock. When there are too many samples every second one goes and the period doubles."""
-
-    def __init__(self, sim: Simulation, period_ns: int):
-        self.sim, self.period = sim, max(1, period_ns)
-        self.rows: list[list[int]] = []
-        zones = [f"nr_free:{z.node},{z.name}" for z in sim.layout.zones]
-        self.names = ["time_ns", "pgfault", "pgmajfault", "refaults", "rss_pages", *zones, *(f"free_blocks:{order}" for order in range(11))]
-        self.sample()
-
-    def sample(self) -> None:
-        """Take a sample now and set the time of the next."""
-        sim, sc = self.sim, self.sim.machine.sc
-        counters = sim.counters()
-        zones = sim.machine.zone.reshape(-1, r.ZONE_STRIDE)[: len(sim.layout.zones)]
-        orders = [sum(sim.machine.op("page_allocator", "nr_free_blocks", z, o, t) for z in range(len(sim.layout.zones)) for t in range(5)) for o in range(11)]
-        refaults = counters["workingset_refault_anon"] + counters["workingset_refault_file"]
-        self.rows.append([sim.now_ns, counters["pgfault"], counters["pgmajfault"], refaults, sim.rss_pages(), *map(int, zones[:, r.Z_FREE]), *orders])
-        if len(self.rows) >= MAX_SAMPLES:
-            self.rows = self.rows[::2]
-            self.period *= 2
-        sc[r.SC_NEXT_SAMPLE_NS] = sim.now_ns + self.period
-        sc[r.SC_NEXT_EVENT_NS] = min(int(sc[r.SC_NEXT_EVENT_NS]), int(sc[r.SC_NEXT_SAMPLE_NS]))
-
-    def series(self) -> dict[str, np.ndarray]:
-        """The columns, with a last sample at the end of the run."""
-        if self.rows[-1][0] < self.sim.now_ns:
-            self.sample()
-        table = np.array(self.rows, dtype=np.int64)
-        keep = np.concatenate(([True], np.diff(table[:, 0]) > 0))
-        return {name: np.ascontiguousarray(table[keep, i]) for i, name in enumerate(self.names)}
-
-
-def run_stream(sim: Simulation, stream: EventStream, progress: Progress, check_every: int = 0, sampler: Sampler | None = None) -> dict[str, int]:
-    """Run all events of a stream; what happened on the way. Between chunks progress is called, and may raise to stop."""
-    machine, sc, words = sim.machine, sim.machine.sc, stream.words
-    watched = bool(sc[r.SC_WANTS_ACCESS] or sc[r.SC_NEEDS_FUTURE])
-    future = stream.next_use() if sc[r.SC_NEEDS_FUTURE] else words
-    tasks = StreamTasks(sim, stream.tasks)
-    done, total, reported, last_check = 0, len(words), 0, 0
-    happened = {"events": total, "signals": 0, "failed_operations": 0}
-    while done < total:
-        stop = min(total, done + CHUNK)
-        if check_every:
-            stop = min(stop, (done // check_every + 1) * check_every)
-        if watched:
-            done = machine.run(loop.run_stream_watched, words, future, done, stop)
-        else:
-            done = machine.run(loop.run_stream, words, done, stop)
-        why = int(sc[r.SC_EVENT])
-        if why == loop.STOP_OPERATION:
-            tasks.run(stream.ops[int(words[done]) >> 16])
-            done += 1
-        elif why == loop.STOP_SAMPLE and sampler is not None:
-            sampler.sample()
-        elif why == loop.STOP_SIGNAL:
-            happened["signals"] += 1
-        elif why == loop.STOP_KILL:
-            done = _after_kill(sim, stream, tasks, done)
-        if done - reported >= CHUNK or done == total:
-            progress(done, total, "")
-            reported = done
-        if check_every and done // check_every > last_check:
-            last_check = done // check_every
-            broken = sim.check_state()
-            if broken:
-                raise MmlabError(f"after {done} events: " + "; ".join(broken[:8]))
-    happened["failed_operations"] = tasks.nr_failed
-    return happened
-
-
-def _after_kill(sim: Simulation, stream: EventStream, tasks: StreamTasks, done: int) -> int:
-    """The OOM killer struck: dead tasks' events no longer count; a machine without anybody left to kill panics."""
-    sim._notice_kills()
-    if sim.machine.sc[r.SC_PANIC]:
-        raise MmlabError("out of memory, and the OOM policy named nobody to kill: the machine panics")
-    rows = sim.machine.task.reshape(-1, r.TASK_STRIDE)
-    for name in stream.tasks:
-        known = sim.tasks.get(name)
-        if known is not None and name not in tasks.dead and (rows[known.index, r.T_FLAGS] & r.TF_KILLED or not rows[known.index, r.T_ALIVE]):
-            sim.exit(name, 9)
-            tasks.dead.add(name)
-    dead = [tasks.number[name] for name in tasks.dead]
-    rest = stream.words[done:]
-    if np.isin((rest >> 4) & 4095, dead)[(rest & 15) < 3].any():
-        raise MmlabError(f"the OOM killer ended {', '.join(sorted(tasks.dead))}, whose events go on: give the machine more memory or swap")
-    return done
-
-
 def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
-    """Run a cell. Raises InputError, PluginError or MmlabError; KeyboardInterrupt passes through between chunks.
+    """Run a cell, or the rest of it. Raises InputError, PluginError or MmlabError; KeyboardInterrupt passes through between chunks, and leaves
+    the state of a stream's run beside out_dir, from which the next call goes on.
 
     out_dir: the cell's folder; a script leaves its result folder in out_dir/script.
     """
@@ -163,7 +73,7 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
     if stream is None:
         happened = _run_script(sim, cell, progress, out_dir)
     else:
-        happened = run_stream(sim, stream, progress, config["run"].get("check_every", 0), sampler)
+        happened = StreamRun(sim, stream, sampler, config["run"].get("check_every", 0), out_dir.with_suffix(".state")).run(progress)
     timing["wall_s"] = time.perf_counter() - began - (timing["compile_s"] - compiling)
     if config["run"].get("check_every"):
         broken = sim.check_state()
@@ -189,11 +99,12 @@ def _entries(stream: EventStream | None) -> list[Entry]:
 
 
 def unexercised(sim: Simulation, calls: dict[str, int]) -> list[str]:
-    """Chosen policies that the run never called although a policy of the slot had a part in it."""
+    """Chosen policies that the run never called; the defaults need no reason to be there."""
     found = []
     for slot in abi.SLOTS:
         name = sim.policies[slot].policy.name
-        if not calls[slot] and (slot, name) not in IDLE and (slot, None) not in IDLE:
+        idle = not calls[slot] and slot != AT_BOOT and (slot, name) not in IDLE
+        if idle and name != DEFAULTS[slot] and not (slot == "thp" and name == default_thp(sim.cfg)):
             found.append(f"{slot} {name!r} was chosen but never called: the workload does not reach it, so its figures would say nothing about it")
     return found
 

@@ -99,6 +99,7 @@ def run_one(cell: Cell, done: Path, run_cell: RunCell, progress: Progress) -> tu
     try:
         write_cell(partial, cell, run_cell(cell, progress, partial))
         os.replace(partial, whole)
+        shutil.rmtree(partial.with_suffix(".state"), ignore_errors=True)  # where an interrupted run of it had got to
     except Exception as error:
         return _say(error), error.exit_code if isinstance(error, MmlabError) else 1
     finally:
