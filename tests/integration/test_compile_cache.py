@@ -92,3 +92,23 @@ def test_two_processes_at_once_compile_each_unit_once(package):
     answers = [process.communicate()[0].split() for process in both]
     assert [answer[2:] for answer in answers] == [["26", "26"]] * 2
     assert [int(a) + int(b) for a, b in zip(answers[0][:2], answers[1][:2])] == [1, 1]
+
+
+def test_another_policy_leaves_everything_else_compiled(tmp_path):
+    """Of two machines that differ in their reclaimer, all units but the reclaimer's stand for the same files."""
+    script = tmp_path / "units.py"
+    script.write_text(
+        "from mmlab._engine import machine as m\nfrom mmlab.simulation import Simulation\n"
+        "class Enough(Exception): pass\n"
+        "def units(reclaimer):\n"
+        "    found = {}\n"
+        "    def keep(units, *_):\n        found.update((u.path, u.label) for u in units)\n        raise Enough\n"
+        "    m.compile_units = keep\n"
+        "    try:\n        Simulation.from_table({'memory': '16M', 'bare': True}, policies={'reclaimer': {'use': reclaimer}})\n"
+        "    except Enough:\n        return found\n"
+        "a, b = units('fifo'), units('clock')\n"
+        "print(len(a.keys() & b.keys()) > 60, {label.split()[0] for path, label in (a | b).items() if (path in a) != (path in b)})\n"
+    )
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "0", "MMLAB_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "True {'reclaimer'}"), done.stderr
