@@ -1,6 +1,6 @@
-"""State behind one pointer: a numba type over a table of data pointers, whose attributes are borrowed one-dimensional arrays.
+"""State behind one pointer: a numba type over a table of data pointers, whose attributes are one-dimensional fields.
 
-A kernel that got each array as an argument (or in a tuple) would count references at every access; this type carries none, so kernels
+A kernel that got each array as an argument (or in a tuple) would count references at every access; these types carry none, so kernels
 are as fast as C over the same arrays. In the python build a :class:`State` is an ordinary object with array attributes.
 
 The pointer table of a machine begins with the calls (see :mod:`mmlab.kernels.calls`), then two words a field: address and length.
@@ -8,6 +8,7 @@ The pointer table of a machine begins with the calls (see :mod:`mmlab.kernels.ca
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,10 @@ from llvmlite import ir
 from numba import from_dtype, types
 from numba.core import cgutils
 from numba.core.extending import infer_getattr, lower_getattr_generic
-from numba.core.typing.templates import AttributeTemplate
-from numba.extending import NativeValue, models, register_model, typeof_impl, unbox
+from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, infer_global, signature
+from numba.extending import NativeValue, lower_builtin, models, register_model, typeof_impl, unbox
+
+from mmlab.kernels.jit import OPTIONS
 
 _I64 = ir.IntType(64)
 
@@ -86,6 +89,23 @@ def _unbox_state(_typ, obj, c):
     return NativeValue(c.builder.inttoptr(address, _I64.as_pointer()), is_error=failed)
 
 
+class FieldType(types.Type):
+    """A field of a State as kernels see it: `field[i]` with 0 <= i < len(field), nothing else. Its value is where the table names it.
+
+    An ordinary array type would look for negative indices at every access, and load its address anew after every store.
+    """
+
+    def __init__(self, dtype: types.Type):
+        self.dtype = dtype
+        super().__init__(f"mmlab.field({dtype})")
+
+
+@register_model(FieldType)
+class _FieldModel(models.PrimitiveModel):
+    def __init__(self, dmm, fe_type):
+        super().__init__(dmm, fe_type, _I64.as_pointer())
+
+
 @infer_getattr
 class _StateAttributes(AttributeTemplate):
     key = StateType
@@ -93,26 +113,70 @@ class _StateAttributes(AttributeTemplate):
     def generic_resolve(self, typ, attr):
         for name, dtype in typ.fields:
             if name == attr:
-                return types.Array(dtype, 1, "C", aligned=True)
+                return FieldType(dtype)
         return None
 
 
 @lower_getattr_generic(StateType)
 def _lower_state_getattr(context, builder, typ, value, attr):
     position = [name for name, _ in typ.fields].index(attr)
-    dtype = typ.fields[position][1]
-    word = typ.head_words + 2 * position
-    array_type = types.Array(dtype, 1, "C", aligned=True)
-    array = context.make_array(array_type)(context, builder)
-    address = builder.load(cgutils.gep(builder, value, word))
-    length = builder.load(cgutils.gep(builder, value, word + 1))
-    itemsize = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(dtype)))
-    context.populate_array(
-        array,
-        data=builder.inttoptr(address, context.get_data_type(dtype).as_pointer()),
-        shape=cgutils.pack_array(builder, [length]),
-        strides=cgutils.pack_array(builder, [itemsize]),
-        itemsize=itemsize,
-        meminfo=None,
-    )
-    return array._getvalue()
+    return cgutils.gep(builder, value, typ.head_words + 2 * position)
+
+
+@infer_global(operator.getitem)
+class _FieldGetItem(AbstractTemplate):
+    def generic(self, args, kws):
+        field, index = args
+        if isinstance(field, FieldType) and isinstance(index, types.Integer):
+            return signature(field.dtype, field, index)
+        return None
+
+
+@infer_global(operator.setitem)
+class _FieldSetItem(AbstractTemplate):
+    def generic(self, args, kws):
+        field, index, _ = args
+        if isinstance(field, FieldType) and isinstance(index, types.Integer):
+            return signature(types.none, field, index, field.dtype)
+        return None
+
+
+@infer_global(len)
+class _FieldLen(AbstractTemplate):
+    def generic(self, args, kws):
+        return signature(types.intp, *args) if isinstance(args[0], FieldType) else None
+
+
+def _load_constant(builder, pointer):
+    """A word of a pointer table. Tables do not change while kernels run, so a store in between is no reason to load it again."""
+    load = builder.load(pointer)
+    load.set_metadata("invariant.load", builder.module.add_metadata([]))
+    return load
+
+
+def element_pointer(context, builder, field_type, field, index_type, index):
+    """Pointer to field[index]; in the checked build an index outside of the field raises IndexError."""
+    index = context.cast(builder, index, index_type, types.intp)
+    if OPTIONS["boundscheck"]:
+        cgutils.do_boundscheck(context, builder, index, _load_constant(builder, cgutils.gep(builder, field, 1)))
+    base = builder.inttoptr(_load_constant(builder, field), context.get_data_type(field_type.dtype).as_pointer())
+    return builder.gep(base, [index], inbounds=True)
+
+
+@lower_builtin(operator.getitem, FieldType, types.Integer)
+def _lower_field_getitem(context, builder, sig, args):
+    pointer = element_pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1])
+    return context.unpack_value(builder, sig.return_type, pointer)
+
+
+@lower_builtin(operator.setitem, FieldType, types.Integer, types.Any)
+def _lower_field_setitem(context, builder, sig, args):
+    pointer = element_pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1])
+    value = context.cast(builder, args[2], sig.args[2], sig.args[0].dtype)
+    context.pack_value(builder, sig.args[0].dtype, value, pointer)
+    return context.get_dummy_value()
+
+
+@lower_builtin(len, FieldType)
+def _lower_field_len(context, builder, sig, args):
+    return _load_constant(builder, cgutils.gep(builder, args[0], 1))
