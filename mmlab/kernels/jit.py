@@ -48,6 +48,11 @@ def _once(dispatcher: Any) -> Any:
     return dispatcher
 
 
+def inlined(function: Callable) -> Callable:
+    """The kernel (or the function behind it) as part of its one caller, the wrapper by which it is linked: a call less, and compiled once."""
+    return njit(inline="always", **_INNER)(getattr(function, "py_func", function))
+
+
 def routine(function: Callable) -> Callable:
     """An array routine that Python calls directly (parsers, filters); not part of a machine, so nothing links it."""
     return njit(**OPTIONS)(function)
