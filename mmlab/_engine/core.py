@@ -26,7 +26,6 @@ SERVICES: dict[str, Callable] = {
     "pte_alloc": pgtable.pte_alloc,
     "anon_vma_prepare": rmap.anon_vma_prepare,
     "zap_pte": memory.do_zap_pte,
-    "folio_add_lru": huge_memory.folio_add_lru,
     "do_huge_pmd_anonymous_page": huge_memory.do_huge_pmd_anonymous_page,
     "split_huge_pmd": memory.split_huge_pmd,
     "wake_kswapd": vmscan.wakeup_kswapd,

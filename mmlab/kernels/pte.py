@@ -26,6 +26,12 @@ def walk_pmd(m, mm, vpn):
 
 
 @leaf
+def pte_offset(m, pmd, vpn):
+    """Slot in m.pt of the PTE for a virtual page number under a PMD entry that names a table."""
+    return (m.pt[pmd] >> PTE_SHIFT) * 512 + (vpn & 511)
+
+
+@leaf
 def walk_pte(m, mm, vpn):
     """Slot in m.pt of the PTE for a virtual page number, or -1 if there is no PTE table (or a huge PMD in its place)."""
     pmd = walk_pmd(m, mm, vpn)

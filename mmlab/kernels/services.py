@@ -2,6 +2,7 @@
 
 from mmlab.kernels.calls import service_stub
 from mmlab.kernels.jit import leaf
+from mmlab.kernels.ops import reclaimer_folio_added
 
 _alloc_pages = service_stub(136, 0)
 _free_pages = service_stub(137, 1)
@@ -18,11 +19,10 @@ _kmem_cache_free = service_stub(147, 11)
 _pte_alloc = service_stub(148, 12)
 _anon_vma_prepare = service_stub(149, 13)
 _zap_pte = service_stub(150, 14)
-_folio_add_lru = service_stub(151, 15)
-_do_huge_pmd_anonymous_page = service_stub(152, 16)
-_split_huge_pmd = service_stub(153, 17)
-_wake_kswapd = service_stub(154, 18)
-_out_of_memory = service_stub(155, 19)
+_do_huge_pmd_anonymous_page = service_stub(151, 15)
+_split_huge_pmd = service_stub(152, 16)
+_wake_kswapd = service_stub(153, 17)
+_out_of_memory = service_stub(154, 18)
 
 
 @leaf
@@ -122,7 +122,7 @@ def zap_pte(m, mm, vma, slot):
 @leaf
 def folio_add_lru(m, pfn):
     """A mapped or cached page is complete: hand it to the reclaimer. Returns 0."""
-    return _folio_add_lru(m, pfn)
+    return reclaimer_folio_added(m, pfn)
 
 
 @leaf

@@ -73,9 +73,3 @@ def do_huge_pmd_anonymous_page(m, mm, vma, vpn, access):
     entry = (pfn << PTE_SHIFT) | PTE_PRESENT | PTE_HUGE | PTE_ACCESSED | PTE_DIRTY
     m.pt[pmd] = entry | (PTE_WRITE if m.vma[row + VMA_FLAGS] & VM_WRITE else 0)
     return 0
-
-
-@kernel
-def folio_add_lru(m, pfn):
-    """Service: the page is complete and goes to the reclaimer."""
-    return reclaimer_folio_added(m, pfn)
