@@ -6,7 +6,7 @@ Cost: O(1) a fault, O(window) with fault-around, O(pages) for fork.
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.pte import add_rmap, folio_mark_dirty, remove_rmap, swap_duplicate, walk_pmd, walk_pte
+from mmlab.kernels.pte import add_rmap, folio_mark_dirty, pte_offset, remove_rmap, swap_duplicate, walk_pmd, walk_pte
 from mmlab.kernels.services import (
     alloc_anon_folio, anon_vma_prepare, do_huge_pmd_anonymous_page, filemap_fault, filemap_get_page, folio_add_lru, folio_put, pte_alloc,
     split_huge_pmd, swap_in,
@@ -34,11 +34,12 @@ def _map_new_anon(m, mm, vma, vpn, slot, pfn, flags):
 
 
 @kernel
-def do_anonymous_page(m, mm, vma, vpn, access, flags):
-    """First touch of anonymous memory: the zero page for a read, a zeroed page for a write."""
-    slot = pte_alloc(m, mm, vpn)
+def do_anonymous_page(m, mm, vma, vpn, slot, access, flags):
+    """First touch of anonymous memory: the zero page for a read, a zeroed page for a write. slot: the empty entry, -1 without a table."""
     if slot < 0:
-        return VM_FAULT_OOM
+        slot = pte_alloc(m, mm, vpn)
+        if slot < 0:
+            return VM_FAULT_OOM
     if access != WRITE:
         m.pt[slot] = (m.sc[SC_ZERO_PFN] << PTE_SHIFT) | PTE_PRESENT | PTE_ACCESSED | PTE_SPECIAL
         return 0
@@ -179,7 +180,7 @@ def handle_mm_fault(m, st, mm, vma, vpn, access):
             result = do_huge_pmd_anonymous_page(m, mm, vma, vpn, access)
             if result >= 0:
                 return result
-            return do_anonymous_page(m, mm, vma, vpn, access, flags)
+            return do_anonymous_page(m, mm, vma, vpn, -1, access, flags)
         return do_fault(m, mm, vma, vpn, access, flags)
     entry = m.pt[pmd]
     if entry & PTE_HUGE:
@@ -192,11 +193,11 @@ def handle_mm_fault(m, st, mm, vma, vpn, access):
             m.pt[pmd] = entry | PTE_ACCESSED | PTE_DIRTY | PTE_WRITE
             return 0
         split_huge_pmd(m, pmd)
-    slot = walk_pte(m, mm, vpn)
+    slot = pte_offset(m, pmd, vpn)
     entry = m.pt[slot]
     if entry == 0:
         if anonymous:
-            return do_anonymous_page(m, mm, vma, vpn, access, flags)
+            return do_anonymous_page(m, mm, vma, vpn, slot, access, flags)
         return do_fault(m, mm, vma, vpn, access, flags)
     if entry & PTE_SWAP:
         return swap_in(m, mm, vma, vpn, entry, access)
