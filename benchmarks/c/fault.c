@@ -1,0 +1,142 @@
+/* First-touch write faults in C over the simulator's own arrays, step by step what mmlab does with sorted_array, buddy and two_list:
+ * VMA look-up by binary search, walk of four levels, a page from the per-CPU list (refilled from the buddy lists), memcg charge, rmap,
+ * LRU batch, counters. Fast cases only: anything else ends the run, so that the caller sees it. */
+#include "mm.h"
+
+static int64_t rmqueue_smallest(struct machine *m, int64_t zone, int64_t type) {
+    for (int64_t order = 0; order < NR_PAGE_ORDERS; order++) {
+        if (!*nr_free(m, zone, order, type)) continue;
+        int64_t p = NEXT(free_head(m, zone, order, type));
+        del_from_free_list(m, zone, p, order, type);
+        while (order-- > 0) add_to_free_list(m, zone, p + (1 << order), order, type, 0);
+        mod_zone_free(m, zone, -1);
+        return p;
+    }
+    return -1;
+}
+
+/* Refills double from one to the next, and the list's limit grows with them. */
+static int64_t nr_pcp_alloc(int64_t *pcp) {
+    int64_t batch = pcp[PCP_BATCH], nr = batch << pcp[PCP_ALLOC_FACTOR];
+    int64_t high = clamp(pcp[PCP_HIGH], pcp[PCP_HIGH_MIN], pcp[PCP_HIGH_MAX]);
+    if (high < batch) return 1;
+    if (pcp[PCP_HIGH_MIN] != pcp[PCP_HIGH_MAX]) high = least(high + nr, pcp[PCP_HIGH_MAX]);
+    pcp[PCP_HIGH] = high;
+    int64_t limit = most(high - pcp[PCP_COUNT] - batch, batch);
+    if (nr <= limit && pcp[PCP_ALLOC_FACTOR] < 5) pcp[PCP_ALLOC_FACTOR]++;
+    return least(nr, limit);
+}
+
+static int64_t alloc_page(struct machine *m, int64_t zone, int64_t highest, int64_t type) {
+    int64_t *z = ZONE(zone), *pcp = PCP(zone);
+    if (z[Z_FREE] - z[Z_FREE_HIGHATOMIC] <= z[Z_WMARK_HIGH] + z[Z_WATERMARK_BOOST] + z[Z_LOWMEM_RESERVE + highest]) return -1;
+    int64_t head = pcp[PCP_HEADS] + type, p = NEXT(head);
+    pcp[PCP_FREE_COUNT] >>= 1;
+    if (p == head) {
+        for (int64_t left = nr_pcp_alloc(pcp); left > 0 && (p = rmqueue_smallest(m, zone, type)) >= 0; left--) {
+            list_add_tail(m, head, p);
+            pcp[PCP_COUNT]++;
+        }
+        if ((p = NEXT(head)) == head) return -1;
+    }
+    int64_t second = NEXT(p);
+    NEXT(head) = second, PREV(second) = head;
+    pcp[PCP_COUNT]--;
+    z[Z_NUMA_HIT]++, z[Z_NUMA_LOCAL]++, z[Z_ALLOCATED]++;
+    m->vmstat[V_PGALLOC_DMA + z[Z_INDEX]]++;
+    FLAGS(p) = zone << ZONE_SHIFT;
+    COUNTS(p) = 0;
+    KIND(p) = (KIND(p) & 255) | KIND_KERNEL << 12;
+    return p;
+}
+
+static int64_t alloc_table(struct machine *m, int64_t zone, int64_t mm) {
+    int64_t p = alloc_page(m, zone, ZONE_NORMAL, MIGRATE_UNMOVABLE), table = m->sc[SC_TABLE_FREE];
+    if (p < 0) return -1;
+    if (table) m->sc[SC_TABLE_FREE] = m->table[table * TABLE_STRIDE + TB_NEXT_FREE];
+    else table = ++m->sc[SC_TABLE_TOP];
+    m->table[table * TABLE_STRIDE + TB_PFN] = p;
+    FLAGS(p) |= PG_TABLE;
+    set_kind(m, p, KIND_TABLE);
+    COUNTS(p) = REF_ONE;
+    PRIVATE(p) = table;
+    m->sc[SC_NOW_NS] += m->cost[COST_PAGE_TABLE];
+    MM(mm)[MM_PGTABLES_BYTES] += 4096;
+    m->vmstat[V_NR_PAGE_TABLE_PAGES]++;
+    return table;
+}
+
+static int64_t pte_alloc(struct machine *m, int64_t zone, int64_t mm, int64_t vpn) {
+    int64_t table = MM(mm)[MM_ROOT];
+    for (int shift = 27; shift > 0; shift -= 9) {
+        int64_t *slot = m->pt + table * 512 + (vpn >> shift & 511);
+        if (!*slot) {
+            int64_t below = alloc_table(m, zone, mm);
+            if (below < 0) return -1;
+            *slot = below << PTE_SHIFT | PTE_PRESENT;
+        }
+        table = *slot >> PTE_SHIFT;
+    }
+    return table * 512 + (vpn & 511);
+}
+
+static int64_t find_vma(struct machine *m, int64_t mm, int64_t address) {
+    int64_t *index = MM(mm) + MM_INDEX; /* first entry, class, count, entries looked at */
+    int64_t low = index[0], left = index[2];
+    while (left > 0) {
+        int64_t half = left >> 1;
+        int beyond = m->ends[low + half] <= address;
+        low = beyond ? low + half + 1 : low;
+        left = beyond ? left - half - 1 : half;
+        index[3]++;
+    }
+    return low < index[0] + index[2] ? m->vmas[low] : -1;
+}
+
+static void lru_add_drain(struct machine *m, int64_t *batch) {
+    for (int64_t i = 1; i <= batch[0]; i++) {
+        int64_t p = batch[i], zone = FLAGS(p) >> ZONE_SHIFT;
+        FLAGS(p) |= PG_LRU;
+        list_add(m, lru_head(m, ZONE(zone)[Z_NODE], LRU_INACTIVE_ANON), p);
+        ZONE(zone)[Z_LRU + LRU_INACTIVE_ANON]++;
+    }
+    batch[0] = 0;
+}
+
+/* Each level of the task's memory cgroup counts the page. The root's is not counted: memcg is 0 there. */
+static int charge(struct machine *m, int64_t memcg) {
+    for (; memcg; memcg = m->memcg[4 * memcg]) /* parent, usage, max */
+        if (++m->memcg[4 * memcg + 1] > m->memcg[4 * memcg + 2]) return -1;
+    return 0;
+}
+
+/* Touch count pages from vpn for writing, each for the first time. Returns how many were. */
+int64_t fault(struct machine *m, int64_t task, int64_t vpn, int64_t count, int64_t memcg) {
+    int64_t mm = m->task[task * TASK_STRIDE + T_MM], zone = m->zonelist[0];
+    int64_t *batch = m->batch + m->sc[SC_CPU] * 4 * 32;
+    for (int64_t i = 0; i < count; i++, vpn++) {
+        int64_t slot = walk_pte(m, mm, vpn);
+        if (slot >= 0 && m->pt[slot]) return i;
+        m->sc[SC_NOW_NS] += m->cost[COST_FAULT];
+        m->vmstat[V_PGFAULT]++;
+        int64_t vma = find_vma(m, mm, vpn << 12);
+        if (vma < 0 || VMA(vma)[VMA_START] > vpn << 12 || !(VMA(vma)[VMA_FLAGS] & VM_WRITE) || VMA(vma)[VMA_ANON_VMA] < 0) return i;
+        if ((slot = pte_alloc(m, zone, mm, vpn)) < 0) return i;
+        int64_t p = alloc_page(m, zone, ZONE_MOVABLE, MIGRATE_MOVABLE), index = vpn - (VMA(vma)[VMA_START] >> 12) + VMA(vma)[VMA_PGOFF];
+        if (p < 0 || charge(m, memcg) < 0) return i;
+        FLAGS(p) |= PG_ANON | PG_SWAPBACKED | PG_UPTODATE | PG_ANON_EXCLUSIVE;
+        COUNTS(p) = 1;
+        MAPPING(p) = VMA(vma)[VMA_ANON_VMA];
+        INDEX(p) = index;
+        KIND(p) = (index >> 32 & 255) | KIND_ANON << 12;
+        m->sc[SC_NOW_NS] += m->cost[COST_ZERO_PAGE];
+        MM(mm)[MM_RSS_ANON]++;
+        m->vmstat[V_NR_ANON_PAGES]++;
+        batch[++batch[0]] = p;
+        if (batch[0] == PAGEVEC_SIZE) lru_add_drain(m, batch);
+        m->pt[slot] = p << PTE_SHIFT | PTE_PRESENT | PTE_ACCESSED | PTE_DIRTY | PTE_WRITE;
+        m->task[task * TASK_STRIDE + T_MIN_FLT]++;
+        if (m->sc[SC_NOW_NS] >= m->sc[SC_NEXT_EVENT_NS]) return i + 1;
+    }
+    return count;
+}

@@ -1,0 +1,153 @@
+/* Reclaim of old anonymous pages in C over the simulator's own arrays, step by step what mmlab does with two_list and buddy: isolate 32
+ * from the inactive tail, look through the rmap whether the one PTE is young, a swap slot, unmap, write, free to the per-CPU list and
+ * from there in bulk to the buddy lists. Fast cases only: anything else ends the run. */
+#include "mm.h"
+
+static int is_free_block(struct machine *m, int64_t zone, int64_t p, int64_t order) {
+    return (FLAGS(p) & (PG_BUDDY | ZONE_MASK)) == (PG_BUDDY | zone << ZONE_SHIFT) && (KIND(p) >> 8 & 15) == order;
+}
+
+static void free_one_page(struct machine *m, int64_t zone, int64_t p, int64_t type) {
+    int to_tail = 0;
+    int64_t order = 0;
+    mod_zone_free(m, zone, 1);
+    for (; order < MAX_ORDER; order++) {
+        int64_t buddy = p ^ 1 << order;
+        if (!is_free_block(m, zone, buddy, order)) {
+            to_tail = order < MAX_ORDER - 1 && is_free_block(m, zone, (p & buddy) ^ 2 << order, order + 1);
+            break;
+        }
+        int64_t buddy_type = type;
+        if (order >= PAGEBLOCK_ORDER && (buddy_type = m->pageblock[buddy >> PAGEBLOCK_ORDER]) != type) {
+            if (most(buddy_type, type) >= MIGRATE_PCPTYPES) break;
+            for (int64_t block = 0; block < 1 << (order - PAGEBLOCK_ORDER); block++) m->pageblock[(buddy >> PAGEBLOCK_ORDER) + block] = type;
+        }
+        del_from_free_list(m, zone, buddy, order, buddy_type);
+        p &= buddy;
+    }
+    add_to_free_list(m, zone, p, order, type, to_tail);
+}
+
+static void free_pcppages_bulk(struct machine *m, int64_t zone, int64_t *pcp, int64_t nr, int64_t list) {
+    int64_t left = least(nr, pcp[PCP_COUNT]), given = 0;
+    for (; given < left; list = (list + 1) % 3) {
+        int64_t head = pcp[PCP_HEADS] + list, p;
+        for (; given < left && (p = PREV(head)) != head; given++) {
+            list_del(m, p);
+            free_one_page(m, zone, p, m->pageblock[p >> PAGEBLOCK_ORDER]);
+        }
+    }
+    pcp[PCP_COUNT] -= given;
+}
+
+static void free_page(struct machine *m, int64_t p) {
+    int64_t zone = FLAGS(p) >> ZONE_SHIFT, type = m->pageblock[p >> PAGEBLOCK_ORDER], *pcp = PCP(zone);
+    FLAGS(p) = zone << ZONE_SHIFT;
+    COUNTS(p) = 0;
+    MAPPING(p) = NO_MAPPING;
+    set_kind(m, p, KIND_FREE);
+    m->vmstat[V_PGFREE]++;
+    list_add(m, pcp[PCP_HEADS] + type, p);
+    int64_t batch = pcp[PCP_BATCH], count = ++pcp[PCP_COUNT];
+    pcp[PCP_ALLOC_FACTOR] >>= 1;
+    if (pcp[PCP_FREE_COUNT] < batch << 5) pcp[PCP_FREE_COUNT]++;
+    int64_t freed = pcp[PCP_FREE_COUNT], high = clamp(pcp[PCP_HIGH], pcp[PCP_HIGH_MIN], pcp[PCP_HIGH_MAX]), limit = high;
+    if (pcp[PCP_HIGH_MIN] != pcp[PCP_HIGH_MAX] && count >= high && high < freed + batch) high = clamp(freed + batch, pcp[PCP_HIGH_MIN], pcp[PCP_HIGH_MAX]);
+    pcp[PCP_HIGH] = high;
+    if (count >= limit) free_pcppages_bulk(m, zone, pcp, limit < batch ? 1 : clamp(freed, batch, limit - batch), type);
+}
+
+/* The PTE that maps an anonymous page: slot in m->pt, or -1. A page of this benchmark has one VMA on its chain. */
+static int64_t rmap_one(struct machine *m, int64_t p, int64_t *mm) {
+    int64_t avc = m->anon_vma[MAPPING(p) * ANON_VMA_STRIDE + AV_AVC_FIRST];
+    if (avc < 0) return -1;
+    int64_t *vma = VMA(m->avc[avc * AVC_STRIDE + AVC_VMA]), index = INDEX(p) | (int64_t)(KIND(p) & 255) << 32;
+    int64_t vpn = (vma[VMA_START] >> 12) + index - vma[VMA_PGOFF];
+    if (vpn < vma[VMA_START] >> 12 || vpn >= vma[VMA_END] >> 12) return -1;
+    *mm = vma[VMA_MM];
+    int64_t slot = walk_pte(m, *mm, vpn);
+    return slot >= 0 && m->pt[slot] & PTE_PRESENT && m->pt[slot] >> PTE_SHIFT == p ? slot : -1;
+}
+
+/* Slots ascend; after 512 the search starts again at the bottom for 512 free ones in a row. */
+static int64_t swap_alloc(struct machine *m) {
+    int64_t nr = m->sc[SC_NR_SWAP_SLOTS], slot = m->sc[SC_SWAP_NEXT], left = m->swap_map[0];
+    if (m->sc[SC_NR_SWAP_FREE] <= 0) return -1;
+    if (!left) {
+        left = 512;
+        if (m->sc[SC_NR_SWAP_FREE] >= 512) {
+            int64_t lowest = -1, length = 0;
+            for (slot = 1; slot < nr && length < 512; slot++) {
+                int used = m->swap_map[slot] > 0 || m->swap_cache[slot] & 1;
+                length = used ? 0 : length + 1;
+                if (!used && lowest < 0) lowest = slot;
+            }
+            slot = length == 512 ? slot - 512 : lowest;
+        }
+    }
+    for (int64_t tries = 1; tries < nr; tries++, slot++) {
+        if (slot < 1 || slot >= nr) slot = 1;
+        if (m->swap_map[slot] > 0 || m->swap_cache[slot] & 1) continue;
+        m->swap_map[0] = left - 1;
+        m->sc[SC_SWAP_NEXT] = slot + 1;
+        m->sc[SC_NR_SWAP_FREE]--;
+        return slot;
+    }
+    return -1;
+}
+
+static int reclaim_page(struct machine *m, int64_t p) {
+    int64_t mm, pte = rmap_one(m, p, &mm), *vec = m->vec, node = ZONE(FLAGS(p) >> ZONE_SHIFT)[Z_NODE];
+    if (pte < 0 || m->pt[pte] & PTE_ACCESSED || FLAGS(p) & (PG_LOCKED | PG_MLOCKED | PG_WRITEBACK | PG_REFERENCED | PG_SWAPCACHE)) return -1;
+    int64_t slot = swap_alloc(m);
+    if (slot < 0) return -1;
+    m->swap_cache[slot] = p << 1 | 1;
+    PRIVATE(p) = slot;
+    FLAGS(p) |= PG_SWAPCACHE | PG_DIRTY;
+    COUNTS(p) += REF_ONE;
+    m->vmstat[V_NR_SWAPCACHED]++, m->vmstat[V_NR_FILE_PAGES]++;
+
+    pte = rmap_one(m, p, &mm); /* the unmapping walks by itself, as in the kernel */
+    if (pte < 0) return -1;
+    m->swap_map[slot]++;
+    m->pt[pte] = slot << PTE_SHIFT | PTE_SWAP | (FLAGS(p) & PG_ANON_EXCLUSIVE ? PTE_SWAP_EXCLUSIVE : 0);
+    int64_t *row = MM(mm), rss = row[MM_RSS_ANON] + row[MM_RSS_FILE] + row[MM_RSS_SHMEM];
+    row[MM_SWAPENTS]++;
+    row[MM_HIWATER_RSS] = most(row[MM_HIWATER_RSS], rss);
+    row[MM_RSS_ANON]--;
+    m->vmstat[V_NR_ANON_PAGES]--;
+
+    m->vmstat[V_NR_VMSCAN_WRITE]++, m->vmstat[V_PSWPOUT]++;
+    m->sc[SC_NOW_NS] += m->cost[COST_DEVICE_WRITE];
+
+    int64_t shadow = (vec[0]++ << 6 | node) << 1 | (FLAGS(p) & PG_WORKINGSET ? 1 : 0); /* vec[0]: the node's clock of evictions */
+    m->swap_cache[slot] = (shadow + 1) << 1;
+    PRIVATE(p) = 0;
+    m->vmstat[V_NR_SWAPCACHED]--, m->vmstat[V_NR_FILE_PAGES]--;
+    free_page(m, p);
+    return 0;
+}
+
+/* Reclaim at least nr pages of node 0, 32 at a time. Returns how many were reclaimed. */
+int64_t reclaim(struct machine *m, int64_t nr) {
+    int64_t inactive = lru_head(m, 0, LRU_INACTIVE_ANON), isolated = lru_head(m, 0, 5), done = 0;
+    while (done < nr) {
+        int64_t scanned = 0, p;
+        for (; scanned < SWAP_CLUSTER_MAX && (p = PREV(inactive)) != inactive; scanned++) {
+            list_del(m, p);
+            FLAGS(p) &= ~PG_LRU;
+            ZONE(FLAGS(p) >> ZONE_SHIFT)[Z_LRU + LRU_INACTIVE_ANON]--;
+            list_add(m, isolated, p);
+        }
+        if (!scanned) break;
+        m->vmstat[V_PGSCAN_DIRECT] += scanned, m->vmstat[V_PGSCAN_ANON] += scanned;
+        m->sc[SC_NOW_NS] += scanned * m->cost[COST_SCAN_PAGE];
+        for (; (p = PREV(isolated)) != isolated; done++) {
+            list_del(m, p);
+            if (reclaim_page(m, p) < 0) return done;
+        }
+        m->vmstat[V_PGSTEAL_DIRECT] += scanned, m->vmstat[V_PGSTEAL_ANON] += scanned;
+        m->sc[SC_NOW_NS] += scanned * m->cost[COST_RECLAIM_PAGE];
+    }
+    return done;
+}
