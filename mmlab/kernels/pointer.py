@@ -92,12 +92,13 @@ def _unbox_state(_typ, obj, c):
 class FieldType(types.Type):
     """A field of a State as kernels see it: `field[i]` with 0 <= i < len(field), nothing else. Its value is where the table names it.
 
-    An ordinary array type would look for negative indices at every access, and load its address anew after every store.
+    An ordinary array type would look for negative indices at every access, and load its address anew after every store. Fields of
+    different names never overlap, and the compiler is told so (type-based alias analysis, one type a name).
     """
 
-    def __init__(self, dtype: types.Type):
-        self.dtype = dtype
-        super().__init__(f"mmlab.field({dtype})")
+    def __init__(self, name: str, dtype: types.Type):
+        self.field, self.dtype = name, dtype
+        super().__init__(f"mmlab.field({name}, {dtype})")
 
 
 @register_model(FieldType)
@@ -113,7 +114,7 @@ class _StateAttributes(AttributeTemplate):
     def generic_resolve(self, typ, attr):
         for name, dtype in typ.fields:
             if name == attr:
-                return FieldType(dtype)
+                return FieldType(name, dtype)
         return None
 
 
@@ -163,17 +164,25 @@ def element_pointer(context, builder, field_type, field, index_type, index):
     return builder.gep(base, [index], inbounds=True)
 
 
+def _tag(builder, access, field_type):
+    """Name the field that a load or store belongs to."""
+    module, zero = builder.module, ir.Constant(_I64, 0)
+    kind = module.add_metadata([field_type.field, module.add_metadata(["mmlab fields"]), zero])
+    access.set_metadata("tbaa", module.add_metadata([kind, kind, zero]))
+
+
 @lower_builtin(operator.getitem, FieldType, types.Integer)
 def _lower_field_getitem(context, builder, sig, args):
-    pointer = element_pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1])
-    return context.unpack_value(builder, sig.return_type, pointer)
+    load = builder.load(element_pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1]))
+    _tag(builder, load, sig.args[0])
+    return context.data_model_manager[sig.return_type].from_data(builder, load)
 
 
 @lower_builtin(operator.setitem, FieldType, types.Integer, types.Any)
 def _lower_field_setitem(context, builder, sig, args):
     pointer = element_pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1])
     value = context.cast(builder, args[2], sig.args[2], sig.args[0].dtype)
-    context.pack_value(builder, sig.args[0].dtype, value, pointer)
+    _tag(builder, builder.store(context.data_model_manager[sig.args[0].dtype].as_data(builder, value), pointer), sig.args[0])
     return context.get_dummy_value()
 
 
