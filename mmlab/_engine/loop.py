@@ -80,7 +80,7 @@ def background(m):
     return 0
 
 
-@kernel
+@leaf
 def fault_event(m, task, vpn, access):
     """A fault within a stream or a touch: 0 to go on, else why to stop (STOP_*)."""
     switch_task(m, task)

@@ -269,7 +269,7 @@ def force_sig_fault(m, task, signal, code, address):
     return -1
 
 
-@kernel
+@leaf
 def do_user_addr_fault(m, task, vpn, access):
     """A fault of a task at a virtual page: 0 minor, VM_FAULT_MAJOR, or -1 with the signal in the task's row (SIGKILL: out of memory)."""
     row = task * TASK_STRIDE

@@ -56,7 +56,7 @@ def zone_statistics(m, preferred, zone):
     m.zone[got + (Z_NUMA_LOCAL if m.zone[got + Z_NODE] == m.sc[SC_NODE] else Z_NUMA_OTHER)] += 1
 
 
-@kernel
+@leaf
 def get_page_from_freelist(m, gfp, order, node, alloc_flags):
     """The first zone of the zonelist that passes its watermark and has a block: the block's pfn, or -ENOMEM."""
     highest = gfp_zone(gfp)
@@ -179,12 +179,18 @@ def should_reclaim_retry(m, gfp, order, node, alloc_flags, no_progress):
 
 
 @kernel
+def retry_freelist(m, gfp, order, node, alloc_flags):
+    """get_page_from_freelist() for the slow path, which asks in many places."""
+    return get_page_from_freelist(m, gfp, order, node, alloc_flags)
+
+
+@kernel
 def alloc_pages_slowpath(m, gfp, order, node):
     """Wake kswapd, try the reserves, reclaim, retry, at last the OOM policy: a pfn, or -ENOMEM."""
     flags = gfp_to_alloc_flags(gfp, order)
     if gfp & GFP_KSWAPD_RECLAIM:
         wake_all_kswapds(m, node, order, gfp)
-    pfn = get_page_from_freelist(m, gfp, order, node, flags)
+    pfn = retry_freelist(m, gfp, order, node, flags)
     if pfn >= 0:
         return pfn
     no_progress = 0
@@ -199,7 +205,7 @@ def alloc_pages_slowpath(m, gfp, order, node):
                 reserve = ALLOC_NO_WATERMARKS | (flags & ALLOC_KSWAPD)
             elif task >= 0 and m.task[task * TASK_STRIDE + T_FLAGS] & TF_OOM_VICTIM:
                 reserve = flags | ALLOC_OOM
-        pfn = get_page_from_freelist(m, gfp, order, node, reserve)
+        pfn = retry_freelist(m, gfp, order, node, reserve)
         if pfn >= 0:
             return pfn
         if gfp & GFP_DIRECT_RECLAIM == 0 or m.sc[SC_IN_RECLAIM]:
@@ -208,12 +214,12 @@ def alloc_pages_slowpath(m, gfp, order, node):
             return -ENOMEM
         freed = try_to_free_pages(m, gfp, order, node)
         if freed > 0:
-            pfn = get_page_from_freelist(m, gfp, order, node, flags)
+            pfn = retry_freelist(m, gfp, order, node, flags)
             if pfn < 0 and drained == 0:
                 drained = 1
                 for zone in range(m.sc[SC_NR_ZONES]):
                     page_allocator_drain(m, zone, m.sc[SC_CPU])
-                pfn = get_page_from_freelist(m, gfp, order, node, flags)
+                pfn = retry_freelist(m, gfp, order, node, flags)
             if pfn >= 0:
                 return pfn
         if gfp & GFP_NORETRY:
@@ -228,7 +234,7 @@ def alloc_pages_slowpath(m, gfp, order, node):
         if out_of_memory(m, task, order) == 0:
             if gfp & GFP_NOFAIL == 0:
                 return -ENOMEM
-            return get_page_from_freelist(m, gfp, order, node, ALLOC_NO_WATERMARKS)
+            return retry_freelist(m, gfp, order, node, ALLOC_NO_WATERMARKS)
         no_progress = 0
 
 

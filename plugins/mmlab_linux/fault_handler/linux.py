@@ -33,7 +33,7 @@ def _map_new_anon(m, mm, vma, vpn, slot, pfn, flags):
     m.pt[slot] = (pfn << PTE_SHIFT) | PTE_PRESENT | PTE_ACCESSED | PTE_DIRTY | (PTE_WRITE if flags & VM_WRITE else 0)
 
 
-@kernel
+@leaf
 def do_anonymous_page(m, mm, vma, vpn, slot, access, flags):
     """First touch of anonymous memory: the zero page for a read, a zeroed page for a write. slot: the empty entry, -1 without a table."""
     if slot < 0:

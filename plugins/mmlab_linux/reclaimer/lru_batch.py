@@ -94,7 +94,7 @@ def lru_add_drain(m, st, cpu):
     return 0
 
 
-@kernel
+@leaf
 def batch_add(m, st, pfn, which):
     """Put a page into this CPU's batch, and drain the batch if it is full or the folio large."""
     cpu = m.sc[SC_CPU]
