@@ -1,0 +1,70 @@
+"""Loops over one policy's ops, compiled like the core's own."""
+
+from mmlab.kernels.jit import kernel
+from mmlab.kernels.ops import (
+    page_allocator_alloc, page_allocator_free, slab_allocator_alloc, slab_allocator_free, vma_index_erase, vma_index_find,
+    vma_index_insert,
+)
+
+
+@kernel
+def fill_blocks(m, held, orders, zone, migratetype):
+    """Allocate a block of order orders[i] into each held[i] (int64): how many there were."""
+    for i in range(len(held)):
+        held[i] = page_allocator_alloc(m, zone, orders[i], migratetype, 0)
+        if held[i] < 0:
+            return i
+    return len(held)
+
+
+@kernel
+def replace_blocks(m, held, orders, picks, zone, migratetype):
+    """Free block held[p] and allocate another of its order, for each p of picks (int64): how many were."""
+    for i in range(len(picks)):
+        p = picks[i]
+        page_allocator_free(m, held[p], orders[p])
+        held[p] = page_allocator_alloc(m, zone, orders[p], migratetype, 0)
+        if held[p] < 0:
+            return i
+    return len(picks)
+
+
+@kernel
+def fill_objects(m, held, cache, gfp):
+    """Allocate an object of a cache into each held[i]: how many there were."""
+    for i in range(len(held)):
+        held[i] = slab_allocator_alloc(m, cache, gfp)
+        if held[i] < 0:
+            return i
+    return len(held)
+
+
+@kernel
+def replace_objects(m, held, picks, cache, gfp):
+    """Free object held[p] and allocate another, for each p of picks: how many were."""
+    for i in range(len(picks)):
+        p = picks[i]
+        slab_allocator_free(m, held[p])
+        held[p] = slab_allocator_alloc(m, cache, gfp)
+        if held[p] < 0:
+            return i
+    return len(picks)
+
+
+@kernel
+def find_vmas(m, mm, addresses):
+    """Sum of the VMAs found at the addresses (int64, bytes)."""
+    total = 0
+    for i in range(len(addresses)):
+        total += vma_index_find(m, mm, addresses[i])
+    return total
+
+
+@kernel
+def replace_vmas(m, mm, vmas):
+    """Erase and insert again each of the VMAs (int64): how many there were."""
+    for i in range(len(vmas)):
+        vma_index_erase(m, mm, vmas[i])
+        if vma_index_insert(m, mm, vmas[i]) < 0:
+            return i
+    return len(vmas)
