@@ -243,10 +243,23 @@ def test_usage_errors(mm):
     assert mm("run", "x.toml", "--jobs", "-1")[0] == 2
 
 
-def test_bench_outside_a_checkout(mm):
-    code, _, err = mm("bench")
+def test_bench_that_nothing_is_called(mm):
+    code, _, err = mm("bench", "--list", "-k", "nosuch")
+    assert (code, err) == (2, "-k 'nosuch': no benchmark has such a name; `mmlab bench --list` shows them\n")
+    code, _, err = mm("bench", "--list", "-k", "buddy or")
     assert code == 2
-    assert err.startswith("benchmarks: no such folder here")
+    assert err.startswith("-k 'buddy or': Wrong expression passed to '-k'")
+
+
+def test_bench_says_what_is_missing(mm, monkeypatch, tmp_path):
+    assert mm("bench", "--json", "nowhere/x.json")[::2] == (2, "--json nowhere/x.json: the folder does not exist\n")
+    monkeypatch.setattr("mmlab.bench.__file__", str(tmp_path / "mmlab" / "bench.py"))
+    monkeypatch.setattr("sysconfig.get_path", lambda _name: str(tmp_path))
+    code, _, err = mm("bench")
+    assert code == 1
+    assert err.startswith("the benchmarks were not installed with this mmlab")
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    assert mm("bench")[::2] == (1, "benchmarks need pytest and pytest-benchmark: pip install pytest pytest-benchmark\n")
 
 
 def test_a_bug_is_a_sentence_too(mm, monkeypatch):

@@ -1,0 +1,78 @@
+"""The benchmarks' own logic: the C references take the same steps as mmlab, and every factor of tox selects something."""
+
+from __future__ import annotations
+
+import configparser
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmlab.bench import benchmark_folder, list_benchmarks
+
+ROOT = Path(__file__).parents[2]
+#: what mmlab counts and decides beside the steps that the references take
+NOT_IN_C = {"nr_calls", "reclaimer.nr", "reclaimer.targets", "reclaimer.stats"}
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    """The modules of the benchmarks can be imported."""
+    monkeypatch.syspath_prepend(str(benchmark_folder()))
+
+
+@pytest.mark.parametrize(("path", "reference"), [("FaultPath", "fault"), ("ReclaimPath", "reclaim")])
+def test_c_reference_ends_in_the_same_state(path, reference, benchmarks, tmp_path):
+    import paths
+    from reference import compile_c, have_gcc
+
+    if not have_gcc():
+        pytest.skip("gcc is missing")
+    run = getattr(paths, path)(2048)
+    before = run.snapshot.values()
+    run.ours()
+    ours = run.snapshot.values()
+    assert not np.array_equal(ours["pt"], before["pt"])
+    run.snapshot.restore()
+    run.theirs(compile_c(reference, tmp_path))
+    theirs = run.snapshot.values()
+    ours["reclaimer.vec"][1:] = theirs["reclaimer.vec"][1:]  # scan costs and the like; word 0 is the clock of evictions
+    assert [name for name in ours if name not in NOT_IN_C and not np.array_equal(ours[name], theirs[name])] == []
+
+
+def test_memory_cgroups_are_charged_upwards(benchmarks, tmp_path):
+    from paths import FaultPath
+    from reference import call_c, compile_c, have_gcc
+
+    if not have_gcc():
+        pytest.skip("gcc is missing")
+    run = FaultPath(64)
+    groups = np.array([0, 0, 0, 0, 0, 5, 1000, 0, 1, 0, 40, 0], np.int64)  # root; 1 below it; 2 below 1, with a limit of 40 pages
+    library = compile_c("fault", tmp_path)
+    assert call_c(library, "fault", run.sim.machine, (run.task, run.vpn, 64, 2), groups) == 40
+    assert groups[[1, 5, 9]].tolist() == [0, 45, 41]
+
+
+def test_every_factor_of_tox_selects_a_benchmark():
+    tox = configparser.ConfigParser()
+    tox.read(ROOT / "tox.ini")
+    section = next(name for name in tox.sections() if name.startswith("testenv:bench-{"))
+    policies = re.findall(r"\w+", section.split("{")[1])
+    assert "buddy" in policies
+    names = list_benchmarks()
+    assert [policy for policy in policies if not any(policy in name for name in names)] == []
+    for policy in policies:
+        assert f"{policy}: {{[bench]run}} -k {policy} " in tox[section]["commands"]
+
+
+def test_table(benchmarks):
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("benchmarks_conftest", benchmark_folder() / "conftest.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    ours = {"mmlab": "9.0 ns", "reference": "6.0 ns, C", "ratio": 1.5, "goal": "ratio at most 1.5", "met": True}
+    assert module.table_row("hit", ours) == ["hit", "9.0 ns", "6.0 ns, C", "1.50", "ratio at most 1.5", "yes"]
+    replay = {"m_requests_per_s": 81.5, "ratio_to_libcachesim": 3.5, "goal": 4}
+    assert module.table_row("replay", replay) == ["replay", "81.50 m_requests_per_s", "libcachesim", "3.50", "ratio at least 4", "no"]
