@@ -22,7 +22,7 @@ NEVER = 1 << 62  # next use of an object that is not asked for again
 ACCESSED_SHIFT = 31
 ACCESSED = 1 << ACCESSED_SHIFT
 OBJECT = ACCESSED - 1
-LOOK_AHEAD = 6  # requests
+LOOK_AHEAD = 8  # requests
 MAX_RECLAIM_RETRIES = 16
 SCAN_FLAGS = SCAN_MAY_SWAP | SCAN_MAY_UNMAP | SCAN_MAY_WRITEPAGE | ZONE_NORMAL << SCAN_RECLAIM_IDX_SHIFT
 
@@ -38,14 +38,19 @@ def folio_referenced(m, pfn):
 @leaf
 def reclaim_folio(m, pfn, scan_flags):
     """The service: the object leaves the cache; always RECLAIM_FREED."""
-    if len(m.rq_shadow) == len(m.rq_table):
-        m.rq_shadow[np.int64(m.rq_object[pfn]) & OBJECT] = reclaimer_eviction_shadow(m, pfn) + 1
     m.rq_object[pfn] = NO_MAPPING  # the table's entry stays: a store to a place long out of the cache would hold up all others
     set_page_flags(m, pfn, PG_UPTODATE)
     nr_free = np.int64(m.rq_free[0]) + 1
     m.rq_free[0] = nr_free
     m.rq_free[nr_free] = pfn
     return RECLAIM_FREED
+
+
+@kernel
+def reclaim_folio_with_shadow(m, pfn, scan_flags):
+    """The service for a reclaimer that remembers what it evicted."""
+    m.rq_shadow[np.int64(m.rq_object[pfn]) & OBJECT] = reclaimer_eviction_shadow(m, pfn) + 1
+    return reclaim_folio(m, pfn, scan_flags)
 
 
 @leaf
@@ -64,8 +69,10 @@ def free_a_frame(m):
 @leaf
 def load_object(m, wanted):
     """Give an object a frame: its pfn, or -ENOMEM."""
-    if m.rq_free[0] == 0 and free_a_frame(m) == 0:
-        return -ENOMEM
+    if m.rq_free[0] == 0:
+        m.rq_free[0] = 0
+        if free_a_frame(m) == 0:
+            return -ENOMEM
     nr_free = np.int64(m.rq_free[0])
     pfn = np.int64(m.rq_free[nr_free])
     m.rq_free[0] = nr_free - 1

@@ -111,27 +111,24 @@ def shrink_oldest(m, st, node, priority, nr_to_reclaim, scan_flags):
     """Reclaim from the old end; a page that cannot go becomes the newest. At most once round the list, whatever the priority."""
     head = policy_list(m, node, MAIN_LIST)
     last = page_next(m, head)
-    nr_reclaimed = 0
-    scanned_anon = scanned_file = freed_anon = freed_file = 0
+    nr_reclaimed = nr_scanned = scanned_anon = freed_anon = 0
     pfn = head
     while nr_reclaimed < nr_to_reclaim and pfn != last and list_empty(m, head) == 0:
         pfn = page_prev(m, head)
         flags = page_flags(m, pfn)
         nr_pages = folio_nr_pages(m, pfn, flags)
         take_off(m, pfn, flags, nr_pages)
-        freed = 0
+        nr_scanned += nr_pages
+        is_anon = flags & PG_SWAPBACKED
+        if is_anon:
+            scanned_anon += nr_pages
         if reclaim_folio(m, pfn, scan_flags) == RECLAIM_FREED:
-            freed = 1  # of a large folio too: reclaim_folio() splits it, and the rest is added again
-            nr_reclaimed += 1
+            nr_reclaimed += 1  # of a large folio too: reclaim_folio() splits it, and the rest is added again
+            if is_anon:
+                freed_anon += 1
         else:
             put_first(m, node, pfn)
-        if flags & PG_SWAPBACKED:
-            scanned_anon += nr_pages
-            freed_anon += freed
-        else:
-            scanned_file += nr_pages
-            freed_file += freed
-    count_shrink(m, scan_flags, scanned_anon, scanned_file, freed_anon, freed_file)
+    count_shrink(m, scan_flags, scanned_anon, nr_scanned - scanned_anon, freed_anon, nr_reclaimed - freed_anon)
     return nr_reclaimed
 
 
