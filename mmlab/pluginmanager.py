@@ -12,6 +12,7 @@ import pluggy
 
 import mmlab.hookspecs
 from mmlab.errors import InputError, PluginError, did_you_mean
+from mmlab.experiment.structure import structure
 from mmlab.policies import ALL_SLOTS, Policy
 
 GROUP = "mmlab"
@@ -50,32 +51,11 @@ class Registered:
             if given:
                 raise InputError([f"{where}.params.{key}: {self.policy.slot} {self.policy.name!r} has no params" for key in given])
             return None
-        fields = {f.name: f for f in attrs.fields(self.policy.params)}
-        problems, values = [], {}
-        for key, value in given.items():
-            if key not in fields:
-                problems.append(f"{where}.params.{key}: no such param (known: {', '.join(fields)}){did_you_mean(key, fields)}")
-                continue
-            wanted = {"int": int, "float": float, "bool": bool}.get(fields[key].type, fields[key].type)
-            if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-                value = float(value)
-            if type(value) is not wanted:
-                problems.append(f"{where}.params.{key}: must be {wanted.__name__}, got {value!r}")
-                continue
-            try:
-                self.policy.params(**{key: value})
-            except (ValueError, TypeError) as error:
-                problems.append(f"{where}.params.{key}: {_validator_text(error)}, got {value!r}")
-                continue
-            values[key] = value
-        if problems:
-            raise InputError(problems)
-        return self.policy.params(**values)
-
-
-def _validator_text(error: Exception) -> str:
-    text = str(error.args[0] if error.args else error)
-    return text.split(", got ")[0].split(" (got ")[0]
+        errors: list[str] = []
+        params = structure(self.policy.params, given, f"{where}.params", errors)
+        if errors:
+            raise InputError(errors)
+        return params
 
 
 class Registry:

@@ -21,7 +21,7 @@ from mmlab.results.cell_result import CellResult
 from mmlab.policies import DEFAULTS
 from mmlab.simulation import Simulation
 from mmlab.workload.generators import make_generator
-from mmlab.workload.readers import read_accesses, read_oracle_general
+from mmlab.workload.readers import read_accesses
 from mmlab.workload.stream import EventStream, repeated
 from mmlab.workload.trace_format import read_recorded
 
@@ -38,8 +38,6 @@ def load_stream(cell: Cell) -> EventStream:
         stream = read_recorded(shipped_trace(w["trace"]) if w.get("trace") else cell.path(w["file"]))
     elif kind == "stream":
         stream = read_accesses(cell.path(w["file"]))
-    elif kind == "requests":
-        stream = read_oracle_general(cell.path(w["file"]))
     else:
         stream = make_generator(w["generator"], w.get("params") or {}, "workload.params").stream(cell.seed)  # type: ignore[misc]
     return repeated(stream, w["repeat"]) if w.get("repeat", 1) > 1 else stream
@@ -123,16 +121,17 @@ def _run_requests(cell: Cell, machine: Any, progress: Progress, compiled: Callab
     """A cache trace: the reclaimer alone over as many frames as the machine has pages."""
     from mmlab._engine.requests import RequestMachine
     from mmlab.pluginmanager import load_plugins
+    from mmlab.workload.requests import read_oracle_general
 
-    stream = load_stream(cell)
-    accesses = stream.words[(stream.words & 15) < 3] >> 16
-    table = cell.config["policies"].get("reclaimer") or {}
+    workload, table = cell.config["workload"], cell.config["policies"].get("reclaimer") or {}
+    requests = read_oracle_general(cell.path(workload["file"])).repeated(workload.get("repeat", 1))
     entry = load_plugins().get("reclaimer", table["use"])
-    run = RequestMachine(entry.policy, entry.make_params(table.get("params") or {}, "reclaimer"), accesses - accesses.min(), machine.memory_bytes >> 12, compiled)
-    began = time.perf_counter()
+    params = entry.make_params(table.get("params") or {}, "reclaimer")
+    run = RequestMachine(entry.policy, params, requests.ids, machine.memory_bytes >> 12, compiled)
+    began, compiling = time.perf_counter(), timing["compile_s"]
     while not run.done:
         run.step()
-        progress(run.position, len(accesses), "")
-    timing["wall_s"] = time.perf_counter() - began
+        progress(run.position, len(requests), "")
+    timing["wall_s"] = time.perf_counter() - began - (timing["compile_s"] - compiling)
     counted = {name: value for name, value in run.counters().items() if not name.endswith("seconds")}
-    return CellResult({**counted, "events": len(accesses), "pgfault": run.misses, "pgmajfault": run.misses, "sim_time_ns": 0}, meta={"calls": {}, "cost_model": "none"}, timing=timing)
+    return CellResult({**counted, "objects": requests.objects, "events": len(requests)}, meta={"unit": requests.meta["unit"]}, timing=timing)

@@ -25,6 +25,7 @@ CHUNK = 1 << 20
 # Services that mean nothing here return 0. ABSENT counts a state among its arguments, a service has none.
 SERVICES: dict[str, Callable] = {s.name: ABSENT[len(s.args) - 1] for s in abi.SERVICES}
 SERVICES.update({"folio_referenced": core.folio_referenced, "reclaim_folio": core.reclaim_folio})
+SERVICES_WITH_SHADOWS = {**SERVICES, "reclaim_folio": core.reclaim_folio_with_shadow}
 
 
 class RequestMachine:
@@ -46,7 +47,7 @@ class RequestMachine:
             nr_frames=nr_frames, nr_present=0, nr_heads=count_heads(1, 1, 1), nr_cpus=1, nr_nodes=1, nr_zones=1, nr_tasks=1,
             nr_swap_slots=0, next_use=policy.needs_future, nr_request_ids=objects, request_shadows=shadows,
         )  # fmt: skip
-        self.machine = Machine(sizes, {"reclaimer": Chosen(policy, params)}, progress, SERVICES)
+        self.machine = Machine(sizes, {"reclaimer": Chosen(policy, params)}, progress, SERVICES_WITH_SHADOWS if shadows else SERVICES)
         self.machine.bind()
         self._boot(policy)
         self.next_use = self._future(objects) if policy.needs_future else np.zeros(1, np.int64)
@@ -93,9 +94,13 @@ class RequestMachine:
         return misses
 
     def counters(self) -> dict[str, float]:
-        """requests, misses, seconds (of replay; prepare_seconds: finding next uses), and every vmstat counter that is not 0, so far."""
-        vmstat = self.machine.vmstat[:VMSTAT_STRIDE].tolist()
-        named = {name: value for name, value in zip(VMSTAT_NAMES, vmstat) if value}
+        """requests, misses, seconds (of replay; prepare_seconds: finding next uses), and what the reclaimer counted, so far.
+
+        The last are vmstat counters: pages scanned and stolen, refaults if the reclaimer tells them, and any other that is not 0.
+        """
+        vmstat = dict(zip(VMSTAT_NAMES, self.machine.vmstat[:VMSTAT_STRIDE].tolist()))
+        always = ("pgscan_direct", "pgsteal_direct") + ("workingset_refault_file",) * self.machine.sizes.request_shadows
+        named = {name: value for name, value in vmstat.items() if value or name in always}
         return {"requests": self.position, "misses": self.misses, "seconds": self.seconds, "prepare_seconds": self.prepare_seconds, **named}
 
 

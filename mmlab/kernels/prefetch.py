@@ -6,7 +6,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from mmlab.kernels.jit import JIT_OFF
-from mmlab.kernels.pointer import element_pointer
+from mmlab.kernels.pointer import FieldType, element_pointer
 
 if JIT_OFF:
 
@@ -21,7 +21,12 @@ else:
         """Start loading array[index] into the cache; index must lie within the array."""
 
         def generate(context, builder, signature, values):
-            pointer = element_pointer(context, builder, signature.args[0], values[0], signature.args[1], values[1])
+            array_type, index_type = signature.args
+            if isinstance(array_type, FieldType):
+                pointer = element_pointer(context, builder, array_type, values[0], index_type, values[1])
+            else:
+                data = context.make_array(array_type)(context, builder, values[0]).data
+                pointer = cgutils.gep(builder, data, context.cast(builder, values[1], index_type, types.intp))
             byte_pointer, word = ir.IntType(8).as_pointer(), ir.IntType(32)
             function_type = ir.FunctionType(ir.VoidType(), [byte_pointer, word, word, word])
             function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")

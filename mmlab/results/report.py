@@ -13,7 +13,7 @@ from mmlab.results.cell_files import FinishedCell
 from mmlab.results.figures import page_plots
 from mmlab.results.result import Result, html_table
 from mmlab.results.stats import Difference
-from mmlab.results.summary import Column, Row, arm_axes, columns_with, cost_models, label, text_number, varying
+from mmlab.results.summary import Column, Row, arm_axes, cost_models, label, text_number, varying
 
 #: Choices of the other axes and the seed that a page offers plots of; all are in series.parquet.
 BLOCKS = 16
@@ -32,14 +32,13 @@ def write_report(result: Result) -> Path:
 def report_html(result: Result) -> str:
     """The page as text."""
     about = result.about
-    columns = columns_with(about["report"]["counters"])
     parts = {
         "TITLE": html.escape(about["experiment"]),
         "QUESTION": html.escape(about["question"] or about["experiment"]),
         "DESCRIPTION": html.escape(about["description"]),
         "FACTS": _facts(result),
         "WARNING": _warning(about),
-        "POLICIES_TABLE": _policy_table(result.rows(), columns, varying(result.cells), cost_models(result.cells)),
+        "POLICIES_TABLE": _policy_table(result.rows(), result.columns(), varying(result.cells), cost_models(result.cells)),
         "DIFFERENCES": _differences(result.differences(), result.cells),
         "CHOSEN": _chosen(about),
         "PROVENANCE": _provenance(about),
@@ -65,7 +64,8 @@ def _facts(result: Result) -> str:
     facts = [
         ("machine", describe(resolved.get("machine", {}), ("preset", "import_dir", "memory", "cpus"), "default")),
         ("workload", describe(resolved.get("workload", {}), ("kind", "trace", "file", "script", "generator"), "varied")),
-        ("time by", f"cost model {cost_models(cells)}" if cells else ""),
+        ("events", cells[0].result.meta.get("unit", "") if cells else ""),
+        ("time by", f"cost model {models}" if (models := cost_models(cells)) else ""),
         ("varied", ", ".join(about["axes"]) or "nothing"),
         ("seeds", _ranges(about["seeds"])),
         ("cells", str(len(about["cells"]))),
@@ -140,9 +140,10 @@ def _differences(found: list[Difference], cells: Sequence[FinishedCell]) -> str:
             + "".join(f"<td>{t}</td>" for t in texts[2:])
             + f'<td class=word><span class="pill {kind}">{html.escape(d.verdict)}</span></td></tr>'
         )
+    tested = ", ".join(dict.fromkeys(d.column for d in found if d.tested))
     note = (
         f"<p class=note>Differences from <b>{html.escape(found[0].baseline)}</b>; runs that differ in nothing else are paired. Tested are "
-        "major faults, simulated time and the counters that [report] names: exact sign-flip test, Holm's correction. The interval is a "
+        f"{tested}: exact sign-flip test, Holm's correction. The interval is a "
         "bootstrap, the effect Cohen's d of the paired differences.</p>"
     )
     return f"{note}<div class=wide><table class=differences><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"

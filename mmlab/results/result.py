@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mmlab.errors import InputError
 from mmlab.results.cell_files import FinishedCell, read_cell
 from mmlab.results.stats import Difference, compare
-from mmlab.results.summary import Row, columns_with, cost_models, rows, text_number, varying
+from mmlab.results.summary import Column, Row, columns_for, cost_models, rows, text_number, varying
 
 if TYPE_CHECKING:
     import plotly.graph_objects
@@ -49,13 +49,17 @@ class Result:
         table = _read(self.folder / "series.parquet")
         return table if name is None else table.filter(pyarrow.compute.equal(table["series"], name))
 
+    def columns(self) -> tuple[Column, ...]:
+        """The figures of the table per policy."""
+        return columns_for(self.cells, self.about["report"]["counters"])
+
     def rows(self) -> list[Row]:
         """A row per policy or combination with means over seeds."""
-        return rows(self.cells, columns_with(self.about["report"]["counters"]))
+        return rows(self.cells, self.columns())
 
     def differences(self) -> list[Difference]:
         """Each policy against the baseline, the largest certain differences first."""
-        return compare(self.cells, self.about["report"]["baseline"], columns_with(self.about["report"]["counters"]))
+        return compare(self.cells, self.about["report"]["baseline"], self.columns())
 
     def plot(self, name: str = "pgfault") -> plotly.graph_objects.Figure:
         """A series over simulated time, a line per policy (and label), of the first seed; see `mmlab.results.cell_result.SERIES`."""
@@ -72,7 +76,7 @@ class Result:
     def summary(self) -> tuple[list[str], list[list[str]]]:
         """Titles and texts of the table per policy."""
         keys = varying(self.cells)
-        columns = columns_with(self.about["report"]["counters"])
+        columns = self.columns()
         titles = [" ".join(k.removesuffix(".use").split(".")[-1] for k in keys) or "run"]
         titles += [f"{c.title} ({cost_models(self.cells)})" if c.is_time else c.title for c in columns] + ["events/s"]
         body = [

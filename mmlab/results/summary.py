@@ -33,6 +33,8 @@ def _pages(prefix: str) -> tuple[str, ...]:
 
 
 COLUMNS = (
+    Column("requests", ("requests",)),
+    Column("misses", ("misses",), tested=True),
     Column("faults", ("pgfault",)),
     Column("major faults", ("pgmajfault",), tested=True),
     Column("refaults", ("workingset_refault_anon", "workingset_refault_file")),
@@ -57,9 +59,11 @@ class Row:
         return label({key: self.axes.get(key) for key in keys})
 
 
-def columns_with(extra: Iterable[str]) -> tuple[Column, ...]:
-    """The headline columns and one, tested, for each further counter."""
-    return (*COLUMNS, *(Column(name, (name,), tested=True) for name in extra))
+def columns_for(cells: Sequence[FinishedCell], extra: Iterable[str]) -> tuple[Column, ...]:
+    """The headline columns that a run has a figure for (a request replay has no faults, a machine no requests), and one, tested, for each
+    further counter."""
+    measured = [column for column in COLUMNS if any(column.value(cell) is not None for cell in cells)]
+    return (*measured, *(Column(name, (name,), tested=True) for name in extra))
 
 
 def rows(cells: Sequence[FinishedCell], columns: Sequence[Column] = COLUMNS) -> list[Row]:
@@ -101,8 +105,9 @@ def text_number(value: float | None, is_time: bool = False) -> str:
 
 
 def cost_models(cells: Sequence[FinishedCell]) -> str:
-    """Names of the cost models behind the simulated times."""
-    return ", ".join(dict.fromkeys(c.config["policies"]["cost_model"]["use"] for c in cells if "cost_model" in c.config["policies"]))
+    """Names of the cost models behind the simulated times; empty where no time was simulated."""
+    timed = [cell.config["policies"] for cell in cells if "sim_time_ns" in cell.result.counters]
+    return ", ".join(dict.fromkeys(policies["cost_model"]["use"] for policies in timed if "cost_model" in policies))
 
 
 def _mean(values: list[float | None]) -> float | None:

@@ -1,4 +1,4 @@
-"""Readers of access streams: `.npz` and Parquet with columns page[, write, task], and oracleGeneral cache traces.
+"""Readers of access streams: `.npz` and Parquet with columns page[, write, task].
 
 Each gives an `EventStream` in which every task has one anonymous map. Files that are missing, cut short or hold something else raise
 `InputError` with the file, what is wrong and what would be right.
@@ -20,9 +20,6 @@ from mmlab.workload.stream import KIND_READ, KIND_WRITE, MAX_TASKS, EventStream,
 #: a page number must fit a task's half of the address space above STREAM_BASE
 MAX_PAGE = (1 << 35) - BASE_PAGE - 1
 
-ORACLE_GENERAL = np.dtype([("time", "<u4"), ("id", "<u8"), ("size", "<u4"), ("next", "<i8")])
-_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-
 
 def read_accesses(path: str | Path) -> EventStream:
     """An access stream by the file's ending: .npz or .parquet.
@@ -30,7 +27,7 @@ def read_accesses(path: str | Path) -> EventStream:
     Columns: `page` (whole numbers from 0, as they lie in the task's map), `write` (bool or 0/1, default all reads), `task` (whole numbers
     or, in Parquet, names; default one task). Page numbers are kept as they are: the map reaches up to the largest.
     """
-    path = _existing(path)
+    path = existing_file(path)
     readers = {".npz": _npz_columns, ".parquet": _parquet_columns, ".pq": _parquet_columns}
     if path.suffix not in readers:
         raise InputError(f"{path}: an access stream is a .npz or a .parquet file, got '{path.suffix or path.name}'")
@@ -49,51 +46,8 @@ def read_accesses(path: str | Path) -> EventStream:
     return mapped_stream(words, names, sizes, {"source": "accesses", "file": path.name})
 
 
-def read_oracle_general(path: str | Path) -> EventStream:
-    """A cache trace in libCacheSim's oracleGeneral format: 24-byte little-endian records u32 time, u64 id, u32 size, i64 next access.
-
-    Object numbers become dense page numbers in the order of the ids, so that neighbours stay neighbours. Every object is one page read;
-    times, sizes and next accesses are not used.
-    """
-    path = _existing(path)
-    size = path.stat().st_size
-    with open(path, "rb") as f:
-        if f.read(4) == _ZSTD_MAGIC:
-            raise InputError(f"{path}: is compressed with zstd; unpack it first (zstd -d {path.name})")
-    if size == 0 or size % ORACLE_GENERAL.itemsize:
-        what = "is empty" if size == 0 else f"ends within record {size // ORACLE_GENERAL.itemsize} ({size} bytes)"
-        raise InputError(f"{path}: {what}; an oracleGeneral trace is a multiple of {ORACLE_GENERAL.itemsize} bytes")
-    records = np.memmap(path, ORACLE_GENERAL, "r")
-    ends = records["next"]
-    if (low := int(ends.min())) < -1:
-        number = int(np.argmax(ends < -1))
-        raise InputError(f"{path}: record {number}: next access must be -1 or an index, got {low}: not an oracleGeneral trace?")
-    page, objects = dense_pages(np.ascontiguousarray(records["id"]))
-    if objects > MAX_PAGE:
-        raise InputError(f"{path}: has {objects} objects, at most {MAX_PAGE} can be pages")
-    meta = {"source": "oracleGeneral", "file": path.name, "objects": objects}
-    return mapped_stream(pack(KIND_READ, 0, BASE_PAGE + page), ["T0"], [objects], meta)
-
-
-def dense_pages(ids: np.ndarray, table_limit: int = 1 << 28) -> tuple[np.ndarray, int]:
-    """Rank of each id among the distinct ids, int64[n], and how many are distinct.
-
-    ids below `table_limit` are looked up in a table of that many entries at most; others are sorted.
-    """
-    highest = int(ids.max(initial=0))
-    if highest >= table_limit:
-        distinct, rank = np.unique(ids, return_inverse=True)
-        return rank.astype(np.int64, copy=False), len(distinct)
-    index = ids.astype(np.int64, copy=False)
-    seen = np.zeros(highest + 1, np.bool_)
-    seen[index] = True
-    rank_of = np.cumsum(seen, dtype=np.int64)
-    objects = int(rank_of[-1]) if len(ids) else 0
-    rank_of -= 1
-    return rank_of[index], objects
-
-
-def _existing(path: str | Path) -> Path:
+def existing_file(path: str | Path) -> Path:
+    """The path, if it is a file. Raises InputError otherwise."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: {'is not a file' if path.exists() else 'no such file'}")
