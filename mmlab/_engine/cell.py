@@ -118,7 +118,7 @@ def _run_script(sim: Simulation, cell: Cell, progress: Progress, out_dir: Path) 
 
 
 def _run_requests(cell: Cell, machine: Any, progress: Progress, compiled: Callable[[str, float], None], timing: dict[str, float]) -> CellResult:
-    """A cache trace: the reclaimer alone over as many frames as the machine has pages."""
+    """A cache trace: the reclaimer alone, over as many frames as the cache holds objects."""
     from mmlab._engine.requests import RequestMachine
     from mmlab.pluginmanager import load_plugins
     from mmlab.workload.requests import read_oracle_general
@@ -127,7 +127,8 @@ def _run_requests(cell: Cell, machine: Any, progress: Progress, compiled: Callab
     requests = read_oracle_general(cell.path(workload["file"])).repeated(workload.get("repeat", 1))
     entry = load_plugins().get("reclaimer", table["use"])
     params = entry.make_params(table.get("params") or {}, "reclaimer")
-    run = RequestMachine(entry.policy, params, requests.ids, machine.memory_bytes >> 12, compiled)
+    frames = workload.get("cache_objects") or machine.memory_bytes >> 12
+    run = RequestMachine(entry.policy, params, requests.ids, frames, compiled)
     began, compiling = time.perf_counter(), timing["compile_s"]
     while not run.done:
         run.step()

@@ -94,7 +94,7 @@ def _baseline_fault(baseline: str, matrix: Matrix, configs: list[dict[str, Any]]
 
 
 def _used(configs: list[dict[str, Any]], registry: Policies) -> dict[tuple[str, str], dict[str, str]]:
-    chosen = {(slot, config["policies"][slot]["use"]): None for slot in configs[0]["policies"] for config in configs}
+    chosen = {(slot, config["policies"][slot]["use"]): None for config in configs for slot in config["policies"]}
     found = {key: registry.get(*key) for key in chosen}
     about = ("distribution", "version", "source_digest", "level", "summary")
     return {key: {name: getattr(policy, name) for name in about} for key, policy in found.items()}

@@ -65,12 +65,16 @@ class Resolver:
         for axes, tables in zip(combinations, combined, strict=True):
             errors: list[str] = []
             run = structure(Run, _as_table(tables["run"], "run", errors), "run", errors)
+            workload = check_workload(tables["workload"], self.base_dir, errors)
+            slots = [slot for slot in self.slots if self.registry.names(slot)]
+            if workload["kind"] == "requests":
+                named = {*(slot for slot in slots if self.tables.get(slot)), *(key.partition(".")[0] for key in axes)}
+                errors.extend(f"{slot}: has no part in a request replay, only the reclaimer has" for slot in slots if slot in named - {"reclaimer"})
+                slots = ["reclaimer"]
             config = {
                 **self._machine(tables, errors),
-                "workload": check_workload(tables["workload"], self.base_dir, errors),
-                "policies": {
-                    slot: self._policy(slot, tables[slot], used[slot], errors) for slot in self.slots if self.registry.names(slot)
-                },
+                "workload": workload,
+                "policies": {slot: self._policy(slot, tables[slot], used[slot], errors) for slot in slots},
                 "run": run.config() if run else {},
             }
             for message in errors:

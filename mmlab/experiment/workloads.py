@@ -48,10 +48,14 @@ class StreamWorkload:
 
 @frozen
 class RequestsWorkload:
-    """`kind = "requests"`: a cache trace (oracleGeneral) whose object numbers are taken as page numbers."""
+    """`kind = "requests"`: a cache trace (oracleGeneral, also .zst), over the reclaimer alone.
+
+    cache_objects: how many objects the cache holds, all of one size; 0: as many as the machine has pages.
+    """
 
     kind: str
     file: str
+    cache_objects: int = field(default=0, validator=ge(0))
     repeat: int = field(default=1, validator=ge(1))
 
 

@@ -2,10 +2,10 @@
 
 The test is the sign-flip (Fisher-Pitman) permutation test on the paired differences: exact up to 16 pairs, with 20,000 random flips above.
 It asks nothing of the distribution, which matters since counters are skewed and seeds are few. Tested are major faults and simulated time,
-or the misses of a request replay, and the counters that the experiment's [report] names, for all policies together corrected by Holm's method. Other figures are described: they
-hang together with these, and testing them too would only make every test weaker. The interval is a percentile bootstrap of the mean
-difference, the effect size Cohen's d of the differences. Seeds that change nothing (a replayed trace) are no repetitions: they count as
-one run.
+or the misses of a request replay, and the counters that the experiment's [report] names, for all policies together corrected by Holm's
+method. Other figures are described: they hang together with these, and testing them too would only make every test weaker. The interval
+is a percentile bootstrap of the mean difference, the effect size Cohen's d of the differences. Seeds that change nothing (a replayed
+trace) are no repetitions: they count as one run.
 """
 
 from __future__ import annotations
