@@ -65,6 +65,7 @@ class Resolver:
         for axes, tables in zip(combinations, combined, strict=True):
             errors: list[str] = []
             run = structure(Run, _as_table(tables["run"], "run", errors), "run", errors)
+            machine = self._machine(tables, errors)
             workload = check_workload(tables["workload"], self.base_dir, errors)
             slots = [slot for slot in self.slots if self.registry.names(slot)]
             if workload["kind"] == "requests":
@@ -72,7 +73,7 @@ class Resolver:
                 errors.extend(f"{slot}: has no part in a request replay, only the reclaimer has" for slot in slots if slot in named - {"reclaimer"})
                 slots = ["reclaimer"]
             config = {
-                **self._machine(tables, errors),
+                **machine,
                 "workload": workload,
                 "policies": {slot: self._policy(slot, tables[slot], used[slot], errors) for slot in slots},
                 "run": run.config() if run else {},

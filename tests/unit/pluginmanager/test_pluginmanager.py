@@ -154,6 +154,7 @@ def test_params_are_checked_all_at_once():
     with pytest.raises(InputError) as caught:
         thp.make_params({"defrag": 9, "use_zero_page": 1, "defrg": 0}, "x.toml: thp")
     assert len(caught.value.messages) == 3
-    assert caught.value.messages[1] == "x.toml: thp.params.use_zero_page: must be true or false, got 1"
-    assert caught.value.messages[2].endswith("unknown key (known: defrag, use_zero_page); did you mean 'defrag'?")
+    assert "x.toml: thp.params.use_zero_page: must be true or false, got 1" in caught.value.messages
+    unknown = next(message for message in caught.value.messages if ".defrg: " in message)
+    assert unknown.endswith("unknown key (known: defrag, use_zero_page); did you mean 'defrag'?")
     assert thp.make_params({"defrag": 4}, "x.toml: thp") == thp.policy.params(defrag=4)

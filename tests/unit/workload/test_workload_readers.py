@@ -7,7 +7,7 @@ import pytest
 
 from mmlab.errors import InputError
 from mmlab.workload.maps import BASE_PAGE
-from mmlab.workload.readers import ORACLE_GENERAL, dense_pages, read_accesses, read_oracle_general
+from mmlab.workload.readers import read_accesses
 from mmlab.workload.stream import unpack
 
 
@@ -26,13 +26,6 @@ def message(read, path):
     (text,) = caught.value.messages
     assert text.startswith(f"{path}: ")
     return text
-
-
-def oracle(path, ids, after=None):
-    records = np.zeros(len(ids), ORACLE_GENERAL)
-    records["id"], records["size"], records["next"] = ids, 1, -1 if after is None else after
-    records.tofile(path)
-    return path
 
 
 @pytest.mark.parametrize("write", [np.array([True, False, True]), np.array([1, 0, 1], np.uint8)])
@@ -95,39 +88,11 @@ def test_files_cut_short(tmp_path, name):
     assert "cannot be read as" in message(read_accesses, tmp_path / name)
 
 
-@pytest.mark.parametrize("read", [read_accesses, read_oracle_general])
-def test_missing_files(tmp_path, read):
-    assert message(read, tmp_path / "a.npz").endswith("no such file")
-    assert message(read, tmp_path).endswith("is not a file")
+def test_missing_files(tmp_path):
+    assert message(read_accesses, tmp_path / "a.npz").endswith("no such file")
+    assert message(read_accesses, tmp_path).endswith("is not a file")
 
 
 def test_other_endings(tmp_path):
     (tmp_path / "a.csv").touch()
     assert "is a .npz or a .parquet file, got '.csv'" in message(read_accesses, tmp_path / "a.csv")
-
-
-def test_oracle_general(tmp_path):
-    stream = read_oracle_general(oracle(tmp_path / "t", [900, 7, 900, 30], [2, -1, -1, -1]))
-    assert accesses(stream) == ([0] * 4, ["T0"] * 4, [2, 0, 2, 1]) and sizes(stream) == [3]
-
-
-def test_oracle_general_with_large_ids(tmp_path):
-    stream = read_oracle_general(oracle(tmp_path / "t", [2**64 - 1, 2**63, 5, 2**63]))
-    assert accesses(stream)[2] == [2, 1, 0, 1]
-
-
-def test_dense_pages_both_ways():
-    ids = np.random.default_rng(1).integers(0, 5000, 3000).astype(np.uint64)
-    table, sort = dense_pages(ids), dense_pages(ids, table_limit=10)
-    assert table[0].tolist() == sort[0].tolist() and table[1] == sort[1] == len(set(ids.tolist()))
-
-
-def test_oracle_general_that_is_not_right(tmp_path):
-    path = oracle(tmp_path / "t", [1, 2, 3])
-    path.write_bytes(path.read_bytes()[:-1])
-    assert "ends within record 2 (71 bytes)" in message(read_oracle_general, path)
-    path.write_bytes(b"")
-    assert "is empty" in message(read_oracle_general, path)
-    path.write_bytes(b"\x28\xb5\x2f\xfd" + bytes(20))
-    assert "compressed with zstd" in message(read_oracle_general, path)
-    assert "record 1: next access must be -1 or an index, got -7" in message(read_oracle_general, oracle(path, [1, 2], [-1, -7]))
