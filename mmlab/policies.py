@@ -45,7 +45,8 @@ class Policy:
 
     name: as in TOML (``[slot] use = "name"``); summary: a line for lists and reports; models: kernel files, or the paper; params: an attrs
     class of int, bool and float fields with defaults and validators; new_state: ``(params, machine) -> {name: 1-d array}``, the policy's own
-    arrays (per-page columns through ``machine.page_column(dtype)``); params' fields are added as arrays of one element. level: how far
+    arrays (per-page columns through ``machine.page_column(dtype)``), which kernels index by whole numbers from 0, and ask for their len();
+    params' fields are added as arrays of one element. level: how far
     the policy is checked (L0 invariants .. L5 published orderings). contract: the version of the slot's contract it was written for.
     """
 
