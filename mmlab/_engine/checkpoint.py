@@ -24,7 +24,7 @@ def save(folder: Path, arrays: Mapping[str, np.ndarray], rest: Mapping[str, Any]
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     (partial / "rest.json").write_text(json.dumps(rest))
-    contents: dict[str, np.ndarray] = {}
+    contents: dict[str, Any] = {}
     for name, array in arrays.items():
         octets = array.view(np.uint8)
         pages = _pages_in_use(octets)
@@ -54,7 +54,7 @@ def load(folder: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, Any] | Non
             part = octets[page * _PAGE : (page + 1) * _PAGE]
             part[:] = stored[at : at + len(part)]
             at += len(part)
-    return rest  # type: ignore[no-any-return]
+    return rest
 
 
 def _pages_in_use(octets: np.ndarray) -> np.ndarray:

@@ -167,6 +167,11 @@ def _policy_state(choice: Chosen, machine: Machine) -> State:
                     raise ValueError(f"new_state() and params both define {name!r}")
                 if not isinstance(array, np.ndarray) or array.ndim != 1:
                     raise ValueError(f"new_state()[{name!r}] must be a one-dimensional array")
+                # kernels are compiled on the promise that fields do not overlap
+                taken = {**machine.arrays(), **{f"new_state()[{key!r}]": value for key, value in own.items() if key != name}}
+                for other, memory in taken.items():
+                    if np.may_share_memory(array, memory):
+                        raise ValueError(f"new_state()[{name!r}] shares memory with {other}: a policy's arrays must be its own")
             arrays.update(own)
         except MmlabError:
             raise
