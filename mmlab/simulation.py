@@ -258,8 +258,6 @@ class Simulation:
         """mmap(2): the address, or -errno. prot: letters of r w x, or n; flags: names of MAP_FLAGS."""
         bits = sum(MAP_FLAGS[flag] for flag in set(flags))
         row = file.index if file is not None else -1
-        if file is None and bits & mmap.MAP_SHARED:
-            row = self._open_inode(self._make_inode(length, shmem=True))
         if file is not None and offset & 4095:
             return -EINVAL
         answer = self._call(name, mmap.sys_mmap, addr, length, sum(PROT[letter] for letter in set(prot)), bits, row, offset >> 12)
@@ -342,7 +340,7 @@ class Simulation:
 
     # -- files -------------------------------------------------------------------------------------------------------------------------------
     def _make_inode(self, size: int, shmem: bool) -> int:
-        inode = self.machine.run(files.inode_create, size, r.IF_SHMEM if shmem else 0)
+        inode = self.machine.run(files.inode_create, size, r.IF_SHMEM | r.IF_NORESERVE if shmem else 0)
         if inode < 0:
             raise MmlabError("no memory for an inode")
         return inode
@@ -376,6 +374,10 @@ class Simulation:
             raise MmlabError(f"no file named {fname!r}")
         return File(fname, self._open_inode(self._files[fname]))
 
+    def close(self, file: File) -> None:
+        """Close an open file; maps of it keep it."""
+        self.machine.run(files.file_close, file.index)
+
     def _file_call(self, name: str, fname: str, function: Callable, *args: int, advice: int = 0) -> Outcome:
         task = self.task(name)
         self._switch(task.index)
@@ -384,7 +386,7 @@ class Simulation:
         if advice:
             self.machine.run(files.fadvise, file.index, 0, 0, advice)
         answer = self.machine.run(function, file.index, *args)
-        self.machine.run(files.file_close, file.index)
+        self.close(file)
         self._notice_kills()
         return Outcome(answer, ns=self.now_ns - began)
 

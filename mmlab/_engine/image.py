@@ -11,6 +11,7 @@ from pathlib import Path
 
 import attrs
 
+from mmlab.mm.files import inode_create
 from mmlab.mm.exec import image_anon_pages, image_cache_pages, image_file_pages, image_vma
 from mmlab.model import rows as r
 
@@ -73,7 +74,7 @@ def make_driver(sim) -> int:
     mm = int(machine.task[driver * r.TASK_STRIDE + r.T_MM])
     image = read_image(sim.warm_text, "T")
     length = max(v.offset + v.end - v.start for v in image if v.is_file)
-    program = sim._open_inode(sim._make_inode(length, shmem=True))
+    program = sim._open_inode(sim.machine.run(inode_create, length, r.IF_SHMEM))  # a part of what boot committed
     machine.run(image_cache_pages, sim._inode_of(program), length >> 12)
     vdso_inode = sim._make_inode(6 << 12, shmem=False)
     vdso = sim._open_inode(vdso_inode)

@@ -55,7 +55,10 @@ def _mmap(run: ScriptState, op: Operation) -> Answer:
         _checked(sim.munmap(name, reserve, a["size"] + a["align"]))
         address = -(-reserve // a["align"]) * a["align"]
         flags.add("fixed_noreplace")
-    address = _checked(sim.mmap(name, a["size"], prot=prot_text(a["prot"]), flags=flags, addr=address, file=file, offset=a["off"]))
+    result = sim.mmap(name, a["size"], prot=prot_text(a["prot"]), flags=flags, addr=address, file=file, offset=a["off"])
+    if file is not None and not a["keep"]:
+        sim.close(file)
+    address = _checked(result)
     run.tasks[name].regions[a["region"]] = Region(address, a["size"])
     if a["huge"] is not None:
         sim.madvise(name, address, a["size"], "hugepage" if a["huge"] else "nohugepage")

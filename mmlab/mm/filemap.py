@@ -8,7 +8,7 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.services import folio_put, rmap_walk
 from mmlab.mm.page_cache import filemap_add, filemap_get_page, filemap_remove, is_shmem
 from mmlab.mm.readahead import count_read, do_async_mmap_readahead, do_sync_mmap_readahead
-from mmlab.mm.shmem import shmem_free_swap, shmem_get_page
+from mmlab.mm.shmem import shmem_acct_blocks, shmem_free_swap, shmem_get_page
 from mmlab.mm.xarray import XA_PAGE, entry_is, xa_load, xa_next, xa_store
 from mmlab.model.const import PAGE_SHIFT, PAGE_SIZE, RMAP_UNMAP, VM_FAULT_MAJOR, VM_FAULT_OOM, VM_FAULT_SIGBUS
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
@@ -89,6 +89,7 @@ def truncate_pages(m, inode, start, end):
             if page_mapcount(m, entry >> 2):
                 rmap_walk(m, entry >> 2, RMAP_UNMAP)
             _drop(m, entry >> 2)
+            shmem_acct_blocks(m, inode, -1)
             dropped += 1
         elif is_shmem(m, inode):
             shmem_free_swap(m, inode, index)

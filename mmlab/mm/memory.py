@@ -353,7 +353,7 @@ def do_swap_page(m, mm, vma, vpn, entry, access):
             delete_from_swap_cache(m, pfn, -1)
             page_set(m, pfn, PG_DIRTY)
     new = (pfn << PTE_SHIFT) | PTE_PRESENT | PTE_ACCESSED
-    if exclusive or (others == 0 and page_mapcount(m, pfn) == 1):
+    if exclusive or page_counts(m, pfn) == 1:  # this mapping and nothing else, not even the swap cache
         page_set(m, pfn, PG_ANON_EXCLUSIVE)
         if flags & VM_WRITE:
             new |= PTE_WRITE

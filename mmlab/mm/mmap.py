@@ -8,6 +8,7 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import fault_handler_handle_mm_fault, vma_index_find, vma_index_find_gap, vma_index_find_prev, vma_index_resize
 from mmlab.kernels.pte import walk_pmd, walk_pte
 from mmlab.kernels.services import pte_alloc, split_huge_pmd
+from mmlab.mm.files import file_close, file_open, inode_create, inode_put
 from mmlab.mm.memory import zap_range
 from mmlab.mm.pgtable import free_pgtables
 from mmlab.mm.rmap import anon_vma_clone
@@ -15,7 +16,7 @@ from mmlab.mm.vma import split_vma, vm_area_alloc, vm_area_free, vm_stat_account
 from mmlab.model.const import EEXIST, EFAULT, EINVAL, ENOMEM, READ, TASK_SIZE, VM_FAULT_ERROR, VM_FAULT_MAJOR, VM_FAULT_RETRY, WRITE
 from mmlab.model.page import PG_ANON, PG_ANON_EXCLUSIVE, page_test
 from mmlab.model.rows import (
-    COST_SYSCALL, F_INODE, FILE_STRIDE, MM_BRK, MM_DATA_VM, MM_DEF_FLAGS, MM_HIWATER_VM, MM_LOCKED_VM, MM_MAP_COUNT, MM_MMAP_BASE,
+    COST_SYSCALL, F_INODE, FILE_STRIDE, I_COMMITTED, IF_NORESERVE, IF_SHMEM, INODE_STRIDE, MM_BRK, MM_DATA_VM, MM_DEF_FLAGS, MM_HIWATER_VM, MM_LOCKED_VM, MM_MAP_COUNT, MM_MMAP_BASE,
     MM_RLIMIT_AS, MM_RLIMIT_DATA, MM_START_BRK, MM_STRIDE, MM_TOTAL_VM, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT,
     PTE_SPECIAL, PTE_WRITE, SC_COMMIT_LIMIT, SC_COMMITTED_AS, SC_MAX_MAP_COUNT, SC_MMAP_MIN_ADDR, SC_NOW_NS, SC_NR_SWAP_SLOTS,
     SC_OVERCOMMIT, SC_STACK_GUARD_GAP, SC_TOTALRAM, T_MAJ_FLT, T_MIN_FLT, TASK_STRIDE, VM_ACCOUNT, VM_EXEC, VM_GROWSDOWN, VM_LOCKED,
@@ -47,6 +48,22 @@ def vm_enough_memory(m, mm, pages):
             return -ENOMEM
     m.sc[SC_COMMITTED_AS] += pages
     return 0
+
+
+@kernel
+def shmem_zero_setup(m, mm, length, vm_flags):
+    """An open file over `length` bytes of nameless shared memory, charged as a whole unless VM_NORESERVE: its row, or -ENOMEM."""
+    charged = 0 if vm_flags & VM_NORESERVE else length >> 12
+    if charged and vm_enough_memory(m, mm, charged) < 0:
+        return -ENOMEM
+    inode = inode_create(m, length, IF_SHMEM | (IF_NORESERVE if charged == 0 else 0))
+    if inode < 0:
+        m.sc[SC_COMMITTED_AS] -= charged
+        return -ENOMEM
+    m.inode[inode * INODE_STRIDE + I_COMMITTED] = charged
+    file = file_open(m, inode)
+    inode_put(m, inode)  # no name: the open file alone keeps it
+    return file
 
 
 @leaf
@@ -150,7 +167,10 @@ def mmap_region(m, mm, addr, length, vm_flags, file, pgoff):
 
 @kernel
 def sys_mmap(m, mm, addr, length, prot, flags, file, pgoff):
-    """mmap(2). prot: VM_READ|VM_WRITE|VM_EXEC; flags: MAP_* of this module; file: a row of m.file, -1 anonymous; pgoff in pages."""
+    """mmap(2). prot: VM_READ|VM_WRITE|VM_EXEC; flags: MAP_* of this module; file: a row of m.file, -1 anonymous; pgoff in pages.
+
+    A shared anonymous map is one of a file of its own (shmem).
+    """
     m.sc[SC_NOW_NS] += m.cost[COST_SYSCALL]
     length = page_align(length)
     if length <= 0:
@@ -177,9 +197,17 @@ def sys_mmap(m, mm, addr, length, prot, flags, file, pgoff):
         done = do_munmap(m, mm, addr, length)
         if done < 0:
             return done
+    opened = -1
     if file < 0:
-        pgoff = addr >> 12
-    return mmap_region(m, mm, addr, length, vm_flags, file, pgoff)
+        pgoff = 0 if shared else addr >> 12
+        if shared:
+            file = opened = shmem_zero_setup(m, mm, length, vm_flags)
+            if file < 0:
+                return -ENOMEM
+    done = mmap_region(m, mm, addr, length, vm_flags, file, pgoff)
+    if opened >= 0:
+        file_close(m, opened)  # the VMA keeps it open
+    return done
 
 
 @kernel

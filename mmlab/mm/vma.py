@@ -7,6 +7,7 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import vma_index_erase, vma_index_find, vma_index_find_prev, vma_index_insert, vma_index_resize
 from mmlab.kernels.services import kmem_cache_alloc, kmem_cache_free
 from mmlab.kernels.pte import walk_pmd
+from mmlab.mm.files import file_close
 from mmlab.mm.memory import split_huge_pmd
 from mmlab.mm.rmap import anon_vma_clone, chain_is_singular, unlink_anon_vmas
 from mmlab.model.const import ENOMEM
@@ -88,7 +89,7 @@ def i_mmap_insert(m, vma):
         m.file[m.vma[row + VMA_FILE] * FILE_STRIDE + F_USERS] += 1
 
 
-@leaf
+@kernel
 def i_mmap_remove(m, vma):
     """Take a file VMA off its inode's list, and drop the open file."""
     row = vma * VMA_STRIDE
@@ -101,7 +102,8 @@ def i_mmap_remove(m, vma):
             m.inode[inode * INODE_STRIDE + I_MAP_FIRST] = after
         if after >= 0:
             m.vma[after * VMA_STRIDE + VMA_MAP_PREV] = before
-        m.file[m.vma[row + VMA_FILE] * FILE_STRIDE + F_USERS] -= 1
+        file_close(m, m.vma[row + VMA_FILE])
+    return 0
 
 
 @kernel

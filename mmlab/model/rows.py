@@ -98,8 +98,10 @@ FF_RANDOM, FF_SEQUENTIAL = 1, 2
 INODE_STRIDE = 32
 (
     I_SIZE_BYTES, I_NRPAGES, I_NRSHADOWS, I_ROOT, I_HEIGHT, I_MAP_FIRST, I_FLAGS, I_DEVICE, I_NLINK, I_OBJ, I_NEXT_FREE,
-) = range(11)
+    I_COMMITTED,
+) = range(12)
 IF_SHMEM = 1  # swap-backed: tmpfs or shared anonymous memory
+IF_NORESERVE = 2  # commit charge is taken a page at a time (tmpfs files, MAP_NORESERVE); I_COMMITTED: what the inode holds of it
 XA_STRIDE = 64  # slots of a page-cache tree node in m.xa; m.xa_node holds XN_* per node
 XN_STRIDE = 8
 XN_SHIFT, XN_COUNT, XN_NR_VALUES, XN_PARENT, XN_SLOT, XN_OBJ, XN_NEXT_FREE = range(7)

@@ -120,7 +120,7 @@ def do_fault_around(m, mm, vma, vpn, flags):
     window = m.sc[SC_FAULT_AROUND]
     row = vma * VMA_STRIDE
     first = max(vpn // window * window, m.vma[row + VMA_START] >> 12, vpn >> 9 << 9)
-    last = min(vpn // window * window + window, m.vma[row + VMA_END] >> 12, ((vpn >> 9) + 1) << 9)
+    last = min(first + window, m.vma[row + VMA_END] >> 12, ((vpn >> 9) + 1) << 9)
     base = walk_pte(m, mm, vpn) - (vpn & 511)
     misses = m.vma[row + VMA_FILE] * FILE_STRIDE + F_MMAP_MISS
     for at in range(first, last):
