@@ -150,7 +150,7 @@ SERVICES: tuple[Op, ...] = (
     _op("folio_referenced", "pfn", "young PTEs | VM_EXEC << 16 | VM_LOCKED << 17", "Counts and clears the accessed bits of all PTEs that map the page."),
     _op("reclaim_folio", "pfn scan_flags", "RECLAIM_FREED, RECLAIM_KEEP or RECLAIM_ACTIVATE",
         "Unmap, give a swap slot, write if dirty, leave a shadow, free. The caller has taken the page off its list and puts it back if it was not freed."),
-    _op("rmap_walk", "pfn what", "sum over the PTEs that map the page", "what: RMAP_COUNT, RMAP_YOUNG, RMAP_CLEAR_YOUNG, RMAP_UNMAP, RMAP_DIRTY, RMAP_MKCLEAN."),
+    _op("rmap_walk", "pfn what", "sum over the PTEs that map the page", "what: RMAP_COUNT, RMAP_YOUNG, RMAP_CLEAR_YOUNG, RMAP_UNMAP, RMAP_DIRTY, RMAP_MKCLEAN, RMAP_LOCKED (VM_LOCKED VMAs)."),
     _op("alloc_anon_folio", "mm vma vpn order gfp", "pfn, or -ENOMEM", "An anonymous folio with its counters, not yet mapped."),
     _op("swap_in", "mm vma vpn entry access", "VM_FAULT_* bits", "do_swap_page(): swap cache, read-ahead, map."),
     _op("filemap_fault", "mm vma vpn access", "pfn of the page-cache page | VM_FAULT_MAJOR << 40, or -VM_FAULT_*", "Find or read the page behind a file mapping."),

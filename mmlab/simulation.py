@@ -16,12 +16,12 @@ from mmlab._engine.core import memblock_services
 from mmlab._engine.machine import Chosen, Machine
 from mmlab.errors import InputError, MmlabError, NotSupported
 from mmlab.machine import MachineConfig, ZoneTuning, build_machine, default_thp, machine_from_table
-from mmlab.mm import files, fork, madvise, mmap
+from mmlab.mm import files, fork, gup, madvise, mempolicy, mmap, sys_mlock
 from mmlab.mm.memblock import memblock_alloc
 from mmlab.mm.slab import create_kernel_caches
 from mmlab.model import rows as r
 from mmlab.model import vmstat as v
-from mmlab.model.const import EINVAL, PAGE_SIZE
+from mmlab.model.const import EINVAL, PAGE_SIZE, READ, WRITE
 from mmlab.pluginmanager import Registry, load_plugins
 from mmlab.policies import DEFAULTS
 
@@ -260,12 +260,7 @@ class Simulation:
         row = file.index if file is not None else -1
         if file is not None and offset & 4095:
             return -EINVAL
-        answer = self._call(name, mmap.sys_mmap, addr, length, sum(PROT[letter] for letter in set(prot)), bits, row, offset >> 12)
-        if answer >= 0 and bits & (mmap.MAP_POPULATE | mmap.MAP_LOCKED):
-            task = self.task(name)
-            self.machine.run(mmap.populate, task.index, task.mm, answer, answer + -(-length // 4096) * 4096)
-            self._notice_kills()
-        return answer
+        return self._call(name, mmap.sys_mmap, addr, length, sum(PROT[letter] for letter in set(prot)), bits, row, offset >> 12)
 
     def munmap(self, name: str, addr: int, length: int) -> int:
         """munmap(2)."""
@@ -287,19 +282,42 @@ class Simulation:
     def madvise(self, name: str, addr: int, length: int, advice: str) -> int:
         """madvise(2)."""
         if advice in ("populate_read", "populate_write"):
-            task = self.task(name)
-            self._switch(task.index)
-            done = self.machine.run(mmap.populate, task.index, task.mm, addr, addr + -(-length // 4096) * 4096)
-            return min(done, 0)
+            if addr & 4095:
+                return -EINVAL
+            end = addr + -(-length // 4096) * 4096
+            return self._call(name, gup.madvise_populate, addr, end, WRITE if advice == "populate_write" else READ)
         if advice not in madvise.ADVICES:
             raise NotSupported(f"madvise {advice}")
         return self._call(name, madvise.sys_madvise, addr, length, madvise.ADVICES.index(advice))
 
-    def mlock(self, name: str, addr: int, length: int, onfault: bool = False) -> int:
-        """mlock(2), mlock2(2)."""
-        raise NotSupported("mlock")
+    def mbind(self, name: str, addr: int, length: int, policy: str, nodes: Iterable[int] = ()) -> int:
+        """mbind(2) on a machine with one node, where a policy changes which VMAs may merge and nothing else; NotSupported with more nodes."""
+        if self.layout.nr_nodes > 1:
+            raise NotSupported("mbind with several nodes")
+        mode = mempolicy.MODES.index(policy)
+        if any(node != 0 for node in nodes) or (mode in (0, 4)) == bool(nodes) and mode != 1:
+            return -EINVAL
+        if mode == 1 and not nodes:
+            mode = 4  # preferred without a node is local
+        return self._call(name, mempolicy.sys_mbind, addr, length, mode | sum(1 << node for node in nodes) << 8)
 
-    munlock = mlock
+    def mlock(self, name: str, addr: int, length: int, onfault: bool = False) -> int:
+        """mlock(2), mlock2(2) with MLOCK_ONFAULT."""
+        return self._call(name, sys_mlock.sys_mlock, addr, length, r.VM_LOCKED | (r.VM_LOCKONFAULT if onfault else 0))
+
+    def munlock(self, name: str, addr: int, length: int) -> int:
+        """munlock(2)."""
+        return self._call(name, sys_mlock.sys_mlock, addr, length, 0)
+
+    def mlockall(self, name: str, current: bool = False, future: bool = False, onfault: bool = False) -> int:
+        """mlockall(2)."""
+        flags = (sys_mlock.MCL_CURRENT, current), (sys_mlock.MCL_FUTURE, future), (sys_mlock.MCL_ONFAULT, onfault)
+        bits = sum(bit for bit, on in flags if on)
+        return self._call(name, sys_mlock.sys_mlockall, bits) if bits else -EINVAL
+
+    def munlockall(self, name: str) -> int:
+        """munlockall(2)."""
+        return self._call(name, sys_mlock.sys_mlockall, 0)
 
     # -- accesses ----------------------------------------------------------------------------------------------------------------------------
     def touch(self, name: str, addr: int, nr_pages: int, access: int = 0, stride_pages: int = 1, reverse: bool = False) -> Outcome:

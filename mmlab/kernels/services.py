@@ -60,7 +60,8 @@ def reclaim_folio(m, pfn, scan_flags):
 
 @leaf
 def rmap_walk(m, pfn, what):
-    """what: RMAP_COUNT, RMAP_YOUNG, RMAP_CLEAR_YOUNG, RMAP_UNMAP, RMAP_DIRTY, RMAP_MKCLEAN. Returns sum over the PTEs that map the page.
+    """what: RMAP_COUNT, RMAP_YOUNG, RMAP_CLEAR_YOUNG, RMAP_UNMAP, RMAP_DIRTY, RMAP_MKCLEAN, RMAP_LOCKED (VM_LOCKED VMAs). Returns sum
+    over the PTEs that map the page.
     """
     return _rmap_walk(m, pfn, what)
 

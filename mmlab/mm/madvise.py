@@ -1,29 +1,40 @@
-"""madvise and mlock.
+"""madvise.
 
-Models: mm/madvise.c, mm/mlock.c. Left out: MADV_COLLAPSE, MERGEABLE's merging (the flag is set), REMOVE.
+Models: mm/madvise.c. Left out: MADV_COLLAPSE, MERGEABLE's merging (the flag is set), a PAGEOUT's isolation of a whole table before it reclaims.
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.ops import reclaimer_drain, reclaimer_folio_added, reclaimer_folio_deactivate, reclaimer_folio_removed, vma_index_find
+from mmlab.kernels.ops import reclaimer_folio_added, reclaimer_folio_deactivate, reclaimer_folio_removed, vma_index_find
 from mmlab.kernels.pte import walk_pmd, walk_pte
-from mmlab.kernels.services import reclaim_folio, split_huge_pmd
+from mmlab.kernels.services import reclaim_folio, split_huge_pmd, zap_pte
+from mmlab.mm.filemap import truncate_pages
 from mmlab.mm.memory import zap_range
 from mmlab.mm.mmap import page_align
+from mmlab.mm.page_cache import is_shmem
+from mmlab.mm.readahead import force_page_cache_ra
+from mmlab.mm.swap import folio_mark_lazyfree, lru_add_drain
+from mmlab.mm.swap_state import delete_from_swap_cache, read_swap_cache_async
 from mmlab.mm.vma import vma_modify
-from mmlab.model.const import EAGAIN, EINVAL, ENOMEM, RECLAIM_FREED, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_PROACTIVE
-from mmlab.model.page import PG_DIRTY, PG_MLOCKED, PG_UNEVICTABLE, page_clear, page_mapcount, page_test
+from mmlab.mm.xarray import XA_VALUE, entry_is, xa_load
+from mmlab.model.const import (
+    EACCES, EAGAIN, EINVAL, ENOMEM, RECLAIM_FREED, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_PROACTIVE,
+)
+from mmlab.model.page import (
+    PG_DIRTY, PG_MLOCKED, PG_REFERENCED, PG_SWAPCACHE, PG_UNEVICTABLE, PG_YOUNG, page_clear, page_mapcount, page_private, page_test,
+)
 from mmlab.model.rows import (
-    COST_SYSCALL, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, SC_CPU, SC_NOW_NS, VM_DONTCOPY, VM_HUGEPAGE,
-    VM_LOCKED, VM_MERGEABLE, VM_NOHUGEPAGE, VM_RAND_READ, VM_SEQ_READ, VM_SHARED, VM_WIPEONFORK, VMA_END, VMA_FLAGS, VMA_INODE, VMA_START,
-    VMA_STRIDE,
+    COST_SYSCALL, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, SC_NOW_NS, VM_DONTCOPY, VM_HUGEPAGE,
+    VM_LOCKED, VM_MAYWRITE, VM_MERGEABLE, VM_NOHUGEPAGE, VM_RAND_READ, VM_SEQ_READ, VM_SHARED, VM_WIPEONFORK, VMA_END, VMA_FILE, VMA_FLAGS,
+    VMA_INODE, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
 )
 
 (
     MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_DONTNEED, MADV_FREE, MADV_DONTFORK, MADV_DOFORK, MADV_MERGEABLE, MADV_UNMERGEABLE,
     MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_WIPEONFORK, MADV_KEEPONFORK, MADV_COLD, MADV_PAGEOUT, MADV_DONTNEED_LOCKED,
-) = range(17)
+    MADV_REMOVE,
+) = range(18)
 ADVICES = ("normal", "random", "sequential", "willneed", "dontneed", "free", "dontfork", "dofork", "mergeable", "unmergeable", "hugepage", "nohugepage",
-           "wipeonfork", "keeponfork", "cold", "pageout", "dontneed_locked")
+           "wipeonfork", "keeponfork", "cold", "pageout", "dontneed_locked", "remove")
 
 
 @leaf
@@ -53,9 +64,9 @@ def advised_flags(flags, advice):
 
 
 @kernel
-def cold_or_pageout(m, mm, vma, start_vpn, end_vpn, advice):
-    """Clear young and deactivate (COLD), free lazily (FREE), or reclaim at once (PAGEOUT) what is mapped in [start, end)."""
-    reclaimer_drain(m, m.sc[SC_CPU])
+def madvise_cold_or_pageout_pte_range(m, mm, vma, start_vpn, end_vpn, advice):
+    """Clear young and deactivate (COLD), or reclaim at once, young or not (PAGEOUT), what only this VMA maps in [start, end)."""
+    lru_add_drain(m)
     for vpn in range(start_vpn, end_vpn):
         pmd = walk_pmd(m, mm, vpn)
         if pmd < 0 or m.pt[pmd] == 0:
@@ -69,17 +80,81 @@ def cold_or_pageout(m, mm, vma, start_vpn, end_vpn, advice):
         pfn = entry >> PTE_SHIFT
         if page_mapcount(m, pfn) != 1 or page_test(m, pfn, PG_UNEVICTABLE | PG_MLOCKED):
             continue
-        m.pt[slot] = entry & ~PTE_ACCESSED
+        page_clear(m, pfn, PG_REFERENCED | PG_YOUNG)
         if advice == MADV_COLD:
-            reclaimer_folio_deactivate(m, pfn)
-        elif advice == MADV_FREE:
-            m.pt[slot] = entry & ~(PTE_ACCESSED | PTE_DIRTY)
-            page_clear(m, pfn, PG_DIRTY)
+            m.pt[slot] = entry & ~PTE_ACCESSED
             reclaimer_folio_deactivate(m, pfn)
         else:
             reclaimer_folio_removed(m, pfn)
             if reclaim_folio(m, pfn, SCAN_MAY_SWAP | SCAN_MAY_UNMAP | SCAN_MAY_WRITEPAGE | SCAN_PROACTIVE) != RECLAIM_FREED:
                 reclaimer_folio_added(m, pfn)
+    return 0
+
+
+@kernel
+def madvise_free_pte_range(m, mm, vma, start_vpn, end_vpn):
+    """MADV_FREE: pages in [start, end) lose young and dirty and may be dropped instead of written; swap slots are dropped now."""
+    lru_add_drain(m)
+    vpn = start_vpn
+    while vpn < end_vpn:
+        slot = walk_pte(m, mm, vpn)
+        if slot < 0:
+            vpn = ((vpn >> 9) + 1) << 9
+            continue
+        entry = m.pt[slot]
+        vpn += 1
+        if entry & PTE_SWAP:
+            zap_pte(m, mm, vma, slot)
+        if entry & PTE_PRESENT == 0 or entry & PTE_SPECIAL:
+            continue
+        pfn = entry >> PTE_SHIFT
+        if page_test(m, pfn, PG_SWAPCACHE | PG_DIRTY):
+            if page_mapcount(m, pfn) != 1:
+                continue
+            if page_test(m, pfn, PG_SWAPCACHE):
+                if m.swap_map[page_private(m, pfn)] > 0:
+                    continue
+                delete_from_swap_cache(m, pfn, -1)
+            page_clear(m, pfn, PG_DIRTY)
+        m.pt[slot] = entry & ~(PTE_ACCESSED | PTE_DIRTY)
+        folio_mark_lazyfree(m, pfn)
+    return 0
+
+
+@kernel
+def madvise_remove(m, vma, start, end):
+    """MADV_REMOVE: punch a hole into the file behind [start, end), whoever maps it; private copies stay. 0, -EINVAL, or -EACCES."""
+    row = vma * VMA_STRIDE
+    flags = m.vma[row + VMA_FLAGS]
+    if flags & VM_LOCKED or m.vma[row + VMA_INODE] < 0:
+        return -EINVAL
+    if flags & (VM_SHARED | VM_MAYWRITE) != VM_SHARED | VM_MAYWRITE:
+        return -EACCES
+    first = ((start - m.vma[row + VMA_START]) >> 12) + m.vma[row + VMA_PGOFF]
+    truncate_pages(m, m.vma[row + VMA_INODE], first, first + ((end - start) >> 12))
+    return 0
+
+
+@kernel
+def madvise_willneed(m, mm, vma, start, end):
+    """MADV_WILLNEED: read the file ahead, or bring what lies in swap into the swap cache. 0."""
+    row = vma * VMA_STRIDE
+    inode = m.vma[row + VMA_INODE]
+    pages = (end - start) >> 12
+    first = ((start - m.vma[row + VMA_START]) >> 12) + m.vma[row + VMA_PGOFF]
+    if inode >= 0 and is_shmem(m, inode) == 0:
+        force_page_cache_ra(m, m.vma[row + VMA_FILE], first, pages)
+        return 0
+    for i in range(pages):
+        if inode >= 0:
+            entry = xa_load(m, inode, first + i)
+            if entry_is(entry, XA_VALUE):
+                read_swap_cache_async(m, entry >> 2)
+        else:
+            slot = walk_pte(m, mm, (start >> 12) + i)
+            if slot >= 0 and m.pt[slot] & PTE_SWAP:
+                read_swap_cache_async(m, m.pt[slot] >> PTE_SHIFT)
+    lru_add_drain(m)
     return 0
 
 
@@ -105,18 +180,27 @@ def sys_madvise(m, mm, start, length, advice):
         if advice in (MADV_DONTNEED, MADV_DONTNEED_LOCKED):
             if flags & VM_LOCKED and advice == MADV_DONTNEED:
                 return -EINVAL
+            lru_add_drain(m)
             zap_range(m, mm, vma, at >> 12, stop >> 12)
-        elif advice in (MADV_COLD, MADV_PAGEOUT, MADV_FREE):
-            if flags & VM_LOCKED or (advice == MADV_FREE and m.vma[row + VMA_INODE] >= 0):
+        elif advice in (MADV_COLD, MADV_PAGEOUT):
+            if flags & VM_LOCKED:
                 return -EINVAL
-            cold_or_pageout(m, mm, vma, at >> 12, stop >> 12, advice)
+            madvise_cold_or_pageout_pte_range(m, mm, vma, at >> 12, stop >> 12, advice)
+        elif advice == MADV_FREE:
+            if flags & VM_LOCKED or m.vma[row + VMA_INODE] >= 0:
+                return -EINVAL
+            madvise_free_pte_range(m, mm, vma, at >> 12, stop >> 12)
         elif advice == MADV_WILLNEED:
-            pass
+            madvise_willneed(m, mm, vma, at, stop)
+        elif advice == MADV_REMOVE:
+            done = madvise_remove(m, vma, at, stop)
+            if done < 0:
+                return done
         else:
             if advice in (MADV_WIPEONFORK, MADV_KEEPONFORK) and (m.vma[row + VMA_INODE] >= 0 or flags & VM_SHARED):
                 return -EINVAL
             new = advised_flags(flags, advice)
-            if new != flags and vma_modify(m, vma, at, stop, new) < 0:
+            if new != flags and vma_modify(m, vma, at, stop, new, m.vma[row + VMA_POLICY]) < 0:
                 return -EAGAIN
         at = stop
     return -ENOMEM if holes else 0

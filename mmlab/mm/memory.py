@@ -14,12 +14,13 @@ from mmlab.kernels.ops import (
 from mmlab.kernels.pte import add_rmap, remove_rmap, walk_pmd, walk_pte
 from mmlab.kernels.services import alloc_pages, anon_vma_prepare, free_pages, zap_pte
 from mmlab.kernels.zones import page_node
+from mmlab.mm.mlock import clear_page_mlock, mlock_faulted, munlock_folio
 from mmlab.mm.pgtable import free_table, pgtable_withdraw
 from mmlab.mm.swap_slots import swap_free
 from mmlab.mm.swap_state import delete_from_swap_cache, swap_cache_get, swapin_readahead
 from mmlab.model.const import ENOMEM, EXEC, TASK_SIZE, VM_FAULT_ERROR, VM_FAULT_MAJOR, VM_FAULT_OOM, VM_FAULT_RETRY, VM_FAULT_SIGBUS, WRITE
 from mmlab.model.page import (
-    KIND_ANON, NO_MAPPING, PG_ACTIVE, PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_LRU, PG_REFERENCED, PG_SWAPBACKED, PG_SWAPCACHE,
+    KIND_ANON, NO_MAPPING, PG_ACTIVE, PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_LRU, PG_MLOCKED, PG_REFERENCED, PG_SWAPBACKED, PG_SWAPCACHE,
     PG_TAIL, PG_UPTODATE, add_refs, page_clear, page_counts, page_flags, page_index, page_mapcount, page_mapping, page_order,
     page_private, page_refs, page_set, page_test, set_page_counts, set_page_index, set_page_kind, set_page_mapping, set_page_order,
     set_page_private,
@@ -89,6 +90,8 @@ def free_folio(m, pfn):
     if page_test(m, pfn, PG_SWAPCACHE):
         delete_from_swap_cache(m, pfn, -1)
     reclaimer_folio_removed(m, pfn)
+    if page_test(m, pfn, PG_MLOCKED):
+        clear_page_mlock(m, pfn)
     set_page_mapping(m, pfn, NO_MAPPING)
     for tail in range(pfn + 1, pfn + (1 << order)):
         page_clear(m, tail, PG_TAIL)
@@ -130,6 +133,8 @@ def do_zap_pte(m, mm, vma, slot):
     if entry & PTE_DIRTY:
         page_set(m, pfn, PG_DIRTY)
     remove_rmap(m, mm, pfn, 1)
+    if page_test(m, pfn, PG_MLOCKED) and m.vma[vma * VMA_STRIDE + VMA_FLAGS] & VM_LOCKED:
+        munlock_folio(m, pfn)
     put_mapped_page(m, pfn)
     return 0
 
@@ -311,6 +316,8 @@ def do_user_addr_fault(m, task, vpn, access):
             m.task[row + T_FLAGS] |= TF_KILLED
             return force_sig_fault(m, task, SIGKILL, 0, address)
         return force_sig_fault(m, task, SIGSEGV, SEGV_MAPERR, address)
+    if flags & VM_LOCKED:
+        mlock_faulted(m, mm, vma, vpn)
     if result & VM_FAULT_MAJOR or m.vmstat[V_PGMAJFAULT] > before:
         m.task[row + T_MAJ_FLT] += 1
         return VM_FAULT_MAJOR

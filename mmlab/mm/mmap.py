@@ -5,25 +5,26 @@ mm/mprotect.c mprotect_fixup(), mm/mremap.c. All take byte addresses; lengths ar
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.ops import fault_handler_handle_mm_fault, vma_index_find, vma_index_find_gap, vma_index_find_prev, vma_index_resize
+from mmlab.kernels.ops import vma_index_find, vma_index_find_gap, vma_index_find_prev, vma_index_resize
 from mmlab.kernels.pte import walk_pmd, walk_pte
 from mmlab.kernels.services import pte_alloc, split_huge_pmd
 from mmlab.mm.files import file_close, file_open, inode_create, inode_put
+from mmlab.mm.gup import mm_populate
 from mmlab.mm.memory import zap_range
 from mmlab.mm.pgtable import free_pgtables
-from mmlab.mm.rmap import anon_vma_clone
+from mmlab.mm.rmap import anon_vma_clone, unlink_anon_vmas
+from mmlab.mm.swap import lru_lazyfree_drain
 from mmlab.mm.vma import split_vma, vm_area_alloc, vm_area_free, vm_stat_account, vma_link, vma_merge_new_range, vma_modify, vma_unlink
-from mmlab.model.const import EEXIST, EFAULT, EINVAL, ENOMEM, READ, TASK_SIZE, VM_FAULT_ERROR, VM_FAULT_MAJOR, VM_FAULT_RETRY, WRITE
+from mmlab.model.const import EEXIST, EFAULT, EINVAL, ENOMEM, TASK_SIZE
 from mmlab.model.page import PG_ANON, PG_ANON_EXCLUSIVE, page_test
 from mmlab.model.rows import (
     COST_SYSCALL, F_INODE, FILE_STRIDE, I_COMMITTED, IF_NORESERVE, IF_SHMEM, INODE_STRIDE, MM_BRK, MM_DATA_VM, MM_DEF_FLAGS, MM_HIWATER_VM, MM_LOCKED_VM, MM_MAP_COUNT, MM_MMAP_BASE,
     MM_RLIMIT_AS, MM_RLIMIT_DATA, MM_START_BRK, MM_STRIDE, MM_TOTAL_VM, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT,
-    PTE_SPECIAL, PTE_WRITE, SC_COMMIT_LIMIT, SC_COMMITTED_AS, SC_MAX_MAP_COUNT, SC_MMAP_MIN_ADDR, SC_NOW_NS, SC_NR_SWAP_SLOTS,
-    SC_OVERCOMMIT, SC_STACK_GUARD_GAP, SC_TOTALRAM, T_MAJ_FLT, T_MIN_FLT, TASK_STRIDE, VM_ACCOUNT, VM_EXEC, VM_GROWSDOWN, VM_LOCKED,
-    VM_MAYEXEC, VM_MAYREAD, VM_MAYSHARE, VM_MAYWRITE, VM_NORESERVE, VM_READ, VM_SHARED, VM_SOFTDIRTY, VM_WRITE, VMA_ANON_VMA, VMA_END,
+    PTE_SPECIAL, PTE_WRITE, SC_COMMIT_LIMIT, SC_COMMITTED_AS, SC_CPU, SC_MAX_MAP_COUNT, SC_MMAP_MIN_ADDR, SC_NOW_NS, SC_NR_SWAP_SLOTS,
+    SC_OVERCOMMIT, SC_STACK_GUARD_GAP, SC_TOTALRAM, VM_ACCOUNT, VM_EXEC, VM_GROWSDOWN, VM_LOCKED,
+    VM_LOCKONFAULT, VM_MAYEXEC, VM_MAYREAD, VM_MAYSHARE, VM_MAYWRITE, VM_NORESERVE, VM_READ, VM_SHARED, VM_SOFTDIRTY, VM_WRITE, VMA_ANON_VMA, VMA_END,
     VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
 )
-from mmlab.model.vmstat import V_PGFAULT
 
 # flags of sys_mmap, mmlab's own numbering of MAP_*
 MAP_SHARED, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_GROWSDOWN, MAP_LOCKED, MAP_POPULATE = 1, 2, 4, 8, 16, 32, 64
@@ -207,6 +208,8 @@ def sys_mmap(m, mm, addr, length, prot, flags, file, pgoff):
     done = mmap_region(m, mm, addr, length, vm_flags, file, pgoff)
     if opened >= 0:
         file_close(m, opened)  # the VMA keeps it open
+    if done >= 0 and (vm_flags & VM_LOCKED or flags & MAP_POPULATE):
+        mm_populate(m, mm, addr, addr + length, 1)
     return done
 
 
@@ -234,6 +237,7 @@ def do_munmap(m, mm, start, length):
     above = vma_index_find(m, mm, end)
     high = m.vma[above * VMA_STRIDE + VMA_START] >> 12 if above >= 0 else TASK_SIZE + 4096 >> 12
     vma = find_vma_intersection(m, mm, start, end)
+    lru_lazyfree_drain(m, m.sc[SC_CPU])
     while vma >= 0:
         row = vma * VMA_STRIDE
         first, stop = m.vma[row + VMA_START] >> 12, m.vma[row + VMA_END] >> 12
@@ -337,7 +341,7 @@ def sys_mprotect(m, mm, start, length, prot):
                 flags |= VM_ACCOUNT
             elif old & VM_ACCOUNT and flags & VM_WRITE == 0 and m.vma[row + VMA_INODE] < 0 and m.vma[row + VMA_ANON_VMA] < 0 and old & VM_SHARED == 0:
                 flags &= ~VM_ACCOUNT
-            changed = vma_modify(m, vma, at, stop, flags)
+            changed = vma_modify(m, vma, at, stop, flags, m.vma[row + VMA_POLICY])
             if changed < 0:
                 m.sc[SC_COMMITTED_AS] -= charged
                 return -ENOMEM
@@ -346,6 +350,8 @@ def sys_mprotect(m, mm, start, length, prot):
             vm_stat_account(m, mm, old, -pages)
             vm_stat_account(m, mm, flags, pages)
             change_protection(m, mm, changed, at >> 12, stop >> 12)
+            if old & (VM_WRITE | VM_SHARED | VM_LOCKED) == VM_LOCKED and flags & VM_WRITE:
+                mm_populate(m, mm, at, stop, 1)
         at = stop
     return 0
 
@@ -376,6 +382,8 @@ def sys_brk(m, mm, new_end):
         flags = VM_READ | VM_WRITE | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC | VM_SOFTDIRTY | m.mm[base + MM_DEF_FLAGS]
         if mmap_region(m, mm, old, new - old, flags, -1, old >> 12) < 0:
             return m.mm[base + MM_BRK]
+        if flags & VM_LOCKED:
+            mm_populate(m, mm, old, new, 1)
     m.mm[base + MM_BRK] = new_end
     return new_end
 
@@ -430,8 +438,11 @@ def sys_mremap(m, mm, addr, old_length, new_length, flags, new_addr):
             if vm_flags & VM_ACCOUNT and vm_enough_memory(m, mm, grow) < 0:
                 return -ENOMEM
             vma_index_resize(m, mm, vma, m.vma[row + VMA_START], addr + new_length)
-            vma_modify(m, vma, m.vma[row + VMA_START], addr + new_length, vm_flags)
+            vma_modify(m, vma, m.vma[row + VMA_START], addr + new_length, vm_flags, m.vma[row + VMA_POLICY])
             vm_stat_account(m, mm, vm_flags, grow)
+            if vm_flags & VM_LOCKED:
+                m.mm[mm * MM_STRIDE + MM_LOCKED_VM] += grow
+                mm_populate(m, mm, addr + old_length, addr + new_length, 1)
             return addr
     if flags & MREMAP_MAYMOVE == 0:
         return -ENOMEM
@@ -479,39 +490,16 @@ def sys_mremap(m, mm, addr, old_length, new_length, flags, new_addr):
         do_munmap(m, mm, target, new_length)
         return -ENOMEM
     vm_stat_account(m, mm, vm_flags, new_length >> 12)
-    if flags & MREMAP_DONTUNMAP == 0:
+    if flags & MREMAP_DONTUNMAP:
+        m.vma[row + VMA_FLAGS] &= ~(VM_LOCKED | VM_LOCKONFAULT)  # the new VMA takes over what locked_vm counts
+        if m.vma[row + VMA_START] == addr and m.vma[row + VMA_END] == addr + old_length:
+            unlink_anon_vmas(m, vma)
+    else:
+        if vm_flags & VM_LOCKED:
+            m.mm[mm * MM_STRIDE + MM_LOCKED_VM] += new_length >> 12
         do_munmap(m, mm, addr, old_length)
     moved = vma_index_find(m, mm, target)
-    vma_modify(m, moved, target, target + new_length, vm_flags)
+    vma_modify(m, moved, target, target + new_length, vm_flags, m.vma[moved * VMA_STRIDE + VMA_POLICY])
+    if vm_flags & VM_LOCKED and new_length > old_length:
+        mm_populate(m, mm, target + old_length, target + new_length, 1)
     return target
-
-
-@kernel
-def populate(m, task, mm, start, end):
-    """Fault in every page of [start, end) as mm_populate() does: write faults for private writable VMAs. Pages faulted, or -EFAULT, -ENOMEM."""
-    vpn = start >> 12
-    done = 0
-    while vpn < end >> 12:
-        vma = vma_index_find(m, mm, vpn << 12)
-        if vma < 0 or m.vma[vma * VMA_STRIDE + VMA_START] > vpn << 12:
-            return -ENOMEM
-        flags = m.vma[vma * VMA_STRIDE + VMA_FLAGS]
-        access = WRITE if flags & (VM_WRITE | VM_SHARED) == VM_WRITE else READ
-        if flags & (VM_READ | VM_WRITE | VM_EXEC) == 0:
-            return -ENOMEM
-        slot = walk_pte(m, mm, vpn)
-        entry = m.pt[slot] if slot >= 0 else 0
-        if slot < 0:
-            pmd = walk_pmd(m, mm, vpn)
-            entry = m.pt[pmd] if pmd >= 0 and m.pt[pmd] & PTE_HUGE else 0
-        if entry & PTE_PRESENT == 0 or (access == WRITE and entry & PTE_WRITE == 0):
-            result = VM_FAULT_RETRY
-            while result & VM_FAULT_RETRY:
-                result = fault_handler_handle_mm_fault(m, mm, vma, vpn, access)
-            if result & VM_FAULT_ERROR:
-                return -EFAULT
-            m.vmstat[V_PGFAULT] += 1
-            m.task[task * TASK_STRIDE + (T_MAJ_FLT if result & VM_FAULT_MAJOR else T_MIN_FLT)] += 1
-            done += 1
-        vpn += 1
-    return done

@@ -9,10 +9,10 @@ from mmlab.kernels.ops import vma_index_find, vma_index_find_prev
 from mmlab.kernels.pte import remove_rmap, walk_pmd, walk_pte
 from mmlab.kernels.services import kmem_cache_alloc, kmem_cache_free, rmap_walk
 from mmlab.mm.swap_slots import swap_dup
-from mmlab.model.const import ENOMEM, RMAP_CLEAR_YOUNG, RMAP_COUNT, RMAP_DIRTY, RMAP_MKCLEAN, RMAP_YOUNG
+from mmlab.model.const import ENOMEM, RMAP_CLEAR_YOUNG, RMAP_COUNT, RMAP_DIRTY, RMAP_LOCKED, RMAP_MKCLEAN, RMAP_YOUNG
 from mmlab.model.gfp import GFP_KERNEL
 from mmlab.model.page import (
-    PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, page_index, page_mapcount, page_mapping, page_private, page_set, page_test,
+    PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_SWAPBACKED, page_index, page_mapcount, page_mapping, page_private, page_set, page_test,
 )
 from mmlab.model.rows import (
     ANON_VMA_STRIDE, AV_AVC_FIRST, AV_NEXT_FREE, AV_NUM_ACTIVE_VMAS, AV_NUM_CHILDREN, AV_OBJ, AV_PARENT, AV_REFS, AV_ROOT, AVC_ANON_VMA,
@@ -259,10 +259,12 @@ def _act(m, vma, slot, pfn, what):
     if what == RMAP_MKCLEAN:
         m.pt[slot] = entry & ~(PTE_DIRTY | PTE_WRITE)
         return 1 if entry & PTE_DIRTY else 0
+    if what == RMAP_LOCKED:
+        return 1 if m.vma[vma * VMA_STRIDE + VMA_FLAGS] & VM_LOCKED else 0
     mm = m.vma[vma * VMA_STRIDE + VMA_MM]
     if entry & PTE_DIRTY:
         page_set(m, pfn, PG_DIRTY)
-    if page_test(m, pfn, PG_ANON):
+    if page_test(m, pfn, PG_ANON) and page_test(m, pfn, PG_SWAPBACKED):
         swap_dup(m, page_private(m, pfn))
         m.mm[mm * MM_STRIDE + MM_SWAPENTS] += 1
         m.pt[slot] = (page_private(m, pfn) << PTE_SHIFT) | PTE_SWAP | (PTE_SWAP_EXCLUSIVE if page_test(m, pfn, PG_ANON_EXCLUSIVE) else 0)

@@ -203,6 +203,16 @@ def _unlock(m, slot):
         unlock_page(m, pfn)
 
 
+@kernel
+def read_swap_cache_async(m, slot):
+    """Read one slot into the swap cache if it is in use and not there: 1 if it was read."""
+    read = _read_one(m, slot, slot)
+    if read:
+        _unlock(m, slot)
+        _device_time(m, 1)
+    return read
+
+
 @leaf
 def _device_time(m, nr_pages):
     if nr_pages > 0:

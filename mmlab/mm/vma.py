@@ -258,11 +258,11 @@ def vma_merge_new_range(m, mm, start, end, flags, file, pgoff):
 
 
 @kernel
-def vma_modify(m, vma, start, end, flags):
-    """[start, end) of a VMA gets other flags: merged with neighbours, or split off. The VMA that covers it now, or -ENOMEM."""
+def vma_modify(m, vma, start, end, flags, policy):
+    """[start, end) of a VMA gets these flags and policy: merged with neighbours, or split off. The VMA that covers it now, or -ENOMEM."""
     row = vma * VMA_STRIDE
     mm = m.vma[row + VMA_MM]
-    file, policy, anon_vma = m.vma[row + VMA_FILE], m.vma[row + VMA_POLICY], m.vma[row + VMA_ANON_VMA]
+    file, anon_vma = m.vma[row + VMA_FILE], m.vma[row + VMA_ANON_VMA]
     low, high = m.vma[row + VMA_START], m.vma[row + VMA_END]
     pgoff = m.vma[row + VMA_PGOFF] + ((start - low) >> 12)
     below = can_merge_below(m, mm, start, flags, anon_vma, file, pgoff, policy) if start == low else -1
@@ -304,4 +304,5 @@ def vma_modify(m, vma, start, end, flags):
     if end < high and split_vma(m, target, end) < 0:
         return -ENOMEM
     m.vma[target * VMA_STRIDE + VMA_FLAGS] = flags
+    m.vma[target * VMA_STRIDE + VMA_POLICY] = policy
     return target

@@ -6,7 +6,7 @@ Left out: memory cgroups, throttling of direct reclaim, slab shrinkers, kcompact
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import (
-    reclaimer_age_node, reclaimer_drain, reclaimer_eviction_shadow, reclaimer_folio_removed, reclaimer_nr_lru_pages,
+    reclaimer_age_node, reclaimer_eviction_shadow, reclaimer_folio_removed, reclaimer_nr_lru_pages,
     reclaimer_shrink_node,
 )
 from mmlab.kernels.pte import walk_pmd
@@ -14,10 +14,11 @@ from mmlab.kernels.services import free_pages, rmap_walk, split_huge_pmd
 from mmlab.kernels.zones import wmark_pages, zone_watermark_order0
 from mmlab.mm.page_cache import filemap_remove
 from mmlab.mm.shmem import shmem_writepage
+from mmlab.mm.swap import lru_add_drain
 from mmlab.mm.swap_state import add_to_swap, delete_from_swap_cache
 from mmlab.model.const import (
     DEF_PRIORITY, LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, RECLAIM_ACTIVATE, RECLAIM_FREED, RECLAIM_KEEP,
-    RMAP_UNMAP, SCAN_KSWAPD, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_PROACTIVE, SCAN_RECLAIM_IDX_SHIFT, SWAP_CLUSTER_MAX,
+    RMAP_DIRTY, RMAP_UNMAP, SCAN_KSWAPD, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_PROACTIVE, SCAN_RECLAIM_IDX_SHIFT, SWAP_CLUSTER_MAX,
 )
 from mmlab.model.gfp import GFP_THISNODE, gfp_zone
 from mmlab.model.page import (
@@ -26,11 +27,11 @@ from mmlab.model.page import (
 )
 from mmlab.model.rows import (
     ANON_VMA_STRIDE, AV_AVC_FIRST, AVC_NEXT_IN_ANON, AVC_STRIDE, AVC_VMA, COST_DEVICE_WRITE, N_KSWAPD_AWAKE, N_KSWAPD_FAILURES,
-    N_KSWAPD_IDX, N_KSWAPD_PRIORITY, N_KSWAPD_WAKE_NS, NODE_STRIDE, SC_CPU, SC_IN_RECLAIM, SC_KSWAPD_AWAKE, SC_NEXT_EVENT_NS, SC_NOW_NS,
+    N_KSWAPD_IDX, N_KSWAPD_PRIORITY, N_KSWAPD_WAKE_NS, NODE_STRIDE, SC_IN_RECLAIM, SC_KSWAPD_AWAKE, SC_NEXT_EVENT_NS, SC_NOW_NS,
     SC_NR_SWAP_FREE, SC_NR_ZONES, Z_FLAGS, Z_INDEX, Z_MANAGED, Z_NODE, Z_WATERMARK_BOOST, PTE_HUGE, PTE_SHIFT, SC_SWAP_FLAGS, VMA_END,
     VMA_MM, VMA_PGOFF, VMA_START, VMA_STRIDE, ZONE_RECLAIM_ACTIVE, ZONE_STRIDE, ZONELIST_STRIDE, ZONELIST_THISNODE,
 )
-from mmlab.model.vmstat import V_ALLOCSTALL_DMA, V_NR_VMSCAN_IMMEDIATE_RECLAIM, V_NR_VMSCAN_WRITE, V_PAGEOUTRUN, V_PSWPOUT
+from mmlab.model.vmstat import V_ALLOCSTALL_DMA, V_NR_VMSCAN_IMMEDIATE_RECLAIM, V_NR_VMSCAN_WRITE, V_PAGEOUTRUN, V_PGLAZYFREED, V_PSWPOUT
 
 MAX_RECLAIM_RETRIES = 16
 
@@ -61,7 +62,7 @@ def shrink_node(m, node, priority, nr_to_reclaim, scan_flags):
     """One pass of the reclaimer over a node, with its simulated time: pages reclaimed."""
     was = m.sc[SC_IN_RECLAIM]
     m.sc[SC_IN_RECLAIM] = 1
-    reclaimer_drain(m, m.sc[SC_CPU])
+    lru_add_drain(m)
     reclaimed = reclaimer_shrink_node(m, node, priority, nr_to_reclaim, scan_flags)
     m.sc[SC_IN_RECLAIM] = was
     return reclaimed
@@ -207,7 +208,14 @@ def do_reclaim_folio(m, pfn, scan_flags):
         mm_split_mapped(m, pfn)
     if page_refs(m, pfn) > (1 if page_test(m, pfn, PG_SWAPCACHE) or page_test(m, pfn, PG_ANON) == 0 else 0):
         return RECLAIM_KEEP
-    if page_test(m, pfn, PG_ANON | PG_SWAPCACHE):
+    if page_test(m, pfn, PG_ANON) and page_test(m, pfn, PG_SWAPBACKED) == 0:
+        # MADV_FREE: a page written since is kept, for swap again; a clean one is dropped
+        if page_test(m, pfn, PG_DIRTY) or rmap_walk(m, pfn, RMAP_DIRTY):
+            page_set(m, pfn, PG_SWAPBACKED)
+            return RECLAIM_ACTIVATE
+        rmap_walk(m, pfn, RMAP_UNMAP)
+        m.vmstat[V_PGLAZYFREED] += 1
+    elif page_test(m, pfn, PG_ANON | PG_SWAPCACHE):
         if page_test(m, pfn, PG_SWAPCACHE) == 0:
             if scan_flags & SCAN_MAY_SWAP == 0 or add_to_swap(m, pfn) < 0:
                 return RECLAIM_ACTIVATE
