@@ -95,6 +95,7 @@ class Simulation:
         boot_machine(self.machine, self.layout, self.tuning, self.boot)
         self._settings()
         self._early(script)
+        self._defaults_of_settings()
         for key, value in self.cfg.sysctl.items():
             self._setting("/proc/sys/" + key.replace(".", "/"), value)
         for key, value in self.cfg.sysfs.items():
@@ -145,6 +146,11 @@ class Simulation:
         machine.nr_calls[:] = 0
         machine.sc[r.SC_COMMITTED_AS] = self.boot.committed_as_kb // 4
         machine.sc[r.SC_NOW_NS] = 0
+
+    def _defaults_of_settings(self) -> None:
+        from mmlab.procfs.settings import settings_of
+
+        settings_of(self)
 
     def _setting(self, path: str, value: str) -> None:
         from mmlab.procfs import write

@@ -14,8 +14,8 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_FAULT_AROUND, SC_SWAPIN_HITS, SC_SWAPIN_PREV, SC_SWAPIN_LAST, SC_IN_RECLAIM, SC_NEEDS_FUTURE, SC_PGTABLE_LEVELS, SC_OOM_VICTIM,
     SC_PANIC, SC_EVENT, SC_NEXT_SAMPLE_NS, SC_SEED, SC_READAHEAD_PAGES, SC_INODE_FREE, SC_INODE_TOP, SC_KSWAPD_SLICE_NS, SC_NODE,
     SC_PID_NEXT, SC_NR_HEADS, SC_SLAB_HEADS, SC_KSWAPD_AWAKE, SC_MEMBLOCK_PFN, SC_MEMBLOCK_ZONE, SC_MONITOR_TIMER_NS, SC_THP_TIMER_NS,
-    SC_NR_KILLS,
-) = range(68)
+    SC_NR_KILLS, SC_MTHP_ORDERS,
+) = range(69)
 NR_SCALARS = 128
 
 # m.zone: one row a populated zone, in the order of nodes, then zone index ------------------------------------------------------------------
