@@ -163,7 +163,11 @@ SERVICES: tuple[Op, ...] = (
     _op("folio_add_lru", "pfn", "0", "A mapped or cached page is complete: hand it to the reclaimer."),
     _op("do_huge_pmd_anonymous_page", "mm vma vpn access", "VM_FAULT_* bits, or -1: not possible, take small pages",
         "A fault in an empty PMD of an anonymous VMA: asks the thp slot, then maps a huge page or the huge zero page."),
-    _op("split_huge_pmd", "pmd", "0", "Replace the huge entry m.pt[pmd] by a table of 512 and its folio by 512 pages."),
+    _op("do_anonymous_folio", "mm vma vpn", "VM_FAULT_* bits, or -1: not possible, take a single page",
+        "A write fault where no PTE is: map a block of 4 to 256 pages if the thp slot wants one of a size that is on (m.sc[SC_MTHP_ORDERS])."),
+    _op("do_huge_pmd_wp_page", "mm pmd", "0 done, or -1: split, go on with the PTE", "A write to a huge entry m.pt[pmd] that is not writable."),
+    _op("copy_huge_pmd", "dst_mm src_mm vpn", "0, or -ENOMEM", "fork: both address spaces share the huge entry at vpn, write-protected."),
+    _op("split_huge_pmd", "mm pmd", "0", "Replace the huge entry m.pt[pmd] by a table of 512; its folio stays."),
     _op("wake_kswapd", "node order", "0", "wakeup_kswapd()."),
     _op("out_of_memory", "task order", "1 if a victim was killed, else 0", "out_of_memory(): asks the OOM policy, kills, counts."),
 )

@@ -28,7 +28,10 @@ SERVICES: dict[str, Callable] = {
     "zap_pte": memory.do_zap_pte,
     "folio_add_lru": huge_memory.folio_add_lru,
     "do_huge_pmd_anonymous_page": huge_memory.do_huge_pmd_anonymous_page,
-    "split_huge_pmd": memory.split_huge_pmd,
+    "do_anonymous_folio": huge_memory.do_anonymous_folio,
+    "do_huge_pmd_wp_page": huge_memory.do_huge_pmd_wp_page,
+    "copy_huge_pmd": huge_memory.copy_huge_pmd,
+    "split_huge_pmd": huge_memory.do_split_huge_pmd,
     "wake_kswapd": vmscan.wakeup_kswapd,
     "out_of_memory": fork.do_out_of_memory,
 }

@@ -7,6 +7,7 @@ from typing import Any
 
 from mmlab import procfs
 from mmlab.errors import NotSupported
+from mmlab.procfs import mthp
 from mmlab.procfs.tasks import living
 
 NR_BRIEF = 5
@@ -35,6 +36,7 @@ def snapshot(sim: Any, folder: Path, brief: bool) -> None:
         _keep(sim, path, folder / path.rpartition("/")[2])
     if brief:
         return
+    (folder / "mthp").write_text("".join(mthp.lines(sim)))
     for node in range(min(NR_NODES, sim.layout.nr_nodes)):
         for name in NODE:
             _keep(sim, f"/sys/devices/system/node/node{node}/{name}", folder / f"node{node}.{name}")

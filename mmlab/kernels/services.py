@@ -20,9 +20,12 @@ _anon_vma_prepare = service_stub(149, 13)
 _zap_pte = service_stub(150, 14)
 _folio_add_lru = service_stub(151, 15)
 _do_huge_pmd_anonymous_page = service_stub(152, 16)
-_split_huge_pmd = service_stub(153, 17)
-_wake_kswapd = service_stub(154, 18)
-_out_of_memory = service_stub(155, 19)
+_do_anonymous_folio = service_stub(153, 17)
+_do_huge_pmd_wp_page = service_stub(154, 18)
+_copy_huge_pmd = service_stub(155, 19)
+_split_huge_pmd = service_stub(156, 20)
+_wake_kswapd = service_stub(157, 21)
+_out_of_memory = service_stub(158, 22)
 
 
 @leaf
@@ -135,9 +138,29 @@ def do_huge_pmd_anonymous_page(m, mm, vma, vpn, access):
 
 
 @leaf
-def split_huge_pmd(m, pmd):
-    """Replace the huge entry m.pt[pmd] by a table of 512 and its folio by 512 pages. Returns 0."""
-    return _split_huge_pmd(m, pmd)
+def do_anonymous_folio(m, mm, vma, vpn):
+    """A write fault where no PTE is: map a block of 4 to 256 pages if the thp slot wants one of a size that is on
+    (m.sc[SC_MTHP_ORDERS]). Returns VM_FAULT_* bits, or -1: not possible, take a single page.
+    """
+    return _do_anonymous_folio(m, mm, vma, vpn)
+
+
+@leaf
+def do_huge_pmd_wp_page(m, mm, pmd):
+    """A write to a huge entry m.pt[pmd] that is not writable. Returns 0 done, or -1: split, go on with the PTE."""
+    return _do_huge_pmd_wp_page(m, mm, pmd)
+
+
+@leaf
+def copy_huge_pmd(m, dst_mm, src_mm, vpn):
+    """fork: both address spaces share the huge entry at vpn, write-protected. Returns 0, or -ENOMEM."""
+    return _copy_huge_pmd(m, dst_mm, src_mm, vpn)
+
+
+@leaf
+def split_huge_pmd(m, mm, pmd):
+    """Replace the huge entry m.pt[pmd] by a table of 512; its folio stays. Returns 0."""
+    return _split_huge_pmd(m, mm, pmd)
 
 
 @leaf

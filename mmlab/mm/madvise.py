@@ -6,21 +6,23 @@ Models: mm/madvise.c. Left out: MADV_COLLAPSE, MERGEABLE's merging (the flag is 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import reclaimer_folio_added, reclaimer_folio_deactivate, reclaimer_folio_removed, vma_index_find
 from mmlab.kernels.pte import walk_pmd, walk_pte
-from mmlab.kernels.services import reclaim_folio, split_huge_pmd, zap_pte
+from mmlab.kernels.services import reclaim_folio, zap_pte
 from mmlab.mm.filemap import truncate_pages
+from mmlab.mm.huge_memory import split_folio
 from mmlab.mm.memory import zap_range
 from mmlab.mm.mmap import page_align
 from mmlab.mm.page_cache import is_shmem
 from mmlab.mm.readahead import force_page_cache_ra
 from mmlab.mm.swap import folio_mark_lazyfree, lru_add_drain
-from mmlab.mm.swap_state import delete_from_swap_cache, read_swap_cache_async
+from mmlab.mm.swap_state import delete_from_swap_cache, folio_swapped, read_swap_cache_async
 from mmlab.mm.vma import vma_modify
 from mmlab.mm.xarray import XA_VALUE, entry_is, xa_load
 from mmlab.model.const import (
     EACCES, EAGAIN, EINVAL, ENOMEM, RECLAIM_FREED, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_PROACTIVE,
 )
 from mmlab.model.page import (
-    PG_DIRTY, PG_MLOCKED, PG_REFERENCED, PG_SWAPCACHE, PG_UNEVICTABLE, PG_YOUNG, page_clear, page_mapcount, page_private, page_test,
+    PG_DIRTY, PG_HEAD, PG_MLOCKED, PG_REFERENCED, PG_SWAPCACHE, PG_UNEVICTABLE, PG_YOUNG, page_clear, page_folio, page_mapcount, page_order,
+    page_test,
 )
 from mmlab.model.rows import (
     COST_SYSCALL, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, SC_NOW_NS, VM_DONTCOPY, VM_HUGEPAGE,
@@ -63,61 +65,100 @@ def advised_flags(flags, advice):
     return flags & ~VM_WIPEONFORK
 
 
+@leaf
+def _whole_folio(m, slot, vpn, end_vpn, head):
+    """1 if PTEs from vpn's on map all of the folio within [vpn, end) and one table."""
+    nr = 1 << page_order(m, head)
+    if vpn + nr > end_vpn or (vpn & 511) + nr > 512:
+        return 0
+    for i in range(nr):
+        if m.pt[slot + i] & PTE_PRESENT == 0 or m.pt[slot + i] >> PTE_SHIFT != head + i:
+            return 0
+    return 1
+
+
 @kernel
-def madvise_cold_or_pageout_pte_range(m, mm, vma, start_vpn, end_vpn, advice):
-    """Clear young and deactivate (COLD), or reclaim at once, young or not (PAGEOUT), what only this VMA maps in [start, end)."""
-    lru_add_drain(m)
-    for vpn in range(start_vpn, end_vpn):
-        pmd = walk_pmd(m, mm, vpn)
-        if pmd < 0 or m.pt[pmd] == 0:
-            continue
-        if m.pt[pmd] & PTE_HUGE:
-            split_huge_pmd(m, pmd)
-        slot = walk_pte(m, mm, vpn)
-        entry = m.pt[slot]
-        if entry & PTE_PRESENT == 0 or entry & PTE_SPECIAL:
-            continue
-        pfn = entry >> PTE_SHIFT
-        if page_mapcount(m, pfn) != 1 or page_test(m, pfn, PG_UNEVICTABLE | PG_MLOCKED):
-            continue
-        page_clear(m, pfn, PG_REFERENCED | PG_YOUNG)
-        if advice == MADV_COLD:
-            m.pt[slot] = entry & ~PTE_ACCESSED
-            reclaimer_folio_deactivate(m, pfn)
-        else:
-            reclaimer_folio_removed(m, pfn)
-            if reclaim_folio(m, pfn, SCAN_MAY_SWAP | SCAN_MAY_UNMAP | SCAN_MAY_WRITEPAGE | SCAN_PROACTIVE) != RECLAIM_FREED:
-                reclaimer_folio_added(m, pfn)
+def advise_folio(m, head, advice):
+    """COLD, PAGEOUT or FREE of a folio that only one place maps."""
+    if advice == MADV_FREE:
+        page_clear(m, head, PG_DIRTY)
+        return folio_mark_lazyfree(m, head)
+    page_clear(m, head, PG_REFERENCED | PG_YOUNG)
+    if advice == MADV_COLD:
+        return reclaimer_folio_deactivate(m, head)
+    reclaimer_folio_removed(m, head)
+    if reclaim_folio(m, head, SCAN_MAY_SWAP | SCAN_MAY_UNMAP | SCAN_MAY_WRITEPAGE | SCAN_PROACTIVE) != RECLAIM_FREED:
+        reclaimer_folio_added(m, head)
     return 0
 
 
 @kernel
-def madvise_free_pte_range(m, mm, vma, start_vpn, end_vpn):
-    """MADV_FREE: pages in [start, end) lose young and dirty and may be dropped instead of written; swap slots are dropped now."""
+def madvise_huge_pmd(m, mm, pmd, whole, advice):
+    """COLD, PAGEOUT or FREE over a huge PMD: 1 done (or skipped), 0: the range covers a part, so the folio was split; go on with the PTEs."""
+    entry = m.pt[pmd]
+    head = entry >> PTE_SHIFT
+    if entry & PTE_SPECIAL or page_mapcount(m, head) != 1 or page_test(m, head, PG_UNEVICTABLE | PG_MLOCKED):
+        return 1
+    if whole == 0:
+        return 1 - split_folio(m, head)
+    if advice == MADV_COLD:
+        m.pt[pmd] = entry & ~PTE_ACCESSED
+    elif advice == MADV_FREE:
+        m.pt[pmd] = entry & ~(PTE_ACCESSED | PTE_DIRTY)
+    advise_folio(m, head, advice)
+    return 1
+
+
+@kernel
+def madvise_lru_range(m, mm, vma, start_vpn, end_vpn, advice):
+    """Clear young and deactivate (COLD), reclaim at once, young or not (PAGEOUT), or make droppable, young and dirty cleared (FREE).
+
+    COLD and PAGEOUT leave what another place maps too. Large folios are taken whole, or split where the range covers a part; FREE drops
+    swap slots as well.
+    """
     lru_add_drain(m)
     vpn = start_vpn
     while vpn < end_vpn:
-        slot = walk_pte(m, mm, vpn)
-        if slot < 0:
-            vpn = ((vpn >> 9) + 1) << 9
+        pmd = walk_pmd(m, mm, vpn)
+        stop = min(end_vpn, ((vpn >> 9) + 1) << 9)
+        if pmd < 0 or m.pt[pmd] == 0 or (m.pt[pmd] & PTE_HUGE and madvise_huge_pmd(m, mm, pmd, 1 if stop - vpn == 512 else 0, advice)):
+            vpn = stop
             continue
+        slot = walk_pte(m, mm, vpn)
         entry = m.pt[slot]
         vpn += 1
-        if entry & PTE_SWAP:
+        if entry & PTE_SWAP and advice == MADV_FREE:
             zap_pte(m, mm, vma, slot)
         if entry & PTE_PRESENT == 0 or entry & PTE_SPECIAL:
             continue
-        pfn = entry >> PTE_SHIFT
-        if page_test(m, pfn, PG_SWAPCACHE | PG_DIRTY):
-            if page_mapcount(m, pfn) != 1:
+        pfn = page_folio(m, entry >> PTE_SHIFT)
+        nr = 1
+        if page_test(m, pfn, PG_HEAD):
+            if _whole_folio(m, slot, vpn - 1, end_vpn, pfn):
+                nr = 1 << page_order(m, pfn)
+            elif page_mapcount(m, pfn) > 1 << page_order(m, pfn) or split_folio(m, pfn) == 0:
                 continue
-            if page_test(m, pfn, PG_SWAPCACHE):
-                if m.swap_map[page_private(m, pfn)] > 0:
+            else:
+                pfn = entry >> PTE_SHIFT
+        if page_test(m, pfn, PG_UNEVICTABLE | PG_MLOCKED):
+            continue
+        if advice == MADV_FREE:
+            if page_test(m, pfn, PG_SWAPCACHE | PG_DIRTY):
+                if page_mapcount(m, pfn) != nr:
                     continue
-                delete_from_swap_cache(m, pfn, -1)
-            page_clear(m, pfn, PG_DIRTY)
-        m.pt[slot] = entry & ~(PTE_ACCESSED | PTE_DIRTY)
-        folio_mark_lazyfree(m, pfn)
+                if page_test(m, pfn, PG_SWAPCACHE):
+                    if folio_swapped(m, pfn):
+                        continue
+                    delete_from_swap_cache(m, pfn, -1)
+        elif page_mapcount(m, pfn) != nr:
+            continue
+        for i in range(nr):
+            if advice == MADV_COLD:
+                m.pt[slot + i] &= ~PTE_ACCESSED
+            elif advice == MADV_FREE:
+                m.pt[slot + i] &= ~(PTE_ACCESSED | PTE_DIRTY)
+        advise_folio(m, pfn, advice)
+        vpn += nr - 1
     return 0
 
 
@@ -182,14 +223,10 @@ def sys_madvise(m, mm, start, length, advice):
                 return -EINVAL
             lru_add_drain(m)
             zap_range(m, mm, vma, at >> 12, stop >> 12)
-        elif advice in (MADV_COLD, MADV_PAGEOUT):
-            if flags & VM_LOCKED:
+        elif advice in (MADV_COLD, MADV_PAGEOUT, MADV_FREE):
+            if flags & VM_LOCKED or (advice == MADV_FREE and m.vma[row + VMA_INODE] >= 0):
                 return -EINVAL
-            madvise_cold_or_pageout_pte_range(m, mm, vma, at >> 12, stop >> 12, advice)
-        elif advice == MADV_FREE:
-            if flags & VM_LOCKED or m.vma[row + VMA_INODE] >= 0:
-                return -EINVAL
-            madvise_free_pte_range(m, mm, vma, at >> 12, stop >> 12)
+            madvise_lru_range(m, mm, vma, at >> 12, stop >> 12, advice)
         elif advice == MADV_WILLNEED:
             madvise_willneed(m, mm, vma, at, stop)
         elif advice == MADV_REMOVE:

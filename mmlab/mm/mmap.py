@@ -11,7 +11,8 @@ from mmlab.kernels.services import pte_alloc, split_huge_pmd
 from mmlab.mm.files import file_close, file_open, inode_create, inode_put
 from mmlab.mm.gup import mm_populate
 from mmlab.mm.memory import zap_range
-from mmlab.mm.pgtable import free_pgtables
+from mmlab.mm.huge_memory import deposits_table
+from mmlab.mm.pgtable import free_pgtables, pgtable_deposit, pgtable_withdraw, pmd_alloc
 from mmlab.mm.rmap import anon_vma_clone, unlink_anon_vmas
 from mmlab.mm.swap import lru_lazyfree_drain
 from mmlab.mm.vma import split_vma, vm_area_alloc, vm_area_free, vm_stat_account, vma_link, vma_merge_new_range, vma_modify, vma_unlink
@@ -285,7 +286,7 @@ def change_protection(m, mm, vma, start_vpn, end_vpn):
             continue
         stop = min(end_vpn, ((vpn >> 9) + 1) << 9)
         if m.pt[pmd] & PTE_HUGE and (vpn & 511 or stop != vpn + 512):
-            split_huge_pmd(m, pmd)
+            split_huge_pmd(m, mm, pmd)
         if m.pt[pmd] & PTE_HUGE:
             m.pt[pmd] = _changed_entry(m, m.pt[pmd], flags, none)
         elif m.pt[pmd]:
@@ -393,11 +394,26 @@ MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP = 1, 2, 4
 
 @kernel
 def move_page_tables(m, mm, old_vpn, new_vpn, pages):
-    """Move the entries of a range: 0, or -ENOMEM with what was moved moved."""
-    for i in range(pages):
+    """Move the entries of a range: 0, or -ENOMEM with what was moved moved. Where both sides are aligned a PMD entry moves with its table."""
+    i = 0
+    while i < pages:
         pmd = walk_pmd(m, mm, old_vpn + i)
-        if pmd >= 0 and m.pt[pmd] & PTE_HUGE:
-            split_huge_pmd(m, pmd)
+        if pmd < 0 or m.pt[pmd] == 0:
+            i += 512 - ((old_vpn + i) & 511)
+            continue
+        if (old_vpn + i) & 511 == 0 and (new_vpn + i) & 511 == 0 and pages - i >= 512:
+            target = pmd_alloc(m, mm, new_vpn + i)
+            if target < 0:
+                return -ENOMEM
+            if m.pt[target] == 0:
+                if m.pt[pmd] & PTE_HUGE and deposits_table(m, m.pt[pmd]):
+                    pgtable_deposit(m, target >> 9, pgtable_withdraw(m, pmd >> 9))
+                m.pt[target] = m.pt[pmd]
+                m.pt[pmd] = 0
+                i += 512
+                continue
+        if m.pt[pmd] & PTE_HUGE:
+            split_huge_pmd(m, mm, pmd)
         slot = walk_pte(m, mm, old_vpn + i)
         if slot >= 0 and m.pt[slot]:
             target = pte_alloc(m, mm, new_vpn + i)
@@ -405,6 +421,7 @@ def move_page_tables(m, mm, old_vpn, new_vpn, pages):
                 return -ENOMEM
             m.pt[target] = m.pt[slot]
             m.pt[slot] = 0
+        i += 1
     return 0
 
 

@@ -5,10 +5,9 @@ Models: mm/vma.c __split_vma(), vma_merge_new_range(), vma_merge_existing_range(
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import vma_index_erase, vma_index_find, vma_index_find_prev, vma_index_insert, vma_index_resize
-from mmlab.kernels.services import kmem_cache_alloc, kmem_cache_free
+from mmlab.kernels.services import kmem_cache_alloc, kmem_cache_free, split_huge_pmd
 from mmlab.kernels.pte import walk_pmd
 from mmlab.mm.files import file_close
-from mmlab.mm.memory import split_huge_pmd
 from mmlab.mm.rmap import anon_vma_clone, chain_is_singular, unlink_anon_vmas
 from mmlab.model.const import ENOMEM
 from mmlab.model.gfp import GFP_KERNEL
@@ -134,7 +133,7 @@ def _split_pmd_at(m, mm, address):
     if address & 0x1FFFFF:
         pmd = walk_pmd(m, mm, address >> 12)
         if pmd >= 0 and m.pt[pmd] & PTE_HUGE:
-            split_huge_pmd(m, pmd)
+            split_huge_pmd(m, mm, pmd)
 
 
 @kernel

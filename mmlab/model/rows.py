@@ -15,7 +15,8 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_PANIC, SC_EVENT, SC_NEXT_SAMPLE_NS, SC_SEED, SC_READAHEAD_PAGES, SC_INODE_FREE, SC_INODE_TOP, SC_KSWAPD_SLICE_NS, SC_NODE,
     SC_PID_NEXT, SC_NR_HEADS, SC_SLAB_HEADS, SC_KSWAPD_AWAKE, SC_MEMBLOCK_PFN, SC_MEMBLOCK_ZONE, SC_MONITOR_TIMER_NS, SC_THP_TIMER_NS,
     SC_NR_KILLS, SC_MTHP_ORDERS,
-) = range(69)
+    SC_ZAP_BATCH,
+) = range(70)
 NR_SCALARS = 128
 
 # m.zone: one row a populated zone, in the order of nodes, then zone index ------------------------------------------------------------------
@@ -124,6 +125,18 @@ NR_CACHES = 128
     CACHE_RADIX_TREE_NODE, CACHE_INODE, CACHE_SHMEM_INODE, CACHE_FILP, CACHE_DENTRY, CACHE_PID, CACHE_SIGHAND, CACHE_FILES,
 ) = range(15)
 CACHE_USER = 32  # first number free for allocator streams and scripts
+
+# m.mthp: one row an order: what hugepages-NkB/stats count --------------------------------------------------------------------------------------
+MTHP_STRIDE = 16
+(
+    MTHP_ANON_FAULT_ALLOC, MTHP_ANON_FAULT_FALLBACK, MTHP_ANON_FAULT_FALLBACK_CHARGE, MTHP_SWPOUT, MTHP_SWPOUT_FALLBACK, MTHP_SHMEM_ALLOC,
+    MTHP_SHMEM_FALLBACK, MTHP_SHMEM_FALLBACK_CHARGE, MTHP_SPLIT, MTHP_SPLIT_FAILED, MTHP_SPLIT_DEFERRED, MTHP_NR_ANON,
+    MTHP_NR_ANON_PARTIALLY_MAPPED,
+) = range(13)
+MTHP_NAMES = (
+    "anon_fault_alloc", "anon_fault_fallback", "anon_fault_fallback_charge", "swpout", "swpout_fallback", "shmem_alloc", "shmem_fallback",
+    "shmem_fallback_charge", "split", "split_failed", "split_deferred", "nr_anon", "nr_anon_partially_mapped",
+)
 
 # cost table m.cost: nanoseconds, filled by the cost model
 (
