@@ -8,7 +8,7 @@ import numpy as np
 
 from mmlab import abi
 from mmlab.model import rows as r
-from mmlab.model.page import KIND_FREE, KIND_TABLE, MAPCOUNT_MASK, PG_ANON, PG_HEAD
+from mmlab.model.page import KIND_ANON, KIND_FILE, KIND_FREE, KIND_SHMEM, KIND_TABLE, MAPCOUNT_MASK, PG_ANON, PG_HEAD
 from mmlab.model.page import page_folio as folio_of
 from mmlab.policies import python_function
 
@@ -113,7 +113,9 @@ def _large_folios(machine, words: Counter) -> list[str]:
     nr_anon: Counter[int] = Counter()
     flags = machine.page[2::4][: machine.sizes.nr_frames].astype(np.int64)
     for head in np.flatnonzero(flags & PG_HEAD).tolist():
-        order = int(machine.pagex[4 * head + 3]) >> 8 & 15
+        order, kind = (int(machine.pagex[4 * head + 3]) >> shift & 15 for shift in (8, 12))
+        if kind not in (KIND_ANON, KIND_FILE, KIND_SHMEM):
+            continue  # a slab
         nr_anon[order] += bool(flags[head] & PG_ANON)
         own, entire, mapped = (int(machine.pagex[4 * (head + i)]) for i in (1, 2, 3))
         tails = machine.page[4 * (head + 1) + 3 : 4 * (head + (1 << order)) : 4].astype(np.int64) & MAPCOUNT_MASK
