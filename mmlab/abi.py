@@ -132,7 +132,7 @@ SLOTS: dict[str, SlotContract] = {c.slot: c for c in (
             "An anonymous fault; the core checks that the folio fits the VMA and an empty table.", bound="O(1)"),
         _op("fault_gfp", "mm vma order", "GFP flags of the allocation", "defrag: how hard to try."),
         _op("use_zero_page", "mm vma", "1 to map the huge zero page on a read", "A read fault of a whole empty PMD.", optional=True),
-        _op("step", "now_ns", "ns until the next step, 0: never", "Background work (khugepaged).", optional=True, bound="one PMD range"),
+        _op("step", "now_ns", "ns until the next step, 0: never", "Background work (khugepaged).", optional=True, bound="one pass"),
         CHECK,
     )),
     SlotContract("monitor", 1, "Estimates which memory is accessed; it changes nothing.", (
@@ -167,6 +167,9 @@ SERVICES: tuple[Op, ...] = (
         "A write fault where no PTE is: map a block of 4 to 256 pages if the thp slot wants one of a size that is on (m.sc[SC_MTHP_ORDERS])."),
     _op("do_huge_pmd_wp_page", "mm pmd", "0 done, or -1: split, go on with the PTE", "A write to a huge entry m.pt[pmd] that is not writable."),
     _op("copy_huge_pmd", "dst_mm src_mm vpn", "0, or -ENOMEM", "fork: both address spaces share the huge entry at vpn, write-protected."),
+    _op("khugepaged_scan_mm_slot", "pages max_ptes_none max_ptes_swap max_ptes_shared gfp", "progress in pages | SCAN_* of the last range << 32",
+        "khugepaged goes on where it stopped (m.sc[SC_KHUGEPAGED_MM]) until it has collapsed a range or made so much progress.", bound="O(pages)"),
+    _op("lru_add_drain_all", "", "0", "All per-CPU batches of pages on their way to the reclaimer's lists take effect."),
     _op("split_huge_pmd", "mm pmd", "0", "Replace the huge entry m.pt[pmd] by a table of 512; its folio stays."),
     _op("wake_kswapd", "node order", "0", "wakeup_kswapd()."),
     _op("out_of_memory", "task order", "1 if a victim was killed, else 0", "out_of_memory(): asks the OOM policy, kills, counts."),

@@ -87,6 +87,7 @@ class Simulation:
         self._files: dict[str, int] = {}
         self._file_names: dict[int, str] = {}
         self._driver = -1
+        self._driver_grown = False
         swap_bytes = self.cfg.swap_bytes or self.cfg.zram_bytes
         reclaimer = self.policies["reclaimer"].policy
         sizes = sizes_of(self.layout, nr_tasks, swap_bytes >> 12, bool(reclaimer.needs_future))
@@ -121,6 +122,7 @@ class Simulation:
         sc[r.SC_COMMIT_LIMIT] = sc[r.SC_TOTALRAM] // 2 + max(0, slots - 1)
         sc[r.SC_STAT_INTERVAL_NS] = sc[r.SC_NEXT_TICK_NS] = 1_000_000_000
         sc[r.SC_KSWAPD_SLICE_NS], sc[r.SC_NEXT_SAMPLE_NS], sc[r.SC_NEXT_EVENT_NS] = 3_000_000, loop.NEVER_NS, 0
+        sc[r.SC_KHUGEPAGED_MM] = -1
         sc[r.SC_OOM_VICTIM], sc[r.SC_SEED], sc[r.SC_PID_NEXT] = -1, self.seed, FIRST_PID
         wants = loop.WANTS_RECLAIMER if self.policies["reclaimer"].policy.wants_accesses else 0
         wants |= loop.WANTS_MONITOR if self.policies["monitor"].policy.wants_accesses else 0

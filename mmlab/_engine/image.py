@@ -106,3 +106,12 @@ def settle(sim, task: int, who: str, text: bool) -> None:
         if text and v.rss > v.anonymous and not v.anonymous and (v.is_file or v.name == r.NAME_VDSO):
             vma = machine.op("vma_index", "find", mm, v.start)
             machine.run(image_file_pages, mm, vma, v.start >> 12, v.rss)
+
+
+def driver_grows(sim) -> None:
+    """The driving process takes one page more for itself when it writes its first full snapshot; other processes are not concerned."""
+    machine, driver = sim.machine, sim._driver
+    stack = next(v for v in read_image(sim.warm_text, "T") if v.name == r.NAME_STACK)
+    current = int(machine.sc[r.SC_TASK]), int(machine.sc[r.SC_CPU]), int(machine.sc[r.SC_NODE])
+    sim._touch_quietly(driver, (stack.start >> 12) - 1, 1)
+    machine.sc[r.SC_TASK], machine.sc[r.SC_CPU], machine.sc[r.SC_NODE] = current

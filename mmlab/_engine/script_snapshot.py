@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmlab import procfs
+from mmlab._engine.image import driver_grows
 from mmlab.errors import NotSupported
 from mmlab.procfs import mthp
 from mmlab.procfs.tasks import living
@@ -43,6 +44,9 @@ def snapshot(sim: Any, folder: Path, brief: bool) -> None:
     for task in living(sim):
         for name in TASK:
             _keep(sim, f"/proc/{task.pid}/{name}", folder / f"{task.name}.{name}")
+    if getattr(sim, "_driver", -1) >= 0 and not sim._driver_grown:
+        sim._driver_grown = True
+        driver_grows(sim)
 
 
 def _keep(sim: Any, path: str, target: Path) -> None:

@@ -23,9 +23,11 @@ _do_huge_pmd_anonymous_page = service_stub(152, 16)
 _do_anonymous_folio = service_stub(153, 17)
 _do_huge_pmd_wp_page = service_stub(154, 18)
 _copy_huge_pmd = service_stub(155, 19)
-_split_huge_pmd = service_stub(156, 20)
-_wake_kswapd = service_stub(157, 21)
-_out_of_memory = service_stub(158, 22)
+_khugepaged_scan_mm_slot = service_stub(156, 20)
+_lru_add_drain_all = service_stub(157, 21)
+_split_huge_pmd = service_stub(158, 22)
+_wake_kswapd = service_stub(159, 23)
+_out_of_memory = service_stub(160, 24)
 
 
 @leaf
@@ -155,6 +157,20 @@ def do_huge_pmd_wp_page(m, mm, pmd):
 def copy_huge_pmd(m, dst_mm, src_mm, vpn):
     """fork: both address spaces share the huge entry at vpn, write-protected. Returns 0, or -ENOMEM."""
     return _copy_huge_pmd(m, dst_mm, src_mm, vpn)
+
+
+@leaf
+def khugepaged_scan_mm_slot(m, pages, max_ptes_none, max_ptes_swap, max_ptes_shared, gfp):
+    """khugepaged goes on where it stopped (m.sc[SC_KHUGEPAGED_MM]) until it has collapsed a range or made so much progress. Returns
+    progress in pages | SCAN_* of the last range << 32.
+    """
+    return _khugepaged_scan_mm_slot(m, pages, max_ptes_none, max_ptes_swap, max_ptes_shared, gfp)
+
+
+@leaf
+def lru_add_drain_all(m):
+    """All per-CPU batches of pages on their way to the reclaimer's lists take effect. Returns 0."""
+    return _lru_add_drain_all(m)
 
 
 @leaf

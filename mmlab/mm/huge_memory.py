@@ -25,9 +25,9 @@ from mmlab.model.page import (
     set_page_kind, set_page_mapping, set_page_order, set_page_private,
 )
 from mmlab.model.rows import (
-    ANON_VMA_STRIDE, AV_AVC_FIRST, AVC_NEXT_IN_ANON, AVC_STRIDE, AVC_VMA, COST_FORK_PTE, COST_SPLIT_THP, MTHP_ANON_FAULT_ALLOC,
+    ANON_VMA_STRIDE, AV_AVC_FIRST, AVC_NEXT_IN_ANON, AVC_STRIDE, AVC_VMA, COST_FORK_PTE, COST_SPLIT_THP, MM_KHUGEPAGED, MM_STRIDE, MTHP_ANON_FAULT_ALLOC,
     MTHP_ANON_FAULT_FALLBACK, MTHP_NR_ANON, MTHP_SPLIT, MTHP_SPLIT_FAILED, MTHP_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT,
-    PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_HUGE_ZERO_PFN, SC_MTHP_ORDERS, SC_NOW_NS, SC_ZERO_PFN, VM_SHARED, VM_WRITE,
+    PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_HUGE_ZERO_PFN, SC_KHUGEPAGED_SEQUENCE, SC_MTHP_ORDERS, SC_NOW_NS, SC_ZERO_PFN, VM_SHARED, VM_WRITE,
     VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_MM, VMA_PGOFF, VMA_START, VMA_STRIDE,
 )
 from mmlab.model.vmstat import (
@@ -68,6 +68,15 @@ def free_large_folio(m, head, order):
     return 0
 
 
+@kernel
+def khugepaged_enter_mm(m, mm):
+    """khugepaged will visit the address space from now on, after those that it knows already."""
+    if m.mm[mm * MM_STRIDE + MM_KHUGEPAGED] == 0:
+        m.sc[SC_KHUGEPAGED_SEQUENCE] += 1
+        m.mm[mm * MM_STRIDE + MM_KHUGEPAGED] = m.sc[SC_KHUGEPAGED_SEQUENCE]
+    return 0
+
+
 # faults -------------------------------------------------------------------------------------------------------------------------------------
 @leaf
 def _huge_zero_pfn(m):
@@ -102,6 +111,8 @@ def do_huge_pmd_anonymous_page(m, mm, vma, vpn, access):
     pmd = pmd_alloc(m, mm, vpn)
     if pmd < 0 or (m.vma[row + VMA_ANON_VMA] < 0 and anon_vma_prepare(m, vma) < 0):
         return VM_FAULT_OOM
+    if m.mm[mm * MM_STRIDE + MM_KHUGEPAGED] == 0:
+        khugepaged_enter_mm(m, mm)
     table = alloc_table(m, mm, 1)
     if table < 0:
         return VM_FAULT_OOM

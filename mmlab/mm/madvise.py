@@ -1,6 +1,6 @@
 """madvise.
 
-Models: mm/madvise.c. Left out: MADV_COLLAPSE, MERGEABLE's merging (the flag is set), a PAGEOUT's isolation of a whole table before it reclaims.
+Models: mm/madvise.c. Left out: MERGEABLE's merging (the flag is set), a PAGEOUT's isolation of a whole table before it reclaims.
 """
 
 from mmlab.kernels.jit import kernel, leaf
@@ -9,6 +9,7 @@ from mmlab.kernels.pte import walk_pmd, walk_pte
 from mmlab.kernels.services import reclaim_folio, zap_pte
 from mmlab.mm.filemap import truncate_pages
 from mmlab.mm.huge_memory import split_folio
+from mmlab.mm.khugepaged import khugepaged_enter_vma, madvise_collapse
 from mmlab.mm.memory import zap_range
 from mmlab.mm.mmap import page_align
 from mmlab.mm.page_cache import is_shmem
@@ -33,10 +34,10 @@ from mmlab.model.rows import (
 (
     MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_DONTNEED, MADV_FREE, MADV_DONTFORK, MADV_DOFORK, MADV_MERGEABLE, MADV_UNMERGEABLE,
     MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_WIPEONFORK, MADV_KEEPONFORK, MADV_COLD, MADV_PAGEOUT, MADV_DONTNEED_LOCKED,
-    MADV_REMOVE,
-) = range(18)
+    MADV_REMOVE, MADV_COLLAPSE,
+) = range(19)
 ADVICES = ("normal", "random", "sequential", "willneed", "dontneed", "free", "dontfork", "dofork", "mergeable", "unmergeable", "hugepage", "nohugepage",
-           "wipeonfork", "keeponfork", "cold", "pageout", "dontneed_locked", "remove")
+           "wipeonfork", "keeponfork", "cold", "pageout", "dontneed_locked", "remove", "collapse")
 
 
 @leaf
@@ -94,7 +95,7 @@ def advise_folio(m, head, advice):
 
 @kernel
 def madvise_huge_pmd(m, mm, pmd, whole, advice):
-    """COLD, PAGEOUT or FREE over a huge PMD: 1 done (or skipped), 0: the range covers a part, so the folio was split; go on with the PTEs."""
+    """COLD, PAGEOUT or FREE over a huge PMD: 1 done (or skipped), 0: go on with the PTEs that are there now."""
     entry = m.pt[pmd]
     head = entry >> PTE_SHIFT
     if entry & PTE_SPECIAL or page_mapcount(m, head) != 1 or page_test(m, head, PG_UNEVICTABLE | PG_MLOCKED):
@@ -106,7 +107,7 @@ def madvise_huge_pmd(m, mm, pmd, whole, advice):
     elif advice == MADV_FREE:
         m.pt[pmd] = entry & ~(PTE_ACCESSED | PTE_DIRTY)
     advise_folio(m, head, advice)
-    return 1
+    return 0 if advice == MADV_PAGEOUT else 1  # a folio that had to be split for swap leaves its other pages to the caller
 
 
 @kernel
@@ -125,6 +126,9 @@ def madvise_lru_range(m, mm, vma, start_vpn, end_vpn, advice):
             vpn = stop
             continue
         slot = walk_pte(m, mm, vpn)
+        if slot < 0:
+            vpn = stop  # still huge: something holds it
+            continue
         entry = m.pt[slot]
         vpn += 1
         if entry & PTE_SWAP and advice == MADV_FREE:
@@ -158,7 +162,8 @@ def madvise_lru_range(m, mm, vma, start_vpn, end_vpn, advice):
             elif advice == MADV_FREE:
                 m.pt[slot + i] &= ~(PTE_ACCESSED | PTE_DIRTY)
         advise_folio(m, pfn, advice)
-        vpn += nr - 1
+        if advice != MADV_PAGEOUT:
+            vpn += nr - 1
     return 0
 
 
@@ -229,15 +234,19 @@ def sys_madvise(m, mm, start, length, advice):
             madvise_lru_range(m, mm, vma, at >> 12, stop >> 12, advice)
         elif advice == MADV_WILLNEED:
             madvise_willneed(m, mm, vma, at, stop)
-        elif advice == MADV_REMOVE:
-            done = madvise_remove(m, vma, at, stop)
+        elif advice in (MADV_REMOVE, MADV_COLLAPSE):
+            done = madvise_remove(m, vma, at, stop) if advice == MADV_REMOVE else madvise_collapse(m, mm, vma, at, stop)
             if done < 0:
                 return done
         else:
             if advice in (MADV_WIPEONFORK, MADV_KEEPONFORK) and (m.vma[row + VMA_INODE] >= 0 or flags & VM_SHARED):
                 return -EINVAL
             new = advised_flags(flags, advice)
-            if new != flags and vma_modify(m, vma, at, stop, new, m.vma[row + VMA_POLICY]) < 0:
-                return -EAGAIN
+            if new != flags:
+                vma = vma_modify(m, vma, at, stop, new, m.vma[row + VMA_POLICY])
+                if vma < 0:
+                    return -EAGAIN
+            if advice == MADV_HUGEPAGE:
+                khugepaged_enter_vma(m, mm, vma)
         at = stop
     return -ENOMEM if holes else 0

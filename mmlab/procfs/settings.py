@@ -17,6 +17,7 @@ from mmlab.model.const import EACCES, EINVAL
 from mmlab.model.vmstat import V_DROP_SLAB
 
 INT_MAX = (1 << 31) - 1
+NEVER_NS = 1 << 62
 #: integer sysctls: what boot sets, the least and greatest value allowed, the scalar that holds it (None: only kept)
 INTEGERS: dict[str, tuple[int, int, int, int | None]] = {
     "vm.swappiness": (60, 0, 200, r.SC_SWAPPINESS),
@@ -59,7 +60,7 @@ KHUGEPAGED = {
     "defrag": (1, 1), "pages_to_scan": (4096, (1 << 32) - 1), "scan_sleep_millisecs": (10000, (1 << 32) - 1),
     "alloc_sleep_millisecs": (60000, (1 << 32) - 1), "max_ptes_none": (511, 511), "max_ptes_swap": (64, 511), "max_ptes_shared": (256, 511),
 }  # fmt: skip
-KHUGEPAGED_COUNTERS = ("pages_collapsed", "full_scans")
+KHUGEPAGED_COUNTERS = {"pages_collapsed": r.SC_KHUGEPAGED_COLLAPSED, "full_scans": r.SC_KHUGEPAGED_FULL_SCANS}
 
 
 def settings_of(sim: Any) -> Settings:
@@ -172,8 +173,8 @@ class Settings(dict):
         choices = SIZE_ENABLED if name.startswith("hugepages-") else THP_CHOICES.get(name)
         if choices is not None:
             return " ".join(f"[{word}]" if word == self[f"thp.{name}"] else word for word in choices) + "\n"
-        counter = self._thp_state(name.removeprefix("khugepaged/")) if name.removeprefix("khugepaged/") in KHUGEPAGED_COUNTERS else None
-        return f"{self['thp.' + name] if counter is None else int(counter[0])}\n"
+        counter = KHUGEPAGED_COUNTERS.get(name.removeprefix("khugepaged/"))
+        return f"{self['thp.' + name] if counter is None else int(self.sim.machine.sc[counter])}\n"
 
     def write_thp(self, name: str, text: str) -> int:
         """Write such a file. ``enabled`` also changes min_free_kbytes as khugepaged does."""
@@ -218,10 +219,14 @@ class Settings(dict):
         if value is None or not 0 <= value <= KHUGEPAGED[short][1] or (short == "pages_to_scan" and value == 0):
             return -EINVAL
         self[f"thp.{name}"] = str(value)
-        self._set_state(short, value)
+        self._set_state("khugepaged_defrag" if short == "defrag" else short, value)
         if short.endswith("sleep_millisecs"):
-            self.sim.machine.sc[r.SC_THP_TIMER_NS] = self.sim.machine.sc[r.SC_NEXT_EVENT_NS] = self.sim.machine.sc[r.SC_NOW_NS]
+            self._wake_khugepaged()
         return 0
+
+    def _wake_khugepaged(self) -> None:
+        sc = self.sim.machine.sc
+        sc[r.SC_THP_TIMER_NS] = sc[r.SC_NEXT_EVENT_NS] = sc[r.SC_NOW_NS]
 
     def _switch_thp(self, mode: str) -> None:
         running = self.sim.machine.chosen["thp"].policy.name
@@ -238,6 +243,8 @@ class Settings(dict):
         size = self["thp.hugepages-2048kB/enabled"]
         self.sim.tuning.thp_switched(size in ("always", "madvise") or (size == "inherit" and self["thp.enabled"] != "never"))
         apply_tuning(self.sim.machine, self.sim.layout, self.sim.tuning)
+        if self.sim.tuning.thp_pmd_enabled and self.sim.machine.sc[r.SC_THP_TIMER_NS] == NEVER_NS:
+            self._wake_khugepaged()
 
 
 def refresh_counters(sim: Any) -> int:

@@ -17,6 +17,7 @@ from mmlab.model.const import HPAGE_PMD_ORDER, PAGE_SHIFT
 from mmlab.model.gfp import GFP_DIRECT_RECLAIM, GFP_KSWAPD_RECLAIM, GFP_NORETRY, GFP_TRANSHUGE, GFP_TRANSHUGE_LIGHT
 from mmlab.model.rows import VM_HUGEPAGE, VM_NOHUGEPAGE, VMA_END, VMA_FLAGS, VMA_START, VMA_STRIDE
 from mmlab.policies import Thp
+from mmlab_linux.thp.khugepaged import khugepaged_do_scan, khugepaged_state
 
 MODE_ALWAYS, MODE_MADVISE, MODE_NEVER = range(3)  # as sysfs lists them, like the next ones
 DEFRAG_ALWAYS, DEFRAG_DEFER, DEFRAG_DEFER_MADVISE, DEFRAG_MADVISE, DEFRAG_NEVER = range(5)
@@ -40,7 +41,7 @@ def new_state(mode: int):
     def arrays(params, machine):
         orders = np.zeros(4, np.int64)
         orders[SIZE_INHERIT] = 1 << HPAGE_PMD_ORDER
-        return {"mode": np.array([mode]), "orders": orders}
+        return {"mode": np.array([mode]), "orders": orders, **khugepaged_state()}
 
     return arrays
 
@@ -105,6 +106,15 @@ def use_zero_page(m, st, mm, vma):
     return st.use_zero_page[0]
 
 
+@kernel
+def step(m, st, now_ns):
+    """khugepaged, which runs while huge PMDs may come about at all."""
+    pmd = 1 << HPAGE_PMD_ORDER
+    if (st.orders[SIZE_ALWAYS] | st.orders[SIZE_MADVISE]) & pmd or (st.orders[SIZE_INHERIT] & pmd and st.mode[0] != MODE_NEVER):
+        return khugepaged_do_scan(m, st)
+    return 0
+
+
 def _record(name: str, summary: str, mode: int):
     return Thp(
         name=name,
@@ -117,6 +127,7 @@ def _record(name: str, summary: str, mode: int):
         fault_orders=fault_orders,
         fault_gfp=fault_gfp,
         use_zero_page=use_zero_page,
+        step=step,
     )
 
 
