@@ -165,6 +165,8 @@ SERVICES: tuple[Op, ...] = (
         "A fault in an empty PMD of an anonymous VMA: asks the thp slot, then maps a huge page or the huge zero page."),
     _op("do_anonymous_folio", "mm vma vpn", "VM_FAULT_* bits, or -1: not possible, take a single page",
         "A write fault where no PTE is: map a block of 4 to 256 pages if the thp slot wants one of a size that is on (m.sc[SC_MTHP_ORDERS])."),
+    _op("do_huge_pmd_shmem_fault", "mm vma vpn access", "VM_FAULT_* bits, or -1: not possible, take small pages",
+        "A fault in an empty PMD of a file map: if the file is swap-backed and a huge page is there or wanted, it is mapped."),
     _op("do_huge_pmd_wp_page", "mm pmd", "0 done, or -1: split, go on with the PTE", "A write to a huge entry m.pt[pmd] that is not writable."),
     _op("copy_huge_pmd", "dst_mm src_mm vpn", "0, or -ENOMEM", "fork: both address spaces share the huge entry at vpn, write-protected."),
     _op("khugepaged_scan_mm_slot", "pages max_ptes_none max_ptes_swap max_ptes_shared gfp", "progress in pages | SCAN_* of the last range << 32",

@@ -21,13 +21,14 @@ _zap_pte = service_stub(150, 14)
 _folio_add_lru = service_stub(151, 15)
 _do_huge_pmd_anonymous_page = service_stub(152, 16)
 _do_anonymous_folio = service_stub(153, 17)
-_do_huge_pmd_wp_page = service_stub(154, 18)
-_copy_huge_pmd = service_stub(155, 19)
-_khugepaged_scan_mm_slot = service_stub(156, 20)
-_lru_add_drain_all = service_stub(157, 21)
-_split_huge_pmd = service_stub(158, 22)
-_wake_kswapd = service_stub(159, 23)
-_out_of_memory = service_stub(160, 24)
+_do_huge_pmd_shmem_fault = service_stub(154, 18)
+_do_huge_pmd_wp_page = service_stub(155, 19)
+_copy_huge_pmd = service_stub(156, 20)
+_khugepaged_scan_mm_slot = service_stub(157, 21)
+_lru_add_drain_all = service_stub(158, 22)
+_split_huge_pmd = service_stub(159, 23)
+_wake_kswapd = service_stub(160, 24)
+_out_of_memory = service_stub(161, 25)
 
 
 @leaf
@@ -145,6 +146,14 @@ def do_anonymous_folio(m, mm, vma, vpn):
     (m.sc[SC_MTHP_ORDERS]). Returns VM_FAULT_* bits, or -1: not possible, take a single page.
     """
     return _do_anonymous_folio(m, mm, vma, vpn)
+
+
+@leaf
+def do_huge_pmd_shmem_fault(m, mm, vma, vpn, access):
+    """A fault in an empty PMD of a file map: if the file is swap-backed and a huge page is there or wanted, it is mapped. Returns
+    VM_FAULT_* bits, or -1: not possible, take small pages.
+    """
+    return _do_huge_pmd_shmem_fault(m, mm, vma, vpn, access)
 
 
 @leaf

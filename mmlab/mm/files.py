@@ -18,12 +18,13 @@ from mmlab.mm.shmem import shmem_get_page
 from mmlab.mm.xarray import xa_next
 from mmlab.model.const import EINVAL, ENOMEM, PAGEVEC_SIZE, PAGE_SHIFT, PAGE_SIZE, RMAP_MKCLEAN
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_WRITE
-from mmlab.model.page import PG_DIRTY, PG_READAHEAD, PG_UPTODATE, add_refs, page_clear, page_mapcount, page_set, page_test
+from mmlab.model.page import PG_DIRTY, PG_READAHEAD, PG_UPTODATE, add_refs, page_clear, page_folio, page_mapcount, page_set, page_test
 from mmlab.model.rows import (
     CACHE_FILP, CACHE_INODE, CACHE_SHMEM_INODE, COST_COPY_PAGE, COST_DEVICE_READ_PAGE, COST_DEVICE_WRITE, COST_SYSCALL, FF_RANDOM,
     FF_SEQUENTIAL, FILE_STRIDE, F_FLAGS, F_INODE, F_NEXT_FREE, F_OBJ, F_PREV_POS, F_RA_PAGES, F_USERS, IF_SHMEM, INODE_STRIDE, I_FLAGS,
-    I_MAP_FIRST, I_NEXT_FREE, I_NLINK, I_OBJ, I_SIZE_BYTES, I_COMMITTED, SC_COMMITTED_AS, SC_FILE_FREE, SC_FILE_TOP, SC_INODE_FREE, SC_INODE_TOP,
-    SC_NOW_NS, SC_NR_CPUS, SC_READAHEAD_PAGES, VMA_END, VMA_MAP_NEXT, VMA_MM, VMA_PGOFF, VMA_START, VMA_STRIDE,
+    I_MAP_FIRST, I_NEXT_FREE, I_NLINK, I_OBJ, I_SIZE_BYTES, I_COMMITTED, SC_COMMITTED_AS, SC_FILE_FREE, SC_FILE_TOP, SC_INODE_FREE,
+    SC_INODE_TOP, SC_NOW_NS, SC_NR_CPUS, SC_READAHEAD_PAGES, VM_SHARED, VMA_END, VMA_FLAGS, VMA_MAP_NEXT, VMA_MM, VMA_PGOFF, VMA_START,
+    VMA_STRIDE,
 )
 from mmlab.model.vmstat import V_DROP_PAGECACHE, V_NR_DIRTY, V_NR_WRITTEN, V_PGPGOUT, mod_node_state
 
@@ -181,7 +182,7 @@ def _shmem_read(m, inode, offset_bytes, end):
             if found < 0:
                 return pos - offset_bytes if pos > offset_bytes else -ENOMEM
             if pos & (PAGE_SIZE - 1) == 0:
-                reclaimer_folio_accessed(m, found & (MAX_PAGES - 1))
+                reclaimer_folio_accessed(m, page_folio(m, found & (MAX_PAGES - 1)))
         m.sc[SC_NOW_NS] += m.cost[COST_COPY_PAGE]
         pos = min((index + 1) << PAGE_SHIFT, end)
     return max(0, pos - offset_bytes)
@@ -208,7 +209,7 @@ def _write_page(m, inode, index, begin, end):
         found = shmem_get_page(m, inode, index)
         if found < 0:
             return -ENOMEM
-        page_set(m, found & (MAX_PAGES - 1), PG_DIRTY)
+        page_set(m, page_folio(m, found & (MAX_PAGES - 1)), PG_DIRTY)
         return found & (MAX_PAGES - 1)
     first = index << PAGE_SHIFT
     old_end = min(m.inode[inode * INODE_STRIDE + I_SIZE_BYTES], first + PAGE_SIZE)
@@ -241,7 +242,7 @@ def file_write(m, file, offset_bytes, length_bytes):
         pfn = _write_page(m, inode, index, pos, stop)
         if pfn < 0:
             return pos - offset_bytes if pos > offset_bytes else -ENOMEM
-        reclaimer_folio_accessed(m, pfn)
+        reclaimer_folio_accessed(m, page_folio(m, pfn))
         m.sc[SC_NOW_NS] += m.cost[COST_COPY_PAGE]
         pos = stop
         m.inode[inode * INODE_STRIDE + I_SIZE_BYTES] = max(m.inode[inode * INODE_STRIDE + I_SIZE_BYTES], pos)
@@ -281,13 +282,13 @@ def truncate_inode(m, inode, size_bytes):
     if size_bytes < 0:
         return -EINVAL
     m.inode[inode * INODE_STRIDE + I_SIZE_BYTES] = size_bytes
-    unmap_mapping_range(m, inode, size_pages(m, inode), MAX_PAGES)
+    unmap_mapping_range(m, inode, size_pages(m, inode), MAX_PAGES, 1)
     return truncate_pages(m, inode, size_pages(m, inode), MAX_PAGES)
 
 
 @kernel
-def unmap_mapping_range(m, inode, start, end):
-    """Zap what every VMA of the file maps of pages [start, end), private copies included (even_cows)."""
+def unmap_mapping_range(m, inode, start, end, even_cows):
+    """Zap what every VMA of the file maps of pages [start, end); private VMAs, with their copies, only if even_cows."""
     vma = m.inode[inode * INODE_STRIDE + I_MAP_FIRST]
     while vma >= 0:
         row = vma * VMA_STRIDE
@@ -295,7 +296,7 @@ def unmap_mapping_range(m, inode, start, end):
         pgoff = m.vma[row + VMA_PGOFF]
         low = max(first, first + start - pgoff)
         high = min(m.vma[row + VMA_END] >> PAGE_SHIFT, first + end - pgoff)
-        if low < high:
+        if low < high and (even_cows or m.vma[row + VMA_FLAGS] & VM_SHARED):
             zap_range(m, m.vma[row + VMA_MM], vma, low, high)
         vma = m.vma[row + VMA_MAP_NEXT]
     return 0

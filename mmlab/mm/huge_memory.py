@@ -12,27 +12,28 @@ from mmlab.kernels.large_folio import (
 )
 from mmlab.kernels.ops import reclaimer_folio_added, reclaimer_folio_removed, thp_fault_gfp, thp_fault_orders, thp_use_zero_page
 from mmlab.kernels.pte import note_rss, walk_pmd, walk_pte
-from mmlab.kernels.services import alloc_anon_folio, alloc_pages, anon_vma_prepare, folio_put, free_pages, split_huge_pmd
+from mmlab.kernels.services import alloc_anon_folio, alloc_pages, anon_vma_prepare, folio_put, free_pages, rmap_walk, split_huge_pmd
 from mmlab.kernels.zones import page_node
 from mmlab.mm.mlock import clear_page_mlock
 from mmlab.mm.pgtable import alloc_table, free_table, pgtable_deposit, pgtable_withdraw, pmd_alloc
-from mmlab.model.const import ENOMEM, HPAGE_PMD_NR, HPAGE_PMD_ORDER, VM_FAULT_OOM, WRITE
+from mmlab.model.const import ENOMEM, HPAGE_PMD_NR, HPAGE_PMD_ORDER, RMAP_UNMAP, VM_FAULT_OOM, WRITE
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE, GFP_ZERO
 from mmlab.model.page import (
-    KIND_ANON, NO_MAPPING, PG_ACTIVE, PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_FLAGS_MASK, PG_HEAD, PG_MLOCKED, PG_REFERENCED, PG_RESERVED,
-    PG_SWAPBACKED, PG_SWAPCACHE, PG_TAIL, PG_UPTODATE, PG_WORKINGSET, add_mapcount, add_refs, page_clear, page_flags, page_index,
-    page_mapcount, page_mapping, page_order, page_private, page_refs, page_set, page_test, set_page_counts, set_page_flags, set_page_index,
-    set_page_kind, set_page_mapping, set_page_order, set_page_private,
+    KIND_ANON, KIND_SHMEM, NO_MAPPING, PG_ACTIVE, PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_FLAGS_MASK, PG_HEAD, PG_MLOCKED, PG_REFERENCED,
+    PG_RESERVED, PG_SWAPBACKED, PG_SWAPCACHE, PG_TAIL, PG_UPTODATE, PG_WORKINGSET, add_mapcount, add_refs, page_clear, page_flags,
+    page_index, page_mapcount, page_mapping, page_order, page_private, page_refs, page_set, page_test, set_page_counts, set_page_flags,
+    set_page_index, set_page_kind, set_page_mapping, set_page_order, set_page_private,
 )
 from mmlab.model.rows import (
-    ANON_VMA_STRIDE, AV_AVC_FIRST, AVC_NEXT_IN_ANON, AVC_STRIDE, AVC_VMA, COST_FORK_PTE, COST_SPLIT_THP, MM_KHUGEPAGED, MM_STRIDE, MTHP_ANON_FAULT_ALLOC,
-    MTHP_ANON_FAULT_FALLBACK, MTHP_NR_ANON, MTHP_SPLIT, MTHP_SPLIT_FAILED, MTHP_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT,
-    PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_HUGE_ZERO_PFN, SC_KHUGEPAGED_SEQUENCE, SC_MTHP_ORDERS, SC_NOW_NS, SC_ZERO_PFN, VM_SHARED, VM_WRITE,
-    VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_MM, VMA_PGOFF, VMA_START, VMA_STRIDE,
+    ANON_VMA_STRIDE, AV_AVC_FIRST, AVC_NEXT_IN_ANON, AVC_STRIDE, AVC_VMA, COST_FORK_PTE, COST_SPLIT_THP, I_MAP_FIRST, INODE_STRIDE,
+    MM_KHUGEPAGED, MM_STRIDE, MTHP_ANON_FAULT_ALLOC, MTHP_ANON_FAULT_FALLBACK, MTHP_NR_ANON, MTHP_SPLIT, MTHP_SPLIT_FAILED, MTHP_STRIDE,
+    PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_HUGE_ZERO_PFN,
+    SC_KHUGEPAGED_SEQUENCE, SC_MTHP_ORDERS, SC_NOW_NS, SC_ZERO_PFN, VM_SHARED, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_MAP_NEXT,
+    VMA_MM, VMA_PGOFF, VMA_START, VMA_STRIDE,
 )
 from mmlab.model.vmstat import (
-    V_NR_ANON_TRANSPARENT_HUGEPAGES, V_THP_FAULT_ALLOC, V_THP_FAULT_FALLBACK, V_THP_SPLIT_PAGE, V_THP_SPLIT_PAGE_FAILED, V_THP_SPLIT_PMD,
-    V_THP_ZERO_PAGE_ALLOC, V_THP_ZERO_PAGE_ALLOC_FAILED, mod_node_state,
+    V_NR_ANON_TRANSPARENT_HUGEPAGES, V_NR_SHMEM_HUGEPAGES, V_THP_FAULT_ALLOC, V_THP_FAULT_FALLBACK, V_THP_SPLIT_PAGE,
+    V_THP_SPLIT_PAGE_FAILED, V_THP_SPLIT_PMD, V_THP_ZERO_PAGE_ALLOC, V_THP_ZERO_PAGE_ALLOC_FAILED, mod_node_state,
 )
 
 FOLIO_FLAGS = PG_ANON | PG_SWAPBACKED | PG_UPTODATE
@@ -41,18 +42,16 @@ KEPT_BY_SPLIT = FOLIO_FLAGS | PG_DIRTY | PG_MLOCKED | PG_ACTIVE | PG_REFERENCED 
 
 # making and freeing -------------------------------------------------------------------------------------------------------------------------
 @kernel
-def make_large_folio(m, head, order):
-    """A fresh block, whose head is anonymous already, becomes one folio. Below 2 MiB each page is exclusive by itself."""
+def make_large_folio(m, head, order, flags, kind):
+    """A fresh block, whose head has its flags already, becomes one folio; flags, kind: of the tails."""
     page_set(m, head, PG_HEAD)
     set_page_order(m, head, order)
-    exclusive = PG_ANON_EXCLUSIVE if order < HPAGE_PMD_ORDER else 0
     for tail in range(1, 1 << order):
-        page_set(m, head + tail, PG_TAIL | FOLIO_FLAGS | exclusive)
+        page_set(m, head + tail, PG_TAIL | flags)
         set_page_private(m, head + tail, tail)
-        set_page_kind(m, head + tail, KIND_ANON)
+        set_page_kind(m, head + tail, kind)
         set_page_counts(m, head + tail, 0, 0)
     init_large_folio(m, head)
-    m.mthp[order * MTHP_STRIDE + MTHP_NR_ANON] += 1
     return 0
 
 
@@ -274,58 +273,72 @@ def do_split_huge_pmd(m, mm, pmd):
     return 0
 
 
+@leaf
+def _split_in_vma(m, vma, head):
+    row = vma * VMA_STRIDE
+    vpn = (m.vma[row + VMA_START] >> 12) + page_index(m, head) - m.vma[row + VMA_PGOFF]
+    if vpn >= m.vma[row + VMA_START] >> 12 and vpn < m.vma[row + VMA_END] >> 12:
+        pmd = walk_pmd(m, m.vma[row + VMA_MM], vpn)
+        if pmd >= 0 and m.pt[pmd] & PTE_HUGE and m.pt[pmd] >> PTE_SHIFT == head:
+            split_huge_pmd(m, m.vma[row + VMA_MM], pmd)
+
+
 @kernel
 def split_huge_pmds_of(m, head):
-    """Split every PMD that maps an anonymous folio."""
+    """Split every PMD that maps a folio."""
     if entire_mapcount(m, head) == 0:
         return 0
-    avc = m.anon_vma[page_mapping(m, head) * ANON_VMA_STRIDE + AV_AVC_FIRST]
-    while avc >= 0:
-        row = m.avc[avc * AVC_STRIDE + AVC_VMA] * VMA_STRIDE
-        vpn = (m.vma[row + VMA_START] >> 12) + page_index(m, head) - m.vma[row + VMA_PGOFF]
-        if vpn >= m.vma[row + VMA_START] >> 12 and vpn < m.vma[row + VMA_END] >> 12:
-            pmd = walk_pmd(m, m.vma[row + VMA_MM], vpn)
-            if pmd >= 0 and m.pt[pmd] & PTE_HUGE and m.pt[pmd] >> PTE_SHIFT == head:
-                split_huge_pmd(m, m.vma[row + VMA_MM], pmd)
-        avc = m.avc[avc * AVC_STRIDE + AVC_NEXT_IN_ANON]
+    if page_test(m, head, PG_ANON):
+        avc = m.anon_vma[page_mapping(m, head) * ANON_VMA_STRIDE + AV_AVC_FIRST]
+        while avc >= 0:
+            _split_in_vma(m, m.avc[avc * AVC_STRIDE + AVC_VMA], head)
+            avc = m.avc[avc * AVC_STRIDE + AVC_NEXT_IN_ANON]
+        return 0
+    vma = m.inode[page_mapping(m, head) * INODE_STRIDE + I_MAP_FIRST]
+    while vma >= 0:
+        _split_in_vma(m, vma, head)
+        vma = m.vma[vma * VMA_STRIDE + VMA_MAP_NEXT]
     return 0
 
 
 @kernel
 def split_folio(m, head):
-    """Make single pages of an anonymous folio, each mapped as before; those that nobody maps are freed. 1, or 0 if something holds the folio.
+    """Make single pages of a large folio: 1, or 0 if something holds it. The caller holds no reference.
 
-    The caller holds no reference. Pages that stay go to the reclaimer; one that only the swap cache holds stays there.
+    Anonymous pages are mapped as before, and those that nobody maps are freed; a file's are mapped nowhere any more. Pages that stay go to the
+    reclaimer.
     """
     order = page_order(m, head)
-    cached = 1 if page_test(m, head, PG_SWAPCACHE) else 0
+    anon = page_test(m, head, PG_ANON)
+    cached = 1 if anon == 0 or page_test(m, head, PG_SWAPCACHE) else 0
     if page_refs(m, head) > cached:
         m.mthp[order * MTHP_STRIDE + MTHP_SPLIT_FAILED] += 1
         if order == HPAGE_PMD_ORDER:
             m.vmstat[V_THP_SPLIT_PAGE_FAILED] += 1
         return 0
     split_huge_pmds_of(m, head)
-    mapping = page_mapping(m, head)
-    index = page_index(m, head)
-    slot = page_private(m, head)
+    if anon == 0:
+        rmap_walk(m, head, RMAP_UNMAP)
+    mapping, index, slot = page_mapping(m, head), page_index(m, head), page_private(m, head)
     keep = page_flags(m, head) & KEPT_BY_SPLIT
     reclaimer_folio_removed(m, head)
     clear_partially_mapped(m, head)
-    m.mthp[order * MTHP_STRIDE + MTHP_NR_ANON] -= 1
     m.mthp[order * MTHP_STRIDE + MTHP_SPLIT] += 1
     if order == HPAGE_PMD_ORDER:
         m.vmstat[V_THP_SPLIT_PAGE] += 1
-    own = page_pte_mapcount(m, head, head)
-    page_clear(m, head, PG_HEAD)
-    set_page_counts(m, head, own, cached)
+    if anon:
+        m.mthp[order * MTHP_STRIDE + MTHP_NR_ANON] -= 1
+    else:
+        mod_node_state(m, page_node(m, head), V_NR_SHMEM_HUGEPAGES, -1)
+    set_page_counts(m, head, page_pte_mapcount(m, head, head), cached)
     for i in range(1 << order):
         pfn = head + i
         exclusive = page_test(m, pfn, PG_ANON_EXCLUSIVE)
         set_page_flags(m, pfn, (page_flags(m, pfn) & ~PG_FLAGS_MASK) | keep | exclusive)
         set_page_counts(m, pfn, page_mapcount(m, pfn), cached)
-        set_page_kind(m, pfn, KIND_ANON)
+        set_page_kind(m, pfn, KIND_ANON if anon else KIND_SHMEM)
         set_page_order(m, pfn, 0)
-        set_page_private(m, pfn, slot + i if cached else 0)
+        set_page_private(m, pfn, slot + i if anon and cached else 0)
         set_page_mapping(m, pfn, mapping)
         set_page_index(m, pfn, index + i)
         if page_mapcount(m, pfn) or cached:

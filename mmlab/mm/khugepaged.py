@@ -13,22 +13,24 @@ from mmlab.kernels.services import alloc_anon_folio, folio_put, swap_in
 from mmlab.mm.huge_memory import khugepaged_enter_mm
 from mmlab.mm.memory import zap_range
 from mmlab.mm.mlock import mlock_folio
-from mmlab.mm.pgtable import pgtable_deposit
+from mmlab.mm.page_cache import filemap_get_page
+from mmlab.mm.pgtable import free_table, pgtable_deposit
+from mmlab.mm.shmem_huge import collapse_file, do_set_pmd, scan_file, shmem_huge_allowed, suitable
 from mmlab.mm.swap import lru_lazyfree_drain
 from mmlab.model.const import (
     EAGAIN, EINVAL, ENOMEM, HPAGE_PMD_NR, HPAGE_PMD_ORDER, READ, SCAN_ALLOC_HUGE_PAGE_FAIL, SCAN_EXCEED_NONE_PTE, SCAN_EXCEED_SHARED_PTE,
     SCAN_EXCEED_SWAP_PTE, SCAN_FAIL, SCAN_LACK_REFERENCED_PAGE, SCAN_PAGE_ANON, SCAN_PAGE_COUNT, SCAN_PAGE_RO, SCAN_PMD_MAPPED,
-    SCAN_PMD_NULL, SCAN_SUCCEED, VM_FAULT_ERROR, VM_FAULT_RETRY, WRITE,
+    SCAN_PMD_NONE, SCAN_PMD_NULL, SCAN_SUCCEED, VM_FAULT_ERROR, VM_FAULT_RETRY, WRITE,
 )
 from mmlab.model.gfp import GFP_TRANSHUGE
 from mmlab.model.page import (
     PG_ANON, PG_HEAD, PG_REFERENCED, PG_SWAPCACHE, PG_YOUNG, add_refs, page_folio, page_mapcount, page_order, page_refs, page_test,
 )
 from mmlab.model.rows import (
-    COST_COPY_PAGE, COST_HUGE_ZERO, MM_KHUGEPAGED, MM_STRIDE, MM_USERS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE,
-    PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, PTE_WRITE, SC_KHUGEPAGED_ADDRESS, SC_KHUGEPAGED_COLLAPSED, SC_KHUGEPAGED_FULL_SCANS,
-    SC_KHUGEPAGED_MM, SC_NOW_NS, SC_NR_CPUS, SC_NR_TASKS, VM_LOCKED, VM_NOHUGEPAGE, VM_SHARED, VM_SPECIAL, VM_WRITE,
-    VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_INODE, VMA_START, VMA_STRIDE,
+    COST_COPY_PAGE, COST_HUGE_ZERO, I_FLAGS, IF_SHMEM, INODE_STRIDE, MM_KHUGEPAGED, MM_STRIDE, MM_USERS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE,
+    PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, PTE_WRITE, SC_KHUGEPAGED_ADDRESS, SC_KHUGEPAGED_COLLAPSED,
+    SC_KHUGEPAGED_FULL_SCANS, SC_KHUGEPAGED_MM, SC_NOW_NS, SC_NR_CPUS, SC_NR_TASKS, VM_LOCKED, VM_NOHUGEPAGE, VM_SHARED, VM_SPECIAL,
+    VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_START, VMA_STRIDE,
 )
 from mmlab.model.vmstat import (
     V_THP_COLLAPSE_ALLOC, V_THP_COLLAPSE_ALLOC_FAILED, V_THP_SCAN_EXCEED_NONE_PTE, V_THP_SCAN_EXCEED_SHARE_PTE, V_THP_SCAN_EXCEED_SWAP_PTE,
@@ -67,9 +69,26 @@ def _first_eligible(m, vma):
     return first if first + HPAGE_PMD_NR <= m.vma[row + VMA_END] >> 12 else -1
 
 
+@leaf
+def _first_eligible_shmem(m, vma, force):
+    """The same for a VMA over a swap-backed file that may be huge, aligned in the file as well."""
+    row = vma * VMA_STRIDE
+    inode = m.vma[row + VMA_INODE]
+    if m.inode[inode * INODE_STRIDE + I_FLAGS] & IF_SHMEM == 0 or m.vma[row + VMA_FLAGS] & VM_SPECIAL:
+        return -1
+    first = (m.vma[row + VMA_START] + (1 << 21) - 1) >> 21 << 9
+    if shmem_huge_allowed(m, inode, m.vma[row + VMA_PGOFF], m.vma[row + VMA_FLAGS], force) == 0 or suitable(m, vma, first) == 0:
+        return -1
+    return first
+
+
 @kernel
 def khugepaged_enter_vma(m, mm, vma):
     """Register the VMA's address space if the thp policy would make it huge somewhere."""
+    if m.vma[vma * VMA_STRIDE + VMA_INODE] >= 0:
+        if _first_eligible_shmem(m, vma, 0) >= 0:
+            khugepaged_enter_mm(m, mm)
+        return 0
     first = _first_eligible(m, vma)
     if first >= 0 and thp_fault_orders(m, mm, vma, first, WRITE) & (1 << HPAGE_PMD_ORDER):
         khugepaged_enter_mm(m, mm)
@@ -80,8 +99,10 @@ def khugepaged_enter_vma(m, mm, vma):
 def collapse_scan_ptes(m, mm, vma, first, max_ptes_none, max_ptes_swap, max_ptes_shared, by_khugepaged):
     """May the 512 PTEs from page `first` on become one huge page: SCAN_SUCCEED, or why not."""
     pmd = walk_pmd(m, mm, first)
-    if pmd < 0 or m.pt[pmd] == 0:
+    if pmd < 0:
         return SCAN_PMD_NULL
+    if m.pt[pmd] == 0:
+        return SCAN_PMD_NONE
     if m.pt[pmd] & PTE_HUGE:
         return SCAN_PMD_MAPPED
     table = (m.pt[pmd] >> PTE_SHIFT) * 512
@@ -174,20 +195,27 @@ def khugepaged_scan_mm_slot(m, pages, max_ptes_none, max_ptes_swap, max_ptes_sha
     vma = vma_index_find(m, mm, address)
     while vma >= 0:
         row = vma * VMA_STRIDE
-        first = _first_eligible(m, vma)
+        shared = m.vma[row + VMA_INODE] >= 0
+        first = _first_eligible_shmem(m, vma, 0) if shared else _first_eligible(m, vma)
         end = m.vma[row + VMA_END] >> 21 << 21
-        if first < 0 or thp_fault_orders(m, mm, vma, first, WRITE) & (1 << HPAGE_PMD_ORDER) == 0 or address > end:
+        if first >= 0 and shared == 0 and thp_fault_orders(m, mm, vma, first, WRITE) & (1 << HPAGE_PMD_ORDER) == 0:
+            first = -1
+        if first < 0 or address > end:
             progress += 1
             vma = vma_index_find(m, mm, m.vma[row + VMA_END])
             continue
         address = max(address, first << 12)
         while address < end:
-            result = collapse_scan_ptes(m, mm, vma, address >> 12, max_ptes_none, max_ptes_swap, max_ptes_shared, 1)
-            released = result == SCAN_SUCCEED
-            if released:
-                result = collapse_huge_page(m, mm, vma, address >> 12, gfp)
-                if result == SCAN_SUCCEED:
-                    m.sc[SC_KHUGEPAGED_COLLAPSED] += 1
+            if shared:
+                released = True
+                result = collapse_shmem_range(m, mm, vma, address >> 12, max_ptes_none, max_ptes_swap, gfp, 0)
+            else:
+                result = collapse_scan_ptes(m, mm, vma, address >> 12, max_ptes_none, max_ptes_swap, max_ptes_shared, 1)
+                released = result == SCAN_SUCCEED
+                if released:
+                    result = collapse_huge_page(m, mm, vma, address >> 12, gfp)
+            if result == SCAN_SUCCEED:
+                m.sc[SC_KHUGEPAGED_COLLAPSED] += 1
             address += HPAGE_PMD_NR << 12
             m.sc[SC_KHUGEPAGED_ADDRESS] = address
             progress += HPAGE_PMD_NR
@@ -203,6 +231,28 @@ def khugepaged_scan_mm_slot(m, pages, max_ptes_none, max_ptes_swap, max_ptes_sha
     return progress | (result << 32)
 
 
+@kernel
+def collapse_shmem_range(m, mm, vma, vpn, max_ptes_none, max_ptes_swap, gfp, map_it):
+    """hpage_collapse_scan_file() and what follows for the 2 MiB at vpn of a VMA over a swap-backed file. map_it: MADV_COLLAPSE maps it too."""
+    row = vma * VMA_STRIDE
+    pmd = walk_pmd(m, mm, vpn)
+    if pmd >= 0 and m.pt[pmd] & PTE_HUGE:
+        return SCAN_PMD_MAPPED
+    inode = m.vma[row + VMA_INODE]
+    first = vpn - (m.vma[row + VMA_START] >> 12) + m.vma[row + VMA_PGOFF]
+    result = scan_file(m, inode, first, max_ptes_none, max_ptes_swap)
+    if result == SCAN_SUCCEED:
+        result = collapse_file(m, inode, first, gfp)
+    if map_it and result in (SCAN_SUCCEED, SCAN_PMD_MAPPED):
+        pmd = walk_pmd(m, mm, vpn)
+        if pmd >= 0 and m.pt[pmd]:
+            zap_range(m, mm, vma, vpn, vpn + HPAGE_PMD_NR)
+            free_table(m, mm, m.pt[pmd] >> PTE_SHIFT, 1)
+            m.pt[pmd] = 0
+        return SCAN_SUCCEED if do_set_pmd(m, mm, vma, vpn, filemap_get_page(m, inode, first), READ) == 0 else SCAN_FAIL
+    return result
+
+
 @leaf
 def _collapse_errno(result):
     if result == SCAN_ALLOC_HUGE_PAGE_FAIL:
@@ -213,16 +263,20 @@ def _collapse_errno(result):
 @kernel
 def madvise_collapse(m, mm, vma, start, end):
     """MADV_COLLAPSE of [start, end) within one VMA: 0 if every whole 2 MiB range of it is huge now, else what the last failure stands for."""
-    if _first_eligible(m, vma) < 0:
+    shared = m.vma[vma * VMA_STRIDE + VMA_INODE] >= 0
+    if (_first_eligible_shmem(m, vma, 1) if shared else _first_eligible(m, vma)) < 0:
         return -EINVAL
     drain_all(m)
     done = 0
     failure = SCAN_FAIL
     address = (start + (1 << 21) - 1) >> 21 << 21
     while address < end >> 21 << 21:
-        result = collapse_scan_ptes(m, mm, vma, address >> 12, NO_LIMIT, NO_LIMIT, NO_LIMIT, 0)
-        if result == SCAN_SUCCEED:
-            result = collapse_huge_page(m, mm, vma, address >> 12, GFP_TRANSHUGE)
+        if shared:
+            result = collapse_shmem_range(m, mm, vma, address >> 12, NO_LIMIT, NO_LIMIT, GFP_TRANSHUGE, 1)
+        else:
+            result = collapse_scan_ptes(m, mm, vma, address >> 12, NO_LIMIT, NO_LIMIT, NO_LIMIT, 0)
+            if result == SCAN_SUCCEED:
+                result = collapse_huge_page(m, mm, vma, address >> 12, GFP_TRANSHUGE)
         if result == SCAN_SUCCEED or result == SCAN_PMD_MAPPED:
             done += 1
         else:

@@ -8,6 +8,7 @@ from mmlab.kernels.ops import reclaimer_folio_added, reclaimer_folio_deactivate,
 from mmlab.kernels.pte import walk_pmd, walk_pte
 from mmlab.kernels.services import reclaim_folio, zap_pte
 from mmlab.mm.filemap import truncate_pages
+from mmlab.mm.files import unmap_mapping_range
 from mmlab.mm.huge_memory import split_folio
 from mmlab.mm.khugepaged import khugepaged_enter_vma, madvise_collapse
 from mmlab.mm.memory import zap_range
@@ -177,6 +178,7 @@ def madvise_remove(m, vma, start, end):
     if flags & (VM_SHARED | VM_MAYWRITE) != VM_SHARED | VM_MAYWRITE:
         return -EACCES
     first = ((start - m.vma[row + VMA_START]) >> 12) + m.vma[row + VMA_PGOFF]
+    unmap_mapping_range(m, m.vma[row + VMA_INODE], first, first + ((end - start) >> 12), 0)
     truncate_pages(m, m.vma[row + VMA_INODE], first, first + ((end - start) >> 12))
     return 0
 

@@ -24,7 +24,7 @@ from mmlab.model.page import (
 )
 from mmlab.model.rows import (
     COST_FAULT, COST_HUGE_ZERO, COST_SWAP_CACHE_HIT, COST_ZAP_PTE, COST_ZERO_PAGE, MM_RLIMIT_AS, MM_RLIMIT_STACK,
-    MM_STACK_VM, MM_STRIDE, MM_SWAPENTS, MM_TOTAL_VM, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT,
+    MM_STACK_VM, MM_STRIDE, MM_SWAPENTS, MM_TOTAL_VM, MTHP_NR_ANON, MTHP_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT,
     PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE, SC_COMMITTED_AS, SC_MMAP_MIN_ADDR, SC_NOW_NS, SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS,
     SC_PGTABLE_LEVELS, SC_STACK_GUARD_GAP, SC_ZAP_BATCH, T_FLAGS, T_MAJ_FLT, T_MIN_FLT, T_MM, T_SI_ADDR, T_SI_CODE, T_SIGNAL, TASK_STRIDE,
     TF_KILLED, VM_ACCOUNT, VM_EXEC, VM_GROWSDOWN, VM_LOCKED, VM_READ, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_PGOFF, VMA_START,
@@ -61,7 +61,10 @@ def alloc_anon_folio(m, mm, vma, vpn, order, gfp):
         return -ENOMEM
     set_anon(m, pfn, vma, vpn)
     if order > 0:
-        make_large_folio(m, pfn, order)
+        # below 2 MiB, where pages are mapped one by one, each is exclusive by itself
+        flags = PG_ANON | PG_SWAPBACKED | PG_UPTODATE | (PG_ANON_EXCLUSIVE if order < HPAGE_PMD_ORDER else 0)
+        make_large_folio(m, pfn, order, flags, KIND_ANON)
+        m.mthp[order * MTHP_STRIDE + MTHP_NR_ANON] += 1
         m.sc[SC_NOW_NS] += m.cost[COST_HUGE_ZERO] >> (HPAGE_PMD_ORDER - order)
     else:
         m.sc[SC_NOW_NS] += m.cost[COST_ZERO_PAGE]

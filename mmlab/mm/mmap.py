@@ -14,17 +14,19 @@ from mmlab.mm.memory import zap_range
 from mmlab.mm.huge_memory import deposits_table
 from mmlab.mm.pgtable import free_pgtables, pgtable_deposit, pgtable_withdraw, pmd_alloc
 from mmlab.mm.rmap import anon_vma_clone, unlink_anon_vmas
+from mmlab.mm.shmem_huge import SHMEM_HUGE_DENY, SHMEM_HUGE_FORCE
 from mmlab.mm.swap import lru_lazyfree_drain
 from mmlab.mm.vma import split_vma, vm_area_alloc, vm_area_free, vm_stat_account, vma_link, vma_merge_new_range, vma_modify, vma_unlink
 from mmlab.model.const import EEXIST, EFAULT, EINVAL, ENOMEM, TASK_SIZE
-from mmlab.model.page import PG_ANON, PG_ANON_EXCLUSIVE, page_test
+from mmlab.model.page import PG_ANON, PG_ANON_EXCLUSIVE, PG_SWAPBACKED, page_test
 from mmlab.model.rows import (
-    COST_SYSCALL, F_INODE, FILE_STRIDE, I_COMMITTED, IF_NORESERVE, IF_SHMEM, INODE_STRIDE, MM_BRK, MM_DATA_VM, MM_DEF_FLAGS, MM_HIWATER_VM, MM_LOCKED_VM, MM_MAP_COUNT, MM_MMAP_BASE,
-    MM_RLIMIT_AS, MM_RLIMIT_DATA, MM_START_BRK, MM_STRIDE, MM_TOTAL_VM, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT,
-    PTE_SPECIAL, PTE_WRITE, SC_COMMIT_LIMIT, SC_COMMITTED_AS, SC_CPU, SC_MAX_MAP_COUNT, SC_MMAP_MIN_ADDR, SC_NOW_NS, SC_NR_SWAP_SLOTS,
-    SC_OVERCOMMIT, SC_STACK_GUARD_GAP, SC_TOTALRAM, VM_ACCOUNT, VM_EXEC, VM_GROWSDOWN, VM_LOCKED,
-    VM_LOCKONFAULT, VM_MAYEXEC, VM_MAYREAD, VM_MAYSHARE, VM_MAYWRITE, VM_NORESERVE, VM_READ, VM_SHARED, VM_SOFTDIRTY, VM_WRITE, VMA_ANON_VMA, VMA_END,
-    VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
+    COST_SYSCALL, F_INODE, FILE_STRIDE, I_COMMITTED, I_FLAGS, IF_ANON_SHMEM, IF_NORESERVE, IF_SHMEM, INODE_STRIDE, MM_BRK, MM_DATA_VM,
+    MM_DEF_FLAGS, MM_HIWATER_VM, MM_LOCKED_VM, MM_MAP_COUNT, MM_MMAP_BASE, MM_RLIMIT_AS, MM_RLIMIT_DATA, MM_START_BRK, MM_STRIDE,
+    MM_TOTAL_VM, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_COMMIT_LIMIT, SC_COMMITTED_AS,
+    SC_CPU, SC_MAX_MAP_COUNT, SC_MMAP_MIN_ADDR, SC_NOW_NS, SC_NR_SWAP_SLOTS, SC_OVERCOMMIT, SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE,
+    SC_STACK_GUARD_GAP, SC_TOTALRAM, VM_ACCOUNT, VM_EXEC, VM_GROWSDOWN, VM_LOCKED, VM_LOCKONFAULT, VM_MAYEXEC, VM_MAYREAD, VM_MAYSHARE,
+    VM_MAYWRITE, VM_NORESERVE, VM_READ, VM_SHARED, VM_SOFTDIRTY, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FILE, VMA_FLAGS, VMA_INODE,
+    VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
 )
 
 # flags of sys_mmap, mmlab's own numbering of MAP_*
@@ -58,7 +60,7 @@ def shmem_zero_setup(m, mm, length, vm_flags):
     charged = 0 if vm_flags & VM_NORESERVE else length >> 12
     if charged and vm_enough_memory(m, mm, charged) < 0:
         return -ENOMEM
-    inode = inode_create(m, length, IF_SHMEM | (IF_NORESERVE if charged == 0 else 0))
+    inode = inode_create(m, length, IF_SHMEM | IF_ANON_SHMEM | (IF_NORESERVE if charged == 0 else 0))
     if inode < 0:
         m.sc[SC_COMMITTED_AS] -= charged
         return -ENOMEM
@@ -113,6 +115,33 @@ def get_unmapped_area(m, mm, addr, length, flags, aligned, pgoff):
                 return found + HPAGE
             return found + shift
     return vma_index_find_gap(m, mm, length, low, high)
+
+
+@leaf
+def thp_alignment(m, length, file, pgoff, shared):
+    """(1 for the 2 MiB-aligned search of anonymous memory and files on a disk, 1 for shmem's own) by what is to be mapped."""
+    if file < 0 and shared == 0:
+        return 1 if length % HPAGE == 0 else 0, 0
+    huge = m.sc[SC_SHMEM_HUGE] == SHMEM_HUGE_FORCE
+    if file < 0:
+        return 0, 1 if huge or (m.sc[SC_SHMEM_MOUNT_HUGE] and m.sc[SC_SHMEM_HUGE] != SHMEM_HUGE_DENY) else 0
+    if m.inode[m.file[file * FILE_STRIDE + F_INODE] * INODE_STRIDE + I_FLAGS] & IF_SHMEM:
+        return 0, 1 if huge else 0
+    offset = pgoff << 12
+    return 1 if offset + length - ((offset + HPAGE - 1) & ~(HPAGE - 1)) >= HPAGE else 0, 0
+
+
+@kernel
+def shmem_aligned_area(m, mm, addr, length, pgoff):
+    """shmem_get_unmapped_area(): addr, or a place where address and offset agree modulo 2 MiB if the map can hold a huge page there."""
+    offset = (pgoff << 12) & (HPAGE - 1)
+    if length < HPAGE or (offset and offset + length < 2 * HPAGE) or addr & (HPAGE - 1) == offset:
+        return addr
+    found = vma_index_find_gap(m, mm, length + HPAGE - 4096, m.sc[SC_MMAP_MIN_ADDR], m.mm[mm * MM_STRIDE + MM_MMAP_BASE])
+    if found < 0:
+        return addr
+    place = found & (HPAGE - 1)
+    return found + offset - place + (HPAGE if place > offset else 0)
 
 
 @leaf
@@ -180,10 +209,13 @@ def sys_mmap(m, mm, addr, length, prot, flags, file, pgoff):
     if m.mm[mm * MM_STRIDE + MM_MAP_COUNT] > m.sc[SC_MAX_MAP_COUNT]:
         return -ENOMEM
     shared = flags & MAP_SHARED
-    aligned = length % HPAGE == 0 if file < 0 and shared == 0 else 0
-    addr = get_unmapped_area(m, mm, addr, length, flags, aligned, 0)
+    hint = addr
+    aligned, by_shmem = thp_alignment(m, length, file, pgoff, shared)
+    addr = get_unmapped_area(m, mm, hint, length, flags, aligned, pgoff if file >= 0 else 0)
     if addr < 0:
         return addr
+    if by_shmem and addr != hint and flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) == 0:
+        addr = shmem_aligned_area(m, mm, addr, length, pgoff if file >= 0 else 0)
     if flags & MAP_FIXED_NOREPLACE and find_vma_intersection(m, mm, addr, addr + length) >= 0:
         return -EEXIST
     vm_flags = prot | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC | VM_SOFTDIRTY | m.mm[mm * MM_STRIDE + MM_DEF_FLAGS]
@@ -308,9 +340,9 @@ def _changed_entry(m, entry, flags, none):
         return entry & ~PTE_WRITE
     if entry & PTE_SPECIAL:
         return entry
-    if flags & VM_SHARED:
-        return entry | PTE_WRITE if entry & PTE_DIRTY else entry
     pfn = entry >> PTE_SHIFT
+    if flags & VM_SHARED:
+        return entry | PTE_WRITE if entry & PTE_DIRTY or page_test(m, pfn, PG_SWAPBACKED) else entry  # writes to tmpfs are not tracked
     if page_test(m, pfn, PG_ANON) and page_test(m, pfn, PG_ANON_EXCLUSIVE):
         return entry | PTE_WRITE
     return entry

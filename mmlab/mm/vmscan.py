@@ -18,8 +18,9 @@ from mmlab.mm.shmem import shmem_writepage
 from mmlab.mm.swap import lru_add_drain
 from mmlab.mm.swap_state import add_to_swap, delete_from_swap_cache
 from mmlab.model.const import (
-    DEF_PRIORITY, HPAGE_PMD_ORDER, LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, RECLAIM_ACTIVATE, RECLAIM_FREED, RECLAIM_KEEP,
-    RMAP_DIRTY, RMAP_UNMAP, SCAN_KSWAPD, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_PROACTIVE, SCAN_RECLAIM_IDX_SHIFT, SWAP_CLUSTER_MAX,
+    DEF_PRIORITY, HPAGE_PMD_ORDER, LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, RECLAIM_ACTIVATE, RECLAIM_FREED,
+    RECLAIM_KEEP, RMAP_DIRTY, RMAP_UNMAP, SCAN_KSWAPD, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_PROACTIVE,
+    SCAN_RECLAIM_IDX_SHIFT, SWAP_CLUSTER_MAX,
 )
 from mmlab.model.gfp import GFP_THISNODE, gfp_zone
 from mmlab.model.page import (
@@ -205,8 +206,12 @@ def do_reclaim_folio(m, pfn, scan_flags):
     """
     if page_test(m, pfn, PG_UNEVICTABLE | PG_MLOCKED):
         return RECLAIM_ACTIVATE
-    if page_test(m, pfn, PG_HEAD) and page_test(m, pfn, PG_ANON):
-        return reclaim_large_folio(m, pfn, scan_flags)
+    if page_test(m, pfn, PG_HEAD):
+        if page_test(m, pfn, PG_ANON):
+            return reclaim_large_folio(m, pfn, scan_flags)
+        if split_folio(m, pfn) == 0:  # shared memory: its pages are on the lists again
+            return RECLAIM_ACTIVATE
+        reclaimer_folio_removed(m, pfn)
     return reclaim_small_folio(m, pfn, scan_flags)
 
 

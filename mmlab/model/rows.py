@@ -16,7 +16,8 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_PID_NEXT, SC_NR_HEADS, SC_SLAB_HEADS, SC_KSWAPD_AWAKE, SC_MEMBLOCK_PFN, SC_MEMBLOCK_ZONE, SC_MONITOR_TIMER_NS, SC_THP_TIMER_NS,
     SC_NR_KILLS, SC_MTHP_ORDERS,
     SC_ZAP_BATCH, SC_KHUGEPAGED_MM, SC_KHUGEPAGED_ADDRESS, SC_KHUGEPAGED_COLLAPSED, SC_KHUGEPAGED_FULL_SCANS, SC_KHUGEPAGED_SEQUENCE,
-) = range(75)
+    SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE,
+) = range(77)
 NR_SCALARS = 128
 
 # m.zone: one row a populated zone, in the order of nodes, then zone index ------------------------------------------------------------------
@@ -103,6 +104,7 @@ INODE_STRIDE = 32
     I_COMMITTED,
 ) = range(12)
 IF_SHMEM = 1  # swap-backed: tmpfs or shared anonymous memory
+IF_ANON_SHMEM = 4  # a shared anonymous map's
 IF_NORESERVE = 2  # commit charge is taken a page at a time (tmpfs files, MAP_NORESERVE); I_COMMITTED: what the inode holds of it
 XA_STRIDE = 64  # slots of a page-cache tree node in m.xa; m.xa_node holds XN_* per node
 XN_STRIDE = 8

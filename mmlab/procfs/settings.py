@@ -12,6 +12,9 @@ from mmlab._engine.boot import apply_tuning
 from mmlab.errors import NotSupported
 from mmlab.machine import thp_at_boot
 from mmlab.mm import files
+from mmlab.mm.shmem_huge import (
+    SHMEM_HUGE_ADVISE, SHMEM_HUGE_ALWAYS, SHMEM_HUGE_DENY, SHMEM_HUGE_FORCE, SHMEM_HUGE_NEVER, SHMEM_HUGE_WITHIN_SIZE,
+)
 from mmlab.model import rows as r
 from mmlab.model.const import EACCES, EINVAL
 from mmlab.model.vmstat import V_DROP_SLAB
@@ -50,6 +53,10 @@ THP_CHOICES = {
     "enabled": ("always", "madvise", "never"),
     "defrag": ("always", "defer", "defer+madvise", "madvise", "never"),
     "shmem_enabled": ("always", "within_size", "advise", "never", "deny", "force"),
+}  # fmt: skip
+SHMEM_HUGE = {
+    "never": SHMEM_HUGE_NEVER, "always": SHMEM_HUGE_ALWAYS, "within_size": SHMEM_HUGE_WITHIN_SIZE, "advise": SHMEM_HUGE_ADVISE,
+    "deny": SHMEM_HUGE_DENY, "force": SHMEM_HUGE_FORCE,
 }  # fmt: skip
 #: of each size; 2 MiB (order 9) inherits what `enabled` says, the others are off
 THP_SIZES = {f"hugepages-{4 << order}kB": order for order in range(2, 10)}
@@ -191,8 +198,11 @@ class Settings(dict):
             self._set_state("defrag", THP_CHOICES["defrag"].index(value))
         elif name == "use_zero_page":
             self._set_state("use_zero_page", int(value))
-        elif name == "shmem_enabled" and value not in ("never", "deny"):
-            raise NotSupported(f"transparent_hugepage/shmem_enabled = {value}: not supported yet")
+        elif name == "shmem_enabled":
+            mode = SHMEM_HUGE[value]
+            self.sim.machine.sc[r.SC_SHMEM_HUGE] = mode
+            if mode >= 0:
+                self.sim.machine.sc[r.SC_SHMEM_MOUNT_HUGE] = mode
         self[f"thp.{name}"] = value
         return 0
 

@@ -8,20 +8,21 @@ Cost: O(1) a fault, O(window) with fault-around, O(pages) for fork.
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.pte import add_rmap, folio_mark_dirty, remove_rmap, swap_duplicate, walk_pmd, walk_pte
 from mmlab.kernels.services import (
-    alloc_anon_folio, anon_vma_prepare, copy_huge_pmd, do_anonymous_folio, do_huge_pmd_anonymous_page, do_huge_pmd_wp_page, filemap_fault,
-    filemap_get_page, folio_add_lru, folio_put, pte_alloc, swap_in,
+    alloc_anon_folio, anon_vma_prepare, copy_huge_pmd, do_anonymous_folio, do_huge_pmd_anonymous_page, do_huge_pmd_shmem_fault,
+    do_huge_pmd_wp_page, filemap_fault, filemap_get_page, folio_add_lru, folio_put, pte_alloc, swap_in,
 )
 from mmlab.model.const import ENOMEM, VM_FAULT_OOM, VM_FAULT_SIGBUS, WRITE
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
 from mmlab.model.page import (
     PG_ANON, PG_ANON_EXCLUSIVE, PG_HEAD, PG_READAHEAD, PG_SWAPBACKED, PG_SWAPCACHE, PG_TAIL, PG_UPTODATE, add_refs, page_clear, page_folio,
-    page_mapcount, page_private,
+    page_mapcount, page_order, page_private,
     page_refs, page_set, page_test,
 )
 from mmlab.model.rows import (
-    COST_COPY_PAGE, COST_FORK_PTE, COST_ZERO_PAGE, F_MMAP_MISS, FILE_STRIDE, MM_STRIDE, MM_SWAPENTS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE,
-    PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE, SC_FAULT_AROUND, SC_MTHP_ORDERS, SC_NOW_NS, SC_ZERO_PFN,
-    VM_SHARED, VM_WIPEONFORK, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_START, VMA_STRIDE,
+    COST_COPY_PAGE, COST_FORK_PTE, COST_ZERO_PAGE, F_MMAP_MISS, FILE_STRIDE, I_FLAGS, IF_ANON_SHMEM, INODE_STRIDE, MM_STRIDE, MM_SWAPENTS,
+    PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE,
+    SC_FAULT_AROUND, SC_MTHP_ORDERS, SC_NOW_NS, SC_ZERO_PFN, VM_SHARED, VM_WIPEONFORK, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FILE,
+    VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_START, VMA_STRIDE,
 )
 from mmlab.policies import FaultHandler
 
@@ -92,7 +93,7 @@ def do_wp_page(m, mm, vma, vpn, slot, entry, flags):
         return wp_page_copy(m, mm, vma, vpn, slot, entry)
     pfn = entry >> PTE_SHIFT
     if flags & VM_SHARED:
-        folio_mark_dirty(m, pfn)
+        folio_mark_dirty(m, page_folio(m, pfn))
         return _reuse(m, slot, entry)
     if page_test(m, pfn, PG_ANON):
         if page_test(m, pfn, PG_ANON_EXCLUSIVE):
@@ -112,11 +113,31 @@ def _map_file_page(m, mm, pfn, slot, flags, access):
     entry = (pfn << PTE_SHIFT) | PTE_PRESENT | PTE_ACCESSED
     if flags & VM_SHARED and flags & VM_WRITE:
         if access == WRITE:
-            folio_mark_dirty(m, pfn)
+            folio_mark_dirty(m, page_folio(m, pfn))
             entry |= PTE_WRITE | PTE_DIRTY
         elif page_test(m, pfn, PG_SWAPBACKED):
             entry |= PTE_WRITE
     m.pt[slot] = entry
+
+
+@leaf
+def _map_whole_folio(m, mm, vma, vpn, pfn, slot, flags, access):
+    """1 if all of a large folio of shared anonymous memory could be mapped by PTEs: within the VMA and the table, over empty entries."""
+    row = vma * VMA_STRIDE
+    head = page_folio(m, pfn)
+    nr = 1 << page_order(m, head)
+    first = vpn - (pfn - head)
+    if m.inode[m.vma[row + VMA_INODE] * INODE_STRIDE + I_FLAGS] & IF_ANON_SHMEM == 0 or (vpn & 511) - (pfn - head) < 0:
+        return 0
+    if first < m.vma[row + VMA_START] >> 12 or first + nr > m.vma[row + VMA_END] >> 12 or first >> 9 != (first + nr - 1) >> 9:
+        return 0
+    base = slot - (pfn - head)
+    for i in range(nr):
+        if m.pt[base + i]:
+            return 0
+    for i in range(nr):
+        _map_file_page(m, mm, head + i, base + i, flags, access)
+    return 1
 
 
 @kernel
@@ -169,6 +190,8 @@ def do_fault(m, mm, vma, vpn, access, flags):
         return major
     if around and major and do_fault_around(m, mm, vma, vpn, flags):
         return major
+    if page_test(m, pfn, PG_HEAD | PG_TAIL) and _map_whole_folio(m, mm, vma, vpn, pfn, slot, flags, access):
+        return major
     _map_file_page(m, mm, pfn, slot, flags, access)
     return major
 
@@ -185,6 +208,9 @@ def handle_mm_fault(m, st, mm, vma, vpn, access):
             if result >= 0:
                 return result
             return do_anonymous_page(m, mm, vma, vpn, access, flags)
+        result = do_huge_pmd_shmem_fault(m, mm, vma, vpn, access)
+        if result >= 0:
+            return result
         return do_fault(m, mm, vma, vpn, access, flags)
     entry = m.pt[pmd]
     if entry & PTE_HUGE:

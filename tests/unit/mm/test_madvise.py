@@ -64,6 +64,7 @@ madvise A p 0 8 remove
 def test_shared_memory_ends_with_its_last_map():
     ran = Ran("""
 spawn A
+snapshot first
 snapshot s0
 mmap A s 32 anon shared
 touch A s 0 32 w
