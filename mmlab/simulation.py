@@ -16,12 +16,12 @@ from mmlab._engine.core import memblock_services
 from mmlab._engine.machine import Chosen, Machine
 from mmlab.errors import InputError, MmlabError, NotSupported
 from mmlab.machine import MachineConfig, ZoneTuning, build_machine, default_thp, machine_from_table
-from mmlab.mm import files, fork, madvise, mmap
+from mmlab.mm import files, fork, gup, madvise, mempolicy, mmap, sys_mlock
 from mmlab.mm.memblock import memblock_alloc
 from mmlab.mm.slab import create_kernel_caches
 from mmlab.model import rows as r
 from mmlab.model import vmstat as v
-from mmlab.model.const import EINVAL, PAGE_SIZE
+from mmlab.model.const import EINVAL, PAGE_SIZE, READ, WRITE
 from mmlab.pluginmanager import Registry, load_plugins
 from mmlab.policies import DEFAULTS
 
@@ -87,6 +87,7 @@ class Simulation:
         self._files: dict[str, int] = {}
         self._file_names: dict[int, str] = {}
         self._driver = -1
+        self._driver_grown = False
         swap_bytes = self.cfg.swap_bytes or self.cfg.zram_bytes
         reclaimer = self.policies["reclaimer"].policy
         sizes = sizes_of(self.layout, nr_tasks, swap_bytes >> 12, bool(reclaimer.needs_future))
@@ -95,6 +96,7 @@ class Simulation:
         boot_machine(self.machine, self.layout, self.tuning, self.boot)
         self._settings()
         self._early(script)
+        self._defaults_of_settings()
         for key, value in self.cfg.sysctl.items():
             self._setting("/proc/sys/" + key.replace(".", "/"), value)
         for key, value in self.cfg.sysfs.items():
@@ -120,6 +122,7 @@ class Simulation:
         sc[r.SC_COMMIT_LIMIT] = sc[r.SC_TOTALRAM] // 2 + max(0, slots - 1)
         sc[r.SC_STAT_INTERVAL_NS] = sc[r.SC_NEXT_TICK_NS] = 1_000_000_000
         sc[r.SC_KSWAPD_SLICE_NS], sc[r.SC_NEXT_SAMPLE_NS], sc[r.SC_NEXT_EVENT_NS] = 3_000_000, loop.NEVER_NS, 0
+        sc[r.SC_KHUGEPAGED_MM] = -1
         sc[r.SC_OOM_VICTIM], sc[r.SC_SEED], sc[r.SC_PID_NEXT] = -1, self.seed, FIRST_PID
         wants = loop.WANTS_RECLAIMER if self.policies["reclaimer"].policy.wants_accesses else 0
         wants |= loop.WANTS_MONITOR if self.policies["monitor"].policy.wants_accesses else 0
@@ -145,6 +148,11 @@ class Simulation:
         machine.nr_calls[:] = 0
         machine.sc[r.SC_COMMITTED_AS] = self.boot.committed_as_kb // 4
         machine.sc[r.SC_NOW_NS] = 0
+
+    def _defaults_of_settings(self) -> None:
+        from mmlab.procfs.settings import settings_of
+
+        settings_of(self)
 
     def _setting(self, path: str, value: str) -> None:
         from mmlab.procfs import write
@@ -258,16 +266,9 @@ class Simulation:
         """mmap(2): the address, or -errno. prot: letters of r w x, or n; flags: names of MAP_FLAGS."""
         bits = sum(MAP_FLAGS[flag] for flag in set(flags))
         row = file.index if file is not None else -1
-        if file is None and bits & mmap.MAP_SHARED:
-            row = self._open_inode(self._make_inode(length, shmem=True))
         if file is not None and offset & 4095:
             return -EINVAL
-        answer = self._call(name, mmap.sys_mmap, addr, length, sum(PROT[letter] for letter in set(prot)), bits, row, offset >> 12)
-        if answer >= 0 and bits & (mmap.MAP_POPULATE | mmap.MAP_LOCKED):
-            task = self.task(name)
-            self.machine.run(mmap.populate, task.index, task.mm, answer, answer + -(-length // 4096) * 4096)
-            self._notice_kills()
-        return answer
+        return self._call(name, mmap.sys_mmap, addr, length, sum(PROT[letter] for letter in set(prot)), bits, row, offset >> 12)
 
     def munmap(self, name: str, addr: int, length: int) -> int:
         """munmap(2)."""
@@ -289,19 +290,42 @@ class Simulation:
     def madvise(self, name: str, addr: int, length: int, advice: str) -> int:
         """madvise(2)."""
         if advice in ("populate_read", "populate_write"):
-            task = self.task(name)
-            self._switch(task.index)
-            done = self.machine.run(mmap.populate, task.index, task.mm, addr, addr + -(-length // 4096) * 4096)
-            return min(done, 0)
+            if addr & 4095:
+                return -EINVAL
+            end = addr + -(-length // 4096) * 4096
+            return self._call(name, gup.madvise_populate, addr, end, WRITE if advice == "populate_write" else READ)
         if advice not in madvise.ADVICES:
             raise NotSupported(f"madvise {advice}")
         return self._call(name, madvise.sys_madvise, addr, length, madvise.ADVICES.index(advice))
 
-    def mlock(self, name: str, addr: int, length: int, onfault: bool = False) -> int:
-        """mlock(2), mlock2(2)."""
-        raise NotSupported("mlock")
+    def mbind(self, name: str, addr: int, length: int, policy: str, nodes: Iterable[int] = ()) -> int:
+        """mbind(2) on a machine with one node, where a policy changes which VMAs may merge and nothing else; NotSupported with more nodes."""
+        if self.layout.nr_nodes > 1:
+            raise NotSupported("mbind with several nodes")
+        mode = mempolicy.MODES.index(policy)
+        if any(node != 0 for node in nodes) or (mode in (0, 4)) == bool(nodes) and mode != 1:
+            return -EINVAL
+        if mode == 1 and not nodes:
+            mode = 4  # preferred without a node is local
+        return self._call(name, mempolicy.sys_mbind, addr, length, mode | sum(1 << node for node in nodes) << 8)
 
-    munlock = mlock
+    def mlock(self, name: str, addr: int, length: int, onfault: bool = False) -> int:
+        """mlock(2), mlock2(2) with MLOCK_ONFAULT."""
+        return self._call(name, sys_mlock.sys_mlock, addr, length, r.VM_LOCKED | (r.VM_LOCKONFAULT if onfault else 0))
+
+    def munlock(self, name: str, addr: int, length: int) -> int:
+        """munlock(2)."""
+        return self._call(name, sys_mlock.sys_mlock, addr, length, 0)
+
+    def mlockall(self, name: str, current: bool = False, future: bool = False, onfault: bool = False) -> int:
+        """mlockall(2)."""
+        flags = (sys_mlock.MCL_CURRENT, current), (sys_mlock.MCL_FUTURE, future), (sys_mlock.MCL_ONFAULT, onfault)
+        bits = sum(bit for bit, on in flags if on)
+        return self._call(name, sys_mlock.sys_mlockall, bits) if bits else -EINVAL
+
+    def munlockall(self, name: str) -> int:
+        """munlockall(2)."""
+        return self._call(name, sys_mlock.sys_mlockall, 0)
 
     # -- accesses ----------------------------------------------------------------------------------------------------------------------------
     def touch(self, name: str, addr: int, nr_pages: int, access: int = 0, stride_pages: int = 1, reverse: bool = False) -> Outcome:
@@ -342,7 +366,7 @@ class Simulation:
 
     # -- files -------------------------------------------------------------------------------------------------------------------------------
     def _make_inode(self, size: int, shmem: bool) -> int:
-        inode = self.machine.run(files.inode_create, size, r.IF_SHMEM if shmem else 0)
+        inode = self.machine.run(files.inode_create, size, r.IF_SHMEM | r.IF_NORESERVE if shmem else 0)
         if inode < 0:
             raise MmlabError("no memory for an inode")
         return inode
@@ -376,6 +400,10 @@ class Simulation:
             raise MmlabError(f"no file named {fname!r}")
         return File(fname, self._open_inode(self._files[fname]))
 
+    def close(self, file: File) -> None:
+        """Close an open file; maps of it keep it."""
+        self.machine.run(files.file_close, file.index)
+
     def _file_call(self, name: str, fname: str, function: Callable, *args: int, advice: int = 0) -> Outcome:
         task = self.task(name)
         self._switch(task.index)
@@ -384,7 +412,7 @@ class Simulation:
         if advice:
             self.machine.run(files.fadvise, file.index, 0, 0, advice)
         answer = self.machine.run(function, file.index, *args)
-        self.machine.run(files.file_close, file.index)
+        self.close(file)
         self._notice_kills()
         return Outcome(answer, ns=self.now_ns - began)
 

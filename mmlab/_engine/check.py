@@ -8,7 +8,11 @@ import numpy as np
 
 from mmlab import abi
 from mmlab.model import rows as r
-from mmlab.model.page import KIND_FREE, KIND_TABLE, MAPCOUNT_MASK
+from mmlab.model.page import KIND_ANON, KIND_FILE, KIND_FREE, KIND_SHMEM, KIND_TABLE, MAPCOUNT_MASK, PG_ANON, PG_HEAD
+from mmlab.model.page import page_folio as folio_of
+from mmlab.policies import python_function
+
+page_folio = python_function(folio_of)
 
 
 def check_state(sim) -> list[str]:
@@ -65,6 +69,7 @@ def _mapped_pages(sim) -> list[str]:
     machine = sim.machine
     found: list[str] = []
     mapcount: Counter[int] = Counter()
+    words: Counter[tuple[int, str]] = Counter()
     for task in range(int(machine.sc[r.SC_NR_TASKS])):
         mm = int(machine.task[task * r.TASK_STRIDE + r.T_MM])
         base = mm * r.MM_STRIDE
@@ -79,7 +84,14 @@ def _mapped_pages(sim) -> list[str]:
             elif not entry & r.PTE_SPECIAL:
                 pfn = entry >> r.PTE_SHIFT
                 rss += pages
-                mapcount[pfn] += 1
+                head = page_folio(machine, pfn)
+                mapcount[head] += 1
+                if pages > 1:
+                    words[head, "PMDs that map it"] += 1
+                elif pfn != head:
+                    mapcount[pfn] += 1
+                elif int(machine.page[4 * pfn + 2]) & PG_HEAD:
+                    words[head, "PTEs of its first page"] += 1
                 kind = int(machine.pagex[4 * pfn + 3]) >> 12 & 15
                 if kind in (KIND_FREE, KIND_TABLE):
                     found.append(f"mm {mm}: page {vpn:#x} maps frame {pfn}, which is of kind {kind}")
@@ -92,6 +104,28 @@ def _mapped_pages(sim) -> list[str]:
     for pfn in set(mapcount) | set(np.flatnonzero(counts).tolist()):
         if mapcount[pfn] != counts[pfn]:
             found.append(f"frame {pfn}: {mapcount[pfn]} entries map it, its mapcount is {int(counts[pfn])}")
+    return found + _large_folios(machine, words)
+
+
+def _large_folios(machine, words: Counter) -> list[str]:
+    """What the tails of each large folio say of its mappings, and the sizes' counts of folios."""
+    found = []
+    nr_anon: Counter[int] = Counter()
+    flags = machine.page[2::4][: machine.sizes.nr_frames].astype(np.int64)
+    for head in np.flatnonzero(flags & PG_HEAD).tolist():
+        order, kind = (int(machine.pagex[4 * head + 3]) >> shift & 15 for shift in (8, 12))
+        if kind not in (KIND_ANON, KIND_FILE, KIND_SHMEM):
+            continue  # a slab
+        nr_anon[order] += bool(flags[head] & PG_ANON)
+        own, entire, mapped = (int(machine.pagex[4 * (head + i)]) for i in (1, 2, 3))
+        tails = machine.page[4 * (head + 1) + 3 : 4 * (head + (1 << order)) : 4].astype(np.int64) & MAPCOUNT_MASK
+        expected = words[head, "PTEs of its first page"], words[head, "PMDs that map it"], int(np.count_nonzero(tails)) + (own > 0)
+        if (own, entire, mapped) != expected:
+            found.append(f"folio {head}: first page's PTEs, PMDs, pages with PTEs are {expected}, its tails say {own, entire, mapped}")
+    for order in range(10):
+        counted = int(machine.mthp[order * r.MTHP_STRIDE + r.MTHP_NR_ANON])
+        if counted != nr_anon[order]:
+            found.append(f"{nr_anon[order]} anonymous folios of order {order}, nr_anon says {counted}")
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from mmlab import abi
 from mmlab.kernels.jit import JIT_OFF
-from mmlab.mm import filemap, fork, huge_memory, memory, page_alloc, page_cache, pgtable, rmap, slab, vmscan
+from mmlab.mm import filemap, fork, huge_memory, khugepaged, memory, page_alloc, page_cache, pgtable, rmap, shmem_huge, slab, vmscan
 
 SERVICES: dict[str, Callable] = {
     "alloc_pages": page_alloc.alloc_pages,
@@ -27,7 +27,13 @@ SERVICES: dict[str, Callable] = {
     "anon_vma_prepare": rmap.anon_vma_prepare,
     "zap_pte": memory.do_zap_pte,
     "do_huge_pmd_anonymous_page": huge_memory.do_huge_pmd_anonymous_page,
-    "split_huge_pmd": memory.split_huge_pmd,
+    "do_anonymous_folio": huge_memory.do_anonymous_folio,
+    "do_huge_pmd_shmem_fault": shmem_huge.do_huge_pmd_shmem_fault,
+    "do_huge_pmd_wp_page": huge_memory.do_huge_pmd_wp_page,
+    "copy_huge_pmd": huge_memory.copy_huge_pmd,
+    "khugepaged_scan_mm_slot": khugepaged.khugepaged_scan_mm_slot,
+    "lru_add_drain_all": khugepaged.drain_all,
+    "split_huge_pmd": huge_memory.do_split_huge_pmd,
     "wake_kswapd": vmscan.wakeup_kswapd,
     "out_of_memory": fork.do_out_of_memory,
 }

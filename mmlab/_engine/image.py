@@ -11,6 +11,7 @@ from pathlib import Path
 
 import attrs
 
+from mmlab.mm.files import inode_create
 from mmlab.mm.exec import image_anon_pages, image_cache_pages, image_file_pages, image_vma
 from mmlab.model import rows as r
 
@@ -73,7 +74,7 @@ def make_driver(sim) -> int:
     mm = int(machine.task[driver * r.TASK_STRIDE + r.T_MM])
     image = read_image(sim.warm_text, "T")
     length = max(v.offset + v.end - v.start for v in image if v.is_file)
-    program = sim._open_inode(sim._make_inode(length, shmem=True))
+    program = sim._open_inode(sim.machine.run(inode_create, length, r.IF_SHMEM))  # a part of what boot committed
     machine.run(image_cache_pages, sim._inode_of(program), length >> 12)
     vdso_inode = sim._make_inode(6 << 12, shmem=False)
     vdso = sim._open_inode(vdso_inode)
@@ -105,3 +106,12 @@ def settle(sim, task: int, who: str, text: bool) -> None:
         if text and v.rss > v.anonymous and not v.anonymous and (v.is_file or v.name == r.NAME_VDSO):
             vma = machine.op("vma_index", "find", mm, v.start)
             machine.run(image_file_pages, mm, vma, v.start >> 12, v.rss)
+
+
+def driver_grows(sim) -> None:
+    """The driving process takes one page more for itself when it writes its first full snapshot; other processes are not concerned."""
+    machine, driver = sim.machine, sim._driver
+    stack = next(v for v in read_image(sim.warm_text, "T") if v.name == r.NAME_STACK)
+    current = int(machine.sc[r.SC_TASK]), int(machine.sc[r.SC_CPU]), int(machine.sc[r.SC_NODE])
+    sim._touch_quietly(driver, (stack.start >> 12) - 1, 1)
+    machine.sc[r.SC_TASK], machine.sc[r.SC_CPU], machine.sc[r.SC_NODE] = current

@@ -75,7 +75,9 @@ def background(m):
         m.sc[SC_MONITOR_TIMER_NS] = now + wait if wait > 0 else NEVER_NS
     if now >= m.sc[SC_THP_TIMER_NS]:
         wait = thp_step(m, now)
-        m.sc[SC_THP_TIMER_NS] = now + wait if wait > 0 else NEVER_NS
+        m.sc[SC_THP_TIMER_NS] = m.sc[SC_NOW_NS] + wait if wait > 0 else NEVER_NS
+        if m.sc[SC_NR_CPUS] > 1:
+            m.sc[SC_NOW_NS] = now  # it ran on another CPU
     m.sc[SC_NEXT_EVENT_NS] = min(min(upcoming, m.sc[SC_NEXT_TICK_NS]), min(m.sc[SC_MONITOR_TIMER_NS], m.sc[SC_THP_TIMER_NS]))
     return 0
 

@@ -79,7 +79,7 @@ def _file_io(run: ScriptState, op: Operation) -> Answer:
 
 
 def _fsync(run: ScriptState, op: Operation) -> Answer:
-    return {"ret": _ret(run.sim.fsync(op.task, run.existing(op.args["file"])))}
+    return {"ret": min(0, _ret(run.sim.fsync(op.task, run.existing(op.args["file"]))))}
 
 
 def _truncate(run: ScriptState, op: Operation) -> Answer:

@@ -55,7 +55,10 @@ def _mmap(run: ScriptState, op: Operation) -> Answer:
         _checked(sim.munmap(name, reserve, a["size"] + a["align"]))
         address = -(-reserve // a["align"]) * a["align"]
         flags.add("fixed_noreplace")
-    address = _checked(sim.mmap(name, a["size"], prot=prot_text(a["prot"]), flags=flags, addr=address, file=file, offset=a["off"]))
+    result = sim.mmap(name, a["size"], prot=prot_text(a["prot"]), flags=flags, addr=address, file=file, offset=a["off"])
+    if file is not None and not a["keep"]:
+        sim.close(file)
+    address = _checked(result)
     run.tasks[name].regions[a["region"]] = Region(address, a["size"])
     if a["huge"] is not None:
         sim.madvise(name, address, a["size"], "hugepage" if a["huge"] else "nohugepage")
@@ -120,6 +123,13 @@ def _madvise(run: ScriptState, op: Operation) -> Answer:
     return {"ret": run.sim.madvise(op.task, at, op.args["length"], op.args["advice"])}
 
 
+def _mbind(run: ScriptState, op: Operation) -> Answer:
+    at = run.region(op.task, op.args["region"]).addr + op.args["offset"]
+    if op.args["move"]:
+        raise NotSupported("mbind move")
+    return {"ret": run.sim.mbind(op.task, at, op.args["length"], op.args["policy"], op.args["nodes"] or ())}
+
+
 def _mlock(run: ScriptState, op: Operation) -> Answer:
     at = run.region(op.task, op.args["region"]).addr + op.args["offset"]
     if op.name == "munlock":
@@ -128,8 +138,6 @@ def _mlock(run: ScriptState, op: Operation) -> Answer:
 
 
 def _mlockall(run: ScriptState, op: Operation) -> Answer:
-    if not hasattr(run.sim, "mlockall"):
-        raise NotSupported(op.name)
     if op.name == "munlockall":
         return {"ret": run.sim.munlockall(op.task)}
     return {"ret": run.sim.mlockall(op.task, current=op.args["current"], future=op.args["future"], onfault=op.args["onfault"])}
@@ -163,6 +171,6 @@ def _cpu(run: ScriptState, op: Operation) -> Answer:
 
 OPERATIONS: dict[str, Callable[[ScriptState, Operation], Answer]] = {
     "mmap": _mmap, "nmap": _nmap, "munmap": _munmap, "mprotect": _mprotect, "mremap": _mremap, "brk": _brk, "region": _region,
-    "madvise": _madvise, "mlock": _mlock, "munlock": _mlock, "mlockall": _mlockall, "munlockall": _mlockall, "mincore": _mincore,
+    "madvise": _madvise, "mbind": _mbind, "mlock": _mlock, "munlock": _mlock, "mlockall": _mlockall, "munlockall": _mlockall, "mincore": _mincore,
     "pagemap": _pagemap, "rlimit": _rlimit, "cpu": _cpu,
 }  # fmt: skip

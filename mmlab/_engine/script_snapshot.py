@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from mmlab import procfs
+from mmlab._engine.image import driver_grows
 from mmlab.errors import NotSupported
+from mmlab.procfs import mthp
 from mmlab.procfs.tasks import living
 
 NR_BRIEF = 5
@@ -35,12 +37,16 @@ def snapshot(sim: Any, folder: Path, brief: bool) -> None:
         _keep(sim, path, folder / path.rpartition("/")[2])
     if brief:
         return
+    (folder / "mthp").write_text("".join(mthp.lines(sim)))
     for node in range(min(NR_NODES, sim.layout.nr_nodes)):
         for name in NODE:
             _keep(sim, f"/sys/devices/system/node/node{node}/{name}", folder / f"node{node}.{name}")
     for task in living(sim):
         for name in TASK:
             _keep(sim, f"/proc/{task.pid}/{name}", folder / f"{task.name}.{name}")
+    if getattr(sim, "_driver", -1) >= 0 and not sim._driver_grown:
+        sim._driver_grown = True
+        driver_grows(sim)
 
 
 def _keep(sim: Any, path: str, target: Path) -> None:

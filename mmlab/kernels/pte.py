@@ -5,8 +5,9 @@ it is folded out. Models: include/linux/pgtable.h, mm/rmap.c folio_add_*_rmap(),
 """
 
 from mmlab.kernels.jit import leaf
+from mmlab.kernels.large_folio import folio_add_rmap_pte, folio_remove_rmap_pte, note_partially_mapped
 from mmlab.kernels.zones import page_node
-from mmlab.model.page import PG_ANON, PG_DIRTY, PG_SWAPBACKED, add_mapcount, page_set, page_test
+from mmlab.model.page import PG_ANON, PG_DIRTY, PG_HEAD, PG_SWAPBACKED, PG_TAIL, add_mapcount, page_flags, page_folio, page_set, page_test
 from mmlab.model.rows import (
     MM_HIWATER_RSS, MM_ROOT, MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STRIDE, PTE_HUGE, PTE_SHIFT,
 )
@@ -59,23 +60,37 @@ def mm_rss(m, mm):
 
 
 @leaf
-def add_rmap(m, mm, pfn, nr):
-    """One more entry of mm maps the page (or, nr = 512, the huge page that pfn heads)."""
-    m.mm[mm * MM_STRIDE + rss_counter(m, pfn)] += nr
+def add_rmap(m, mm, pfn):
+    """One more PTE of mm maps the page."""
+    flags = page_flags(m, pfn)
+    if flags & (PG_HEAD | PG_TAIL):
+        folio_add_rmap_pte(m, mm, pfn)
+        return
+    m.mm[mm * MM_STRIDE + rss_counter(m, pfn)] += 1
     if add_mapcount(m, pfn, 1) == 1:
-        mod_node_state(m, page_node(m, pfn), V_NR_ANON_PAGES if page_test(m, pfn, PG_ANON) else V_NR_MAPPED, nr)
+        mod_node_state(m, page_node(m, pfn), V_NR_ANON_PAGES if flags & PG_ANON else V_NR_MAPPED, 1)
 
 
 @leaf
-def remove_rmap(m, mm, pfn, nr):
-    """One entry of mm less; returns the mapcount left. The high-water mark of RSS is noted first, as Linux does before it unmaps."""
+def note_rss(m, mm):
+    """The high-water mark of RSS, which Linux notes before it unmaps."""
     rss = mm_rss(m, mm)
     if rss > m.mm[mm * MM_STRIDE + MM_HIWATER_RSS]:
         m.mm[mm * MM_STRIDE + MM_HIWATER_RSS] = rss
-    m.mm[mm * MM_STRIDE + rss_counter(m, pfn)] -= nr
+
+
+@leaf
+def remove_rmap(m, mm, pfn):
+    """One PTE of mm less; returns how many entries still map the page (or anything of its large folio)."""
+    note_rss(m, mm)
+    if page_test(m, pfn, PG_HEAD | PG_TAIL):
+        left = folio_remove_rmap_pte(m, mm, pfn)
+        note_partially_mapped(m, page_folio(m, pfn))
+        return left
+    m.mm[mm * MM_STRIDE + rss_counter(m, pfn)] -= 1
     left = add_mapcount(m, pfn, -1)
     if left == 0:
-        mod_node_state(m, page_node(m, pfn), V_NR_ANON_PAGES if page_test(m, pfn, PG_ANON) else V_NR_MAPPED, -nr)
+        mod_node_state(m, page_node(m, pfn), V_NR_ANON_PAGES if page_test(m, pfn, PG_ANON) else V_NR_MAPPED, -1)
     return left
 
 

@@ -20,9 +20,15 @@ _pte_alloc = service_stub(148, 12)
 _anon_vma_prepare = service_stub(149, 13)
 _zap_pte = service_stub(150, 14)
 _do_huge_pmd_anonymous_page = service_stub(151, 15)
-_split_huge_pmd = service_stub(152, 16)
-_wake_kswapd = service_stub(153, 17)
-_out_of_memory = service_stub(154, 18)
+_do_anonymous_folio = service_stub(152, 16)
+_do_huge_pmd_shmem_fault = service_stub(153, 17)
+_do_huge_pmd_wp_page = service_stub(154, 18)
+_copy_huge_pmd = service_stub(155, 19)
+_khugepaged_scan_mm_slot = service_stub(156, 20)
+_lru_add_drain_all = service_stub(157, 21)
+_split_huge_pmd = service_stub(158, 22)
+_wake_kswapd = service_stub(159, 23)
+_out_of_memory = service_stub(160, 24)
 
 
 @leaf
@@ -60,7 +66,8 @@ def reclaim_folio(m, pfn, scan_flags):
 
 @leaf
 def rmap_walk(m, pfn, what):
-    """what: RMAP_COUNT, RMAP_YOUNG, RMAP_CLEAR_YOUNG, RMAP_UNMAP, RMAP_DIRTY, RMAP_MKCLEAN. Returns sum over the PTEs that map the page.
+    """what: RMAP_COUNT, RMAP_YOUNG, RMAP_CLEAR_YOUNG, RMAP_UNMAP, RMAP_DIRTY, RMAP_MKCLEAN, RMAP_LOCKED (VM_LOCKED VMAs). Returns sum
+    over the PTEs that map the page.
     """
     return _rmap_walk(m, pfn, what)
 
@@ -134,9 +141,51 @@ def do_huge_pmd_anonymous_page(m, mm, vma, vpn, access):
 
 
 @leaf
-def split_huge_pmd(m, pmd):
-    """Replace the huge entry m.pt[pmd] by a table of 512 and its folio by 512 pages. Returns 0."""
-    return _split_huge_pmd(m, pmd)
+def do_anonymous_folio(m, mm, vma, vpn):
+    """A write fault where no PTE is: map a block of 4 to 256 pages if the thp slot wants one of a size that is on
+    (m.sc[SC_MTHP_ORDERS]). Returns VM_FAULT_* bits, or -1: not possible, take a single page.
+    """
+    return _do_anonymous_folio(m, mm, vma, vpn)
+
+
+@leaf
+def do_huge_pmd_shmem_fault(m, mm, vma, vpn, access):
+    """A fault in an empty PMD of a file map: if the file is swap-backed and a huge page is there or wanted, it is mapped. Returns
+    VM_FAULT_* bits, or -1: not possible, take small pages.
+    """
+    return _do_huge_pmd_shmem_fault(m, mm, vma, vpn, access)
+
+
+@leaf
+def do_huge_pmd_wp_page(m, mm, pmd):
+    """A write to a huge entry m.pt[pmd] that is not writable. Returns 0 done, or -1: split, go on with the PTE."""
+    return _do_huge_pmd_wp_page(m, mm, pmd)
+
+
+@leaf
+def copy_huge_pmd(m, dst_mm, src_mm, vpn):
+    """fork: both address spaces share the huge entry at vpn, write-protected. Returns 0, or -ENOMEM."""
+    return _copy_huge_pmd(m, dst_mm, src_mm, vpn)
+
+
+@leaf
+def khugepaged_scan_mm_slot(m, pages, max_ptes_none, max_ptes_swap, max_ptes_shared, gfp):
+    """khugepaged goes on where it stopped (m.sc[SC_KHUGEPAGED_MM]) until it has collapsed a range or made so much progress. Returns
+    progress in pages | SCAN_* of the last range << 32.
+    """
+    return _khugepaged_scan_mm_slot(m, pages, max_ptes_none, max_ptes_swap, max_ptes_shared, gfp)
+
+
+@leaf
+def lru_add_drain_all(m):
+    """All per-CPU batches of pages on their way to the reclaimer's lists take effect. Returns 0."""
+    return _lru_add_drain_all(m)
+
+
+@leaf
+def split_huge_pmd(m, mm, pmd):
+    """Replace the huge entry m.pt[pmd] by a table of 512; its folio stays. Returns 0."""
+    return _split_huge_pmd(m, mm, pmd)
 
 
 @leaf

@@ -50,7 +50,7 @@ def image_anon_pages(m, mm, vma, vpn, count):
         pfn = alloc_anon_folio(m, mm, vma, at, 0, GFP_HIGHUSER_MOVABLE)
         if pfn < 0:
             return -ENOMEM
-        add_rmap(m, mm, pfn, 1)
+        add_rmap(m, mm, pfn)
         m.pt[slot] = (pfn << PTE_SHIFT) | PTE_PRESENT | PTE_ACCESSED | PTE_DIRTY | writable
     return count
 
@@ -75,7 +75,7 @@ def image_file_pages(m, mm, vma, vpn, count):
         slot = pte_alloc(m, mm, at)
         pfn = filemap_get_page(m, m.vma[row + VMA_INODE], at - (m.vma[row + VMA_START] >> 12) + m.vma[row + VMA_PGOFF])
         if slot >= 0 and pfn >= 0 and m.pt[slot] == 0:
-            add_rmap(m, mm, pfn, 1)
+            add_rmap(m, mm, pfn)
             m.pt[slot] = (pfn << PTE_SHIFT) | PTE_PRESENT | PTE_ACCESSED
             mapped += 1
     return mapped

@@ -5,15 +5,18 @@ filemap_get_page(), filemap_add() and filemap_remove() come from mmlab.mm.page_c
 """
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.pte import walk_pmd
 from mmlab.kernels.services import folio_put, rmap_walk
+from mmlab.mm.huge_memory import split_folio, split_huge_pmds_of
 from mmlab.mm.page_cache import filemap_add, filemap_get_page, filemap_remove, is_shmem
 from mmlab.mm.readahead import count_read, do_async_mmap_readahead, do_sync_mmap_readahead
-from mmlab.mm.shmem import shmem_free_swap, shmem_get_page
+from mmlab.mm.shmem import shmem_acct_blocks, shmem_free_swap, shmem_get_page
+from mmlab.mm.shmem_huge import shmem_alloc_huge, shmem_remove_huge
 from mmlab.mm.xarray import XA_PAGE, entry_is, xa_load, xa_next, xa_store
-from mmlab.model.const import PAGE_SHIFT, PAGE_SIZE, RMAP_UNMAP, VM_FAULT_MAJOR, VM_FAULT_OOM, VM_FAULT_SIGBUS
+from mmlab.model.const import HPAGE_PMD_NR, PAGE_SHIFT, PAGE_SIZE, RMAP_UNMAP, VM_FAULT_MAJOR, VM_FAULT_OOM, VM_FAULT_SIGBUS
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
-from mmlab.model.page import PG_DIRTY, PG_LOCKED, PG_UPTODATE, PG_WRITEBACK, add_refs, page_mapcount, page_set, page_test
-from mmlab.model.rows import INODE_STRIDE, I_SIZE_BYTES, VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_START, VMA_STRIDE
+from mmlab.model.page import PG_DIRTY, PG_HEAD, PG_LOCKED, PG_TAIL, PG_UPTODATE, PG_WRITEBACK, add_refs, page_folio, page_index, page_mapcount, page_set, page_test
+from mmlab.model.rows import INODE_STRIDE, I_SIZE_BYTES, SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE, VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_START, VMA_STRIDE
 from mmlab.model.vmstat import V_PGMAJFAULT
 
 __all__ = [
@@ -48,6 +51,13 @@ def filemap_fault(m, mm, vma, vpn, access):
     if index >= size_pages(m, inode):
         return -VM_FAULT_SIGBUS
     if is_shmem(m, inode):
+        # where the PMD was empty, a huge page was tried already
+        if m.sc[SC_SHMEM_MOUNT_HUGE] or m.sc[SC_SHMEM_HUGE]:
+            pmd = walk_pmd(m, mm, vpn)
+            if pmd >= 0 and m.pt[pmd] and xa_load(m, inode, index) == 0:
+                head = shmem_alloc_huge(m, mm, inode, index, vma, vpn)
+                if head >= 0:
+                    return head + (index & (HPAGE_PMD_NR - 1))
         found = shmem_get_page(m, inode, index)
         return found if found >= 0 else -VM_FAULT_OOM
     file = m.vma[row + VMA_FILE]
@@ -85,16 +95,26 @@ def truncate_pages(m, inode, start, end):
     index = xa_next(m, inode, start)
     while index >= 0 and index < end:
         entry = xa_load(m, inode, index)
-        if entry_is(entry, XA_PAGE):
+        if entry_is(entry, XA_PAGE) and page_test(m, entry >> 2, PG_HEAD | PG_TAIL):
+            head = page_folio(m, entry >> 2)
+            split_huge_pmds_of(m, head)
+            if index == page_index(m, head) and index + HPAGE_PMD_NR <= end:
+                rmap_walk(m, head, RMAP_UNMAP)
+                shmem_remove_huge(m, head)
+                dropped += HPAGE_PMD_NR
+            elif split_folio(m, head) == 0:
+                index += 1  # something holds it: its part stays
+        elif entry_is(entry, XA_PAGE):
             if page_mapcount(m, entry >> 2):
                 rmap_walk(m, entry >> 2, RMAP_UNMAP)
             _drop(m, entry >> 2)
+            shmem_acct_blocks(m, inode, -1)
             dropped += 1
         elif is_shmem(m, inode):
             shmem_free_swap(m, inode, index)
         else:
             xa_store(m, inode, index, 0)
-        index = xa_next(m, inode, index + 1)
+        index = xa_next(m, inode, index)
     return dropped
 
 

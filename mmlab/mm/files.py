@@ -11,18 +11,20 @@ from mmlab.kernels.pte import folio_mark_dirty
 from mmlab.kernels.services import kmem_cache_alloc, kmem_cache_free, rmap_walk
 from mmlab.kernels.zones import page_node
 from mmlab.mm.filemap import invalidate_pages, read_page, size_pages, truncate_pages
+from mmlab.mm.memory import zap_range
 from mmlab.mm.page_cache import filemap_add, filemap_get_page, is_shmem
 from mmlab.mm.readahead import count_read, force_page_cache_ra, page_cache_async_ra, page_cache_sync_ra
 from mmlab.mm.shmem import shmem_get_page
 from mmlab.mm.xarray import xa_next
 from mmlab.model.const import EINVAL, ENOMEM, PAGEVEC_SIZE, PAGE_SHIFT, PAGE_SIZE, RMAP_MKCLEAN
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_WRITE
-from mmlab.model.page import PG_DIRTY, PG_READAHEAD, PG_UPTODATE, add_refs, page_clear, page_mapcount, page_set, page_test
+from mmlab.model.page import PG_DIRTY, PG_READAHEAD, PG_UPTODATE, add_refs, page_clear, page_folio, page_mapcount, page_set, page_test
 from mmlab.model.rows import (
     CACHE_FILP, CACHE_INODE, CACHE_SHMEM_INODE, COST_COPY_PAGE, COST_DEVICE_READ_PAGE, COST_DEVICE_WRITE, COST_SYSCALL, FF_RANDOM,
     FF_SEQUENTIAL, FILE_STRIDE, F_FLAGS, F_INODE, F_NEXT_FREE, F_OBJ, F_PREV_POS, F_RA_PAGES, F_USERS, IF_SHMEM, INODE_STRIDE, I_FLAGS,
-    I_MAP_FIRST, I_NEXT_FREE, I_NLINK, I_OBJ, I_SIZE_BYTES, SC_FILE_FREE, SC_FILE_TOP, SC_INODE_FREE, SC_INODE_TOP, SC_NOW_NS, SC_NR_CPUS,
-    SC_READAHEAD_PAGES,
+    I_MAP_FIRST, I_NEXT_FREE, I_NLINK, I_OBJ, I_SIZE_BYTES, I_COMMITTED, SC_COMMITTED_AS, SC_FILE_FREE, SC_FILE_TOP, SC_INODE_FREE,
+    SC_INODE_TOP, SC_NOW_NS, SC_NR_CPUS, SC_READAHEAD_PAGES, VM_SHARED, VMA_END, VMA_FLAGS, VMA_MAP_NEXT, VMA_MM, VMA_PGOFF, VMA_START,
+    VMA_STRIDE,
 )
 from mmlab.model.vmstat import V_DROP_PAGECACHE, V_NR_DIRTY, V_NR_WRITTEN, V_PGPGOUT, mod_node_state
 
@@ -33,7 +35,7 @@ FADV_NORMAL, FADV_RANDOM, FADV_SEQUENTIAL, FADV_WILLNEED, FADV_DONTNEED, FADV_NO
 
 @kernel
 def inode_create(m, size_bytes, flags):
-    """A file of this size with nothing cached; flags: IF_SHMEM. I_NLINK counts its name and each open. Its number, or -ENOMEM."""
+    """A file of this size with nothing cached; flags: IF_SHMEM, IF_NORESERVE. I_NLINK counts its name and each open. Its number, or -ENOMEM."""
     obj = kmem_cache_alloc(m, CACHE_SHMEM_INODE if flags & IF_SHMEM else CACHE_INODE, GFP_KERNEL)
     if obj < 0:
         return -ENOMEM
@@ -61,6 +63,7 @@ def inode_put(m, inode):
     m.inode[row + I_NLINK] -= 1
     if m.inode[row + I_NLINK] == 0:
         truncate_pages(m, inode, 0, MAX_PAGES)
+        m.sc[SC_COMMITTED_AS] -= m.inode[row + I_COMMITTED]
         kmem_cache_free(m, m.inode[row + I_OBJ])
         m.inode[row + I_NEXT_FREE] = m.sc[SC_INODE_FREE]
         m.sc[SC_INODE_FREE] = inode
@@ -179,7 +182,7 @@ def _shmem_read(m, inode, offset_bytes, end):
             if found < 0:
                 return pos - offset_bytes if pos > offset_bytes else -ENOMEM
             if pos & (PAGE_SIZE - 1) == 0:
-                reclaimer_folio_accessed(m, found & (MAX_PAGES - 1))
+                reclaimer_folio_accessed(m, page_folio(m, found & (MAX_PAGES - 1)))
         m.sc[SC_NOW_NS] += m.cost[COST_COPY_PAGE]
         pos = min((index + 1) << PAGE_SHIFT, end)
     return max(0, pos - offset_bytes)
@@ -206,7 +209,7 @@ def _write_page(m, inode, index, begin, end):
         found = shmem_get_page(m, inode, index)
         if found < 0:
             return -ENOMEM
-        page_set(m, found & (MAX_PAGES - 1), PG_DIRTY)
+        page_set(m, page_folio(m, found & (MAX_PAGES - 1)), PG_DIRTY)
         return found & (MAX_PAGES - 1)
     first = index << PAGE_SHIFT
     old_end = min(m.inode[inode * INODE_STRIDE + I_SIZE_BYTES], first + PAGE_SIZE)
@@ -239,7 +242,7 @@ def file_write(m, file, offset_bytes, length_bytes):
         pfn = _write_page(m, inode, index, pos, stop)
         if pfn < 0:
             return pos - offset_bytes if pos > offset_bytes else -ENOMEM
-        reclaimer_folio_accessed(m, pfn)
+        reclaimer_folio_accessed(m, page_folio(m, pfn))
         m.sc[SC_NOW_NS] += m.cost[COST_COPY_PAGE]
         pos = stop
         m.inode[inode * INODE_STRIDE + I_SIZE_BYTES] = max(m.inode[inode * INODE_STRIDE + I_SIZE_BYTES], pos)
@@ -275,11 +278,28 @@ def file_fsync(m, file):
 
 @kernel
 def truncate_inode(m, inode, size_bytes):
-    """Set the file's size and drop the pages beyond it, mapped ones too (private copies are the caller's). Returns pages dropped."""
+    """Set the file's size and drop the pages beyond it, mapped ones and private copies too. Returns pages dropped."""
     if size_bytes < 0:
         return -EINVAL
     m.inode[inode * INODE_STRIDE + I_SIZE_BYTES] = size_bytes
+    unmap_mapping_range(m, inode, size_pages(m, inode), MAX_PAGES, 1)
     return truncate_pages(m, inode, size_pages(m, inode), MAX_PAGES)
+
+
+@kernel
+def unmap_mapping_range(m, inode, start, end, even_cows):
+    """Zap what every VMA of the file maps of pages [start, end); private VMAs, with their copies, only if even_cows."""
+    vma = m.inode[inode * INODE_STRIDE + I_MAP_FIRST]
+    while vma >= 0:
+        row = vma * VMA_STRIDE
+        first = m.vma[row + VMA_START] >> PAGE_SHIFT
+        pgoff = m.vma[row + VMA_PGOFF]
+        low = max(first, first + start - pgoff)
+        high = min(m.vma[row + VMA_END] >> PAGE_SHIFT, first + end - pgoff)
+        if low < high and (even_cows or m.vma[row + VMA_FLAGS] & VM_SHARED):
+            zap_range(m, m.vma[row + VMA_MM], vma, low, high)
+        vma = m.vma[row + VMA_MAP_NEXT]
+    return 0
 
 
 @kernel

@@ -9,10 +9,12 @@ from mmlab.kernels.ops import (
 )
 from mmlab.kernels.services import alloc_pages, free_pages, kmem_cache_alloc, kmem_cache_free
 from mmlab.kernels.zones import page_node
+from mmlab.mm.huge_memory import khugepaged_enter_mm
 from mmlab.mm.memory import zap_range
 from mmlab.mm.mmap import vm_enough_memory
 from mmlab.mm.pgtable import free_pgtables, pgd_alloc, pgd_free
 from mmlab.mm.rmap import anon_vma_fork
+from mmlab.mm.swap import lru_lazyfree_drain
 from mmlab.mm.vma import vm_area_alloc, vm_area_free, vm_stat_account, vma_link, vma_unlink
 from mmlab.model.const import ENOMEM, TASK_SIZE
 from mmlab.model.gfp import GFP_KERNEL, GFP_KERNEL_ACCOUNT
@@ -20,8 +22,8 @@ from mmlab.model.layout import KILL_STRIDE
 from mmlab.model.page import KIND_KERNEL, set_page_counts, set_page_kind
 from mmlab.model.rows import (
     CACHE_MM_STRUCT, CACHE_TASK_STRUCT, COST_OOM_KILL, COST_SYSCALL, MM_BRK, MM_DATA_VM, MM_DEF_FLAGS, MM_EXEC_VM, MM_HIWATER_RSS,
-    MM_HIWATER_VM, MM_MMAP_BASE, MM_OBJ, MM_OWNER, MM_PGTABLES_BYTES, MM_RLIMIT_AS, MM_RLIMIT_DATA, MM_RLIMIT_MEMLOCK, MM_RLIMIT_STACK,
-    MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STACK_VM, MM_START_BRK, MM_STRIDE, MM_TOTAL_VM, MM_USERS, RLIM_INFINITY, SC_COMMITTED_AS,
+    MM_HIWATER_VM, MM_KHUGEPAGED, MM_MMAP_BASE, MM_OBJ, MM_OWNER, MM_PGTABLES_BYTES, MM_RLIMIT_AS, MM_RLIMIT_DATA, MM_RLIMIT_MEMLOCK, MM_RLIMIT_STACK,
+    MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STACK_VM, MM_START_BRK, MM_STRIDE, MM_TOTAL_VM, MM_USERS, RLIM_INFINITY, SC_COMMITTED_AS, SC_CPU,
     SC_NOW_NS, SC_NR_KILLS, SC_NR_TASKS, SC_OOM_VICTIM, SC_PANIC, SC_PID_NEXT, T_ALIVE, T_CMAJ_FLT, T_CMIN_FLT, T_CPU, T_FLAGS, T_MAJ_FLT,
     T_MIN_FLT, T_MM, T_OBJ, T_OOM_SCORE_ADJ, T_PARENT, T_PID, T_SIGNAL, T_STACK_PFN, T_START_NS, TASK_STRIDE, TF_KILLED, TF_OOM_VICTIM,
     VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED, VM_LOCKONFAULT, VMA_END, VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_NAME, VMA_PGOFF, VMA_POLICY,
@@ -110,6 +112,8 @@ def sys_fork(m, parent):
     m.mm[new * MM_STRIDE + MM_BRK] = m.mm[old * MM_STRIDE + MM_BRK]
     for field in (MM_TOTAL_VM, MM_DATA_VM, MM_STACK_VM, MM_EXEC_VM):
         m.mm[new * MM_STRIDE + field] = m.mm[old * MM_STRIDE + field]
+    if m.mm[old * MM_STRIDE + MM_KHUGEPAGED]:
+        khugepaged_enter_mm(m, new)
     vma = vma_index_find(m, old, 0)
     while vma >= 0:
         src = vma * VMA_STRIDE
@@ -152,6 +156,7 @@ def exit_mm(m, task):
     mm = m.task[task * TASK_STRIDE + T_MM]
     if m.mm[mm * MM_STRIDE + MM_USERS] == 0:
         return 0
+    lru_lazyfree_drain(m, m.sc[SC_CPU])
     vma = vma_index_find(m, mm, 0)
     while vma >= 0:
         row = vma * VMA_STRIDE

@@ -1,29 +1,44 @@
-"""madvise and mlock.
+"""madvise.
 
-Models: mm/madvise.c, mm/mlock.c. Left out: MADV_COLLAPSE, MERGEABLE's merging (the flag is set), REMOVE.
+Models: mm/madvise.c. Left out: MERGEABLE's merging (the flag is set), a PAGEOUT's isolation of a whole table before it reclaims.
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.ops import reclaimer_drain, reclaimer_folio_added, reclaimer_folio_deactivate, reclaimer_folio_removed, vma_index_find
+from mmlab.kernels.ops import reclaimer_folio_added, reclaimer_folio_deactivate, reclaimer_folio_removed, vma_index_find
 from mmlab.kernels.pte import walk_pmd, walk_pte
-from mmlab.kernels.services import reclaim_folio, split_huge_pmd
+from mmlab.kernels.services import reclaim_folio, zap_pte
+from mmlab.mm.filemap import truncate_pages
+from mmlab.mm.files import unmap_mapping_range
+from mmlab.mm.huge_memory import split_folio
+from mmlab.mm.khugepaged import khugepaged_enter_vma, madvise_collapse
 from mmlab.mm.memory import zap_range
 from mmlab.mm.mmap import page_align
+from mmlab.mm.page_cache import is_shmem
+from mmlab.mm.readahead import force_page_cache_ra
+from mmlab.mm.swap import folio_mark_lazyfree, lru_add_drain
+from mmlab.mm.swap_state import delete_from_swap_cache, folio_swapped, read_swap_cache_async
 from mmlab.mm.vma import vma_modify
-from mmlab.model.const import EAGAIN, EINVAL, ENOMEM, RECLAIM_FREED, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_PROACTIVE
-from mmlab.model.page import PG_DIRTY, PG_MLOCKED, PG_UNEVICTABLE, page_clear, page_mapcount, page_test
+from mmlab.mm.xarray import XA_VALUE, entry_is, xa_load
+from mmlab.model.const import (
+    EACCES, EAGAIN, EINVAL, ENOMEM, RECLAIM_FREED, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_PROACTIVE,
+)
+from mmlab.model.page import (
+    PG_DIRTY, PG_HEAD, PG_MLOCKED, PG_REFERENCED, PG_SWAPCACHE, PG_UNEVICTABLE, PG_YOUNG, page_clear, page_folio, page_mapcount, page_order,
+    page_test,
+)
 from mmlab.model.rows import (
-    COST_SYSCALL, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, SC_CPU, SC_NOW_NS, VM_DONTCOPY, VM_HUGEPAGE,
-    VM_LOCKED, VM_MERGEABLE, VM_NOHUGEPAGE, VM_RAND_READ, VM_SEQ_READ, VM_SHARED, VM_WIPEONFORK, VMA_END, VMA_FLAGS, VMA_INODE, VMA_START,
-    VMA_STRIDE,
+    COST_SYSCALL, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, SC_NOW_NS, VM_DONTCOPY, VM_HUGEPAGE,
+    VM_LOCKED, VM_MAYWRITE, VM_MERGEABLE, VM_NOHUGEPAGE, VM_RAND_READ, VM_SEQ_READ, VM_SHARED, VM_WIPEONFORK, VMA_END, VMA_FILE, VMA_FLAGS,
+    VMA_INODE, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
 )
 
 (
     MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_DONTNEED, MADV_FREE, MADV_DONTFORK, MADV_DOFORK, MADV_MERGEABLE, MADV_UNMERGEABLE,
     MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_WIPEONFORK, MADV_KEEPONFORK, MADV_COLD, MADV_PAGEOUT, MADV_DONTNEED_LOCKED,
-) = range(17)
+    MADV_REMOVE, MADV_COLLAPSE,
+) = range(19)
 ADVICES = ("normal", "random", "sequential", "willneed", "dontneed", "free", "dontfork", "dofork", "mergeable", "unmergeable", "hugepage", "nohugepage",
-           "wipeonfork", "keeponfork", "cold", "pageout", "dontneed_locked")
+           "wipeonfork", "keeponfork", "cold", "pageout", "dontneed_locked", "remove", "collapse")
 
 
 @leaf
@@ -52,34 +67,142 @@ def advised_flags(flags, advice):
     return flags & ~VM_WIPEONFORK
 
 
+@leaf
+def _whole_folio(m, slot, vpn, end_vpn, head):
+    """1 if PTEs from vpn's on map all of the folio within [vpn, end) and one table."""
+    nr = 1 << page_order(m, head)
+    if vpn + nr > end_vpn or (vpn & 511) + nr > 512:
+        return 0
+    for i in range(nr):
+        if m.pt[slot + i] & PTE_PRESENT == 0 or m.pt[slot + i] >> PTE_SHIFT != head + i:
+            return 0
+    return 1
+
+
 @kernel
-def cold_or_pageout(m, mm, vma, start_vpn, end_vpn, advice):
-    """Clear young and deactivate (COLD), free lazily (FREE), or reclaim at once (PAGEOUT) what is mapped in [start, end)."""
-    reclaimer_drain(m, m.sc[SC_CPU])
-    for vpn in range(start_vpn, end_vpn):
+def advise_folio(m, head, advice):
+    """COLD, PAGEOUT or FREE of a folio that only one place maps."""
+    if advice == MADV_FREE:
+        page_clear(m, head, PG_DIRTY)
+        return folio_mark_lazyfree(m, head)
+    page_clear(m, head, PG_REFERENCED | PG_YOUNG)
+    if advice == MADV_COLD:
+        return reclaimer_folio_deactivate(m, head)
+    reclaimer_folio_removed(m, head)
+    if reclaim_folio(m, head, SCAN_MAY_SWAP | SCAN_MAY_UNMAP | SCAN_MAY_WRITEPAGE | SCAN_PROACTIVE) != RECLAIM_FREED:
+        reclaimer_folio_added(m, head)
+    return 0
+
+
+@kernel
+def madvise_huge_pmd(m, mm, pmd, whole, advice):
+    """COLD, PAGEOUT or FREE over a huge PMD: 1 done (or skipped), 0: go on with the PTEs that are there now."""
+    entry = m.pt[pmd]
+    head = entry >> PTE_SHIFT
+    if entry & PTE_SPECIAL or page_mapcount(m, head) != 1 or page_test(m, head, PG_UNEVICTABLE | PG_MLOCKED):
+        return 1
+    if whole == 0:
+        return 1 - split_folio(m, head)
+    if advice == MADV_COLD:
+        m.pt[pmd] = entry & ~PTE_ACCESSED
+    elif advice == MADV_FREE:
+        m.pt[pmd] = entry & ~(PTE_ACCESSED | PTE_DIRTY)
+    advise_folio(m, head, advice)
+    return 0 if advice == MADV_PAGEOUT else 1  # a folio that had to be split for swap leaves its other pages to the caller
+
+
+@kernel
+def madvise_lru_range(m, mm, vma, start_vpn, end_vpn, advice):
+    """Clear young and deactivate (COLD), reclaim at once, young or not (PAGEOUT), or make droppable, young and dirty cleared (FREE).
+
+    COLD and PAGEOUT leave what another place maps too. Large folios are taken whole, or split where the range covers a part; FREE drops
+    swap slots as well.
+    """
+    lru_add_drain(m)
+    vpn = start_vpn
+    while vpn < end_vpn:
         pmd = walk_pmd(m, mm, vpn)
-        if pmd < 0 or m.pt[pmd] == 0:
+        stop = min(end_vpn, ((vpn >> 9) + 1) << 9)
+        if pmd < 0 or m.pt[pmd] == 0 or (m.pt[pmd] & PTE_HUGE and madvise_huge_pmd(m, mm, pmd, 1 if stop - vpn == 512 else 0, advice)):
+            vpn = stop
             continue
-        if m.pt[pmd] & PTE_HUGE:
-            split_huge_pmd(m, pmd)
         slot = walk_pte(m, mm, vpn)
+        if slot < 0:
+            vpn = stop  # still huge: something holds it
+            continue
         entry = m.pt[slot]
+        vpn += 1
+        if entry & PTE_SWAP and advice == MADV_FREE:
+            zap_pte(m, mm, vma, slot)
         if entry & PTE_PRESENT == 0 or entry & PTE_SPECIAL:
             continue
-        pfn = entry >> PTE_SHIFT
-        if page_mapcount(m, pfn) != 1 or page_test(m, pfn, PG_UNEVICTABLE | PG_MLOCKED):
+        pfn = page_folio(m, entry >> PTE_SHIFT)
+        nr = 1
+        if page_test(m, pfn, PG_HEAD):
+            if _whole_folio(m, slot, vpn - 1, end_vpn, pfn):
+                nr = 1 << page_order(m, pfn)
+            elif page_mapcount(m, pfn) > 1 << page_order(m, pfn) or split_folio(m, pfn) == 0:
+                continue
+            else:
+                pfn = entry >> PTE_SHIFT
+        if page_test(m, pfn, PG_UNEVICTABLE | PG_MLOCKED):
             continue
-        m.pt[slot] = entry & ~PTE_ACCESSED
-        if advice == MADV_COLD:
-            reclaimer_folio_deactivate(m, pfn)
-        elif advice == MADV_FREE:
-            m.pt[slot] = entry & ~(PTE_ACCESSED | PTE_DIRTY)
-            page_clear(m, pfn, PG_DIRTY)
-            reclaimer_folio_deactivate(m, pfn)
+        if advice == MADV_FREE:
+            if page_test(m, pfn, PG_SWAPCACHE | PG_DIRTY):
+                if page_mapcount(m, pfn) != nr:
+                    continue
+                if page_test(m, pfn, PG_SWAPCACHE):
+                    if folio_swapped(m, pfn):
+                        continue
+                    delete_from_swap_cache(m, pfn, -1)
+        elif page_mapcount(m, pfn) != nr:
+            continue
+        for i in range(nr):
+            if advice == MADV_COLD:
+                m.pt[slot + i] &= ~PTE_ACCESSED
+            elif advice == MADV_FREE:
+                m.pt[slot + i] &= ~(PTE_ACCESSED | PTE_DIRTY)
+        advise_folio(m, pfn, advice)
+        if advice != MADV_PAGEOUT:
+            vpn += nr - 1
+    return 0
+
+
+@kernel
+def madvise_remove(m, vma, start, end):
+    """MADV_REMOVE: punch a hole into the file behind [start, end), whoever maps it; private copies stay. 0, -EINVAL, or -EACCES."""
+    row = vma * VMA_STRIDE
+    flags = m.vma[row + VMA_FLAGS]
+    if flags & VM_LOCKED or m.vma[row + VMA_INODE] < 0:
+        return -EINVAL
+    if flags & (VM_SHARED | VM_MAYWRITE) != VM_SHARED | VM_MAYWRITE:
+        return -EACCES
+    first = ((start - m.vma[row + VMA_START]) >> 12) + m.vma[row + VMA_PGOFF]
+    unmap_mapping_range(m, m.vma[row + VMA_INODE], first, first + ((end - start) >> 12), 0)
+    truncate_pages(m, m.vma[row + VMA_INODE], first, first + ((end - start) >> 12))
+    return 0
+
+
+@kernel
+def madvise_willneed(m, mm, vma, start, end):
+    """MADV_WILLNEED: read the file ahead, or bring what lies in swap into the swap cache. 0."""
+    row = vma * VMA_STRIDE
+    inode = m.vma[row + VMA_INODE]
+    pages = (end - start) >> 12
+    first = ((start - m.vma[row + VMA_START]) >> 12) + m.vma[row + VMA_PGOFF]
+    if inode >= 0 and is_shmem(m, inode) == 0:
+        force_page_cache_ra(m, m.vma[row + VMA_FILE], first, pages)
+        return 0
+    for i in range(pages):
+        if inode >= 0:
+            entry = xa_load(m, inode, first + i)
+            if entry_is(entry, XA_VALUE):
+                read_swap_cache_async(m, entry >> 2)
         else:
-            reclaimer_folio_removed(m, pfn)
-            if reclaim_folio(m, pfn, SCAN_MAY_SWAP | SCAN_MAY_UNMAP | SCAN_MAY_WRITEPAGE | SCAN_PROACTIVE) != RECLAIM_FREED:
-                reclaimer_folio_added(m, pfn)
+            slot = walk_pte(m, mm, (start >> 12) + i)
+            if slot >= 0 and m.pt[slot] & PTE_SWAP:
+                read_swap_cache_async(m, m.pt[slot] >> PTE_SHIFT)
+    lru_add_drain(m)
     return 0
 
 
@@ -105,18 +228,27 @@ def sys_madvise(m, mm, start, length, advice):
         if advice in (MADV_DONTNEED, MADV_DONTNEED_LOCKED):
             if flags & VM_LOCKED and advice == MADV_DONTNEED:
                 return -EINVAL
+            lru_add_drain(m)
             zap_range(m, mm, vma, at >> 12, stop >> 12)
         elif advice in (MADV_COLD, MADV_PAGEOUT, MADV_FREE):
             if flags & VM_LOCKED or (advice == MADV_FREE and m.vma[row + VMA_INODE] >= 0):
                 return -EINVAL
-            cold_or_pageout(m, mm, vma, at >> 12, stop >> 12, advice)
+            madvise_lru_range(m, mm, vma, at >> 12, stop >> 12, advice)
         elif advice == MADV_WILLNEED:
-            pass
+            madvise_willneed(m, mm, vma, at, stop)
+        elif advice in (MADV_REMOVE, MADV_COLLAPSE):
+            done = madvise_remove(m, vma, at, stop) if advice == MADV_REMOVE else madvise_collapse(m, mm, vma, at, stop)
+            if done < 0:
+                return done
         else:
             if advice in (MADV_WIPEONFORK, MADV_KEEPONFORK) and (m.vma[row + VMA_INODE] >= 0 or flags & VM_SHARED):
                 return -EINVAL
             new = advised_flags(flags, advice)
-            if new != flags and vma_modify(m, vma, at, stop, new) < 0:
-                return -EAGAIN
+            if new != flags:
+                vma = vma_modify(m, vma, at, stop, new, m.vma[row + VMA_POLICY])
+                if vma < 0:
+                    return -EAGAIN
+            if advice == MADV_HUGEPAGE:
+                khugepaged_enter_vma(m, mm, vma)
         at = stop
     return -ENOMEM if holes else 0

@@ -2,38 +2,37 @@
 
 Models: mm/memory.c zap_pte_range(), do_swap_page(), mm_account_fault(); mm/huge_memory.c __split_huge_pmd(), zap_huge_pmd();
 arch/x86/mm/fault.c do_user_addr_fault(); mm/mmap.c expand_downwards(). Left out: userfaultfd, protection keys, hugetlb.
-A split huge PMD splits its folio into 512 pages at once (Linux may keep the folio whole).
 """
 
-import numpy as np
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import (
-    fault_handler_handle_mm_fault, reclaimer_folio_added, reclaimer_folio_removed, vma_index_find, vma_index_find_prev, vma_index_resize,
+    fault_handler_handle_mm_fault, reclaimer_folio_removed, vma_index_find, vma_index_find_prev, vma_index_resize,
 )
-from mmlab.kernels.pte import add_rmap, remove_rmap, walk_pmd, walk_pte
-from mmlab.kernels.services import alloc_pages, anon_vma_prepare, free_pages, zap_pte
-from mmlab.kernels.zones import page_node
-from mmlab.mm.pgtable import free_table, pgtable_withdraw
+from mmlab.kernels.large_folio import folio_remove_rmap_pte, note_partially_mapped
+from mmlab.kernels.pte import add_rmap, note_rss, remove_rmap, walk_pmd, walk_pte
+from mmlab.kernels.services import alloc_pages, anon_vma_prepare, free_pages, split_huge_pmd, zap_pte
+from mmlab.mm.huge_memory import free_large_folio, make_large_folio, zap_huge_pmd
+from mmlab.mm.mlock import clear_page_mlock, mlock_faulted, munlock_folio
 from mmlab.mm.swap_slots import swap_free
-from mmlab.mm.swap_state import delete_from_swap_cache, swap_cache_get, swapin_readahead
-from mmlab.model.const import ENOMEM, EXEC, TASK_SIZE, VM_FAULT_ERROR, VM_FAULT_MAJOR, VM_FAULT_OOM, VM_FAULT_RETRY, VM_FAULT_SIGBUS, WRITE
+from mmlab.mm.swap_state import delete_from_swap_cache, folio_swapped, swap_cache_get, swapin_readahead
+from mmlab.model.const import ENOMEM, EXEC, HPAGE_PMD_ORDER, TASK_SIZE, VM_FAULT_ERROR, VM_FAULT_MAJOR, VM_FAULT_OOM, VM_FAULT_RETRY, VM_FAULT_SIGBUS, WRITE
 from mmlab.model.page import (
-    KIND_ANON, NO_MAPPING, PG_ACTIVE, PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_LRU, PG_REFERENCED, PG_SWAPBACKED, PG_SWAPCACHE,
-    PG_TAIL, PG_UPTODATE, add_refs, page_clear, page_counts, page_flags, page_index, page_mapcount, page_mapping, page_order,
-    page_private, page_refs, page_set, page_test, set_page_counts, set_page_index, set_page_kind, set_page_mapping, set_page_order,
-    set_page_private,
+    KIND_ANON, NO_MAPPING, PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_MLOCKED, PG_SWAPBACKED, PG_SWAPCACHE,
+    PG_TAIL, PG_UPTODATE, add_refs, page_clear, page_counts, page_flags, page_folio, page_mapcount, page_order,
+    page_refs, page_set, page_test, set_page_index, set_page_kind, set_page_mapping,
 )
 from mmlab.model.rows import (
-    COST_FAULT, COST_HUGE_ZERO, COST_SPLIT_THP, COST_SWAP_CACHE_HIT, COST_ZAP_PTE, COST_ZERO_PAGE, MM_RLIMIT_AS, MM_RLIMIT_STACK,
-    MM_STACK_VM, MM_STRIDE, MM_SWAPENTS, MM_TOTAL_VM, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT,
+    COST_FAULT, COST_HUGE_ZERO, COST_SWAP_CACHE_HIT, COST_ZAP_PTE, COST_ZERO_PAGE, MM_RLIMIT_AS, MM_RLIMIT_STACK,
+    MM_STACK_VM, MM_STRIDE, MM_SWAPENTS, MM_TOTAL_VM, MTHP_NR_ANON, MTHP_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT,
     PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE, SC_COMMITTED_AS, SC_MMAP_MIN_ADDR, SC_NOW_NS, SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS,
-    SC_PGTABLE_LEVELS, SC_STACK_GUARD_GAP, SC_ZERO_PFN, T_FLAGS, T_MAJ_FLT, T_MIN_FLT, T_MM, T_SI_ADDR, T_SI_CODE, T_SIGNAL, TASK_STRIDE,
+    SC_PGTABLE_LEVELS, SC_STACK_GUARD_GAP, SC_ZAP_BATCH, T_FLAGS, T_MAJ_FLT, T_MIN_FLT, T_MM, T_SI_ADDR, T_SI_CODE, T_SIGNAL, TASK_STRIDE,
     TF_KILLED, VM_ACCOUNT, VM_EXEC, VM_GROWSDOWN, VM_LOCKED, VM_READ, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_PGOFF, VMA_START,
     VMA_STRIDE,
 )
-from mmlab.model.vmstat import V_NR_ANON_TRANSPARENT_HUGEPAGES, V_PGFAULT, V_PGMAJFAULT, V_THP_SPLIT_PAGE, V_THP_SPLIT_PMD, mod_node_state
+from mmlab.model.vmstat import V_PGFAULT, V_PGMAJFAULT
 
+NO_BATCH, EMPTY_BATCH = 0, -1  # m.sc[SC_ZAP_BATCH]: no zap_range() runs; it has met no large folio; else the folio whose PTEs it removes
 SIGSEGV, SIGBUS, SIGKILL = 11, 7, 9
 SEGV_MAPERR, SEGV_ACCERR, BUS_ADRERR, SI_KERNEL = 1, 2, 2, 128
 VM_ACCESS = VM_READ | VM_WRITE | VM_EXEC
@@ -62,12 +61,11 @@ def alloc_anon_folio(m, mm, vma, vpn, order, gfp):
         return -ENOMEM
     set_anon(m, pfn, vma, vpn)
     if order > 0:
-        page_set(m, pfn, PG_HEAD)
-        for tail in range(1, 1 << order):
-            page_set(m, pfn + tail, PG_TAIL)
-            set_page_private(m, pfn + tail, tail)
-            set_page_kind(m, pfn + tail, KIND_ANON)
-        m.sc[SC_NOW_NS] += m.cost[COST_HUGE_ZERO]
+        # below 2 MiB, where pages are mapped one by one, each is exclusive by itself
+        flags = PG_ANON | PG_SWAPBACKED | PG_UPTODATE | (PG_ANON_EXCLUSIVE if order < HPAGE_PMD_ORDER else 0)
+        make_large_folio(m, pfn, order, flags, KIND_ANON)
+        m.mthp[order * MTHP_STRIDE + MTHP_NR_ANON] += 1
+        m.sc[SC_NOW_NS] += m.cost[COST_HUGE_ZERO] >> (HPAGE_PMD_ORDER - order)
     else:
         m.sc[SC_NOW_NS] += m.cost[COST_ZERO_PAGE]
     return pfn
@@ -89,20 +87,22 @@ def free_folio(m, pfn):
     if page_test(m, pfn, PG_SWAPCACHE):
         delete_from_swap_cache(m, pfn, -1)
     reclaimer_folio_removed(m, pfn)
+    if page_test(m, pfn, PG_MLOCKED):
+        clear_page_mlock(m, pfn)
+    if order:
+        free_large_folio(m, pfn, order)
     set_page_mapping(m, pfn, NO_MAPPING)
-    for tail in range(pfn + 1, pfn + (1 << order)):
-        page_clear(m, tail, PG_TAIL)
     return free_pages(m, pfn, order)
 
 
 @leaf
 def put_mapped_page(m, pfn):
-    """After an unmapping: free the page if that was the last use; a swap-cache page with no other user goes too."""
+    """After an unmapping: free the folio that pfn heads if that was the last use; one in the swap cache with no other user goes too."""
     counts = page_counts(m, pfn)
     if counts == 0:
         free_folio(m, pfn)
     elif page_test(m, pfn, PG_SWAPCACHE) and page_mapcount(m, pfn) == 0 and page_refs(m, pfn) == 1:
-        if np.int64(m.swap_map[page_private(m, pfn)]) == 0:
+        if folio_swapped(m, pfn) == 0:
             delete_from_swap_cache(m, pfn, -1)
             if page_counts(m, pfn) == 0:
                 free_folio(m, pfn)
@@ -122,31 +122,46 @@ def do_zap_pte(m, mm, vma, slot):
         swap_free(m, swap)
         cached = swap_cache_get(m, swap)
         if cached >= 0:
-            put_mapped_page(m, cached)
+            put_mapped_page(m, page_folio(m, cached))
         return 0
     if entry & PTE_SPECIAL:
         return 0
     pfn = entry >> PTE_SHIFT
     if entry & PTE_DIRTY:
-        page_set(m, pfn, PG_DIRTY)
-    remove_rmap(m, mm, pfn, 1)
+        page_set(m, page_folio(m, pfn), PG_DIRTY)
+    flags = page_flags(m, pfn)
+    if flags & (PG_HEAD | PG_TAIL):
+        return zap_large_pte(m, mm, pfn)
+    remove_rmap(m, mm, pfn)
+    if flags & PG_MLOCKED and m.vma[vma * VMA_STRIDE + VMA_FLAGS] & VM_LOCKED:
+        munlock_folio(m, pfn)
     put_mapped_page(m, pfn)
     return 0
 
 
 @kernel
-def zap_huge_pmd(m, mm, pmd):
-    """Unmap a whole huge PMD and drop its deposited table."""
-    entry = m.pt[pmd]
-    m.pt[pmd] = 0
-    free_table(m, mm, pgtable_withdraw(m, pmd >> 9), 1)
-    if entry & PTE_SPECIAL:
-        return 0
-    pfn = entry >> PTE_SHIFT
-    mod_node_state(m, page_node(m, pfn), V_NR_ANON_TRANSPARENT_HUGEPAGES, -1)
-    remove_rmap(m, mm, pfn, 512)
-    if page_counts(m, pfn) == 0:
-        free_folio(m, pfn)
+def zap_large_pte(m, mm, pfn):
+    """Drop a PTE's mapping of a page of a large folio. Within zap_range() the folio is looked at (and freed) when its last PTE there is gone."""
+    head = page_folio(m, pfn)
+    batch = m.sc[SC_ZAP_BATCH]
+    if batch != head:
+        if batch > 0:
+            end_zap_batch(m, batch)
+        add_refs(m, head, 1)
+    note_rss(m, mm)
+    folio_remove_rmap_pte(m, mm, pfn)
+    if batch == NO_BATCH:
+        return end_zap_batch(m, head)
+    m.sc[SC_ZAP_BATCH] = head
+    return 0
+
+
+@kernel
+def end_zap_batch(m, head):
+    """The run of PTEs of one folio that zap_range() removed has ended."""
+    note_partially_mapped(m, head)
+    add_refs(m, head, -1)
+    put_mapped_page(m, head)
     return 0
 
 
@@ -165,59 +180,17 @@ def zap_range(m, mm, vma, start_vpn, end_vpn):
                 zap_huge_pmd(m, mm, pmd)
                 vpn = stop
                 continue
-            split_huge_pmd(m, pmd)
+            split_huge_pmd(m, mm, pmd)
         if m.pt[pmd]:
             table = (m.pt[pmd] >> PTE_SHIFT) * 512
+            m.sc[SC_ZAP_BATCH] = EMPTY_BATCH
             for at in range(vpn, stop):
                 if m.pt[table + (at & 511)]:
                     zap_pte(m, mm, vma, table + (at & 511))
+            if m.sc[SC_ZAP_BATCH] > 0:
+                end_zap_batch(m, m.sc[SC_ZAP_BATCH])
+            m.sc[SC_ZAP_BATCH] = NO_BATCH
         vpn = stop
-    return 0
-
-
-@kernel
-def split_huge_pmd(m, pmd):
-    """Replace a huge PMD by its deposited table of 512 entries, and its folio (mapped nowhere else) by 512 pages."""
-    entry = m.pt[pmd]
-    table = pgtable_withdraw(m, pmd >> 9)
-    m.vmstat[V_THP_SPLIT_PMD] += 1
-    m.sc[SC_NOW_NS] += m.cost[COST_SPLIT_THP]
-    flags = entry & (PTE_PRESENT | PTE_WRITE | PTE_ACCESSED | PTE_DIRTY | PTE_SPECIAL | PTE_PROTNONE)
-    head = entry >> PTE_SHIFT
-    m.pt[pmd] = (table << PTE_SHIFT) | PTE_PRESENT
-    if entry & PTE_SPECIAL:
-        for i in range(512):
-            m.pt[table * 512 + i] = (m.sc[SC_ZERO_PFN] << PTE_SHIFT) | (flags & ~PTE_WRITE)
-        return 0
-    exclusive = page_test(m, head, PG_ANON_EXCLUSIVE)
-    split_folio(m, head)
-    mod_node_state(m, page_node(m, head), V_NR_ANON_TRANSPARENT_HUGEPAGES, -1)
-    for i in range(512):
-        m.pt[table * 512 + i] = ((head + i) << PTE_SHIFT) | flags
-        set_page_counts(m, head + i, 1, 0)
-        page_set(m, head + i, exclusive)
-    return 0
-
-
-@kernel
-def split_folio(m, head):
-    """A huge folio mapped once becomes 512 pages, each reclaimable by itself."""
-    reclaimer_folio_removed(m, head)
-    mapping = page_mapping(m, head)
-    index = page_index(m, head)
-    keep = page_flags(m, head) & (PG_ANON | PG_SWAPBACKED | PG_UPTODATE | PG_DIRTY)
-    page_clear(m, head, PG_HEAD | PG_LRU | PG_ACTIVE | PG_REFERENCED)
-    set_page_order(m, head, 0)
-    m.vmstat[V_THP_SPLIT_PAGE] += 1
-    for i in range(512):
-        page_clear(m, head + i, PG_TAIL)
-        page_set(m, head + i, keep)
-        set_page_kind(m, head + i, KIND_ANON)
-        set_page_order(m, head + i, 0)
-        set_page_private(m, head + i, 0)
-        set_page_mapping(m, head + i, mapping)
-        set_page_index(m, head + i, index + i)
-        reclaimer_folio_added(m, head + i)
     return 0
 
 
@@ -311,6 +284,8 @@ def do_user_addr_fault(m, task, vpn, access):
             m.task[row + T_FLAGS] |= TF_KILLED
             return force_sig_fault(m, task, SIGKILL, 0, address)
         return force_sig_fault(m, task, SIGSEGV, SEGV_MAPERR, address)
+    if flags & VM_LOCKED:
+        mlock_faulted(m, mm, vma, vpn)
     if result & VM_FAULT_MAJOR or m.vmstat[V_PGMAJFAULT] > before:
         m.task[row + T_MAJ_FLT] += 1
         return VM_FAULT_MAJOR
@@ -337,31 +312,59 @@ def do_swap_page(m, mm, vma, vpn, entry, access):
     pfn = swapin_readahead(m, slot, mm, vma, vpn)
     if pfn < 0:
         return VM_FAULT_OOM
-    pte = walk_pte(m, mm, vpn)
+    head = page_folio(m, pfn)
+    nr = 1
+    first = vpn
+    if head != pfn or page_test(m, pfn, PG_HEAD):
+        if swap_pte_batch(m, mm, vma, vpn - (pfn - head), entry - ((pfn - head) << PTE_SHIFT), 1 << page_order(m, head)):
+            nr = 1 << page_order(m, head)
+            first = vpn - (pfn - head)
+            slot -= pfn - head
+            pfn = head
+    pte = walk_pte(m, mm, first)
     exclusive = entry & PTE_SWAP_EXCLUSIVE
     flags = m.vma[vma * VMA_STRIDE + VMA_FLAGS]
-    m.mm[mm * MM_STRIDE + MM_SWAPENTS] -= 1
-    swap_free(m, slot)
-    others = np.int64(m.swap_map[slot]) if page_test(m, pfn, PG_SWAPCACHE) else 0
-    set_page_mapping(m, pfn, m.vma[vma * VMA_STRIDE + VMA_ANON_VMA])
-    set_page_index(m, pfn, linear_page_index(m, vma, vpn))
-    page_set(m, pfn, PG_ANON)
-    add_rmap(m, mm, pfn, 1)
+    m.mm[mm * MM_STRIDE + MM_SWAPENTS] -= nr
+    for i in range(nr):
+        swap_free(m, slot + i)
+    cached = page_test(m, head, PG_SWAPCACHE)
+    others = folio_swapped(m, head) if cached else 0
+    set_page_mapping(m, head, m.vma[vma * VMA_STRIDE + VMA_ANON_VMA])
+    set_page_index(m, head, linear_page_index(m, vma, vpn - (pfn - head) if nr == 1 else first))
+    page_set(m, head, PG_ANON)
+    for i in range(nr):
+        add_rmap(m, mm, pfn + i)
     used = m.sc[SC_NR_SWAP_SLOTS] - 1 - m.sc[SC_NR_SWAP_FREE]
-    if page_test(m, pfn, PG_SWAPCACHE) and (flags & VM_LOCKED or used * 2 > m.sc[SC_NR_SWAP_SLOTS] - 1 or (access == WRITE and others == 0)):
+    if cached and (flags & VM_LOCKED or used * 2 > m.sc[SC_NR_SWAP_SLOTS] - 1 or (access == WRITE and others == 0)):
         if others == 0:
-            delete_from_swap_cache(m, pfn, -1)
-            page_set(m, pfn, PG_DIRTY)
-    new = (pfn << PTE_SHIFT) | PTE_PRESENT | PTE_ACCESSED
-    if exclusive or (others == 0 and page_mapcount(m, pfn) == 1):
-        page_set(m, pfn, PG_ANON_EXCLUSIVE)
+            delete_from_swap_cache(m, head, -1)
+            page_set(m, head, PG_DIRTY)
+    new = PTE_PRESENT | PTE_ACCESSED
+    if exclusive or page_counts(m, head) == nr:  # these mappings and nothing else, not even the swap cache
         if flags & VM_WRITE:
             new |= PTE_WRITE
             if access == WRITE:
                 new |= PTE_DIRTY
-    else:
-        page_clear(m, pfn, PG_ANON_EXCLUSIVE)
-    m.pt[pte] = new
+        exclusive = 1
+    for i in range(nr):
+        if exclusive:
+            page_set(m, pfn + i, PG_ANON_EXCLUSIVE)
+        else:
+            page_clear(m, pfn + i, PG_ANON_EXCLUSIVE)
+        m.pt[pte + i] = ((pfn + i) << PTE_SHIFT) | new
     if access == WRITE and new & PTE_WRITE == 0:
         return major | VM_FAULT_RETRY
     return major
+
+
+@leaf
+def swap_pte_batch(m, mm, vma, first, entry, nr):
+    """1 if nr entries from page `first` on, all in the VMA and one table, name the slots from that of `entry` on, equally exclusive."""
+    row = vma * VMA_STRIDE
+    if first < m.vma[row + VMA_START] >> 12 or first + nr > m.vma[row + VMA_END] >> 12 or first >> 9 != (first + nr - 1) >> 9:
+        return 0
+    slot = walk_pte(m, mm, first)
+    for i in range(nr):
+        if slot < 0 or m.pt[slot + i] != entry + (i << PTE_SHIFT):
+            return 0
+    return 1

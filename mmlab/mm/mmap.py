@@ -5,24 +5,29 @@ mm/mprotect.c mprotect_fixup(), mm/mremap.c. All take byte addresses; lengths ar
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.ops import fault_handler_handle_mm_fault, vma_index_find, vma_index_find_gap, vma_index_find_prev, vma_index_resize
+from mmlab.kernels.ops import vma_index_find, vma_index_find_gap, vma_index_find_prev, vma_index_resize
 from mmlab.kernels.pte import walk_pmd, walk_pte
 from mmlab.kernels.services import pte_alloc, split_huge_pmd
+from mmlab.mm.files import file_close, file_open, inode_create, inode_put
+from mmlab.mm.gup import mm_populate
 from mmlab.mm.memory import zap_range
-from mmlab.mm.pgtable import free_pgtables
-from mmlab.mm.rmap import anon_vma_clone
+from mmlab.mm.huge_memory import deposits_table
+from mmlab.mm.pgtable import free_pgtables, pgtable_deposit, pgtable_withdraw, pmd_alloc
+from mmlab.mm.rmap import anon_vma_clone, unlink_anon_vmas
+from mmlab.mm.shmem_huge import SHMEM_HUGE_DENY, SHMEM_HUGE_FORCE
+from mmlab.mm.swap import lru_lazyfree_drain
 from mmlab.mm.vma import split_vma, vm_area_alloc, vm_area_free, vm_stat_account, vma_link, vma_merge_new_range, vma_modify, vma_unlink
-from mmlab.model.const import EEXIST, EFAULT, EINVAL, ENOMEM, READ, TASK_SIZE, VM_FAULT_ERROR, VM_FAULT_MAJOR, VM_FAULT_RETRY, WRITE
-from mmlab.model.page import PG_ANON, PG_ANON_EXCLUSIVE, page_test
+from mmlab.model.const import EEXIST, EFAULT, EINVAL, ENOMEM, TASK_SIZE
+from mmlab.model.page import PG_ANON, PG_ANON_EXCLUSIVE, PG_SWAPBACKED, page_test
 from mmlab.model.rows import (
-    COST_SYSCALL, F_INODE, FILE_STRIDE, MM_BRK, MM_DATA_VM, MM_DEF_FLAGS, MM_HIWATER_VM, MM_LOCKED_VM, MM_MAP_COUNT, MM_MMAP_BASE,
-    MM_RLIMIT_AS, MM_RLIMIT_DATA, MM_START_BRK, MM_STRIDE, MM_TOTAL_VM, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT,
-    PTE_SPECIAL, PTE_WRITE, SC_COMMIT_LIMIT, SC_COMMITTED_AS, SC_MAX_MAP_COUNT, SC_MMAP_MIN_ADDR, SC_NOW_NS, SC_NR_SWAP_SLOTS,
-    SC_OVERCOMMIT, SC_STACK_GUARD_GAP, SC_TOTALRAM, T_MAJ_FLT, T_MIN_FLT, TASK_STRIDE, VM_ACCOUNT, VM_EXEC, VM_GROWSDOWN, VM_LOCKED,
-    VM_MAYEXEC, VM_MAYREAD, VM_MAYSHARE, VM_MAYWRITE, VM_NORESERVE, VM_READ, VM_SHARED, VM_SOFTDIRTY, VM_WRITE, VMA_ANON_VMA, VMA_END,
-    VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
+    COST_SYSCALL, F_INODE, FILE_STRIDE, I_COMMITTED, I_FLAGS, IF_ANON_SHMEM, IF_NORESERVE, IF_SHMEM, INODE_STRIDE, MM_BRK, MM_DATA_VM,
+    MM_DEF_FLAGS, MM_HIWATER_VM, MM_LOCKED_VM, MM_MAP_COUNT, MM_MMAP_BASE, MM_RLIMIT_AS, MM_RLIMIT_DATA, MM_START_BRK, MM_STRIDE,
+    MM_TOTAL_VM, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_COMMIT_LIMIT, SC_COMMITTED_AS,
+    SC_CPU, SC_MAX_MAP_COUNT, SC_MMAP_MIN_ADDR, SC_NOW_NS, SC_NR_SWAP_SLOTS, SC_OVERCOMMIT, SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE,
+    SC_STACK_GUARD_GAP, SC_TOTALRAM, VM_ACCOUNT, VM_EXEC, VM_GROWSDOWN, VM_LOCKED, VM_LOCKONFAULT, VM_MAYEXEC, VM_MAYREAD, VM_MAYSHARE,
+    VM_MAYWRITE, VM_NORESERVE, VM_READ, VM_SHARED, VM_SOFTDIRTY, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FILE, VMA_FLAGS, VMA_INODE,
+    VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
 )
-from mmlab.model.vmstat import V_PGFAULT
 
 # flags of sys_mmap, mmlab's own numbering of MAP_*
 MAP_SHARED, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_GROWSDOWN, MAP_LOCKED, MAP_POPULATE = 1, 2, 4, 8, 16, 32, 64
@@ -47,6 +52,22 @@ def vm_enough_memory(m, mm, pages):
             return -ENOMEM
     m.sc[SC_COMMITTED_AS] += pages
     return 0
+
+
+@kernel
+def shmem_zero_setup(m, mm, length, vm_flags):
+    """An open file over `length` bytes of nameless shared memory, charged as a whole unless VM_NORESERVE: its row, or -ENOMEM."""
+    charged = 0 if vm_flags & VM_NORESERVE else length >> 12
+    if charged and vm_enough_memory(m, mm, charged) < 0:
+        return -ENOMEM
+    inode = inode_create(m, length, IF_SHMEM | IF_ANON_SHMEM | (IF_NORESERVE if charged == 0 else 0))
+    if inode < 0:
+        m.sc[SC_COMMITTED_AS] -= charged
+        return -ENOMEM
+    m.inode[inode * INODE_STRIDE + I_COMMITTED] = charged
+    file = file_open(m, inode)
+    inode_put(m, inode)  # no name: the open file alone keeps it
+    return file
 
 
 @leaf
@@ -94,6 +115,33 @@ def get_unmapped_area(m, mm, addr, length, flags, aligned, pgoff):
                 return found + HPAGE
             return found + shift
     return vma_index_find_gap(m, mm, length, low, high)
+
+
+@leaf
+def thp_alignment(m, length, file, pgoff, shared):
+    """(1 for the 2 MiB-aligned search of anonymous memory and files on a disk, 1 for shmem's own) by what is to be mapped."""
+    if file < 0 and shared == 0:
+        return 1 if length % HPAGE == 0 else 0, 0
+    huge = m.sc[SC_SHMEM_HUGE] == SHMEM_HUGE_FORCE
+    if file < 0:
+        return 0, 1 if huge or (m.sc[SC_SHMEM_MOUNT_HUGE] and m.sc[SC_SHMEM_HUGE] != SHMEM_HUGE_DENY) else 0
+    if m.inode[m.file[file * FILE_STRIDE + F_INODE] * INODE_STRIDE + I_FLAGS] & IF_SHMEM:
+        return 0, 1 if huge else 0
+    offset = pgoff << 12
+    return 1 if offset + length - ((offset + HPAGE - 1) & ~(HPAGE - 1)) >= HPAGE else 0, 0
+
+
+@kernel
+def shmem_aligned_area(m, mm, addr, length, pgoff):
+    """shmem_get_unmapped_area(): addr, or a place where address and offset agree modulo 2 MiB if the map can hold a huge page there."""
+    offset = (pgoff << 12) & (HPAGE - 1)
+    if length < HPAGE or (offset and offset + length < 2 * HPAGE) or addr & (HPAGE - 1) == offset:
+        return addr
+    found = vma_index_find_gap(m, mm, length + HPAGE - 4096, m.sc[SC_MMAP_MIN_ADDR], m.mm[mm * MM_STRIDE + MM_MMAP_BASE])
+    if found < 0:
+        return addr
+    place = found & (HPAGE - 1)
+    return found + offset - place + (HPAGE if place > offset else 0)
 
 
 @leaf
@@ -150,7 +198,10 @@ def mmap_region(m, mm, addr, length, vm_flags, file, pgoff):
 
 @kernel
 def sys_mmap(m, mm, addr, length, prot, flags, file, pgoff):
-    """mmap(2). prot: VM_READ|VM_WRITE|VM_EXEC; flags: MAP_* of this module; file: a row of m.file, -1 anonymous; pgoff in pages."""
+    """mmap(2). prot: VM_READ|VM_WRITE|VM_EXEC; flags: MAP_* of this module; file: a row of m.file, -1 anonymous; pgoff in pages.
+
+    A shared anonymous map is one of a file of its own (shmem).
+    """
     m.sc[SC_NOW_NS] += m.cost[COST_SYSCALL]
     length = page_align(length)
     if length <= 0:
@@ -158,10 +209,13 @@ def sys_mmap(m, mm, addr, length, prot, flags, file, pgoff):
     if m.mm[mm * MM_STRIDE + MM_MAP_COUNT] > m.sc[SC_MAX_MAP_COUNT]:
         return -ENOMEM
     shared = flags & MAP_SHARED
-    aligned = length % HPAGE == 0 if file < 0 and shared == 0 else 0
-    addr = get_unmapped_area(m, mm, addr, length, flags, aligned, 0)
+    hint = addr
+    aligned, by_shmem = thp_alignment(m, length, file, pgoff, shared)
+    addr = get_unmapped_area(m, mm, hint, length, flags, aligned, pgoff if file >= 0 else 0)
     if addr < 0:
         return addr
+    if by_shmem and addr != hint and flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) == 0:
+        addr = shmem_aligned_area(m, mm, addr, length, pgoff if file >= 0 else 0)
     if flags & MAP_FIXED_NOREPLACE and find_vma_intersection(m, mm, addr, addr + length) >= 0:
         return -EEXIST
     vm_flags = prot | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC | VM_SOFTDIRTY | m.mm[mm * MM_STRIDE + MM_DEF_FLAGS]
@@ -177,9 +231,19 @@ def sys_mmap(m, mm, addr, length, prot, flags, file, pgoff):
         done = do_munmap(m, mm, addr, length)
         if done < 0:
             return done
+    opened = -1
     if file < 0:
-        pgoff = addr >> 12
-    return mmap_region(m, mm, addr, length, vm_flags, file, pgoff)
+        pgoff = 0 if shared else addr >> 12
+        if shared:
+            file = opened = shmem_zero_setup(m, mm, length, vm_flags)
+            if file < 0:
+                return -ENOMEM
+    done = mmap_region(m, mm, addr, length, vm_flags, file, pgoff)
+    if opened >= 0:
+        file_close(m, opened)  # the VMA keeps it open
+    if done >= 0 and (vm_flags & VM_LOCKED or flags & MAP_POPULATE):
+        mm_populate(m, mm, addr, addr + length, 1)
+    return done
 
 
 @kernel
@@ -206,6 +270,7 @@ def do_munmap(m, mm, start, length):
     above = vma_index_find(m, mm, end)
     high = m.vma[above * VMA_STRIDE + VMA_START] >> 12 if above >= 0 else TASK_SIZE + 4096 >> 12
     vma = find_vma_intersection(m, mm, start, end)
+    lru_lazyfree_drain(m, m.sc[SC_CPU])
     while vma >= 0:
         row = vma * VMA_STRIDE
         first, stop = m.vma[row + VMA_START] >> 12, m.vma[row + VMA_END] >> 12
@@ -253,7 +318,7 @@ def change_protection(m, mm, vma, start_vpn, end_vpn):
             continue
         stop = min(end_vpn, ((vpn >> 9) + 1) << 9)
         if m.pt[pmd] & PTE_HUGE and (vpn & 511 or stop != vpn + 512):
-            split_huge_pmd(m, pmd)
+            split_huge_pmd(m, mm, pmd)
         if m.pt[pmd] & PTE_HUGE:
             m.pt[pmd] = _changed_entry(m, m.pt[pmd], flags, none)
         elif m.pt[pmd]:
@@ -275,9 +340,9 @@ def _changed_entry(m, entry, flags, none):
         return entry & ~PTE_WRITE
     if entry & PTE_SPECIAL:
         return entry
-    if flags & VM_SHARED:
-        return entry | PTE_WRITE if entry & PTE_DIRTY else entry
     pfn = entry >> PTE_SHIFT
+    if flags & VM_SHARED:
+        return entry | PTE_WRITE if entry & PTE_DIRTY or page_test(m, pfn, PG_SWAPBACKED) else entry  # writes to tmpfs are not tracked
     if page_test(m, pfn, PG_ANON) and page_test(m, pfn, PG_ANON_EXCLUSIVE):
         return entry | PTE_WRITE
     return entry
@@ -309,7 +374,7 @@ def sys_mprotect(m, mm, start, length, prot):
                 flags |= VM_ACCOUNT
             elif old & VM_ACCOUNT and flags & VM_WRITE == 0 and m.vma[row + VMA_INODE] < 0 and m.vma[row + VMA_ANON_VMA] < 0 and old & VM_SHARED == 0:
                 flags &= ~VM_ACCOUNT
-            changed = vma_modify(m, vma, at, stop, flags)
+            changed = vma_modify(m, vma, at, stop, flags, m.vma[row + VMA_POLICY])
             if changed < 0:
                 m.sc[SC_COMMITTED_AS] -= charged
                 return -ENOMEM
@@ -318,6 +383,8 @@ def sys_mprotect(m, mm, start, length, prot):
             vm_stat_account(m, mm, old, -pages)
             vm_stat_account(m, mm, flags, pages)
             change_protection(m, mm, changed, at >> 12, stop >> 12)
+            if old & (VM_WRITE | VM_SHARED | VM_LOCKED) == VM_LOCKED and flags & VM_WRITE:
+                mm_populate(m, mm, at, stop, 1)
         at = stop
     return 0
 
@@ -348,6 +415,8 @@ def sys_brk(m, mm, new_end):
         flags = VM_READ | VM_WRITE | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC | VM_SOFTDIRTY | m.mm[base + MM_DEF_FLAGS]
         if mmap_region(m, mm, old, new - old, flags, -1, old >> 12) < 0:
             return m.mm[base + MM_BRK]
+        if flags & VM_LOCKED:
+            mm_populate(m, mm, old, new, 1)
     m.mm[base + MM_BRK] = new_end
     return new_end
 
@@ -357,11 +426,26 @@ MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP = 1, 2, 4
 
 @kernel
 def move_page_tables(m, mm, old_vpn, new_vpn, pages):
-    """Move the entries of a range: 0, or -ENOMEM with what was moved moved."""
-    for i in range(pages):
+    """Move the entries of a range: 0, or -ENOMEM with what was moved moved. Where both sides are aligned a PMD entry moves with its table."""
+    i = 0
+    while i < pages:
         pmd = walk_pmd(m, mm, old_vpn + i)
-        if pmd >= 0 and m.pt[pmd] & PTE_HUGE:
-            split_huge_pmd(m, pmd)
+        if pmd < 0 or m.pt[pmd] == 0:
+            i += 512 - ((old_vpn + i) & 511)
+            continue
+        if (old_vpn + i) & 511 == 0 and (new_vpn + i) & 511 == 0 and pages - i >= 512:
+            target = pmd_alloc(m, mm, new_vpn + i)
+            if target < 0:
+                return -ENOMEM
+            if m.pt[target] == 0:
+                if m.pt[pmd] & PTE_HUGE and deposits_table(m, m.pt[pmd]):
+                    pgtable_deposit(m, target >> 9, pgtable_withdraw(m, pmd >> 9))
+                m.pt[target] = m.pt[pmd]
+                m.pt[pmd] = 0
+                i += 512
+                continue
+        if m.pt[pmd] & PTE_HUGE:
+            split_huge_pmd(m, mm, pmd)
         slot = walk_pte(m, mm, old_vpn + i)
         if slot >= 0 and m.pt[slot]:
             target = pte_alloc(m, mm, new_vpn + i)
@@ -369,6 +453,7 @@ def move_page_tables(m, mm, old_vpn, new_vpn, pages):
                 return -ENOMEM
             m.pt[target] = m.pt[slot]
             m.pt[slot] = 0
+        i += 1
     return 0
 
 
@@ -402,8 +487,11 @@ def sys_mremap(m, mm, addr, old_length, new_length, flags, new_addr):
             if vm_flags & VM_ACCOUNT and vm_enough_memory(m, mm, grow) < 0:
                 return -ENOMEM
             vma_index_resize(m, mm, vma, m.vma[row + VMA_START], addr + new_length)
-            vma_modify(m, vma, m.vma[row + VMA_START], addr + new_length, vm_flags)
+            vma_modify(m, vma, m.vma[row + VMA_START], addr + new_length, vm_flags, m.vma[row + VMA_POLICY])
             vm_stat_account(m, mm, vm_flags, grow)
+            if vm_flags & VM_LOCKED:
+                m.mm[mm * MM_STRIDE + MM_LOCKED_VM] += grow
+                mm_populate(m, mm, addr + old_length, addr + new_length, 1)
             return addr
     if flags & MREMAP_MAYMOVE == 0:
         return -ENOMEM
@@ -451,39 +539,16 @@ def sys_mremap(m, mm, addr, old_length, new_length, flags, new_addr):
         do_munmap(m, mm, target, new_length)
         return -ENOMEM
     vm_stat_account(m, mm, vm_flags, new_length >> 12)
-    if flags & MREMAP_DONTUNMAP == 0:
+    if flags & MREMAP_DONTUNMAP:
+        m.vma[row + VMA_FLAGS] &= ~(VM_LOCKED | VM_LOCKONFAULT)  # the new VMA takes over what locked_vm counts
+        if m.vma[row + VMA_START] == addr and m.vma[row + VMA_END] == addr + old_length:
+            unlink_anon_vmas(m, vma)
+    else:
+        if vm_flags & VM_LOCKED:
+            m.mm[mm * MM_STRIDE + MM_LOCKED_VM] += new_length >> 12
         do_munmap(m, mm, addr, old_length)
     moved = vma_index_find(m, mm, target)
-    vma_modify(m, moved, target, target + new_length, vm_flags)
+    vma_modify(m, moved, target, target + new_length, vm_flags, m.vma[moved * VMA_STRIDE + VMA_POLICY])
+    if vm_flags & VM_LOCKED and new_length > old_length:
+        mm_populate(m, mm, target + old_length, target + new_length, 1)
     return target
-
-
-@kernel
-def populate(m, task, mm, start, end):
-    """Fault in every page of [start, end) as mm_populate() does: write faults for private writable VMAs. Pages faulted, or -EFAULT, -ENOMEM."""
-    vpn = start >> 12
-    done = 0
-    while vpn < end >> 12:
-        vma = vma_index_find(m, mm, vpn << 12)
-        if vma < 0 or m.vma[vma * VMA_STRIDE + VMA_START] > vpn << 12:
-            return -ENOMEM
-        flags = m.vma[vma * VMA_STRIDE + VMA_FLAGS]
-        access = WRITE if flags & (VM_WRITE | VM_SHARED) == VM_WRITE else READ
-        if flags & (VM_READ | VM_WRITE | VM_EXEC) == 0:
-            return -ENOMEM
-        slot = walk_pte(m, mm, vpn)
-        entry = m.pt[slot] if slot >= 0 else 0
-        if slot < 0:
-            pmd = walk_pmd(m, mm, vpn)
-            entry = m.pt[pmd] if pmd >= 0 and m.pt[pmd] & PTE_HUGE else 0
-        if entry & PTE_PRESENT == 0 or (access == WRITE and entry & PTE_WRITE == 0):
-            result = VM_FAULT_RETRY
-            while result & VM_FAULT_RETRY:
-                result = fault_handler_handle_mm_fault(m, mm, vma, vpn, access)
-            if result & VM_FAULT_ERROR:
-                return -EFAULT
-            m.vmstat[V_PGFAULT] += 1
-            m.task[task * TASK_STRIDE + (T_MAJ_FLT if result & VM_FAULT_MAJOR else T_MIN_FLT)] += 1
-            done += 1
-        vpn += 1
-    return done

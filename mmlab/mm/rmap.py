@@ -9,16 +9,17 @@ from mmlab.kernels.ops import vma_index_find, vma_index_find_prev
 from mmlab.kernels.pte import remove_rmap, walk_pmd, walk_pte
 from mmlab.kernels.services import kmem_cache_alloc, kmem_cache_free, rmap_walk
 from mmlab.mm.swap_slots import swap_dup
-from mmlab.model.const import ENOMEM, RMAP_CLEAR_YOUNG, RMAP_COUNT, RMAP_DIRTY, RMAP_MKCLEAN, RMAP_YOUNG
+from mmlab.model.const import ENOMEM, RMAP_CLEAR_YOUNG, RMAP_COUNT, RMAP_DIRTY, RMAP_LOCKED, RMAP_MKCLEAN, RMAP_YOUNG
 from mmlab.model.gfp import GFP_KERNEL
 from mmlab.model.page import (
-    PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, page_index, page_mapcount, page_mapping, page_private, page_set, page_test,
+    PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_SWAPBACKED, page_folio, page_index, page_mapcount, page_mapping, page_order, page_private,
+    page_set, page_test,
 )
 from mmlab.model.rows import (
     ANON_VMA_STRIDE, AV_AVC_FIRST, AV_NEXT_FREE, AV_NUM_ACTIVE_VMAS, AV_NUM_CHILDREN, AV_OBJ, AV_PARENT, AV_REFS, AV_ROOT, AVC_ANON_VMA,
     AVC_NEXT_FREE, AVC_NEXT_IN_ANON, AVC_NEXT_IN_VMA, AVC_OBJ, AVC_PREV_IN_ANON, AVC_STRIDE, AVC_VMA, CACHE_ANON_VMA,
     CACHE_ANON_VMA_CHAIN, I_MAP_FIRST, INODE_STRIDE, MM_STRIDE, MM_SWAPENTS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE,
-    PTE_SHIFT, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE, SC_ANON_VMA_FREE, SC_ANON_VMA_TOP, SC_AVC_FREE, SC_AVC_TOP, VM_EXEC, VM_LOCKED,
+    PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE, SC_ANON_VMA_FREE, SC_ANON_VMA_TOP, SC_AVC_FREE, SC_AVC_TOP, VM_EXEC, VM_LOCKED,
     VM_RAND_READ, VM_READ, VM_SEQ_READ, VM_SOFTDIRTY, VM_WRITE, VMA_ANON_VMA, VMA_AVC_FIRST, VMA_END, VMA_FILE, VMA_FLAGS, VMA_MAP_NEXT,
     VMA_MM, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
 )
@@ -259,26 +260,77 @@ def _act(m, vma, slot, pfn, what):
     if what == RMAP_MKCLEAN:
         m.pt[slot] = entry & ~(PTE_DIRTY | PTE_WRITE)
         return 1 if entry & PTE_DIRTY else 0
+    if what == RMAP_LOCKED:
+        return 1 if m.vma[vma * VMA_STRIDE + VMA_FLAGS] & VM_LOCKED else 0
     mm = m.vma[vma * VMA_STRIDE + VMA_MM]
     if entry & PTE_DIRTY:
-        page_set(m, pfn, PG_DIRTY)
-    if page_test(m, pfn, PG_ANON):
-        swap_dup(m, page_private(m, pfn))
+        page_set(m, page_folio(m, pfn), PG_DIRTY)
+    if page_test(m, pfn, PG_ANON) and page_test(m, pfn, PG_SWAPBACKED):
+        head = page_folio(m, pfn)
+        swap = page_private(m, head) + pfn - head
+        swap_dup(m, swap)
         m.mm[mm * MM_STRIDE + MM_SWAPENTS] += 1
-        m.pt[slot] = (page_private(m, pfn) << PTE_SHIFT) | PTE_SWAP | (PTE_SWAP_EXCLUSIVE if page_test(m, pfn, PG_ANON_EXCLUSIVE) else 0)
+        m.pt[slot] = (swap << PTE_SHIFT) | PTE_SWAP | (PTE_SWAP_EXCLUSIVE if page_test(m, pfn, PG_ANON_EXCLUSIVE) else 0)
     else:
         m.pt[slot] = 0
-    remove_rmap(m, mm, pfn, 1)
+    remove_rmap(m, mm, pfn)
     return 1
 
 
 @kernel
+def _act_on_large(m, vma, head, nr, what):
+    """_act() on every entry of this VMA that maps something of a large folio; their sum."""
+    row = vma * VMA_STRIDE
+    mm = m.vma[row + VMA_MM]
+    start = (m.vma[row + VMA_START] >> 12) + page_index(m, head) - m.vma[row + VMA_PGOFF]
+    vpn = max(start, m.vma[row + VMA_START] >> 12)
+    end = min(start + nr, m.vma[row + VMA_END] >> 12)
+    total = 0
+    while vpn < end:
+        pmd = walk_pmd(m, mm, vpn)
+        if pmd >= 0 and m.pt[pmd] & PTE_HUGE:
+            if m.pt[pmd] >> PTE_SHIFT == head and m.pt[pmd] & PTE_SPECIAL == 0:
+                total += _act(m, vma, pmd, head, what)
+            vpn = ((vpn >> 9) + 1) << 9
+            continue
+        slot = walk_pte(m, mm, vpn)
+        if slot >= 0:
+            entry = m.pt[slot]
+            if entry & (PTE_PRESENT | PTE_PROTNONE) and entry >> PTE_SHIFT == head + vpn - start and entry & PTE_SWAP == 0:
+                total += _act(m, vma, slot, head + vpn - start, what)
+        vpn += 1
+    return total
+
+
+@kernel
+def _walk_large(m, head, what):
+    nr = 1 << page_order(m, head)
+    total = 0
+    if page_test(m, head, PG_ANON):
+        avc = m.anon_vma[page_mapping(m, head) * ANON_VMA_STRIDE + AV_AVC_FIRST]
+        while avc >= 0:
+            total += _act_on_large(m, m.avc[avc * AVC_STRIDE + AVC_VMA], head, nr, what)
+            avc = m.avc[avc * AVC_STRIDE + AVC_NEXT_IN_ANON]
+        return total
+    vma = m.inode[page_mapping(m, head) * INODE_STRIDE + I_MAP_FIRST]
+    while vma >= 0:
+        total += _act_on_large(m, vma, head, nr, what)
+        vma = m.vma[vma * VMA_STRIDE + VMA_MAP_NEXT]
+    return total
+
+
+@kernel
 def do_rmap_walk(m, pfn, what):
-    """Service rmap_walk: `what` (RMAP_*) for every entry that maps the page; the sum. RMAP_UNMAP of an anonymous page needs its swap slot."""
+    """Service rmap_walk: `what` (RMAP_*) for every entry that maps the folio; the sum. RMAP_UNMAP of an anonymous one needs its swap slots.
+
+    PMDs that map a folio must be split before RMAP_UNMAP.
+    """
     left = page_mapcount(m, pfn)
     total = 0
     if left == 0:
         return 0
+    if page_test(m, pfn, PG_HEAD):
+        return _walk_large(m, pfn, what)
     if page_test(m, pfn, PG_ANON):
         avc = m.anon_vma[page_mapping(m, pfn) * ANON_VMA_STRIDE + AV_AVC_FIRST]
         while avc >= 0 and left > 0:

@@ -4,7 +4,7 @@ Models: mm/shmem.c shmem_get_folio_gfp(), shmem_swapin_folio(), shmem_writepage(
 is a swap slot (the shadow lies in the swap cache). Left out: size limits of the mount, huge pages, the per-inode block counts.
 """
 
-from mmlab.kernels.jit import kernel
+from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.services import folio_put
 from mmlab.mm.page_cache import count_cached, filemap_add
 from mmlab.mm.swap_slots import swap_dup, swap_free
@@ -16,8 +16,19 @@ from mmlab.model.page import (
     KIND_SHMEM, NO_MAPPING, PG_DIRTY, add_refs, page_index, page_mapcount, page_mapping, page_refs, page_set, set_page_index, set_page_kind,
     set_page_mapping,
 )
-from mmlab.model.rows import COST_SWAP_CACHE_HIT, COST_ZERO_PAGE, SC_NOW_NS
+from mmlab.model.rows import (
+    COST_SWAP_CACHE_HIT, COST_ZERO_PAGE, I_COMMITTED, I_FLAGS, IF_NORESERVE, INODE_STRIDE, SC_COMMITTED_AS, SC_NOW_NS,
+)
 from mmlab.model.vmstat import V_PGMAJFAULT
+
+
+@leaf
+def shmem_acct_blocks(m, inode, pages):
+    """Charge (or, negative, give back) the commit of pages of an inode that was not charged for its whole size."""
+    row = inode * INODE_STRIDE
+    if m.inode[row + I_FLAGS] & IF_NORESERVE:
+        m.inode[row + I_COMMITTED] += pages
+        m.sc[SC_COMMITTED_AS] += pages
 
 
 @kernel
@@ -29,6 +40,7 @@ def shmem_get_page(m, inode, index):
     if entry == 0:
         pfn = filemap_add(m, inode, index, GFP_HIGHUSER_MOVABLE)
         if pfn >= 0:
+            shmem_acct_blocks(m, inode, 1)
             m.sc[SC_NOW_NS] += m.cost[COST_ZERO_PAGE]
         return pfn
     slot = entry >> 2
@@ -74,6 +86,7 @@ def shmem_free_swap(m, inode, index):
     """The inode drops the swap slot at an index, and a page in the swap cache that nobody else uses."""
     slot = xa_load(m, inode, index) >> 2
     xa_store(m, inode, index, 0)
+    shmem_acct_blocks(m, inode, -1)
     left = swap_free(m, slot)
     pfn = swap_cache_get(m, slot)
     if left == 0 and pfn >= 0 and page_mapcount(m, pfn) == 0 and page_refs(m, pfn) == 1:

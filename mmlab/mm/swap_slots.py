@@ -74,6 +74,24 @@ def swap_alloc(m):
     return -1
 
 
+@kernel
+def swap_alloc_cluster(m, order):
+    """The lowest aligned run of 2^order free slots, or -1. They count as taken; the caller puts a folio there at once. O(slots)."""
+    nr = 1 << order
+    first = nr  # the header takes a part of the first run
+    while first + nr <= m.sc[SC_NR_SWAP_SLOTS]:
+        at = first
+        while at < first + nr and slot_in_use(m, at) == 0:
+            at += 1
+        if at == first + nr:
+            for slot in range(first, first + nr):
+                m.swap_cache[slot] = 0
+            m.sc[SC_NR_SWAP_FREE] -= nr
+            return first
+        first += nr
+    return -1
+
+
 @leaf
 def swap_dup(m, slot):
     """One more reference to the slot; returns how many there are now."""

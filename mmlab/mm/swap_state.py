@@ -1,7 +1,7 @@
 """The swap cache and reading pages back from swap, with cluster or VMA read-ahead.
 
 Models: mm/swap_state.c add_to_swap(), delete_from_swap_cache(), swap_cache_get_folio(), swapin_nr_pages(), swap_cluster_readahead(),
-swap_vma_readahead(); the synchronous path of mm/memory.c do_swap_page(). Left out: the zero map, zswap, swapping huge folios whole.
+swap_vma_readahead(); the synchronous path of mm/memory.c do_swap_page(). Left out: the zero map, zswap, reading large folios back whole.
 Pages of a window stay locked until all of it is read, so that reclaim during the allocations leaves them alone.
 """
 
@@ -11,13 +11,13 @@ from mmlab.kernels.pte import walk_pte
 from mmlab.kernels.services import alloc_pages, free_pages
 from mmlab.kernels.zones import page_node
 from mmlab.mm.page_cache import lock_page, unlock_page
-from mmlab.mm.swap_slots import slot_freed, swap_alloc, swap_count
+from mmlab.mm.swap_slots import slot_freed, swap_alloc, swap_alloc_cluster, swap_count
 from mmlab.mm.workingset import workingset_refault
 from mmlab.model.const import ENOMEM
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
 from mmlab.model.page import (
-    KIND_ANON, NO_MAPPING, PG_DIRTY, PG_READAHEAD, PG_SWAPBACKED, PG_SWAPCACHE, PG_UPTODATE, add_refs, page_clear, page_private, page_set,
-    page_test_clear, set_page_kind, set_page_mapping, set_page_private,
+    KIND_ANON, NO_MAPPING, PG_DIRTY, PG_HEAD, PG_READAHEAD, PG_SWAPBACKED, PG_SWAPCACHE, PG_UPTODATE, add_refs, page_clear, page_order, page_private,
+    page_set, page_test, page_test_clear, set_page_kind, set_page_mapping, set_page_private,
 )
 from mmlab.model.rows import (
     COST_DEVICE_READ, COST_DEVICE_READ_PAGE, PTE_SHIFT, PTE_SWAP, SC_NOW_NS, SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS, SC_PAGE_CLUSTER,
@@ -63,7 +63,12 @@ def _add_to_swap_cache(m, pfn, slot):
 
 @kernel
 def add_to_swap(m, pfn):
-    """Give an anonymous page (order 0) a slot and put it into the swap cache, dirty: the slot, or -1 when swap is full."""
+    """Give an anonymous folio slots and put it into the swap cache, dirty: its (first) slot, or -1 when there is none.
+
+    A large folio needs an aligned run of free slots, which only a non-rotational device keeps.
+    """
+    if page_test(m, pfn, PG_HEAD):
+        return _add_large_to_swap(m, pfn)
     slot = swap_alloc(m)
     if slot < 0:
         return -1
@@ -73,20 +78,50 @@ def add_to_swap(m, pfn):
 
 
 @kernel
-def delete_from_swap_cache(m, pfn, shadow):
-    """Take a page out of the swap cache and drop the cache's reference; a slot without references is freed, else keeps a shadow >= 0.
+def _add_large_to_swap(m, head):
+    order = page_order(m, head)
+    slot = swap_alloc_cluster(m, order) if m.sc[SC_SWAP_FLAGS] & (SWAP_SSD | SWAP_SYNCHRONOUS) else -1
+    if slot < 0:
+        return -1
+    nr = 1 << order
+    for i in range(nr):
+        m.swap_cache[slot + i] = ((head + i) << 1) | 1
+    page_set(m, head, PG_SWAPCACHE | PG_DIRTY)
+    set_page_private(m, head, slot)
+    add_refs(m, head, 1)
+    node = page_node(m, head)
+    mod_node_state(m, node, V_NR_SWAPCACHED, nr)
+    mod_node_state(m, node, V_NR_FILE_PAGES, nr)
+    return slot
 
-    Returns the page's counts that are left; at 0 the caller frees the page.
+
+@leaf
+def folio_swapped(m, pfn):
+    """1 if anything still refers to a slot of the folio, which is in the swap cache."""
+    slot = page_private(m, pfn)
+    for i in range(1 << page_order(m, pfn) if page_test(m, pfn, PG_HEAD) else 1):
+        if swap_count(m, slot + i) > 0:
+            return 1
+    return 0
+
+
+@kernel
+def delete_from_swap_cache(m, pfn, shadow):
+    """Take a folio out of the swap cache and drop the cache's reference; slots without references are freed, others keep a shadow >= 0.
+
+    Returns the folio's counts that are left; at 0 the caller frees it.
     """
     slot = page_private(m, pfn)
-    m.swap_cache[slot] = (shadow + 1) << 1 if shadow >= 0 else 0
+    nr = 1 << page_order(m, pfn) if page_test(m, pfn, PG_HEAD) else 1
     page_clear(m, pfn, PG_SWAPCACHE)
     set_page_private(m, pfn, 0)
     node = page_node(m, pfn)
-    mod_node_state(m, node, V_NR_SWAPCACHED, -1)
-    mod_node_state(m, node, V_NR_FILE_PAGES, -1)
-    if swap_count(m, slot) == 0:
-        slot_freed(m, slot)
+    mod_node_state(m, node, V_NR_SWAPCACHED, -nr)
+    mod_node_state(m, node, V_NR_FILE_PAGES, -nr)
+    for i in range(slot, slot + nr):
+        m.swap_cache[i] = (shadow + 1) << 1 if shadow >= 0 else 0
+        if swap_count(m, i) == 0:
+            slot_freed(m, i)
     return add_refs(m, pfn, -1)
 
 
@@ -201,6 +236,16 @@ def _unlock(m, slot):
     pfn = swap_cache_get(m, slot)
     if pfn >= 0:
         unlock_page(m, pfn)
+
+
+@kernel
+def read_swap_cache_async(m, slot):
+    """Read one slot into the swap cache if it is in use and not there: 1 if it was read."""
+    read = _read_one(m, slot, slot)
+    if read:
+        _unlock(m, slot)
+        _device_time(m, 1)
+    return read
 
 
 @leaf

@@ -5,9 +5,9 @@ Models: mm/vma.c __split_vma(), vma_merge_new_range(), vma_merge_existing_range(
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import vma_index_erase, vma_index_find, vma_index_find_prev, vma_index_insert, vma_index_resize
-from mmlab.kernels.services import kmem_cache_alloc, kmem_cache_free
+from mmlab.kernels.services import kmem_cache_alloc, kmem_cache_free, split_huge_pmd
 from mmlab.kernels.pte import walk_pmd
-from mmlab.mm.memory import split_huge_pmd
+from mmlab.mm.files import file_close
 from mmlab.mm.rmap import anon_vma_clone, chain_is_singular, unlink_anon_vmas
 from mmlab.model.const import ENOMEM
 from mmlab.model.gfp import GFP_KERNEL
@@ -88,7 +88,7 @@ def i_mmap_insert(m, vma):
         m.file[m.vma[row + VMA_FILE] * FILE_STRIDE + F_USERS] += 1
 
 
-@leaf
+@kernel
 def i_mmap_remove(m, vma):
     """Take a file VMA off its inode's list, and drop the open file."""
     row = vma * VMA_STRIDE
@@ -101,7 +101,8 @@ def i_mmap_remove(m, vma):
             m.inode[inode * INODE_STRIDE + I_MAP_FIRST] = after
         if after >= 0:
             m.vma[after * VMA_STRIDE + VMA_MAP_PREV] = before
-        m.file[m.vma[row + VMA_FILE] * FILE_STRIDE + F_USERS] -= 1
+        file_close(m, m.vma[row + VMA_FILE])
+    return 0
 
 
 @kernel
@@ -132,7 +133,7 @@ def _split_pmd_at(m, mm, address):
     if address & 0x1FFFFF:
         pmd = walk_pmd(m, mm, address >> 12)
         if pmd >= 0 and m.pt[pmd] & PTE_HUGE:
-            split_huge_pmd(m, pmd)
+            split_huge_pmd(m, mm, pmd)
 
 
 @kernel
@@ -256,11 +257,11 @@ def vma_merge_new_range(m, mm, start, end, flags, file, pgoff):
 
 
 @kernel
-def vma_modify(m, vma, start, end, flags):
-    """[start, end) of a VMA gets other flags: merged with neighbours, or split off. The VMA that covers it now, or -ENOMEM."""
+def vma_modify(m, vma, start, end, flags, policy):
+    """[start, end) of a VMA gets these flags and policy: merged with neighbours, or split off. The VMA that covers it now, or -ENOMEM."""
     row = vma * VMA_STRIDE
     mm = m.vma[row + VMA_MM]
-    file, policy, anon_vma = m.vma[row + VMA_FILE], m.vma[row + VMA_POLICY], m.vma[row + VMA_ANON_VMA]
+    file, anon_vma = m.vma[row + VMA_FILE], m.vma[row + VMA_ANON_VMA]
     low, high = m.vma[row + VMA_START], m.vma[row + VMA_END]
     pgoff = m.vma[row + VMA_PGOFF] + ((start - low) >> 12)
     below = can_merge_below(m, mm, start, flags, anon_vma, file, pgoff, policy) if start == low else -1
@@ -302,4 +303,5 @@ def vma_modify(m, vma, start, end, flags):
     if end < high and split_vma(m, target, end) < 0:
         return -ENOMEM
     m.vma[target * VMA_STRIDE + VMA_FLAGS] = flags
+    m.vma[target * VMA_STRIDE + VMA_POLICY] = policy
     return target

@@ -6,31 +6,34 @@ Left out: memory cgroups, throttling of direct reclaim, slab shrinkers, kcompact
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import (
-    reclaimer_age_node, reclaimer_drain, reclaimer_eviction_shadow, reclaimer_folio_removed, reclaimer_nr_lru_pages,
+    reclaimer_age_node, reclaimer_eviction_shadow, reclaimer_folio_removed, reclaimer_nr_lru_pages,
     reclaimer_shrink_node,
 )
-from mmlab.kernels.pte import walk_pmd
-from mmlab.kernels.services import free_pages, rmap_walk, split_huge_pmd
+from mmlab.kernels.large_folio import PG_PARTIALLY_MAPPED, entire_mapcount, nr_pages_mapped, page_pte_mapcount
+from mmlab.kernels.services import free_pages, rmap_walk
 from mmlab.kernels.zones import wmark_pages, zone_watermark_order0
+from mmlab.mm.huge_memory import free_large_folio, split_folio, split_huge_pmds_of
 from mmlab.mm.page_cache import filemap_remove
 from mmlab.mm.shmem import shmem_writepage
+from mmlab.mm.swap import lru_add_drain
 from mmlab.mm.swap_state import add_to_swap, delete_from_swap_cache
 from mmlab.model.const import (
-    DEF_PRIORITY, LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, RECLAIM_ACTIVATE, RECLAIM_FREED, RECLAIM_KEEP,
-    RMAP_UNMAP, SCAN_KSWAPD, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_PROACTIVE, SCAN_RECLAIM_IDX_SHIFT, SWAP_CLUSTER_MAX,
+    DEF_PRIORITY, HPAGE_PMD_ORDER, LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, RECLAIM_ACTIVATE, RECLAIM_FREED,
+    RECLAIM_KEEP, RMAP_DIRTY, RMAP_UNMAP, SCAN_KSWAPD, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_PROACTIVE,
+    SCAN_RECLAIM_IDX_SHIFT, SWAP_CLUSTER_MAX,
 )
 from mmlab.model.gfp import GFP_THISNODE, gfp_zone
 from mmlab.model.page import (
-    NO_MAPPING, PG_ANON, PG_DIRTY, PG_HEAD, PG_MLOCKED, PG_RECLAIM, PG_SWAPBACKED, PG_SWAPCACHE, PG_UNEVICTABLE, page_clear, page_index,
-    page_mapcount, page_mapping, page_refs, page_set, page_test, set_page_counts, set_page_mapping,
+    NO_MAPPING, PG_ANON, PG_DIRTY, PG_HEAD, PG_MLOCKED, PG_RECLAIM, PG_SWAPBACKED, PG_SWAPCACHE, PG_UNEVICTABLE, page_clear,
+    page_mapcount, page_order, page_refs, page_set, page_test, set_page_counts, set_page_mapping,
 )
 from mmlab.model.rows import (
-    ANON_VMA_STRIDE, AV_AVC_FIRST, AVC_NEXT_IN_ANON, AVC_STRIDE, AVC_VMA, COST_DEVICE_WRITE, N_KSWAPD_AWAKE, N_KSWAPD_FAILURES,
-    N_KSWAPD_IDX, N_KSWAPD_PRIORITY, N_KSWAPD_WAKE_NS, NODE_STRIDE, SC_CPU, SC_IN_RECLAIM, SC_KSWAPD_AWAKE, SC_NEXT_EVENT_NS, SC_NOW_NS,
-    SC_NR_SWAP_FREE, SC_NR_ZONES, Z_FLAGS, Z_INDEX, Z_MANAGED, Z_NODE, Z_WATERMARK_BOOST, PTE_HUGE, PTE_SHIFT, SC_SWAP_FLAGS, VMA_END,
-    VMA_MM, VMA_PGOFF, VMA_START, VMA_STRIDE, ZONE_RECLAIM_ACTIVE, ZONE_STRIDE, ZONELIST_STRIDE, ZONELIST_THISNODE,
+    COST_DEVICE_WRITE, MTHP_STRIDE, MTHP_SWPOUT, MTHP_SWPOUT_FALLBACK, N_KSWAPD_AWAKE, N_KSWAPD_FAILURES,
+    N_KSWAPD_IDX, N_KSWAPD_PRIORITY, N_KSWAPD_WAKE_NS, NODE_STRIDE, SC_IN_RECLAIM, SC_KSWAPD_AWAKE, SC_NEXT_EVENT_NS, SC_NOW_NS,
+    SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS, SC_NR_ZONES, Z_FLAGS, Z_INDEX, Z_MANAGED, Z_NODE, Z_WATERMARK_BOOST, SC_SWAP_FLAGS,
+    ZONE_RECLAIM_ACTIVE, ZONE_STRIDE, ZONELIST_STRIDE, ZONELIST_THISNODE,
 )
-from mmlab.model.vmstat import V_ALLOCSTALL_DMA, V_NR_VMSCAN_IMMEDIATE_RECLAIM, V_NR_VMSCAN_WRITE, V_PAGEOUTRUN, V_PSWPOUT
+from mmlab.model.vmstat import V_ALLOCSTALL_DMA, V_NR_VMSCAN_IMMEDIATE_RECLAIM, V_NR_VMSCAN_WRITE, V_PAGEOUTRUN, V_PGLAZYFREED, V_PSWPOUT, V_THP_SWPOUT, V_THP_SWPOUT_FALLBACK
 
 MAX_RECLAIM_RETRIES = 16
 
@@ -61,7 +64,7 @@ def shrink_node(m, node, priority, nr_to_reclaim, scan_flags):
     """One pass of the reclaimer over a node, with its simulated time: pages reclaimed."""
     was = m.sc[SC_IN_RECLAIM]
     m.sc[SC_IN_RECLAIM] = 1
-    reclaimer_drain(m, m.sc[SC_CPU])
+    lru_add_drain(m)
     reclaimed = reclaimer_shrink_node(m, node, priority, nr_to_reclaim, scan_flags)
     m.sc[SC_IN_RECLAIM] = was
     return reclaimed
@@ -204,10 +207,77 @@ def do_reclaim_folio(m, pfn, scan_flags):
     if page_test(m, pfn, PG_UNEVICTABLE | PG_MLOCKED):
         return RECLAIM_ACTIVATE
     if page_test(m, pfn, PG_HEAD):
-        mm_split_mapped(m, pfn)
+        if page_test(m, pfn, PG_ANON):
+            return reclaim_large_folio(m, pfn, scan_flags)
+        if split_folio(m, pfn) == 0:  # shared memory: its pages are on the lists again
+            return RECLAIM_ACTIVATE
+        reclaimer_folio_removed(m, pfn)
+    return reclaim_small_folio(m, pfn, scan_flags)
+
+
+@kernel
+def reclaim_large_folio(m, head, scan_flags):
+    """An anonymous large folio: in one piece to a device that takes such, else split, its pages on the lists again and the first one reclaimed."""
+    order = page_order(m, head)
+    if page_refs(m, head) > (1 if page_test(m, head, PG_SWAPCACHE) else 0):
+        return RECLAIM_KEEP
+    split = nr_pages_mapped(m, head) < 1 << order and entire_mapcount(m, head) == 0 and page_test(m, head + 1, PG_PARTIALLY_MAPPED)
+    if scan_flags & SCAN_MAY_SWAP == 0:
+        return RECLAIM_ACTIVATE
+    if split == 0 and page_test(m, head, PG_SWAPCACHE) == 0 and page_test(m, head, PG_SWAPBACKED) and add_to_swap(m, head) < 0:
+        split = 1
+        if m.sc[SC_NR_SWAP_SLOTS] > 1:
+            m.mthp[order * MTHP_STRIDE + MTHP_SWPOUT_FALLBACK] += 1
+            if order == HPAGE_PMD_ORDER:
+                m.vmstat[V_THP_SWPOUT_FALLBACK] += 1
+    if split:
+        own = page_pte_mapcount(m, head, head) + entire_mapcount(m, head)
+        if split_folio(m, head) == 0:
+            return RECLAIM_ACTIVATE
+        if own == 0:
+            return RECLAIM_FREED  # nobody mapped the first page: it is gone
+        reclaimer_folio_removed(m, head)
+        return reclaim_small_folio(m, head, scan_flags)
+    split_huge_pmds_of(m, head)
+    lazy = page_test(m, head, PG_SWAPBACKED) == 0
+    if lazy and (page_test(m, head, PG_DIRTY) or rmap_walk(m, head, RMAP_DIRTY)):
+        page_set(m, head, PG_SWAPBACKED)
+        return RECLAIM_ACTIVATE
+    rmap_walk(m, head, RMAP_UNMAP)
+    if lazy:
+        m.vmstat[V_PGLAZYFREED] += 1 << order
+    else:
+        if page_test(m, head, PG_DIRTY):
+            page_clear(m, head, PG_DIRTY)
+            m.vmstat[V_NR_VMSCAN_WRITE] += 1 << order
+            m.vmstat[V_PSWPOUT] += 1 << order
+            m.mthp[order * MTHP_STRIDE + MTHP_SWPOUT] += 1
+            if order == HPAGE_PMD_ORDER:
+                m.vmstat[V_THP_SWPOUT] += 1
+            m.sc[SC_NOW_NS] += m.cost[COST_DEVICE_WRITE] << order
+            if scan_flags & SCAN_PROACTIVE and m.sc[SC_SWAP_FLAGS] & 2 == 0:
+                return RECLAIM_KEEP
+        delete_from_swap_cache(m, head, reclaimer_eviction_shadow(m, head))
+    free_large_folio(m, head, order)
+    set_page_counts(m, head, 0, 0)
+    set_page_mapping(m, head, NO_MAPPING)
+    free_pages(m, head, order)
+    return RECLAIM_FREED
+
+
+@kernel
+def reclaim_small_folio(m, pfn, scan_flags):
+    """do_reclaim_folio() of a single page."""
     if page_refs(m, pfn) > (1 if page_test(m, pfn, PG_SWAPCACHE) or page_test(m, pfn, PG_ANON) == 0 else 0):
         return RECLAIM_KEEP
-    if page_test(m, pfn, PG_ANON | PG_SWAPCACHE):
+    if page_test(m, pfn, PG_ANON) and page_test(m, pfn, PG_SWAPBACKED) == 0:
+        # MADV_FREE: a page written since is kept, for swap again; a clean one is dropped
+        if page_test(m, pfn, PG_DIRTY) or rmap_walk(m, pfn, RMAP_DIRTY):
+            page_set(m, pfn, PG_SWAPBACKED)
+            return RECLAIM_ACTIVATE
+        rmap_walk(m, pfn, RMAP_UNMAP)
+        m.vmstat[V_PGLAZYFREED] += 1
+    elif page_test(m, pfn, PG_ANON | PG_SWAPCACHE):
         if page_test(m, pfn, PG_SWAPCACHE) == 0:
             if scan_flags & SCAN_MAY_SWAP == 0 or add_to_swap(m, pfn) < 0:
                 return RECLAIM_ACTIVATE
@@ -249,21 +319,3 @@ def do_reclaim_folio(m, pfn, scan_flags):
     set_page_mapping(m, pfn, NO_MAPPING)
     free_pages(m, pfn, 0)
     return RECLAIM_FREED
-
-
-@kernel
-def mm_split_mapped(m, pfn):
-    """A huge page picked as a victim: split the PMD that maps it, so that its 512 pages are reclaimed one by one."""
-    avc = m.anon_vma[page_mapping(m, pfn) * ANON_VMA_STRIDE + AV_AVC_FIRST]
-    while avc >= 0:
-        vma = m.avc[avc * AVC_STRIDE + AVC_VMA]
-        row = vma * VMA_STRIDE
-        vpn = (m.vma[row + VMA_START] >> 12) + page_index(m, pfn) - m.vma[row + VMA_PGOFF]
-        if vpn >= m.vma[row + VMA_START] >> 12 and vpn < m.vma[row + VMA_END] >> 12:
-            pmd = walk_pmd(m, m.vma[row + VMA_MM], vpn)
-            if pmd >= 0 and m.pt[pmd] & PTE_HUGE and m.pt[pmd] >> PTE_SHIFT == pfn:
-                split_huge_pmd(m, pmd)
-                reclaimer_folio_removed(m, pfn)
-                return 1
-        avc = m.avc[avc * AVC_STRIDE + AVC_NEXT_IN_ANON]
-    return 0

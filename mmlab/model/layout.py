@@ -86,6 +86,8 @@ ARRAYS: tuple[Array, ...] = (
     Array("xa_node", "int64", _rows(rows.XN_STRIDE, _objects(576)), "XN_* a node", "struct xa_node"),
     Array("swap_map", "int32", lambda s: max(1, s.nr_swap_slots), "references a slot", "swap_info_struct.swap_map"),
     Array("swap_cache", "int64", lambda s: max(1, s.nr_swap_slots), "pfn << 1 | 1, (shadow + 1) << 1, 0", "swapper_spaces"),
+    Array("mthp", "int64", lambda s: rows.MTHP_STRIDE * 16, "MTHP_* an order", "mthp_stats"),
+    Array("lazyfree", "int64", lambda s: 32 * s.nr_cpus, "count, then 31 pages of MADV_FREE a CPU", "cpu_fbatches.lru_lazyfree"),
     Array("rq_table", "uint32", lambda s: max(1, s.nr_request_ids), "frame of a requested object, if rq_object agrees", "-"),
     Array("rq_object", "uint32", lambda s: s.nr_frames if s.nr_request_ids else 1, "object in a frame | accessed << 31, NO_MAPPING", "-"),
     Array("rq_shadow", "int64", lambda s: s.nr_request_ids if s.request_shadows else 1, "shadow + 1 of an evicted object, 0", "-"),

@@ -14,8 +14,10 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_FAULT_AROUND, SC_SWAPIN_HITS, SC_SWAPIN_PREV, SC_SWAPIN_LAST, SC_IN_RECLAIM, SC_NEEDS_FUTURE, SC_PGTABLE_LEVELS, SC_OOM_VICTIM,
     SC_PANIC, SC_EVENT, SC_NEXT_SAMPLE_NS, SC_SEED, SC_READAHEAD_PAGES, SC_INODE_FREE, SC_INODE_TOP, SC_KSWAPD_SLICE_NS, SC_NODE,
     SC_PID_NEXT, SC_NR_HEADS, SC_SLAB_HEADS, SC_KSWAPD_AWAKE, SC_MEMBLOCK_PFN, SC_MEMBLOCK_ZONE, SC_MONITOR_TIMER_NS, SC_THP_TIMER_NS,
-    SC_NR_KILLS,
-) = range(68)
+    SC_NR_KILLS, SC_MTHP_ORDERS,
+    SC_ZAP_BATCH, SC_KHUGEPAGED_MM, SC_KHUGEPAGED_ADDRESS, SC_KHUGEPAGED_COLLAPSED, SC_KHUGEPAGED_FULL_SCANS, SC_KHUGEPAGED_SEQUENCE,
+    SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE,
+) = range(77)
 NR_SCALARS = 128
 
 # m.zone: one row a populated zone, in the order of nodes, then zone index ------------------------------------------------------------------
@@ -63,7 +65,8 @@ MM_STRIDE = 64
     MM_ROOT, MM_USERS, MM_MAP_COUNT, MM_TOTAL_VM, MM_DATA_VM, MM_STACK_VM, MM_EXEC_VM, MM_LOCKED_VM, MM_RSS_FILE, MM_RSS_ANON,
     MM_RSS_SHMEM, MM_SWAPENTS, MM_PGTABLES_BYTES, MM_HIWATER_RSS, MM_HIWATER_VM, MM_START_BRK, MM_BRK, MM_MMAP_BASE, MM_RLIMIT_STACK,
     MM_RLIMIT_AS, MM_RLIMIT_DATA, MM_RLIMIT_MEMLOCK, MM_DEF_FLAGS, MM_OWNER, MM_OBJ, MM_ROOT_PFN, MM_START_CODE, MM_END_CODE,
-) = range(28)
+    MM_KHUGEPAGED,
+) = range(29)
 MM_INDEX = 32  # 16 words of the VMA index's own
 RLIM_INFINITY = 1 << 62
 
@@ -98,8 +101,11 @@ FF_RANDOM, FF_SEQUENTIAL = 1, 2
 INODE_STRIDE = 32
 (
     I_SIZE_BYTES, I_NRPAGES, I_NRSHADOWS, I_ROOT, I_HEIGHT, I_MAP_FIRST, I_FLAGS, I_DEVICE, I_NLINK, I_OBJ, I_NEXT_FREE,
-) = range(11)
+    I_COMMITTED,
+) = range(12)
 IF_SHMEM = 1  # swap-backed: tmpfs or shared anonymous memory
+IF_ANON_SHMEM = 4  # a shared anonymous map's
+IF_NORESERVE = 2  # commit charge is taken a page at a time (tmpfs files, MAP_NORESERVE); I_COMMITTED: what the inode holds of it
 XA_STRIDE = 64  # slots of a page-cache tree node in m.xa; m.xa_node holds XN_* per node
 XN_STRIDE = 8
 XN_SHIFT, XN_COUNT, XN_NR_VALUES, XN_PARENT, XN_SLOT, XN_OBJ, XN_NEXT_FREE = range(7)
@@ -122,6 +128,18 @@ NR_CACHES = 128
     CACHE_RADIX_TREE_NODE, CACHE_INODE, CACHE_SHMEM_INODE, CACHE_FILP, CACHE_DENTRY, CACHE_PID, CACHE_SIGHAND, CACHE_FILES,
 ) = range(15)
 CACHE_USER = 32  # first number free for allocator streams and scripts
+
+# m.mthp: one row an order: what hugepages-NkB/stats count --------------------------------------------------------------------------------------
+MTHP_STRIDE = 16
+(
+    MTHP_ANON_FAULT_ALLOC, MTHP_ANON_FAULT_FALLBACK, MTHP_ANON_FAULT_FALLBACK_CHARGE, MTHP_SWPOUT, MTHP_SWPOUT_FALLBACK, MTHP_SHMEM_ALLOC,
+    MTHP_SHMEM_FALLBACK, MTHP_SHMEM_FALLBACK_CHARGE, MTHP_SPLIT, MTHP_SPLIT_FAILED, MTHP_SPLIT_DEFERRED, MTHP_NR_ANON,
+    MTHP_NR_ANON_PARTIALLY_MAPPED,
+) = range(13)
+MTHP_NAMES = (
+    "anon_fault_alloc", "anon_fault_fallback", "anon_fault_fallback_charge", "swpout", "swpout_fallback", "shmem_alloc", "shmem_fallback",
+    "shmem_fallback_charge", "split", "split_failed", "split_deferred", "nr_anon", "nr_anon_partially_mapped",
+)
 
 # cost table m.cost: nanoseconds, filled by the cost model
 (

@@ -25,8 +25,8 @@ def map_new_page(m, mm, vma, vpn, slot, old):
     if pfn >= 0:
         if old >= 0 and m.pt[slot] & PTE_PRESENT:
             m.pt[slot] = 0
-            remove_rmap(m, mm, old, 1)
-        add_rmap(m, mm, pfn, 1)
+            remove_rmap(m, mm, old)
+        add_rmap(m, mm, pfn)
         folio_add_lru(m, pfn)
         write = PTE_WRITE if m.vma[row + VMA_FLAGS] & VM_WRITE else 0
         m.pt[slot] = (pfn << PTE_SHIFT) | PTE_PRESENT | PTE_ACCESSED | PTE_DIRTY | write
@@ -48,7 +48,7 @@ def map_file_page(m, mm, vma, vpn, access, slot):
         result = map_new_page(m, mm, vma, vpn, slot, -1)
         folio_put(m, pfn)
         return result | (found >> 40)
-    add_rmap(m, mm, pfn, 1)
+    add_rmap(m, mm, pfn)
     m.pt[slot] = (pfn << PTE_SHIFT) | PTE_PRESENT | PTE_ACCESSED
     if access == WRITE:
         folio_mark_dirty(m, pfn)

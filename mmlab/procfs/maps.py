@@ -12,16 +12,14 @@ from typing import Any
 import numpy as np
 
 from mmlab.model import rows as r
-from mmlab.model.const import HPAGE_PMD_NR
 from mmlab.model.page import PG_ACTIVE, PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPBACKED, PG_SWAPCACHE, PG_WRITEBACK, PG_YOUNG
-from mmlab.procfs.settings import settings_of
+from mmlab.procfs.settings import THP_SIZES, settings_of
 from mmlab.procfs.tasks import backing, vma_name
 from mmlab.procfs.walk import Pages, Vma, entries, mapped_pages, vmas, zone_nodes
 
 PSS_SHIFT = 12
 PAGE_PSS = 4096 << PSS_SHIFT
 NAME_COLUMN = 73
-HUGE_BYTES = HPAGE_PMD_NR << 12
 FLAG_LETTERS = (
     (r.VM_READ, "rd"), (r.VM_WRITE, "wr"), (r.VM_EXEC, "ex"), (r.VM_SHARED, "sh"), (r.VM_MAYREAD, "mr"), (r.VM_MAYWRITE, "mw"),
     (r.VM_MAYEXEC, "me"), (r.VM_MAYSHARE, "ms"), (r.VM_GROWSDOWN, "gd"), (r.VM_PFNMAP, "pf"), (r.VM_LOCKED, "lo"), (r.VM_IO, "io"),
@@ -118,12 +116,18 @@ def vm_flags(flags: int) -> str:
 
 
 def thp_eligible(sim: Any, vma: Vma) -> int:
-    """1 if a huge page could ever be mapped somewhere in the VMA."""
-    mode = settings_of(sim)["thp.enabled"]
-    wanted = mode == "always" or (mode == "madvise" and vma.flags & r.VM_HUGEPAGE)
-    if not wanted or vma.inode >= 0 or vma.flags & (r.VM_NOHUGEPAGE | r.VM_SPECIAL):
+    """1 if a huge page of some size could ever be mapped somewhere in the VMA."""
+    if vma.inode >= 0 or vma.flags & (r.VM_NOHUGEPAGE | r.VM_SPECIAL):
         return 0
-    return int(-(-vma.start // HUGE_BYTES) * HUGE_BYTES + HUGE_BYTES <= vma.end)
+    settings = settings_of(sim)
+    asked = bool(vma.flags & r.VM_HUGEPAGE)
+    for size, order in THP_SIZES.items():
+        wish = settings[f"thp.{size}/enabled"]
+        wish = settings["thp.enabled"] if wish == "inherit" else wish
+        block = 4096 << order
+        if (wish == "always" or (wish == "madvise" and asked)) and -(-vma.start // block) * block + block <= vma.end:
+            return 1
+    return 0
 
 
 def smaps(sim: Any, task: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from mmlab.errors import NotSupported
 from mmlab.model import rows as r
 from mmlab.model.const import EINVAL, ENOENT
-from mmlab.procfs import files_io, maps, meminfo, status, zones
+from mmlab.procfs import files_io, maps, meminfo, mthp, status, zones
 from mmlab.procfs.clear_refs import clear_refs
 from mmlab.procfs.settings import THP_CHOICES, settings_of
 from mmlab.procfs.tasks import living
@@ -53,6 +53,8 @@ def read(sim: Any, path: str) -> str:
             return settings.read_sysctl(sysctl_name(path))
     elif path.startswith(THP_ROOT) and f"thp.{path[len(THP_ROOT) :]}" in settings:
         return settings.read_thp(path[len(THP_ROOT) :])
+    elif mthp.knows(path):
+        return mthp.read(sim, path)
     elif files_io.knows(path):
         return files_io.read(sim, path)
     elif (match := _NODE.fullmatch(path)) and match[2] in NODE_FILES:

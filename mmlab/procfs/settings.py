@@ -6,18 +6,21 @@ name. Watermarks and per-CPU limits are :class:`mmlab.machine.ZoneTuning`'s.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from mmlab._engine.boot import apply_tuning
 from mmlab.errors import NotSupported
 from mmlab.machine import thp_at_boot
 from mmlab.mm import files
+from mmlab.mm.shmem_huge import (
+    SHMEM_HUGE_ADVISE, SHMEM_HUGE_ALWAYS, SHMEM_HUGE_DENY, SHMEM_HUGE_FORCE, SHMEM_HUGE_NEVER, SHMEM_HUGE_WITHIN_SIZE,
+)
 from mmlab.model import rows as r
-from mmlab.model.const import EINVAL
+from mmlab.model.const import EACCES, EINVAL
 from mmlab.model.vmstat import V_DROP_SLAB
 
 INT_MAX = (1 << 31) - 1
+NEVER_NS = 1 << 62
 #: integer sysctls: what boot sets, the least and greatest value allowed, the scalar that holds it (None: only kept)
 INTEGERS: dict[str, tuple[int, int, int, int | None]] = {
     "vm.swappiness": (60, 0, 200, r.SC_SWAPPINESS),
@@ -51,12 +54,20 @@ THP_CHOICES = {
     "defrag": ("always", "defer", "defer+madvise", "madvise", "never"),
     "shmem_enabled": ("always", "within_size", "advise", "never", "deny", "force"),
 }  # fmt: skip
-DEFAULT_DEFRAG = 3  # madvise
-#: khugepaged does not run here; settings that would not make it run sooner are kept: name -> (default, least value allowed)
-KHUGEPAGED = {
-    "defrag": (1, 0), "pages_to_scan": (4096, 4096), "scan_sleep_millisecs": (10000, 10000), "alloc_sleep_millisecs": (60000, 0),
-    "max_ptes_none": (511, 511), "max_ptes_swap": (64, 64), "max_ptes_shared": (256, 256),
+SHMEM_HUGE = {
+    "never": SHMEM_HUGE_NEVER, "always": SHMEM_HUGE_ALWAYS, "within_size": SHMEM_HUGE_WITHIN_SIZE, "advise": SHMEM_HUGE_ADVISE,
+    "deny": SHMEM_HUGE_DENY, "force": SHMEM_HUGE_FORCE,
 }  # fmt: skip
+#: of each size; 2 MiB (order 9) inherits what `enabled` says, the others are off
+THP_SIZES = {f"hugepages-{4 << order}kB": order for order in range(2, 10)}
+SIZE_ENABLED = ("always", "inherit", "madvise", "never")
+DEFAULT_DEFRAG = 3  # madvise
+#: khugepaged's files: name -> (default, greatest value)
+KHUGEPAGED = {
+    "defrag": (1, 1), "pages_to_scan": (4096, (1 << 32) - 1), "scan_sleep_millisecs": (10000, (1 << 32) - 1),
+    "alloc_sleep_millisecs": (60000, (1 << 32) - 1), "max_ptes_none": (511, 511), "max_ptes_swap": (64, 511), "max_ptes_shared": (256, 511),
+}  # fmt: skip
+KHUGEPAGED_COUNTERS = {"pages_collapsed": r.SC_KHUGEPAGED_COLLAPSED, "full_scans": r.SC_KHUGEPAGED_FULL_SCANS}
 
 
 def settings_of(sim: Any) -> Settings:
@@ -87,6 +98,11 @@ class Settings(dict):
         )
         self["thp.use_zero_page"] = "0" if small else "1"
         self.update({f"thp.khugepaged/{name}": str(default) for name, (default, _) in KHUGEPAGED.items()})
+        self.update({f"thp.khugepaged/{name}": "0" for name in KHUGEPAGED_COUNTERS})
+        self.update({f"thp.{size}/enabled": "inherit" if order == 9 else "never" for size, order in THP_SIZES.items()})
+        if small:
+            self._set_state("use_zero_page", 0)
+            self._set_state("defrag", THP_CHOICES["defrag"].index("never"))
 
     def knows_sysctl(self, name: str) -> bool:
         """Whether the sysctl can be read."""
@@ -150,50 +166,95 @@ class Settings(dict):
         allowed = kbytes >> 2 if kbytes else int(sc[r.SC_TOTALRAM]) * int(self["vm.overcommit_ratio"]) // 100
         return allowed + max(0, int(sc[r.SC_NR_SWAP_SLOTS]) - 1)
 
+    def _thp_state(self, name: str) -> Any:
+        """An array of the thp policy's state; None if the policy has no such thing."""
+        return getattr(self.sim.machine.states.get("thp"), name, None)
+
+    def _set_state(self, name: str, value: int) -> None:
+        array = self._thp_state(name)
+        if array is not None:
+            array[0] = value
+
     def read_thp(self, name: str) -> str:
         """A file of /sys/kernel/mm/transparent_hugepage; choices with the one in force in brackets."""
-        if name not in THP_CHOICES:
-            return f"{self['thp.' + name]}\n"
-        return " ".join(f"[{word}]" if word == self[f"thp.{name}"] else word for word in THP_CHOICES[name]) + "\n"
+        choices = SIZE_ENABLED if name.startswith("hugepages-") else THP_CHOICES.get(name)
+        if choices is not None:
+            return " ".join(f"[{word}]" if word == self[f"thp.{name}"] else word for word in choices) + "\n"
+        counter = KHUGEPAGED_COUNTERS.get(name.removeprefix("khugepaged/"))
+        return f"{self['thp.' + name] if counter is None else int(self.sim.machine.sc[counter])}\n"
 
     def write_thp(self, name: str, text: str) -> int:
-        """Write such a file. ``enabled`` needs the thp policy of the same name and changes min_free_kbytes as khugepaged does."""
+        """Write such a file. ``enabled`` also changes min_free_kbytes as khugepaged does."""
         value = text.strip()
         if name.startswith("khugepaged/"):
             return self._write_khugepaged(name, value)
+        if name.startswith("hugepages-"):
+            return self._write_size(name, value)
         if value not in THP_CHOICES.get(name, ("0", "1")):
             return -EINVAL
-        state = self.sim.machine.states.get("thp")
         if name == "enabled":
             self._switch_thp(value)
-        elif name == "defrag" and hasattr(state, "defrag"):
-            state.defrag[0] = THP_CHOICES["defrag"].index(value)
-        elif name == "use_zero_page" and hasattr(state, "use_zero_page"):
-            state.use_zero_page[0] = int(value)
-        elif name == "shmem_enabled" and value not in ("never", "deny"):
-            raise NotSupported(f"transparent_hugepage/shmem_enabled = {value}: not supported yet")
+        elif name == "defrag":
+            self._set_state("defrag", THP_CHOICES["defrag"].index(value))
+        elif name == "use_zero_page":
+            self._set_state("use_zero_page", int(value))
+        elif name == "shmem_enabled":
+            mode = SHMEM_HUGE[value]
+            self.sim.machine.sc[r.SC_SHMEM_HUGE] = mode
+            if mode >= 0:
+                self.sim.machine.sc[r.SC_SHMEM_MOUNT_HUGE] = mode
         self[f"thp.{name}"] = value
+        return 0
+
+    def _write_size(self, name: str, value: str) -> int:
+        """``hugepages-NkB/enabled``."""
+        if value not in SIZE_ENABLED:
+            return -EINVAL
+        orders = self._thp_state("orders")
+        if orders is None:
+            raise NotSupported(f"transparent_hugepage/{name} with the thp policy {self.sim.machine.chosen['thp'].policy.name}: not supported yet")
+        order = THP_SIZES[name.partition("/")[0]]
+        orders &= ~(1 << order)
+        orders[SIZE_ENABLED.index(value)] |= 1 << order
+        self[f"thp.{name}"] = value
+        self.sim.machine.sc[r.SC_MTHP_ORDERS] = int(orders[0] | orders[1] | orders[2]) & ~(1 << 9)
+        self._khugepaged_started()
         return 0
 
     def _write_khugepaged(self, name: str, text: str) -> int:
         value = _integer(text)
-        if value is None or value < 0:
+        short = name.removeprefix("khugepaged/")
+        if short in KHUGEPAGED_COUNTERS:
+            return -EACCES
+        if value is None or not 0 <= value <= KHUGEPAGED[short][1] or (short == "pages_to_scan" and value == 0):
             return -EINVAL
-        if value < KHUGEPAGED[name.removeprefix("khugepaged/")][1]:
-            raise NotSupported(f"transparent_hugepage/{name} = {value}: not supported yet")
         self[f"thp.{name}"] = str(value)
+        self._set_state("khugepaged_defrag" if short == "defrag" else short, value)
+        if short.endswith("sleep_millisecs"):
+            self._wake_khugepaged()
         return 0
 
+    def _wake_khugepaged(self) -> None:
+        sc = self.sim.machine.sc
+        sc[r.SC_THP_TIMER_NS] = sc[r.SC_NEXT_EVENT_NS] = sc[r.SC_NOW_NS]
+
     def _switch_thp(self, mode: str) -> None:
-        sim = self.sim
-        running = sim.machine.chosen["thp"].policy.name
-        if mode != running:
-            switch: Callable | None = getattr(sim, "use_policy", None)
-            if switch is None:
-                raise NotSupported(f"transparent_hugepage/enabled = {mode} while the thp policy is {running}: not supported yet")
-            switch("thp", mode)
-        sim.tuning.thp_switched(mode != "never")
-        apply_tuning(sim.machine, sim.layout, sim.tuning)
+        running = self.sim.machine.chosen["thp"].policy.name
+        state = self._thp_state("mode")
+        if state is not None:
+            state[0] = THP_CHOICES["enabled"].index(mode)
+        elif mode != running:
+            raise NotSupported(f"transparent_hugepage/enabled = {mode} while the thp policy is {running}: not supported yet")
+        self["thp.enabled"] = mode
+        self._khugepaged_started()
+
+    def _khugepaged_started(self) -> None:
+        """khugepaged runs while huge PMDs may come about, and then wants more memory free."""
+        size = self["thp.hugepages-2048kB/enabled"]
+        self.sim.tuning.thp_switched(size in ("always", "madvise") or (size == "inherit" and self["thp.enabled"] != "never"))
+        apply_tuning(self.sim.machine, self.sim.layout, self.sim.tuning)
+        if self.sim.tuning.thp_pmd_enabled and self.sim.machine.sc[r.SC_THP_TIMER_NS] == NEVER_NS:
+            self._wake_khugepaged()
 
 
 def refresh_counters(sim: Any) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 
 from mmlab.model import rows as r
 from mmlab.model.const import HPAGE_PMD_NR, PTRS_PER_TABLE
-from mmlab.model.page import MAPCOUNT_MASK, PG_TAIL, ZONE_SHIFT
+from mmlab.model.page import MAPCOUNT_MASK, PG_HEAD, PG_TAIL, ZONE_SHIFT
 
 _SHIFTS = (27, 18, 9)  # vpn bits of the tables above the PTEs
 
@@ -126,7 +126,11 @@ def mapped_pages(machine: Any, found: Entries) -> Pages:
     folio = np.where(tail, pfn - machine.pagex[pfn * 4 + 2].astype(np.int64), folio)
     flags = machine.page[folio * 4 + 2].astype(np.int64)
     huge = np.arange(len(pfn)) >= len(small)
-    mapcount = machine.page[np.where(huge, folio, pfn) * 4 + 3].astype(np.int64) & MAPCOUNT_MASK
+    mapcount = machine.page[pfn * 4 + 3].astype(np.int64) & MAPCOUNT_MASK
+    large = tail | (flags & PG_HEAD != 0)
+    if large.any():  # a page's PTEs and the PMDs over all of its folio; see mmlab.kernels.large_folio
+        own = np.where(tail, mapcount, machine.pagex[(folio + 1) * 4].astype(np.int64))
+        mapcount = np.where(large, own + machine.pagex[np.where(large, folio + 2, 0) * 4].astype(np.int64), mapcount)
     return Pages(vpn, pfn, entry, mapcount, flags, huge)
 
 

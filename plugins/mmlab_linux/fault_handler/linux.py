@@ -1,26 +1,28 @@
 """Linux demand paging: zero page, anonymous pages, copy-on-write, swap-in, file maps with fault-around.
 
 Models: mm/memory.c __handle_mm_fault(), do_anonymous_page(), do_read_fault(), do_cow_fault(), do_shared_fault(), do_wp_page(),
-wp_can_reuse_anon_folio(), do_fault_around(), copy_page_range(). Left out: mTHP orders between 0 and 9, NUMA hinting faults, userfaultfd.
+wp_can_reuse_anon_folio(), do_fault_around(), copy_page_range(). Left out: NUMA hinting faults, userfaultfd.
 Cost: O(1) a fault, O(window) with fault-around, O(pages) for fork.
 """
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.pte import add_rmap, folio_mark_dirty, pte_offset, remove_rmap, swap_duplicate, walk_pmd, walk_pte
 from mmlab.kernels.services import (
-    alloc_anon_folio, anon_vma_prepare, do_huge_pmd_anonymous_page, filemap_fault, filemap_get_page, folio_add_lru, folio_put, pte_alloc,
-    split_huge_pmd, swap_in,
+    alloc_anon_folio, anon_vma_prepare, copy_huge_pmd, do_anonymous_folio, do_huge_pmd_anonymous_page, do_huge_pmd_shmem_fault,
+    do_huge_pmd_wp_page, filemap_fault, filemap_get_page, folio_add_lru, folio_put, pte_alloc, swap_in,
 )
 from mmlab.model.const import ENOMEM, VM_FAULT_OOM, VM_FAULT_SIGBUS, WRITE
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
 from mmlab.model.page import (
-    PG_ANON, PG_ANON_EXCLUSIVE, PG_READAHEAD, PG_SWAPBACKED, PG_SWAPCACHE, PG_UPTODATE, add_refs, page_clear, page_mapcount, page_private,
+    PG_ANON, PG_ANON_EXCLUSIVE, PG_HEAD, PG_READAHEAD, PG_SWAPBACKED, PG_SWAPCACHE, PG_TAIL, PG_UPTODATE, add_refs, page_clear, page_folio,
+    page_mapcount, page_order, page_private,
     page_refs, page_set, page_test,
 )
 from mmlab.model.rows import (
-    COST_COPY_PAGE, COST_FORK_PTE, COST_ZERO_PAGE, F_MMAP_MISS, FILE_STRIDE, MM_STRIDE, MM_SWAPENTS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE,
-    PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE, SC_FAULT_AROUND, SC_NOW_NS, SC_ZERO_PFN,
-    VM_SHARED, VM_WIPEONFORK, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_START, VMA_STRIDE,
+    COST_COPY_PAGE, COST_FORK_PTE, COST_ZERO_PAGE, F_MMAP_MISS, FILE_STRIDE, I_FLAGS, IF_ANON_SHMEM, INODE_STRIDE, MM_STRIDE, MM_SWAPENTS,
+    PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE,
+    SC_FAULT_AROUND, SC_MTHP_ORDERS, SC_NOW_NS, SC_ZERO_PFN, VM_SHARED, VM_WIPEONFORK, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FILE,
+    VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_START, VMA_STRIDE,
 )
 from mmlab.policies import FaultHandler
 
@@ -28,7 +30,7 @@ from mmlab.policies import FaultHandler
 @leaf
 def _map_new_anon(m, mm, vma, vpn, slot, pfn, flags):
     """A fresh anonymous page goes into an empty entry, writable where the VMA is."""
-    add_rmap(m, mm, pfn, 1)
+    add_rmap(m, mm, pfn)
     folio_add_lru(m, pfn)
     m.pt[slot] = (pfn << PTE_SHIFT) | PTE_PRESENT | PTE_ACCESSED | PTE_DIRTY | (PTE_WRITE if flags & VM_WRITE else 0)
 
@@ -43,6 +45,10 @@ def do_anonymous_page(m, mm, vma, vpn, slot, access, flags):
     if access != WRITE:
         m.pt[slot] = (m.sc[SC_ZERO_PFN] << PTE_SHIFT) | PTE_PRESENT | PTE_ACCESSED | PTE_SPECIAL
         return 0
+    if m.sc[SC_MTHP_ORDERS]:
+        result = do_anonymous_folio(m, mm, vma, vpn)
+        if result >= 0:
+            return result
     if m.vma[vma * VMA_STRIDE + VMA_ANON_VMA] < 0 and anon_vma_prepare(m, vma) < 0:
         return VM_FAULT_OOM
     pfn = alloc_anon_folio(m, mm, vma, vpn, 0, GFP_HIGHUSER_MOVABLE)
@@ -65,18 +71,18 @@ def wp_page_copy(m, mm, vma, vpn, slot, entry):
         return VM_FAULT_OOM
     old = -1 if entry & PTE_SPECIAL else entry >> PTE_SHIFT
     if old >= 0:
-        add_refs(m, old, 1)  # reclaim within the allocation must not take it
+        add_refs(m, page_folio(m, old), 1)  # reclaim within the allocation must not take it
     pfn = alloc_anon_folio(m, mm, vma, vpn, 0, GFP_HIGHUSER_MOVABLE)
     if pfn < 0:
         if old >= 0:
-            folio_put(m, old)
+            folio_put(m, page_folio(m, old))
         return VM_FAULT_OOM
     if old >= 0:
         m.sc[SC_NOW_NS] += m.cost[COST_COPY_PAGE] - m.cost[COST_ZERO_PAGE]
         if m.pt[slot] & PTE_PRESENT:
             m.pt[slot] = 0
-            remove_rmap(m, mm, old, 1)
-        folio_put(m, old)
+            remove_rmap(m, mm, old)
+        folio_put(m, page_folio(m, old))
     _map_new_anon(m, mm, vma, vpn, slot, pfn, m.vma[vma * VMA_STRIDE + VMA_FLAGS])
     return 0
 
@@ -88,12 +94,12 @@ def do_wp_page(m, mm, vma, vpn, slot, entry, flags):
         return wp_page_copy(m, mm, vma, vpn, slot, entry)
     pfn = entry >> PTE_SHIFT
     if flags & VM_SHARED:
-        folio_mark_dirty(m, pfn)
+        folio_mark_dirty(m, page_folio(m, pfn))
         return _reuse(m, slot, entry)
     if page_test(m, pfn, PG_ANON):
         if page_test(m, pfn, PG_ANON_EXCLUSIVE):
             return _reuse(m, slot, entry)
-        if page_mapcount(m, pfn) == 1:
+        if page_test(m, pfn, PG_HEAD | PG_TAIL) == 0 and page_mapcount(m, pfn) == 1:
             refs = page_refs(m, pfn)
             if refs == 0 or (refs == 1 and page_test(m, pfn, PG_SWAPCACHE) and m.swap_map[page_private(m, pfn)] == 0):
                 page_set(m, pfn, PG_ANON_EXCLUSIVE)
@@ -104,15 +110,35 @@ def do_wp_page(m, mm, vma, vpn, slot, entry, flags):
 @leaf
 def _map_file_page(m, mm, pfn, slot, flags, access):
     """A page-cache page goes into an empty entry. Writable at once for a shared write, or where writes are not tracked (tmpfs)."""
-    add_rmap(m, mm, pfn, 1)
+    add_rmap(m, mm, pfn)
     entry = (pfn << PTE_SHIFT) | PTE_PRESENT | PTE_ACCESSED
     if flags & VM_SHARED and flags & VM_WRITE:
         if access == WRITE:
-            folio_mark_dirty(m, pfn)
+            folio_mark_dirty(m, page_folio(m, pfn))
             entry |= PTE_WRITE | PTE_DIRTY
         elif page_test(m, pfn, PG_SWAPBACKED):
             entry |= PTE_WRITE
     m.pt[slot] = entry
+
+
+@leaf
+def _map_whole_folio(m, mm, vma, vpn, pfn, slot, flags, access):
+    """1 if all of a large folio of shared anonymous memory could be mapped by PTEs: within the VMA and the table, over empty entries."""
+    row = vma * VMA_STRIDE
+    head = page_folio(m, pfn)
+    nr = 1 << page_order(m, head)
+    first = vpn - (pfn - head)
+    if m.inode[m.vma[row + VMA_INODE] * INODE_STRIDE + I_FLAGS] & IF_ANON_SHMEM == 0 or (vpn & 511) - (pfn - head) < 0:
+        return 0
+    if first < m.vma[row + VMA_START] >> 12 or first + nr > m.vma[row + VMA_END] >> 12 or first >> 9 != (first + nr - 1) >> 9:
+        return 0
+    base = slot - (pfn - head)
+    for i in range(nr):
+        if m.pt[base + i]:
+            return 0
+    for i in range(nr):
+        _map_file_page(m, mm, head + i, base + i, flags, access)
+    return 1
 
 
 @kernel
@@ -121,7 +147,7 @@ def do_fault_around(m, mm, vma, vpn, flags):
     window = m.sc[SC_FAULT_AROUND]
     row = vma * VMA_STRIDE
     first = max(vpn // window * window, m.vma[row + VMA_START] >> 12, vpn >> 9 << 9)
-    last = min(vpn // window * window + window, m.vma[row + VMA_END] >> 12, ((vpn >> 9) + 1) << 9)
+    last = min(first + window, m.vma[row + VMA_END] >> 12, ((vpn >> 9) + 1) << 9)
     base = walk_pte(m, mm, vpn) - (vpn & 511)
     misses = m.vma[row + VMA_FILE] * FILE_STRIDE + F_MMAP_MISS
     for at in range(first, last):
@@ -165,6 +191,8 @@ def do_fault(m, mm, vma, vpn, access, flags):
         return major
     if around and major and do_fault_around(m, mm, vma, vpn, flags):
         return major
+    if page_test(m, pfn, PG_HEAD | PG_TAIL) and _map_whole_folio(m, mm, vma, vpn, pfn, slot, flags, access):
+        return major
     _map_file_page(m, mm, pfn, slot, flags, access)
     return major
 
@@ -181,6 +209,9 @@ def handle_mm_fault(m, st, mm, vma, vpn, access):
             if result >= 0:
                 return result
             return do_anonymous_page(m, mm, vma, vpn, -1, access, flags)
+        result = do_huge_pmd_shmem_fault(m, mm, vma, vpn, access)
+        if result >= 0:
+            return result
         return do_fault(m, mm, vma, vpn, access, flags)
     entry = m.pt[pmd]
     if entry & PTE_HUGE:
@@ -189,10 +220,10 @@ def handle_mm_fault(m, st, mm, vma, vpn, access):
         if access != WRITE or entry & PTE_WRITE:
             m.pt[pmd] = entry | PTE_ACCESSED | (PTE_DIRTY if access == WRITE else 0)
             return 0
-        if entry & PTE_SPECIAL == 0 and page_test(m, entry >> PTE_SHIFT, PG_ANON_EXCLUSIVE):
-            m.pt[pmd] = entry | PTE_ACCESSED | PTE_DIRTY | PTE_WRITE
+        if do_huge_pmd_wp_page(m, mm, pmd) == 0:
             return 0
-        split_huge_pmd(m, pmd)
+        if m.pt[pmd] == 0:  # shared memory leaves no table
+            return do_fault(m, mm, vma, vpn, access, flags)
     slot = pte_offset(m, pmd, vpn)
     entry = m.pt[slot]
     if entry == 0:
@@ -224,10 +255,11 @@ def copy_page_range(m, st, dst_mm, src_mm, dst_vma, src_vma):
         if pmd < 0:
             vpn = ((vpn >> 18) + 1) << 18
             continue
-        if m.pt[pmd] & PTE_HUGE:
-            split_huge_pmd(m, pmd)
         stop = min(end, ((vpn >> 9) + 1) << 9)
-        if m.pt[pmd]:
+        if m.pt[pmd] & PTE_HUGE:
+            if copy_huge_pmd(m, dst_mm, src_mm, vpn) < 0:
+                return -ENOMEM
+        elif m.pt[pmd]:
             if pte_alloc(m, dst_mm, vpn) < 0:
                 return -ENOMEM
             src = (m.pt[pmd] >> PTE_SHIFT) * 512
@@ -248,7 +280,7 @@ def copy_page_range(m, st, dst_mm, src_mm, dst_vma, src_vma):
                     pfn = entry >> PTE_SHIFT
                     if page_test(m, pfn, PG_ANON):
                         page_clear(m, pfn, PG_ANON_EXCLUSIVE)
-                    add_rmap(m, dst_mm, pfn, 1)
+                    add_rmap(m, dst_mm, pfn)
                     if shared == 0:
                         entry &= ~PTE_WRITE
                         m.pt[src + (at & 511)] = entry

@@ -188,9 +188,11 @@ def test_thp_files():
     assert procfs.write(sim, root + "enabled", "sometimes") == -22
     with pytest.raises(NotSupported, match="enabled = always while the thp policy is never"):
         procfs.write(sim, root + "enabled", "always")
-    assert procfs.write(sim, root + "khugepaged/scan_sleep_millisecs", "100000000") == 0
-    with pytest.raises(NotSupported):
-        procfs.write(sim, root + "khugepaged/scan_sleep_millisecs", "50")
+    assert procfs.write(sim, root + "khugepaged/scan_sleep_millisecs", "50") == 0
+    assert procfs.read(sim, root + "khugepaged/scan_sleep_millisecs") == "50\n"
+    assert [procfs.write(sim, root + f"khugepaged/{name}", value) for name, value in (("pages_to_scan", "0"), ("max_ptes_none", "512"))] == [-22, -22]
+    assert procfs.read(sim, root + "hugepages-2048kB/enabled") == "always [inherit] madvise never\n"
+    assert procfs.write(sim, root + "hugepages-2048kB/enabled", "sometimes") == -22
 
 
 def test_fault_around_and_read_ahead():

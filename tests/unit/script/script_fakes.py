@@ -93,6 +93,9 @@ class RecordingSimulation(FakeSimulation):
         self._called("open", fname)
         return SimpleNamespace(name=fname, number=len(self.calls))
 
+    def close(self, file):
+        self._called("close", file)
+
     def mkfile(self, fname, size):
         return self._called("mkfile", fname, size)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from mmlab_linux.thp.fault_time import ALWAYS, MADVISE, NEVER, Params
+from mmlab_linux.thp.fault_time import ALWAYS, MADVISE, NEVER, SIZE_ALWAYS, SIZE_MADVISE, Params
 
 from mmlab.kernels.pointer import State
 from mmlab.model.const import READ, WRITE
@@ -21,12 +21,13 @@ def machine(start: int, length: int, flags: int = 0) -> State:
     return m
 
 
-def state(defrag: int = Params().defrag, zero_page: bool = True) -> State:
-    return State("thp.test", {"defrag": np.array([defrag]), "use_zero_page": np.array([int(zero_page)])})
+def state(policy=ALWAYS, defrag: int = Params().defrag, zero_page: bool = True) -> State:
+    own = policy.new_state(Params(), None)
+    return State("thp.test", {"defrag": np.array([defrag]), "use_zero_page": np.array([int(zero_page)]), **own})
 
 
 def orders(policy, m: State, addr: int) -> int:
-    return call_op(policy, "fault_orders", m, state(), 0, 0, addr >> 12, WRITE)
+    return call_op(policy, "fault_orders", m, state(policy), 0, 0, addr >> 12, WRITE)
 
 
 def test_only_whole_aligned_ranges_of_a_vma():
@@ -52,7 +53,7 @@ def test_a_range_that_sticks_out_at_the_end_gets_small_pages():
 def test_enabled_and_madvise(policy, flags, expected):
     m = machine(2 * MIB, 2 * MIB, flags)
     assert orders(policy, m, 3 * MIB) == expected
-    assert call_op(policy, "fault_orders", m, state(), 0, 0, 3 * MIB >> 12, READ) == expected
+    assert call_op(policy, "fault_orders", m, state(policy), 0, 0, 3 * MIB >> 12, READ) == expected
 
 
 # defrag 0..4 is always, defer, defer+madvise, madvise, never: the bits about reclaim without madvise(), and with it
@@ -68,7 +69,7 @@ RECLAIM_BITS = {
 @pytest.mark.parametrize("defrag", RECLAIM_BITS)
 def test_how_hard_to_try(defrag):
     for flags, expected in zip((0, VM_HUGEPAGE), RECLAIM_BITS[defrag]):
-        gfp = call_op(ALWAYS, "fault_gfp", machine(0, 2 * MIB, flags), state(defrag), 0, 0, 9)
+        gfp = call_op(ALWAYS, "fault_gfp", machine(0, 2 * MIB, flags), state(defrag=defrag), 0, 0, 9)
         assert gfp & (GFP_RECLAIM | GFP_NORETRY) == expected
         assert gfp & (GFP_COMP | GFP_MOVABLE) == GFP_COMP | GFP_MOVABLE
 
@@ -82,3 +83,13 @@ def test_params_are_the_kernels_defaults_and_checked():
     assert (Params().defrag, Params().use_zero_page) == (3, True)
     with pytest.raises(ValueError, match="defrag"):
         Params(defrag=5)
+
+
+def test_sizes_of_their_own_and_which_blocks_fit():
+    # a VMA of 40 pages that starts 8 pages before a 64 kB boundary; 64 kB always, 16 kB for those who ask
+    st = state(NEVER)
+    st.orders[SIZE_ALWAYS], st.orders[SIZE_MADVISE] = 1 << 4, 1 << 2
+    first = (2 * MIB >> 12) + 8
+    for flags, expected in ((0, [0, 1 << 4, 1 << 4]), (VM_HUGEPAGE, [1 << 2, 1 << 4 | 1 << 2, 1 << 4 | 1 << 2]), (VM_NOHUGEPAGE, [0, 0, 0])):
+        m = machine(first << 12, 40 * 4096, flags)
+        assert [call_op(NEVER, "fault_orders", m, st, 0, 0, first + at, WRITE) for at in (7, 8, 39)] == expected

@@ -1,0 +1,161 @@
+"""Large folios: the books of 2^order pages that page tables map whole (by a PMD) or page by page.
+
+The head's mapcount is that of all entries that map something of the folio; a tail's is that of the PTEs that map just this page. Three words
+lie in the mapping words of the first tails: PTEs of the head page itself, PMDs that map the folio whole, and how many of its pages have PTEs.
+Models: mm/rmap.c __folio_add_rmap(), __folio_remove_rmap(); mm/huge_memory.c deferred_split_folio(). Left out: the queue's order (only which
+folios are on it); the folio's order is 2 or more.
+"""
+
+from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.zones import page_node
+from mmlab.model.const import HPAGE_PMD_NR, HPAGE_PMD_ORDER
+from mmlab.model.page import (
+    PG_ANON, PG_RECLAIM, PG_SWAPBACKED, add_mapcount, page_clear, page_folio, page_mapcount, page_mapping, page_order, page_set, page_test,
+    set_page_mapping,
+)
+from mmlab.model.rows import (
+    MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STRIDE, MTHP_NR_ANON_PARTIALLY_MAPPED, MTHP_SPLIT_DEFERRED, MTHP_STRIDE,
+)
+from mmlab.model.vmstat import (
+    V_NR_ANON_PAGES, V_NR_ANON_TRANSPARENT_HUGEPAGES, V_NR_FILE_PMDMAPPED, V_NR_MAPPED, V_NR_SHMEM_PMDMAPPED, V_THP_DEFERRED_SPLIT_PAGE,
+    mod_node_state,
+)
+
+PG_PARTIALLY_MAPPED = PG_RECLAIM  # on the first tail
+
+
+@leaf
+def init_large_folio(m, head):
+    """Nothing maps the fresh folio."""
+    set_page_mapping(m, head + 1, 0)
+    set_page_mapping(m, head + 2, 0)
+    set_page_mapping(m, head + 3, 0)
+
+
+@leaf
+def entire_mapcount(m, head):
+    """PMDs that map the folio whole."""
+    return page_mapping(m, head + 2)
+
+
+@leaf
+def nr_pages_mapped(m, head):
+    """Pages of the folio that PTEs map."""
+    return page_mapping(m, head + 3)
+
+
+@leaf
+def page_pte_mapcount(m, head, pfn):
+    """PTEs that map this page of the folio."""
+    return page_mapping(m, head + 1) if pfn == head else page_mapcount(m, pfn)
+
+
+@leaf
+def add_pte_mapcount(m, head, pfn, delta):
+    """Change it by 1 or -1 together with nr_pages_mapped; the new value. The folio's own mapcount is the caller's."""
+    if pfn == head:
+        own = page_mapping(m, head + 1) + delta
+        set_page_mapping(m, head + 1, own)
+    else:
+        own = add_mapcount(m, pfn, delta)
+    if own == (1 if delta > 0 else 0):
+        set_page_mapping(m, head + 3, page_mapping(m, head + 3) + delta)
+    return own
+
+
+@leaf
+def folio_rss_counter(m, head):
+    """Which MM_RSS_* field counts the folio."""
+    if page_test(m, head, PG_ANON):
+        return MM_RSS_ANON
+    return MM_RSS_SHMEM if page_test(m, head, PG_SWAPBACKED) else MM_RSS_FILE
+
+
+@leaf
+def _stat(m, head):
+    return V_NR_ANON_PAGES if page_test(m, head, PG_ANON) else V_NR_MAPPED
+
+
+@leaf
+def _pmd_stat(m, head):
+    if page_test(m, head, PG_ANON):
+        return V_NR_ANON_TRANSPARENT_HUGEPAGES
+    return V_NR_SHMEM_PMDMAPPED if page_test(m, head, PG_SWAPBACKED) else V_NR_FILE_PMDMAPPED
+
+
+@kernel
+def deferred_split_folio(m, head):
+    """Some of the anonymous folio is mapped no more: once a folio, it counts as waiting to be split."""
+    if page_test(m, head + 1, PG_PARTIALLY_MAPPED) == 0:
+        page_set(m, head + 1, PG_PARTIALLY_MAPPED)
+        order = page_order(m, head)
+        if order == HPAGE_PMD_ORDER:
+            m.vmstat[V_THP_DEFERRED_SPLIT_PAGE] += 1
+        m.mthp[order * MTHP_STRIDE + MTHP_SPLIT_DEFERRED] += 1
+        m.mthp[order * MTHP_STRIDE + MTHP_NR_ANON_PARTIALLY_MAPPED] += 1
+    return 0
+
+
+@leaf
+def clear_partially_mapped(m, head):
+    """The folio is split or freed: it waits no more."""
+    if page_test(m, head + 1, PG_PARTIALLY_MAPPED):
+        page_clear(m, head + 1, PG_PARTIALLY_MAPPED)
+        m.mthp[page_order(m, head) * MTHP_STRIDE + MTHP_NR_ANON_PARTIALLY_MAPPED] -= 1
+
+
+@leaf
+def note_partially_mapped(m, head):
+    """After PTEs of the folio were removed: queue it if it is anonymous and still mapped in part only."""
+    if page_test(m, head, PG_ANON) and entire_mapcount(m, head) == 0:
+        mapped = nr_pages_mapped(m, head)
+        if mapped and mapped < 1 << page_order(m, head):
+            deferred_split_folio(m, head)
+
+
+@kernel
+def folio_add_rmap_pte(m, mm, pfn):
+    """One more PTE of mm maps this page of a large folio."""
+    head = page_folio(m, pfn)
+    m.mm[mm * MM_STRIDE + folio_rss_counter(m, head)] += 1
+    add_mapcount(m, head, 1)
+    if add_pte_mapcount(m, head, pfn, 1) == 1 and entire_mapcount(m, head) == 0:
+        mod_node_state(m, page_node(m, head), _stat(m, head), 1)
+    return 0
+
+
+@kernel
+def folio_remove_rmap_pte(m, mm, pfn):
+    """One PTE of mm less; the folio's mappings left. The caller calls note_partially_mapped() after the last of a batch."""
+    head = page_folio(m, pfn)
+    m.mm[mm * MM_STRIDE + folio_rss_counter(m, head)] -= 1
+    if add_pte_mapcount(m, head, pfn, -1) == 0 and entire_mapcount(m, head) == 0:
+        mod_node_state(m, page_node(m, head), _stat(m, head), -1)
+    return add_mapcount(m, head, -1)
+
+
+@kernel
+def folio_add_rmap_pmd(m, mm, head):
+    """One more PMD of mm maps the folio whole."""
+    m.mm[mm * MM_STRIDE + folio_rss_counter(m, head)] += HPAGE_PMD_NR
+    add_mapcount(m, head, 1)
+    entire = entire_mapcount(m, head) + 1
+    set_page_mapping(m, head + 2, entire)
+    if entire == 1:
+        mod_node_state(m, page_node(m, head), _stat(m, head), HPAGE_PMD_NR - nr_pages_mapped(m, head))
+        mod_node_state(m, page_node(m, head), _pmd_stat(m, head), 1)
+    return 0
+
+
+@kernel
+def folio_remove_rmap_pmd(m, mm, head):
+    """One PMD of mm less; the folio's mappings left. What PTEs elsewhere still map may leave it partially mapped."""
+    m.mm[mm * MM_STRIDE + folio_rss_counter(m, head)] -= HPAGE_PMD_NR
+    entire = entire_mapcount(m, head) - 1
+    set_page_mapping(m, head + 2, entire)
+    left = add_mapcount(m, head, -1)
+    if entire == 0:
+        mod_node_state(m, page_node(m, head), _stat(m, head), nr_pages_mapped(m, head) - HPAGE_PMD_NR)
+        mod_node_state(m, page_node(m, head), _pmd_stat(m, head), -1)
+        note_partially_mapped(m, head)
+    return left

@@ -1,0 +1,100 @@
+"""Collapsing: what MADV_COLLAPSE and khugepaged take, what they leave, and at what pace."""
+
+import pytest
+from mm_script import Ran
+
+pytestmark = pytest.mark.nojit
+HUGE_MACHINE = {"memory": "1G", "cmdline": "transparent_hugepage=never"}
+ASLEEP = {"kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs": "100000000"}
+
+
+def test_madvise_collapse_ignores_enabled_but_wants_a_writable_entry():
+    ran = Ran(
+        """
+spawn A
+mmap A r 12M anon align=2M
+touch A r 0 512 w
+touch A r 2M 1 w
+touch A r 4M 512 r
+madvise A r 0 2M collapse
+madvise A r 2M 2M collapse
+madvise A r 4M 2M collapse
+madvise A r 6M 2M collapse
+madvise A r 0 4M collapse
+madvise A r 1M 1M collapse
+mmap A n 2M anon align=2M huge=no
+touch A n 0 1 w
+madvise A n 0 2M collapse
+snapshot s1
+""",
+        **HUGE_MACHINE,
+    )
+    # written, one page written, zero pages, untouched, done already, no whole range, NOHUGEPAGE
+    assert ran.ret(6, 7, 8, 9, 10, 11, 14) == [0, 0, -22, -22, 0, 0, -22]
+    assert ran.vmstat("s1", "thp_collapse_alloc") == 2 and ran.vmstat("s1", "nr_anon_transparent_hugepages") == 2
+    assert ran.smaps("s1", "A", ran.op[2]["addr"], "Rss") == 4096
+
+
+def test_collapse_of_what_fork_shares_copies_it():
+    ran = Ran(
+        """
+spawn A
+mmap A r 2M anon align=2M
+touch A r 0 512 w
+fork A B
+madvise A r 0 2M collapse
+touch A r 0 1 w
+madvise A r 0 2M collapse
+snapshot s1
+""",
+        **HUGE_MACHINE,
+    )
+    assert ran.ret(5, 7) == [-22, 0]  # all write-protected; one page is writable again
+    addr = ran.op[2]["addr"]
+    assert ran.smaps("s1", "A", addr, "AnonHugePages") == 2048 and ran.smaps("s1", "B", addr, "AnonHugePages") == 0
+
+
+def test_khugepaged_scans_pages_to_scan_a_pass_and_sleeps_in_between():
+    ran = Ran(
+        """
+spawn A
+mmap A r 24M anon align=2M
+touch A r 0 24M w
+sysfs mm/transparent_hugepage/enabled madvise
+sysfs mm/transparent_hugepage/khugepaged/pages_to_scan 1024
+madvise A r 0 24M hugepage
+sysfs mm/transparent_hugepage/khugepaged/scan_sleep_millisecs 1000
+sleep 2500
+snapshot s1
+sleep 60000
+snapshot s2
+cat /sys/kernel/mm/transparent_hugepage/khugepaged/pages_collapsed pc
+""",
+        sysfs=ASLEEP,
+        **HUGE_MACHINE,
+    )
+    assert ran.vmstat("s1", "thp_collapse_alloc") == 3 * 2  # at 0, 1 and 2 s, two ranges each
+    assert ran.vmstat("s2", "thp_collapse_alloc") == 12 and ran.files["pc"] == b"12\n"
+
+
+@pytest.mark.parametrize("limit, collapsed", [(0, 1), (256, 2), (511, 3)])
+def test_max_ptes_none(limit, collapsed):
+    ran = Ran(
+        f"""
+spawn A
+mmap A r 8M anon align=2M
+touch A r 0 512 w
+touch A r 2M 256 w
+touch A r 4M 1 w
+touch A r 6M 512 r
+sysfs mm/transparent_hugepage/enabled madvise
+sysfs mm/transparent_hugepage/khugepaged/max_ptes_none {limit}
+madvise A r 0 8M hugepage
+sysfs mm/transparent_hugepage/khugepaged/scan_sleep_millisecs 10
+sleep 1000
+snapshot s1
+""",
+        sysfs=ASLEEP,
+        **HUGE_MACHINE,
+    )
+    assert ran.vmstat("s1", "thp_collapse_alloc") == collapsed

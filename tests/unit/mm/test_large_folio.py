@@ -1,0 +1,137 @@
+"""Large folios: sharing over fork, splitting, partial unmapping, blocks below 2 MiB, swapping whole."""
+
+import pytest
+from mm_script import Ran
+
+pytestmark = pytest.mark.nojit
+ALWAYS = {"memory": "1G", "cmdline": "transparent_hugepage=always"}
+NEVER = {"memory": "1G", "cmdline": "transparent_hugepage=never"}
+
+
+def mthp(ran, label, name):
+    lines = dict(line.split() for line in ran.files[f"{label}/mthp"].decode().splitlines())
+    return int(lines[name])
+
+
+def test_fork_shares_the_pmd_and_the_first_writer_copies_small_pages():
+    ran = Ran(
+        """
+spawn A
+mmap A r 2M anon align=2M
+touch A r 0 512 w
+fork A B
+touch B r 0 512 r
+touch B r 0 1 w
+snapshot s1
+touch B r 1 511 w
+touch A r 0 512 w
+snapshot s2
+""",
+        **ALWAYS,
+    )
+    assert ran.minflt(3, 5, 6, 8, 9) == [1, 0, 1, 511, 1]  # at the end A is alone and has its huge page back
+    addr = ran.op[2]["addr"]
+    assert [ran.smaps("s1", task, addr, "AnonHugePages") for task in "AB"] == [2048, 0]
+    assert ran.vmstat("s2", "thp_split_pmd") == 1 and ran.vmstat("s2", "thp_deferred_split_page") == 0
+
+
+def test_partial_unmap_defers_the_split_and_munmap_of_the_rest_frees_all():
+    ran = Ran(
+        """
+spawn A
+mmap A r 4M anon align=2M
+touch A r 0 4M w
+munmap A r 10 1
+snapshot s1
+madvise A r 2M 8 free
+snapshot s2
+munmap A r
+snapshot s3
+""",
+        **ALWAYS,
+    )
+    assert [ran.vmstat("s1", f"thp_{name}") for name in ("split_pmd", "split_page", "deferred_split_page")] == [1, 0, 1]
+    assert mthp(ran, "s1", "2048kB.nr_anon_partially_mapped") == 1 and mthp(ran, "s1", "2048kB.nr_anon") == 2
+    assert [ran.vmstat("s2", f"thp_{name}") for name in ("split_pmd", "split_page")] == [2, 1]
+    assert mthp(ran, "s3", "2048kB.nr_anon") == mthp(ran, "s3", "2048kB.nr_anon_partially_mapped") == 0
+
+
+def test_blocks_of_64_kb_where_they_fit_and_nothing_is_mapped():
+    ran = Ran(
+        """
+spawn A
+sysfs mm/transparent_hugepage/hugepages-64kB/enabled always
+mmap A r 1M anon align=2M
+touch A r 5 1 w
+touch A r 0 16 w
+touch A r 20 1 r
+touch A r 21 1 w
+mmap A u 40 anon at=r-40
+touch A r -40 40 w
+snapshot s1
+fork A B
+touch B r 0 16 w
+touch A r 0 16 w
+""",
+        **NEVER,
+    )
+    # one block; all of it there; a zero page keeps the next block small; 8 pages before a boundary and two blocks
+    assert ran.minflt(4, 5, 6, 7, 9) == [1, 0, 1, 1, 10]
+    assert mthp(ran, "s1", "64kB.anon_fault_alloc") == 3
+    assert ran.minflt(12, 13) == [16, 16]  # a page of a large folio is never reused after a fork
+
+
+def test_a_huge_page_goes_to_swap_and_comes_back_from_the_swap_cache_in_one_piece():
+    ran = Ran(
+        """
+spawn A
+mmap A r 4M anon align=2M
+touch A r 0 4M w
+madvise A r 0 2M pageout
+snapshot s1
+touch A r 100 1 r
+snapshot s2
+madvise A r 2M 256 pageout
+snapshot s3
+""",
+        swap="64M",
+        swap_ssd=True,
+        **ALWAYS,
+    )
+    addr = ran.op[2]["addr"]
+    assert ran.vmstat("s1", "thp_swpout") == 1 and ran.vmstat("s1", "pswpout") == 512 and ran.smaps("s1", "A", addr, "Swap") == 2048
+    assert ran.minflt(6) == [1] and ran.smaps("s2", "A", addr, "Rss") == 4096
+    assert ran.vmstat("s3", "thp_split_page") == 1 and ran.smaps("s3", "A", addr, "Swap") == 1024
+
+
+def test_moving_a_huge_page_to_an_aligned_place_does_not_split_it():
+    ran = Ran(
+        """
+spawn A
+mmap A v 4M anon align=2M
+touch A v 0 4M w
+mmap A w 4M anon prot=n align=2M
+mremap A v 4M to=w
+snapshot s1
+""",
+        **ALWAYS,
+    )
+    assert ran.vmstat("s1", "thp_split_pmd") == 0 and ran.vmstat("s1", "nr_anon_transparent_hugepages") == 2
+
+
+def test_reclaim_of_huge_pages_without_clusters_splits_them():
+    ran = Ran(
+        """
+spawn A
+mmap A r 4M anon align=2M
+touch A r 0 4M w
+madvise A r 0 4M pageout
+snapshot s1
+touch A r 0 4M r
+""",
+        swap="64M",
+        **ALWAYS,
+    )
+    assert ran.vmstat("s1", "thp_swpout_fallback") == 2 and ran.vmstat("s1", "thp_split_page") == 2
+    assert ran.smaps("s1", "A", ran.op[2]["addr"], "Swap") == 4096
+    assert ran.minflt(6) == [1024]
