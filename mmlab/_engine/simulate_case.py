@@ -29,11 +29,16 @@ def start_record(case: Case) -> dict[str, Any]:
     return {"zones": state["zones"], "lru": {**guessed, **lru}, "meminfo": {"Committed_AS": state["Committed_AS"]}}
 
 
-def sysctl_policies(case: Case) -> dict[str, dict[str, str]]:
-    """Policies other than the defaults that the case's sysctls stand for."""
+def case_policies(case: Case) -> dict[str, dict[str, Any]]:
+    """Policies other than the defaults that the case's sysctls, machine and script stand for."""
+    chosen: dict[str, dict[str, Any]] = {}
     if str(case.sysctl.get("vm.oom_kill_allocating_task", 0)) == "1":
-        return {"oom_policy": {"use": "allocating_task"}}
-    return {}
+        chosen["oom_policy"] = {"use": "allocating_task"}
+    if case.machine.get("icount"):
+        chosen["cost_model"] = {"use": "icount_guest"}
+    if "damon" in case.script:
+        chosen["monitor"] = {"use": "damon", "params": {"autostart": False}}
+    return chosen
 
 
 def simulate_case(case: Case, out_dir: Path) -> None:
@@ -48,7 +53,7 @@ def simulate_case(case: Case, out_dir: Path) -> None:
     try:
         sim = Simulation.from_table(
             {**case.machine, "boot": start_record(case)}, sysctl=case.sysctl, sysfs=case.sysfs, where=str(case.path / "case.toml"),
-            policies=sysctl_policies(case), script=True, warm_text=case.warm_text,
+            policies=case_policies(case), script=True, warm_text=case.warm_text,
         )  # fmt: skip
         run_script(sim, operations, out_dir, case.path, keep_partial=True)
         _run_recorded_probes(case, sim, operations, out_dir)
