@@ -8,7 +8,7 @@ from typing import Any
 
 from mmlab import abi
 from mmlab.kernels.jit import JIT_OFF
-from mmlab.mm import filemap, fork, huge_memory, madvise, memory, page_alloc, page_cache, pgtable, rmap, slab, vmscan
+from mmlab.mm import filemap, fork, huge_memory, memory, monitoring, page_alloc, page_cache, pgtable, rmap, slab, vmscan
 
 SERVICES: dict[str, Callable] = {
     "alloc_pages": page_alloc.alloc_pages,
@@ -30,11 +30,11 @@ SERVICES: dict[str, Callable] = {
     "do_huge_pmd_anonymous_page": huge_memory.do_huge_pmd_anonymous_page,
     "split_huge_pmd": memory.split_huge_pmd,
     "wake_kswapd": vmscan.wakeup_kswapd,
-    "find_vma": madvise.find_vma,
-    "madvise": madvise.sys_madvise,
-    "folio_mark_accessed": madvise.folio_mark_accessed,
-    "folio_deactivate": madvise.folio_deactivate,
-    "pageout_folio": madvise.pageout_folio,
+    "find_vma": monitoring.find_vma,
+    "madvise": monitoring.do_madvise,
+    "folio_mark_accessed": monitoring.folio_mark_accessed,
+    "folio_deactivate": monitoring.folio_deactivate,
+    "pageout_folio": monitoring.pageout_folio,
     "out_of_memory": fork.do_out_of_memory,
 }
 

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mmlab._engine import trace_buffers
 from mmlab._engine.script import run_script
 from mmlab._engine.script_probe import log_text
 from mmlab.errors import NotSupported
@@ -55,6 +56,7 @@ def simulate_case(case: Case, out_dir: Path) -> None:
             {**case.machine, "boot": start_record(case)}, sysctl=case.sysctl, sysfs=case.sysfs, where=str(case.path / "case.toml"),
             policies=case_policies(case), script=True, warm_text=case.warm_text,
         )  # fmt: skip
+        _trace_buffers(case, sim)
         run_script(sim, operations, out_dir, case.path, keep_partial=True)
         _run_recorded_probes(case, sim, operations, out_dir)
     except NotSupported as error:
@@ -63,6 +65,15 @@ def simulate_case(case: Case, out_dir: Path) -> None:
         (out_dir / "unsupported.txt").write_text(f"{error}\n")
     finally:
         _write_given(case, out_dir)
+
+
+def _trace_buffers(case: Case, sim: Any) -> None:
+    """Tracing takes its memory before the script begins; some boot records were made with it, others without."""
+    if not case.trace:
+        return
+    buffer_kb = case.trace.get("buffer_kb", trace_buffers.BUFFER_KB)
+    if not trace_buffers.in_record(case.boot, trace_buffers.buffer_pages(buffer_kb) * sim.layout.nr_cpus):
+        trace_buffers.allocate(sim, buffer_kb)
 
 
 def _run_recorded_probes(case: Case, sim: Any, operations: list[Operation], out_dir: Path) -> None:

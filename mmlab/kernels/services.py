@@ -158,7 +158,9 @@ def find_vma(m, mm, addr):
 
 @leaf
 def madvise(m, mm, start, length, advice):
-    """madvise(2) on another address space (MADV_* of mmlab.mm.madvise): 0 or -errno. Returns 0, or -errno."""
+    """madvise(2) on an address space, with the system call's numbers: 3 willneed, 14 hugepage, 15 nohugepage, 20 cold, 21 pageout.
+    Returns 0, or -errno.
+    """
     return _madvise(m, mm, start, length, advice)
 
 

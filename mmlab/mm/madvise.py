@@ -4,56 +4,26 @@ Models: mm/madvise.c, mm/mlock.c. Left out: MADV_COLLAPSE, MERGEABLE's merging (
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.ops import (
-    reclaimer_drain, reclaimer_folio_accessed, reclaimer_folio_added, reclaimer_folio_deactivate, reclaimer_folio_removed, vma_index_find,
-)
+from mmlab.kernels.ops import reclaimer_drain, reclaimer_folio_added, reclaimer_folio_deactivate, reclaimer_folio_removed, vma_index_find
 from mmlab.kernels.pte import walk_pmd, walk_pte
 from mmlab.kernels.services import reclaim_folio, split_huge_pmd
 from mmlab.mm.memory import zap_range
 from mmlab.mm.mmap import page_align
 from mmlab.mm.vma import vma_modify
-from mmlab.model.const import (
-    EAGAIN, EINVAL, ENOMEM, MADV_COLD, MADV_DOFORK, MADV_DONTFORK, MADV_DONTNEED, MADV_DONTNEED_LOCKED, MADV_FREE, MADV_HUGEPAGE,
-    MADV_KEEPONFORK, MADV_MERGEABLE, MADV_NOHUGEPAGE, MADV_NORMAL, MADV_PAGEOUT, MADV_RANDOM, MADV_SEQUENTIAL, MADV_UNMERGEABLE, MADV_WILLNEED,
-    MADV_WIPEONFORK, RECLAIM_FREED, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_PROACTIVE,
-)
+from mmlab.model.const import EAGAIN, EINVAL, ENOMEM, RECLAIM_FREED, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_PROACTIVE
 from mmlab.model.page import PG_DIRTY, PG_MLOCKED, PG_UNEVICTABLE, page_clear, page_mapcount, page_test
 from mmlab.model.rows import (
-    COST_MADVISE_PAGE, COST_SYSCALL, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, SC_CPU, SC_NOW_NS, VM_DONTCOPY, VM_HUGEPAGE,
+    COST_SYSCALL, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, SC_CPU, SC_NOW_NS, VM_DONTCOPY, VM_HUGEPAGE,
     VM_LOCKED, VM_MERGEABLE, VM_NOHUGEPAGE, VM_RAND_READ, VM_SEQ_READ, VM_SHARED, VM_WIPEONFORK, VMA_END, VMA_FLAGS, VMA_INODE, VMA_START,
     VMA_STRIDE,
 )
 
+(
+    MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_DONTNEED, MADV_FREE, MADV_DONTFORK, MADV_DOFORK, MADV_MERGEABLE, MADV_UNMERGEABLE,
+    MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_WIPEONFORK, MADV_KEEPONFORK, MADV_COLD, MADV_PAGEOUT, MADV_DONTNEED_LOCKED,
+) = range(17)
 ADVICES = ("normal", "random", "sequential", "willneed", "dontneed", "free", "dontfork", "dofork", "mergeable", "unmergeable", "hugepage", "nohugepage",
            "wipeonfork", "keeponfork", "cold", "pageout", "dontneed_locked")
-
-
-@kernel
-def find_vma(m, mm, addr):
-    """Service find_vma."""
-    return vma_index_find(m, mm, addr)
-
-
-@kernel
-def folio_mark_accessed(m, pfn):
-    """Service folio_mark_accessed."""
-    return reclaimer_folio_accessed(m, pfn)
-
-
-@kernel
-def folio_deactivate(m, pfn):
-    """Service folio_deactivate."""
-    return reclaimer_folio_deactivate(m, pfn)
-
-
-@kernel
-def pageout_folio(m, pfn):
-    """Service pageout_folio: off its list, reclaimed without a look at references, put back if that failed."""
-    reclaimer_folio_removed(m, pfn)
-    if reclaim_folio(m, pfn, SCAN_MAY_SWAP | SCAN_MAY_UNMAP | SCAN_MAY_WRITEPAGE | SCAN_PROACTIVE) == RECLAIM_FREED:
-        return 1
-    reclaimer_folio_added(m, pfn)
-    return 0
 
 
 @leaf
@@ -99,7 +69,6 @@ def cold_or_pageout(m, mm, vma, start_vpn, end_vpn, advice):
         pfn = entry >> PTE_SHIFT
         if page_mapcount(m, pfn) != 1 or page_test(m, pfn, PG_UNEVICTABLE | PG_MLOCKED):
             continue
-        m.sc[SC_NOW_NS] += m.cost[COST_MADVISE_PAGE]
         m.pt[slot] = entry & ~PTE_ACCESSED
         if advice == MADV_COLD:
             reclaimer_folio_deactivate(m, pfn)
@@ -108,7 +77,9 @@ def cold_or_pageout(m, mm, vma, start_vpn, end_vpn, advice):
             page_clear(m, pfn, PG_DIRTY)
             reclaimer_folio_deactivate(m, pfn)
         else:
-            pageout_folio(m, pfn)
+            reclaimer_folio_removed(m, pfn)
+            if reclaim_folio(m, pfn, SCAN_MAY_SWAP | SCAN_MAY_UNMAP | SCAN_MAY_WRITEPAGE | SCAN_PROACTIVE) != RECLAIM_FREED:
+                reclaimer_folio_added(m, pfn)
     return 0
 
 

@@ -42,7 +42,7 @@ def costs(params: Params) -> dict[str, float]:
         "context_switch": 20_000,  # estimated
         "lock_wait": 0,  # not modelled
         "split_thp": 780_000,  # scaled
-        "madvise_page": 7000,  # measured: MADV_COLD, a page
+        "damos_page": 7000,  # measured: the cold action
         "damon_check": 35_000,  # measured: a region and sampling interval takes kdamond 30 to 40 us
         "oom_kill": 40_000_000,  # scaled
     }

@@ -8,7 +8,7 @@ from mmlab.kernels.jit import kernel
 from mmlab.kernels.services import folio_deactivate, folio_mark_accessed, pageout_folio, rmap_walk
 from mmlab.model.const import RMAP_CLEAR_YOUNG
 from mmlab.model.page import PG_MLOCKED, PG_REFERENCED, PG_UNEVICTABLE, PG_YOUNG, page_clear, page_test
-from mmlab.model.rows import COST_MADVISE_PAGE, SC_NOW_NS
+from mmlab.model.rows import COST_DAMOS_PAGE, SC_NOW_NS
 from mmlab_linux.monitor.damon.filters import damos_pa_filter_out, has_young_filter
 from mmlab_linux.monitor.damon.ops_common import damon_folio_mkold, damon_folio_young, damon_get_folio, folio_sz
 from mmlab_linux.monitor.damon.state import D_MIN, DAMOS_LRU_DEPRIO, DAMOS_LRU_PRIO, DAMOS_PAGEOUT, R_END, R_START, REGION_STRIDE
@@ -40,7 +40,7 @@ def pa_apply_scheme(m, st, k, scheme, r, action):
             continue
         sz = folio_sz(m, folio)
         addr = max(addr + D_MIN, (folio << 12) + sz)
-        m.sc[SC_NOW_NS] += m.cost[COST_MADVISE_PAGE]
+        m.sc[SC_NOW_NS] += m.cost[COST_DAMOS_PAGE]
         if damos_pa_filter_out(m, st, k, scheme, folio):
             continue
         if action == DAMOS_PAGEOUT:
