@@ -293,6 +293,6 @@ def wait_for_loop(m, task):
     m.sc[SC_TASK] = -1
     while m.loop[task * LOOP_STRIDE + LOOP_STATE] == LOOP_RUNS:
         background(m)
-        if m.sc[SC_KSWAPD_AWAKE] == 0 or m.sc[SC_NR_CPUS] > 1:
+        if m.loop[task * LOOP_STRIDE + LOOP_STATE] == LOOP_RUNS and (m.sc[SC_KSWAPD_AWAKE] == 0 or m.sc[SC_NR_CPUS] > 1):
             m.sc[SC_NOW_NS] = max(m.sc[SC_NOW_NS], m.sc[SC_NEXT_EVENT_NS])
     return 0

@@ -29,11 +29,14 @@ class Busy:
 def start(run: ScriptState, op: Operation) -> Answer:
     """Begin a loop (or, under `bg`, one pass of a `touch`) of a task that does nothing else."""
     a, sim = op.args, run.sim
-    if op.name not in BACKGROUND or a.get("noflush") or a.get("reverse"):
-        raise NotSupported(f"bg {op.name}" if op.background else f"{op.name} noflush")
+    if op.name not in BACKGROUND:
+        raise NotSupported(op.name)
+    for flag in ("noflush", "reverse"):
+        if a.get(flag):
+            raise NotSupported(flag)
     stride = a["stride"]
     if stride % PAGE_SIZE and PAGE_SIZE % stride:
-        raise NotSupported(f"{op.name} stride={stride}B in the background")
+        raise NotSupported(f"stride={stride}B")
     first = run.region(op.task, a["region"]).addr + a["offset"]
     step = max(1, stride // PAGE_SIZE)
     row = run.tasks[op.task].task.index * r.LOOP_STRIDE

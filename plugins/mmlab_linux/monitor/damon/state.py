@@ -13,6 +13,7 @@ import attrs
 import numpy as np
 from attrs.validators import ge
 
+from mmlab.errors import InputError
 from mmlab.model.layout import reserve
 
 D_MIN = 4096  # DAMON_MIN_REGION
@@ -107,15 +108,24 @@ class Params:
     min_nr_regions: int = attrs.field(default=10, validator=ge(3))
     max_nr_regions: int = attrs.field(default=1000, validator=ge(3))
 
-    def __attrs_post_init__(self) -> None:
-        if self.min_nr_regions > self.max_nr_regions:
-            raise ValueError(f"min_nr_regions: must be at most max_nr_regions ({self.max_nr_regions}), got {self.min_nr_regions}")
-        if self.sample_us > self.aggr_us:
-            raise ValueError(f"sample_us: must be at most aggr_us ({self.aggr_us}), got {self.sample_us}")
+
+def _problems(p: Params) -> list[str]:
+    """Params that contradict each other, as damon_set_attrs() refuses them."""
+    found = []
+    if p.min_nr_regions > p.max_nr_regions:
+        found.append(f"monitor.params.min_nr_regions: must be at most max_nr_regions ({p.max_nr_regions}), got {p.min_nr_regions}")
+    if p.sample_us > p.aggr_us:
+        found.append(f"monitor.params.sample_us: must be at most aggr_us ({p.aggr_us}), got {p.sample_us}")
+    return found
 
 
 def new_state(params: Params, machine: Any) -> dict[str, np.ndarray]:
-    """ctx, target, region, scheme, goal, filter, range: rows as above; score: bytes by score; trace, tried: what was noted; one: single values."""
+    """ctx, target, region, scheme, goal, filter, range: rows as above; score: bytes by score; trace, tried: what was noted; one: single values.
+
+    Raises InputError for params that contradict each other.
+    """
+    if problems := _problems(params):
+        raise InputError(problems)
     one = np.zeros(16, np.int64)
     one[ONE_LAST_FOLIO_SZ], one[ONE_REGION_FREE] = D_MIN, -1
     return {

@@ -240,7 +240,8 @@ def read_context(folder: Folder) -> Context:
         Target(int(target["pid_target"]), tuple((int(region["start"]), int(region["end"])) for region in numbered(target["regions"])))
         for target in numbered(folder["targets"])
     ]
-    attrs = tuple(int(value) for value in (*intervals.values(), bounds["min"], bounds["max"]))
+    sample, aggr, update = (int(intervals[name]) for name in ("sample_us", "aggr_us", "update_us"))
+    attrs = (sample, aggr, update, int(bounds["min"]), int(bounds["max"]))
     return Context(s.OPS_NAMES.index(folder["operations"]), attrs, targets, [read_scheme(scheme) for scheme in numbered(folder["schemes"])])
 
 
