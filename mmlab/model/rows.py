@@ -136,11 +136,11 @@ CACHE_USER = 32  # first number free for allocator streams and scripts
     COST_HIT, COST_FAULT, COST_ZERO_PAGE, COST_COPY_PAGE, COST_DEVICE_READ, COST_DEVICE_WRITE, COST_SCAN_PAGE, COST_RECLAIM_PAGE, COST_ALLOC_BULK,
     COST_SYSCALL, COST_FORK_PTE, COST_ZAP_PTE, COST_TLB_MISS, COST_IPI, COST_CONTEXT_SWITCH, COST_HUGE_ZERO, COST_SWAP_CACHE_HIT, COST_PAGE_TABLE,
     COST_DEVICE_READ_PAGE, COST_LOCK_WAIT, COST_SPLIT_THP, COST_OOM_KILL,
-    COST_DAMOS_PAGE, COST_DAMON_CHECK,
-) = range(24)
+    COST_DAMOS_PAGE, COST_DAMON_CHECK, COST_LRU_MOVE,
+) = range(25)
 NR_COSTS = 32
 COST_NAMES = (
     "hit", "fault", "zero_page", "copy_page", "device_read", "device_write", "scan_page", "reclaim_page", "alloc_bulk", "syscall", "fork_pte",
     "zap_pte", "tlb_miss", "ipi", "context_switch", "huge_zero", "swap_cache_hit", "page_table", "device_read_page", "lock_wait", "split_thp", "oom_kill",
-    "damos_page", "damon_check",
+    "damos_page", "damon_check", "lru_move",
 )

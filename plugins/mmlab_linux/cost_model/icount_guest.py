@@ -42,7 +42,8 @@ def costs(params: Params) -> dict[str, float]:
         "context_switch": 20_000,  # estimated
         "lock_wait": 0,  # not modelled
         "split_thp": 780_000,  # scaled
-        "damos_page": 7000,  # measured: the cold action
+        "damos_page": 1800,  # measured: lru_prio on pages that are active already
+        "lru_move": 5200,  # derived: cold takes 7 us a page
         "damon_check": 35_000,  # measured: a region and sampling interval takes kdamond 30 to 40 us
         "oom_kill": 40_000_000,  # scaled
     }

@@ -7,8 +7,8 @@ migrate_cold (sysfs refuses them). O(pages of the region).
 from mmlab.kernels.jit import kernel
 from mmlab.kernels.services import folio_deactivate, folio_mark_accessed, pageout_folio, rmap_walk
 from mmlab.model.const import RMAP_CLEAR_YOUNG
-from mmlab.model.page import PG_MLOCKED, PG_REFERENCED, PG_UNEVICTABLE, PG_YOUNG, page_clear, page_test
-from mmlab.model.rows import COST_DAMOS_PAGE, SC_NOW_NS
+from mmlab.model.page import PG_LRU, PG_MLOCKED, PG_REFERENCED, PG_UNEVICTABLE, PG_YOUNG, page_clear, page_test
+from mmlab.model.rows import COST_DAMOS_PAGE, COST_LRU_MOVE, SC_NOW_NS
 from mmlab_linux.monitor.damon.filters import damos_pa_filter_out, has_young_filter
 from mmlab_linux.monitor.damon.ops_common import damon_folio_mkold, damon_folio_young, damon_get_folio, folio_sz
 from mmlab_linux.monitor.damon.state import D_MIN, DAMOS_LRU_DEPRIO, DAMOS_LRU_PRIO, DAMOS_PAGEOUT, R_END, R_START, REGION_STRIDE
@@ -53,5 +53,7 @@ def pa_apply_scheme(m, st, k, scheme, r, action):
             folio_mark_accessed(m, folio)
         else:
             folio_deactivate(m, folio)
+        if page_test(m, folio, PG_LRU) == 0:
+            m.sc[SC_NOW_NS] += m.cost[COST_LRU_MOVE]  # it is on its way to another list
         applied += sz
     return applied
