@@ -10,7 +10,7 @@ from mmlab.simulation import Simulation
 
 pytestmark = pytest.mark.nojit
 ROOT = "/sys/kernel/"
-EINVAL, EBUSY, ENOENT = -22, -16, -2
+EINVAL, EBUSY, EACCES, ENOENT, EPERM = -22, -16, -13, -2, -1
 
 
 @pytest.fixture
@@ -60,8 +60,9 @@ def test_defaults(sim):
         (f"{CTX}monitoring_attrs/intervals/sample_us", "fast", EINVAL),
         (f"{CTX}schemes/0/action", "pageout now", EINVAL),
         (f"{CTX}schemes/1/action", "pageout", ENOENT),
-        (f"{CTX}avail_operations", "vaddr", EINVAL),
+        (f"{CTX}avail_operations", "vaddr", EACCES),
         (f"{ADMIN}0/state", "maybe", EINVAL),
+        (f"{CTX}schemes/0/stats/nr_tried", 5, EACCES),
         (f"{ADMIN}0/state", "off", EINVAL),
         (f"{ADMIN}0/state", "update_schemes_stats", EINVAL),
     ],
@@ -122,6 +123,7 @@ def test_a_running_kdamond_is_busy_and_has_a_pid(sim):
     assert get(sim, f"{ADMIN}0/state") == "on" and int(get(sim, f"{ADMIN}0/pid")) > 0
     assert put(sim, f"{ADMIN}0/state", "off") == 0
     assert (get(sim, f"{ADMIN}0/state"), get(sim, f"{ADMIN}0/pid")) == ("off", "-1")
+    assert put(sim, f"{ADMIN}0/state", "off") == EPERM
     assert put(sim, f"{ADMIN}0/state", "on") == 0  # the settings are still there
 
 

@@ -12,7 +12,7 @@ import attrs
 
 from mmlab.errors import NotSupported
 from mmlab.model import rows as r
-from mmlab.model.const import EBUSY, EINVAL
+from mmlab.model.const import EBUSY, EINVAL, EPERM
 from mmlab_linux.monitor.damon import state as s
 
 POLL_NS = 100_000_000  # user space's wait for a kdamond looks again each 100 ms
@@ -124,13 +124,14 @@ class Control:
 
     def start(self, k: int, context: Context) -> int:
         """Begin kdamond k: 0, -EBUSY if it runs (or an exclusive one does, or would have to be alone), -EINVAL for a bad context."""
-        exclusive = k >= s.NR_KDAMONDS
-        for other in range(s.NR_CTX):
-            if self.running(other) and (other == k or exclusive or other >= s.NR_KDAMONDS):
-                return -EBUSY
+        if self.running(k):
+            return -EBUSY
         error = self.fill(k, context)
         if error:
             return error
+        exclusive = k >= s.NR_KDAMONDS
+        if any(self.running(other) and (exclusive or other >= s.NR_KDAMONDS) for other in range(s.NR_CTX)):
+            return -EBUSY
         st, base, sc = self.state, k * s.CTX_STRIDE, self.sim.machine.sc
         st.ctx[base + s.C_STATE], st.ctx[base + s.C_PHASE], st.ctx[base + s.C_REQUEST] = s.CTX_ON, s.PHASE_START, s.REQ_NONE
         st.ctx[base + s.C_WAKE_NS] = self.sim.now_ns
@@ -146,9 +147,9 @@ class Control:
         sc[r.SC_MONITOR_TIMER_NS] = sc[r.SC_NEXT_EVENT_NS] = 0
 
     def stop(self, k: int) -> int:
-        """End kdamond k: 0, or -EINVAL if it does not run."""
+        """End kdamond k: 0, or -EPERM if it does not run."""
         if not self.running(k):
-            return -EINVAL
+            return -EPERM
         base = k * s.CTX_STRIDE
         self.state.ctx[base + s.C_REQUEST], self.state.ctx[base + s.C_WAKE_NS] = s.REQ_OFF, 0
         self.kick()

@@ -8,6 +8,7 @@ Left out: quota_mem_pressure_us, quota_autotune_feedback (goals of a scheme that
 from __future__ import annotations
 
 from collections.abc import Iterator
+from errno import EACCES
 from typing import Any
 
 from mmlab.model.const import EINVAL
@@ -119,6 +120,8 @@ class ModuleParameters:
                 self.skip_anon = flag
                 return 0
             return self._turn(flag == "Y") if name == "enabled" else self._commit(flag == "Y")
+        if name == "kdamond_pid" or name in STATS[self.module]:
+            return -EACCES
         value = parse_ulong(text)
         if name not in self.values or value is None:
             return -EINVAL

@@ -7,6 +7,7 @@ writing nr_*. What a running kdamond has is not here: `state` copies it in and o
 from __future__ import annotations
 
 from collections.abc import Iterator
+from errno import EACCES
 from typing import Any
 
 from mmlab.errors import NotSupported
@@ -138,8 +139,8 @@ class SysfsTree:
             return self._write_number(folder, name, text)
         if name == "state":
             return self._command(k, folder, text.strip())
-        if name in READ_ONLY:
-            return -EINVAL
+        if name in READ_ONLY or "/tried_regions/" in path:
+            return -EACCES
         value = _checked(name, text)
         if value is None:
             return -EINVAL
@@ -170,9 +171,11 @@ class SysfsTree:
             return -EINVAL
         context = contexts[0]
         if command == "on":
-            return self.control.start(k, read_context(context))
+            error = self.control.start(k, read_context(context))
+            kdamond["pid"] = "0" if error == 0 else kdamond["pid"]  # it has had a context
+            return error
         if command == "off":
-            return self.control.stop(k)
+            return -EINVAL if kdamond["pid"] == "-1" else self.control.stop(k)
         if not self.control.running(k):
             return -EINVAL
         schemes = numbered(context["schemes"])
