@@ -176,6 +176,11 @@ ALL_SERVICES: tuple[Op, ...] = (
     _op("lru_add_drain_all", "", "0", "All per-CPU batches of pages on their way to the reclaimer's lists take effect."),
     _op("split_huge_pmd", "mm pmd", "0", "Replace the huge entry m.pt[pmd] by a table of 512; its folio stays."),
     _op("wake_kswapd", "node order", "0", "wakeup_kswapd()."),
+    _op("find_vma", "mm addr", "the lowest VMA with vm_end > addr, or -1", "The VMA index's find, for policies."),
+    _op("madvise", "mm start length advice", "0, or -errno", "madvise(2) on an address space, with the system call's numbers: 3 willneed, 14 hugepage, 15 nohugepage, 20 cold, 21 pageout."),
+    _op("folio_mark_accessed", "pfn", "0", "Tell the reclaimer that the page was used; on a list it may move up."),
+    _op("folio_deactivate", "pfn", "0", "Tell the reclaimer that the page is a near candidate."),
+    _op("pageout_folio", "pfn", "1 if the page was freed, else 0", "reclaim_pages() of one page on a list, accessed or not: reclaimed, or put back."),
     _op("out_of_memory", "task order", "1 if a victim was killed, else 0", "out_of_memory(): asks the OOM policy, kills, counts."),
 )
 

@@ -48,6 +48,8 @@ class Policy:
     arrays (per-page columns through ``machine.page_column(dtype)``), which kernels index by whole numbers from 0, and ask for their len();
     params' fields are added as arrays of one element. level: how far
     the policy is checked (L0 invariants .. L5 published orderings). contract: the version of the slot's contract it was written for.
+    files: ``(simulation, state) -> {folder: object}``, the policy's own files of /proc and /sys below folders that end in "/": ``paths()`` names
+    them all, ``read(path)`` is the text, ``write(path, text)`` returns 0 or -errno.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Policy:
     params: type | None = None
     new_state: Callable[[Any, Any], Mapping[str, Any]] | None = None
     contract: int = 1
+    files: Callable[[Any, Any], Mapping[str, Any]] | None = None
     slot: ClassVar[str] = ""
 
     def __attrs_post_init__(self) -> None:
@@ -139,8 +142,12 @@ FaultHandler = _record("fault_handler", "FaultHandler")
 Reclaimer = _record("reclaimer", "Reclaimer", wants_accesses=attrs.field(default=False), needs_future=attrs.field(default=False))
 OomPolicy = _record("oom_policy", "OomPolicy")
 Thp = _record("thp", "Thp")
-#: report: ``(machine, state) -> list of row dicts``, what the monitor found, for the results
-Monitor = _record("monitor", "Monitor", wants_accesses=attrs.field(default=False), report=attrs.field(default=None))
+#: report: ``(machine, state) -> list of row dicts``, what the monitor found, for the results; trace: ``(machine, state) -> lines`` of its tracepoints;
+#: exercised: ``(state) -> bool``, whether it ever looked at anything (without: being called is enough)
+Monitor = _record(
+    "monitor", "Monitor", wants_accesses=attrs.field(default=False), report=attrs.field(default=None), trace=attrs.field(default=None),
+    exercised=attrs.field(default=None),
+)  # fmt: skip
 
 
 @attrs.frozen(kw_only=True)

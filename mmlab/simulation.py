@@ -436,7 +436,11 @@ class Simulation:
     # -- time, settings, views -----------------------------------------------------------------------------------------------------------------
     def sleep(self, ms: float) -> None:
         """Let background work run for so much simulated time."""
-        self.machine.run(loop.sleep_until, self.now_ns + int(ms * 1e6))
+        self.sleep_until(self.now_ns + int(ms * 1e6))
+
+    def sleep_until(self, ns: int) -> None:
+        """The same up to a moment of the simulated clock."""
+        self.machine.run(loop.sleep_until, ns)
         self._notice_kills()
 
     def counters(self) -> dict[str, int]:

@@ -104,6 +104,9 @@ def unexercised(sim: Simulation, calls: dict[str, int]) -> list[str]:
         idle = not calls[slot] and slot != AT_BOOT and (slot, name) not in IDLE
         if idle and name != DEFAULTS[slot] and not (slot == "thp" and name == default_thp(sim.cfg)):
             found.append(f"{slot} {name!r} was chosen but never called: the workload does not reach it, so its figures would say nothing about it")
+    monitor = sim.policies["monitor"].policy
+    if getattr(monitor, "exercised", None) and not monitor.exercised(sim.machine.states["monitor"]):
+        found.append(f"monitor {monitor.name!r} was chosen but looked at nothing: nothing of the workload started it, or it ended too soon")
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from mmlab import abi
 from mmlab.kernels.jit import JIT_OFF
-from mmlab.mm import filemap, fork, huge_memory, khugepaged, memory, page_alloc, page_cache, pgtable, rmap, shmem_huge, slab, vmscan
+from mmlab.mm import filemap, fork, huge_memory, khugepaged, memory, monitoring, page_alloc, page_cache, pgtable, rmap, shmem_huge, slab, vmscan
 
 SERVICES: dict[str, Callable] = {
     "alloc_pages": page_alloc.alloc_pages,
@@ -35,6 +35,11 @@ SERVICES: dict[str, Callable] = {
     "lru_add_drain_all": khugepaged.drain_all,
     "split_huge_pmd": huge_memory.do_split_huge_pmd,
     "wake_kswapd": vmscan.wakeup_kswapd,
+    "find_vma": monitoring.find_vma,
+    "madvise": monitoring.do_madvise,
+    "folio_mark_accessed": monitoring.folio_mark_accessed,
+    "folio_deactivate": monitoring.folio_deactivate,
+    "pageout_folio": monitoring.pageout_folio,
     "out_of_memory": fork.do_out_of_memory,
 }
 

@@ -6,22 +6,22 @@ served here without any call; everything else is a fault. The loop comes back to
 
 import numpy as np
 
+from mmlab._engine.looping import NEVER_NS, run_loops
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import monitor_on_access, monitor_sample, page_allocator_tick, reclaimer_folio_accessed, thp_step
 from mmlab.kernels.pte import walk_pmd
 from mmlab.mm.memory import do_user_addr_fault
 from mmlab.mm.vmscan import kswapd_step
 from mmlab.model.rows import (
-    COST_HIT, MM_ROOT, MM_STRIDE, N_FIRST_CPU, N_KSWAPD_AWAKE, N_KSWAPD_CLOCK_NS, N_KSWAPD_WAKE_NS, NODE_STRIDE, PTE_ACCESSED, PTE_DIRTY,
-    PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_CPU, SC_EVENT, SC_KSWAPD_AWAKE, SC_KSWAPD_SLICE_NS, SC_MONITOR_TIMER_NS,
-    SC_NEEDS_FUTURE, SC_NEXT_EVENT_NS, SC_NEXT_SAMPLE_NS, SC_NEXT_TICK_NS, SC_NODE, SC_NOW_NS, SC_NR_CPUS, SC_NR_NODES, SC_OOM_VICTIM,
+    COST_HIT, LOOP_RUNS, LOOP_STATE, LOOP_STRIDE, MM_ROOT, MM_STRIDE, N_FIRST_CPU, N_KSWAPD_AWAKE, N_KSWAPD_CLOCK_NS, N_KSWAPD_WAKE_NS,
+    NODE_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_CPU, SC_EVENT, SC_KSWAPD_AWAKE, SC_KSWAPD_SLICE_NS, SC_MONITOR_TIMER_NS,
+    SC_NEEDS_FUTURE, SC_NEXT_EVENT_NS, SC_NEXT_SAMPLE_NS, SC_NEXT_TICK_NS, SC_NODE, SC_NOW_NS, SC_NR_CPUS, SC_NR_LOOPS, SC_NR_NODES, SC_OOM_VICTIM,
     SC_PANIC, SC_STAT_INTERVAL_NS, SC_TASK, SC_THP_TIMER_NS, SC_WANTS_ACCESS, T_CPU, T_FLAGS, T_MM, T_NODE, TASK_STRIDE, TF_KILLED,
 )
 
 # why the loop stopped, in m.sc[SC_EVENT]
 STOP_DONE, STOP_OPERATION, STOP_SAMPLE, STOP_SIGNAL, STOP_KILL = 0, 1, 2, 3, 4
 WANTS_RECLAIMER, WANTS_MONITOR = 1, 2
-NEVER_NS = 1 << 62
 
 
 @leaf
@@ -71,13 +71,20 @@ def background(m):
             page_allocator_tick(m, c)
         m.sc[SC_CPU] = cpu
     if now >= m.sc[SC_MONITOR_TIMER_NS]:
+        m.sc[SC_TASK] = -1
         wait = monitor_sample(m, now)
-        m.sc[SC_MONITOR_TIMER_NS] = now + wait if wait > 0 else NEVER_NS
+        m.sc[SC_MONITOR_TIMER_NS] = m.sc[SC_NOW_NS] + wait if wait > 0 else NEVER_NS
+        if m.sc[SC_NR_CPUS] > 1:
+            m.sc[SC_NOW_NS] = now  # it worked on another CPU
+        now = m.sc[SC_NOW_NS]
+        m.sc[SC_TASK] = task
     if now >= m.sc[SC_THP_TIMER_NS]:
         wait = thp_step(m, now)
         m.sc[SC_THP_TIMER_NS] = m.sc[SC_NOW_NS] + wait if wait > 0 else NEVER_NS
         if m.sc[SC_NR_CPUS] > 1:
             m.sc[SC_NOW_NS] = now  # it ran on another CPU
+    if m.sc[SC_NR_LOOPS] > 0:
+        upcoming = min(upcoming, run_loops(m))
     m.sc[SC_NEXT_EVENT_NS] = min(min(upcoming, m.sc[SC_NEXT_TICK_NS]), min(m.sc[SC_MONITOR_TIMER_NS], m.sc[SC_THP_TIMER_NS]))
     return 0
 
@@ -270,12 +277,24 @@ def touch_pages(m, task, vpns, kinds, start, stop):
 
 @kernel
 def sleep_until(m, until_ns):
-    """Nothing runs but background threads until the clock reaches until_ns."""
+    """Nothing runs but background threads and loops until the clock reaches until_ns."""
     guard = 0
-    while m.sc[SC_NOW_NS] < until_ns and guard < 1 << 20:
+    m.sc[SC_TASK] = -1
+    while m.sc[SC_NOW_NS] < until_ns and guard < 1 << 24:
         background(m)
         guard += 1
         if m.sc[SC_KSWAPD_AWAKE] > 0 and m.sc[SC_NR_CPUS] == 1:
             continue
         m.sc[SC_NOW_NS] = max(m.sc[SC_NOW_NS], min(until_ns, max(m.sc[SC_NEXT_EVENT_NS], m.sc[SC_NOW_NS] + 1)))
+    return 0
+
+
+@kernel
+def wait_for_loop(m, task):
+    """Let time pass until the task's loop has ended."""
+    m.sc[SC_TASK] = -1
+    while m.loop[task * LOOP_STRIDE + LOOP_STATE] == LOOP_RUNS:
+        background(m)
+        if m.loop[task * LOOP_STRIDE + LOOP_STATE] == LOOP_RUNS and (m.sc[SC_KSWAPD_AWAKE] == 0 or m.sc[SC_NR_CPUS] > 1):
+            m.sc[SC_NOW_NS] = max(m.sc[SC_NOW_NS], m.sc[SC_NEXT_EVENT_NS])
     return 0

@@ -1,7 +1,7 @@
 """Runs a workload script on a simulated machine and leaves the folder that the real kernel's executor leaves.
 
 ``ops.jsonl`` has an object a line: line, op, at, then the operation's answer; at the end one for each task. Beside it are a folder per
-snapshot, the files that ``cat``, ``tree``, ``pagemap`` and ``probe`` keep, and ``dmesg.txt``.
+snapshot, the files that ``cat``, ``tree``, ``pagemap`` and ``probe`` keep, ``trace.txt.gz`` of the policies' tracepoints, and ``dmesg.txt``.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from mmlab._engine import script_access, script_machine, script_mem
+from mmlab._engine import script_access, script_loop, script_machine, script_mem
 from mmlab._engine.script_dmesg import dmesg
 from mmlab._engine.script_mem import Answer
 from mmlab._engine.script_state import ScriptError, ScriptState, TaskName, TaskState
+from mmlab._engine.script_trace import write_trace
 from mmlab.errors import InputError, NotSupported
 from mmlab.model import rows as r
 from mmlab.workload.operation import Operation
@@ -57,6 +58,7 @@ def run_script(
         raise
     finally:
         if done:
+            write_trace(sim, part)
             part.chmod(0o755)
             os.replace(part, out_dir)
         else:
@@ -90,8 +92,14 @@ def _write_line(log: TextIO, row: dict[str, Any]) -> None:
 
 
 def _answer(run: ScriptState, op: Operation) -> Answer:
-    if op.background or op.name not in TASK_OPERATIONS and op.name not in script_machine.OPERATIONS and op.name != "exit":
+    if op.name not in TASK_OPERATIONS and op.name not in script_machine.OPERATIONS and op.name not in ("exit", "loop", "join"):
         raise NotSupported(op.name)
+    if op.task is not None and op.name not in ("spawn", "kill", "oom_score_adj") and run.tasks[op.task].busy:
+        answer = script_loop.finish(run, op.task)
+        if op.name == "join":
+            return _dead(run, op.task) or answer
+    elif op.name == "join":
+        return _dead(run, op.task) or {"ret": 0}
     if op.name in script_machine.OPERATIONS:
         if op.name == "fork" and (dead := _dead(run, op.task)):
             run.tasks[op.args["child"]] = TaskState(None, op.task, alive=False)
@@ -120,6 +128,12 @@ def _task_answer(run: ScriptState, op: Operation) -> Answer:
     if op.name == "exit":
         run.sim.exit(name)
         return _dead(run, name) or {"ret": 0}
+    if op.background or op.name == "loop":
+        try:
+            answer = script_loop.start(run, op)
+        except ScriptError as error:
+            return {"ret": 0 if op.background else -error.errno}
+        return answer if op.background else _dead(run, name) or script_loop.finish(run, name)
     before, began = run.faults(name), run.sim.now_ns
     try:
         answer = TASK_OPERATIONS[op.name](run, op)

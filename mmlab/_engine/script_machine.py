@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable
 
 from mmlab import procfs
+from mmlab._engine import script_loop
 from mmlab._engine.script_mem import Answer
 from mmlab._engine.script_probe import run_probe
 from mmlab._engine.script_snapshot import snapshot
@@ -39,6 +40,7 @@ def _fork(run: ScriptState, op: Operation) -> Answer:
 
 
 def _kill(run: ScriptState, op: Operation) -> Answer:
+    script_loop.forget(run, op.task)
     if run.tasks[op.task].alive and run.runs(op.task):
         run.sim.kill(op.task)
     run.tasks[op.task].alive = False

@@ -34,7 +34,7 @@ class Region:
 class TaskState:
     """One task of the script.
 
-    alive: as far as the driver has noticed; parent: the task that forked it, None if the driver did.
+    alive: as far as the driver has noticed; parent: the task that forked it, None if the driver did; busy: what it does in the background.
     """
 
     task: Any
@@ -42,6 +42,7 @@ class TaskState:
     alive: bool = True
     regions: dict[str, Region] = Factory(dict)
     kept_files: dict[str, Any] = Factory(dict)
+    busy: Any = None
 
 
 @define

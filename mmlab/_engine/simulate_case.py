@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mmlab._engine import trace_buffers
 from mmlab._engine.script import run_script
 from mmlab._engine.script_probe import log_text
 from mmlab.errors import NotSupported
@@ -29,11 +30,16 @@ def start_record(case: Case) -> dict[str, Any]:
     return {"zones": state["zones"], "lru": {**guessed, **lru}, "meminfo": {"Committed_AS": state["Committed_AS"]}}
 
 
-def sysctl_policies(case: Case) -> dict[str, dict[str, str]]:
-    """Policies other than the defaults that the case's sysctls stand for."""
+def case_policies(case: Case) -> dict[str, dict[str, Any]]:
+    """Policies other than the defaults that the case's sysctls, machine and script stand for."""
+    chosen: dict[str, dict[str, Any]] = {}
     if str(case.sysctl.get("vm.oom_kill_allocating_task", 0)) == "1":
-        return {"oom_policy": {"use": "allocating_task"}}
-    return {}
+        chosen["oom_policy"] = {"use": "allocating_task"}
+    if case.machine.get("icount"):
+        chosen["cost_model"] = {"use": "icount_guest"}
+    if "damon" in case.script:
+        chosen["monitor"] = {"use": "damon", "params": {"autostart": False}}
+    return chosen
 
 
 def simulate_case(case: Case, out_dir: Path) -> None:
@@ -48,8 +54,9 @@ def simulate_case(case: Case, out_dir: Path) -> None:
     try:
         sim = Simulation.from_table(
             {**case.machine, "boot": start_record(case)}, sysctl=case.sysctl, sysfs=case.sysfs, where=str(case.path / "case.toml"),
-            policies=sysctl_policies(case), script=True, warm_text=case.warm_text,
+            policies=case_policies(case), script=True, warm_text=case.warm_text,
         )  # fmt: skip
+        _trace_buffers(case, sim)
         run_script(sim, operations, out_dir, case.path, keep_partial=True)
         _run_recorded_probes(case, sim, operations, out_dir)
     except NotSupported as error:
@@ -58,6 +65,15 @@ def simulate_case(case: Case, out_dir: Path) -> None:
         (out_dir / "unsupported.txt").write_text(f"{error}\n")
     finally:
         _write_given(case, out_dir)
+
+
+def _trace_buffers(case: Case, sim: Any) -> None:
+    """Tracing takes its memory before the script begins; some boot records were made with it, others without."""
+    if not case.trace:
+        return
+    buffer_kb = case.trace.get("buffer_kb", trace_buffers.BUFFER_KB)
+    if not trace_buffers.in_record(case.boot, trace_buffers.buffer_pages(buffer_kb) * sim.layout.nr_cpus):
+        trace_buffers.allocate(sim, buffer_kb)
 
 
 def _run_recorded_probes(case: Case, sim: Any, operations: list[Operation], out_dir: Path) -> None:

@@ -28,7 +28,12 @@ _khugepaged_scan_mm_slot = service_stub(156, 20)
 _lru_add_drain_all = service_stub(157, 21)
 _split_huge_pmd = service_stub(158, 22)
 _wake_kswapd = service_stub(159, 23)
-_out_of_memory = service_stub(160, 24)
+_find_vma = service_stub(160, 24)
+_madvise = service_stub(161, 25)
+_folio_mark_accessed = service_stub(162, 26)
+_folio_deactivate = service_stub(163, 27)
+_pageout_folio = service_stub(164, 28)
+_out_of_memory = service_stub(165, 29)
 
 
 @leaf
@@ -192,6 +197,39 @@ def split_huge_pmd(m, mm, pmd):
 def wake_kswapd(m, node, order):
     """wakeup_kswapd(). Returns 0."""
     return _wake_kswapd(m, node, order)
+
+
+@leaf
+def find_vma(m, mm, addr):
+    """The VMA index's find, for policies. Returns the lowest VMA with vm_end > addr, or -1."""
+    return _find_vma(m, mm, addr)
+
+
+@leaf
+def madvise(m, mm, start, length, advice):
+    """madvise(2) on an address space, with the system call's numbers: 3 willneed, 14 hugepage, 15 nohugepage, 20 cold, 21 pageout.
+    Returns 0, or -errno.
+    """
+    return _madvise(m, mm, start, length, advice)
+
+
+@leaf
+def folio_mark_accessed(m, pfn):
+    """Tell the reclaimer that the page was used; on a list it may move up. Returns 0."""
+    return _folio_mark_accessed(m, pfn)
+
+
+@leaf
+def folio_deactivate(m, pfn):
+    """Tell the reclaimer that the page is a near candidate. Returns 0."""
+    return _folio_deactivate(m, pfn)
+
+
+@leaf
+def pageout_folio(m, pfn):
+    """reclaim_pages() of one page on a list, accessed or not: reclaimed, or put back. Returns 1 if the page was freed, else 0.
+    """
+    return _pageout_folio(m, pfn)
 
 
 @leaf

@@ -94,3 +94,13 @@ def shmem_free_swap(m, inode, index):
         delete_from_swap_cache(m, pfn, -1)
         folio_put(m, pfn)
     return 0
+
+
+@kernel
+def shmem_partial_swap_usage(m, inode, first, end):
+    """Pages of the inode with index in [first, end) that lie in swap."""
+    swapped = 0
+    for index in range(first, end):
+        if entry_is(xa_load(m, inode, index), XA_VALUE):
+            swapped += 1
+    return swapped

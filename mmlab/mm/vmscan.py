@@ -306,6 +306,9 @@ def reclaim_small_folio(m, pfn, scan_flags):
                 return RECLAIM_ACTIVATE
             m.vmstat[V_PSWPOUT] += 1
             m.sc[SC_NOW_NS] += m.cost[COST_DEVICE_WRITE]
+            page_clear(m, pfn, PG_DIRTY)
+            if scan_flags & SCAN_PROACTIVE and m.sc[SC_SWAP_FLAGS] & 2 == 0:
+                return RECLAIM_KEEP
             delete_from_swap_cache(m, pfn, reclaimer_eviction_shadow(m, pfn))
             set_page_counts(m, pfn, 0, 0)
             free_pages(m, pfn, 0)

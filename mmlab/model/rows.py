@@ -16,8 +16,8 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_PID_NEXT, SC_NR_HEADS, SC_SLAB_HEADS, SC_KSWAPD_AWAKE, SC_MEMBLOCK_PFN, SC_MEMBLOCK_ZONE, SC_MONITOR_TIMER_NS, SC_THP_TIMER_NS,
     SC_NR_KILLS, SC_MTHP_ORDERS,
     SC_ZAP_BATCH, SC_KHUGEPAGED_MM, SC_KHUGEPAGED_ADDRESS, SC_KHUGEPAGED_COLLAPSED, SC_KHUGEPAGED_FULL_SCANS, SC_KHUGEPAGED_SEQUENCE,
-    SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE,
-) = range(77)
+    SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE, SC_NR_LOOPS,
+) = range(78)
 NR_SCALARS = 128
 
 # m.zone: one row a populated zone, in the order of nodes, then zone index ------------------------------------------------------------------
@@ -58,6 +58,14 @@ TASK_STRIDE = 32
     T_CMIN_FLT, T_CMAJ_FLT, T_NODE, T_START_NS,
 ) = range(18)
 TF_MEMALLOC, TF_OOM_VICTIM, TF_KILLED = 1, 2, 4
+
+# m.loop: tasks that touch a range again and again beside what the script does (`loop`, `bg`) --------------------------------------------------
+LOOP_STRIDE = 16
+(
+    LOOP_TASK, LOOP_VPN, LOOP_COUNT, LOOP_STEP, LOOP_ACCESS, LOOP_END_NS, LOOP_PERIOD_NS, LOOP_NEXT_NS, LOOP_AT, LOOP_PASSES, LOOP_STATE,
+    LOOP_BEGAN_NS, LOOP_ENDED_NS,
+) = range(13)
+LOOP_FREE, LOOP_RUNS, LOOP_DONE, LOOP_FAILED = 0, 1, 2, 3
 
 # m.mm ------------------------------------------------------------------------------------------------------------------------------------
 MM_STRIDE = 64
@@ -146,9 +154,11 @@ MTHP_NAMES = (
     COST_HIT, COST_FAULT, COST_ZERO_PAGE, COST_COPY_PAGE, COST_DEVICE_READ, COST_DEVICE_WRITE, COST_SCAN_PAGE, COST_RECLAIM_PAGE, COST_ALLOC_BULK,
     COST_SYSCALL, COST_FORK_PTE, COST_ZAP_PTE, COST_TLB_MISS, COST_IPI, COST_CONTEXT_SWITCH, COST_HUGE_ZERO, COST_SWAP_CACHE_HIT, COST_PAGE_TABLE,
     COST_DEVICE_READ_PAGE, COST_LOCK_WAIT, COST_SPLIT_THP, COST_OOM_KILL,
-) = range(22)
+    COST_DAMOS_PAGE, COST_DAMON_CHECK, COST_LRU_MOVE,
+) = range(25)
 NR_COSTS = 32
 COST_NAMES = (
     "hit", "fault", "zero_page", "copy_page", "device_read", "device_write", "scan_page", "reclaim_page", "alloc_bulk", "syscall", "fork_pte",
     "zap_pte", "tlb_miss", "ipi", "context_switch", "huge_zero", "swap_cache_hit", "page_table", "device_read_page", "lock_wait", "split_thp", "oom_kill",
+    "damos_page", "damon_check", "lru_move",
 )

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mmlab.model import rows as r
+from mmlab.mm.shmem import shmem_partial_swap_usage
 from mmlab.model.page import PG_ACTIVE, PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPBACKED, PG_SWAPCACHE, PG_WRITEBACK, PG_YOUNG
 from mmlab.procfs.settings import THP_SIZES, settings_of
 from mmlab.procfs.tasks import backing, vma_name
@@ -79,6 +80,8 @@ def usage(sim: Any, mm: int, vma: Vma) -> dict[str, int]:
     if len(swapped):
         out["Swap"] = 4096 * len(swapped)
         out["SwapPss"] = int((PAGE_PSS // np.maximum(sim.machine.swap_map[swapped].astype(np.int64), 1)).sum())
+    if vma.inode >= 0 and sim.machine.inode[vma.inode * r.INODE_STRIDE + r.I_FLAGS] & r.IF_SHMEM and vma.flags & (r.VM_SHARED | r.VM_WRITE) != r.VM_WRITE:
+        out["Swap"] += 4096 * sim.machine.run(shmem_partial_swap_usage, vma.inode, vma.pgoff, vma.pgoff + vma.nr_pages)
     return out
 
 

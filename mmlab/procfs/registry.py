@@ -40,6 +40,21 @@ _TASK = re.compile(r"/proc/(\d+)/(\w+)")
 OOM_SCORE_ADJ_RANGE = range(-1000, 1001)
 
 
+def policy_folders(sim: Any) -> dict[str, Any]:
+    """Folders of the chosen policies' own files; made at the first look and kept in the simulation's attribute ``policy_folders``."""
+    if not hasattr(sim, "policy_folders"):
+        sim.policy_folders = {}
+        for slot, choice in getattr(sim, "policies", {}).items():
+            if choice.policy.files is not None:
+                sim.policy_folders.update(choice.policy.files(sim, sim.machine.states.get(slot)))
+    return sim.policy_folders
+
+
+def policy_owner(sim: Any, path: str) -> Any:
+    """The object that has this file of a policy, or None."""
+    return next((owner for folder, owner in policy_folders(sim).items() if path.startswith(folder)), None)
+
+
 def read(sim: Any, path: str) -> str:
     """The file's text; NotSupported for a path that is not simulated, FileNotFoundError for a task or node that does not exist.
 
@@ -47,6 +62,8 @@ def read(sim: Any, path: str) -> str:
     """
     if path in MACHINE_FILES:
         return MACHINE_FILES[path](sim)
+    if (owner := policy_owner(sim, path)) is not None:
+        return owner.read(path)
     settings = settings_of(sim)
     if path.startswith("/proc/sys/"):
         if settings.knows_sysctl(sysctl_name(path)):
@@ -68,6 +85,8 @@ def read(sim: Any, path: str) -> str:
 
 def write(sim: Any, path: str, text: str) -> int:
     """Write a file: 0 or -errno; NotSupported for a path that cannot be written here."""
+    if (owner := policy_owner(sim, path)) is not None:
+        return owner.write(path, str(text))
     settings = settings_of(sim)
     if path.startswith("/proc/sys/"):
         return settings.write_sysctl(sysctl_name(path), str(text))
@@ -91,6 +110,7 @@ def files(sim: Any, folder: str) -> Iterator[tuple[str, str]]:
     known += [f"/proc/sys/{name.replace('.', '/', 1)}" for name in sysctls]
     known += [f"/sys/devices/system/node/node{node}/{name}" for node in range(sim.layout.nr_nodes) for name in NODE_FILES]
     known += [f"/proc/{task.pid}/{name}" for task in living(sim) for name in TASK_FILES]
+    known += [path for owner in policy_folders(sim).values() for path in owner.paths()]
     base = folder.rstrip("/") + "/"
     found = [path[len(base) :] for path in known if path.startswith(base)]
     if not found:

@@ -2,10 +2,12 @@
 
 import pytest
 from mmlab_linux.cost_model.free import FREE
+from mmlab_linux.cost_model.icount_guest import ICOUNT_GUEST
 from mmlab_linux.cost_model.nvme_desktop import NVME_DESKTOP
 from mmlab_linux.cost_model.vm_guest import VM_GUEST
 from mmlab_linux.fault_handler.linux import LINUX_FAULT
 from mmlab_linux.memory_model.sparsemem_vmemmap import SPARSEMEM_VMEMMAP
+from mmlab_linux.monitor.damon import DAMON
 from mmlab_linux.monitor.none import NONE
 from mmlab_linux.monitor.oracle import ORACLE
 from mmlab_linux.oom_policy.linux import LINUX_OOM
@@ -72,12 +74,26 @@ class TestOracle(MonitorConformance):
     policy = ORACLE
 
 
+class TestDamon(MonitorConformance):
+    policy = DAMON
+    params = {"sample_us": 200, "aggr_us": 2000}
+
+
+class TestDamonOnTasks(MonitorConformance):
+    policy = DAMON
+    params = {"paddr": False, "sample_us": 200, "aggr_us": 2000, "update_us": 3000}
+
+
 class TestVmGuest(CostModelConformance):
     policy = VM_GUEST
 
 
 class TestNvmeDesktop(CostModelConformance):
     policy = NVME_DESKTOP
+
+
+class TestIcountGuest(CostModelConformance):
+    policy = ICOUNT_GUEST
 
 
 class TestFree(CostModelConformance):

@@ -42,6 +42,9 @@ def costs(params: Params) -> dict[str, float]:
         "context_switch": 1200,  # estimated
         "lock_wait": 0,  # not modelled
         "split_thp": 10_000,
+        "damos_page": 20,
+        "lru_move": 30,
+        "damon_check": 300,
         "oom_kill": 500_000,
     }
 

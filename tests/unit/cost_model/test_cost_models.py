@@ -2,13 +2,14 @@
 
 import pytest
 from mmlab_linux.cost_model.free import FREE
+from mmlab_linux.cost_model.icount_guest import ICOUNT_GUEST
 from mmlab_linux.cost_model.nvme_desktop import NVME_DESKTOP
 from mmlab_linux.cost_model.vm_guest import VM_GUEST
 
 from mmlab.model.rows import COST_NAMES
 
 
-@pytest.mark.parametrize("model", [VM_GUEST, NVME_DESKTOP], ids=lambda model: model.name)
+@pytest.mark.parametrize("model", [VM_GUEST, NVME_DESKTOP, ICOUNT_GUEST], ids=lambda model: model.name)
 def test_every_cost_has_a_figure(model):
     costs = model.costs(model.params())
     assert set(costs) == set(COST_NAMES)
@@ -30,9 +31,15 @@ def test_a_desktop_is_nowhere_slower_than_the_guest():
     assert [name for name in COST_NAMES if desktop[name] > guest[name]] == []
 
 
-@pytest.mark.parametrize("model", [VM_GUEST, NVME_DESKTOP], ids=lambda model: model.name)
+@pytest.mark.parametrize("model", [VM_GUEST, NVME_DESKTOP, ICOUNT_GUEST], ids=lambda model: model.name)
 def test_params_set_the_devices_times(model):
     costs = model.costs(model.params(device_read_ns=7, device_write_ns=9))
     assert (costs["device_read"], costs["device_write"]) == (7, 9)
     with pytest.raises(ValueError, match="device_read_ns"):
         model.params(device_read_ns=-1)
+
+
+def test_a_counted_guest_takes_what_was_recorded():
+    costs = ICOUNT_GUEST.costs(ICOUNT_GUEST.params())
+    assert costs["fault"] + costs["zero_page"] == 60_000  # the first touch of a page
+    assert costs["damos_page"] + costs["lru_move"] + costs["device_write"] == 73_000  # pageout, a page

@@ -338,8 +338,8 @@ def test_pagemap_is_little_endian_words(sim, run, tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("bg touch A r 0 1 w", r"operation 'bg touch' \(line 3\): not supported yet"),
-        ("loop A r 0 1 10 w", r"operation 'loop' \(line 3\): not supported yet"),
+        ("bg madvise A r 0 1 cold", r"operation 'bg madvise' \(line 3\): not supported yet"),
+        ("loop A r 0 1 10 w noflush", r"operation 'loop' \(line 3\): noflush: not supported yet"),
         ("mbind A r 0 1 bind nodes=0 move", r"operation 'mbind' \(line 3\): mbind move: not supported yet"),
         ("cgroup g memory.max=64M", r"operation 'cgroup' \(line 3\): not supported yet"),
         ("sh ls /", r"operation 'sh' \(line 3\): sh ls /: not supported yet"),
@@ -357,7 +357,7 @@ def test_what_comes_later_is_named_and_nothing_is_left(run, tmp_path, line, mess
 
 def test_partial_results_can_be_kept(run, tmp_path):
     with pytest.raises(NotSupported):
-        run("spawn A\nmmap A r 4 anon\nsnapshot s\nloop A r 0 1 10 w", keep_partial=True)
+        run("spawn A\nmmap A r 4 anon\nsnapshot s\nloop A r 0 1 10 w noflush", keep_partial=True)
     folder = ResultFolder(tmp_path / "out")
     assert sorted(folder.ops) == [1, 2, 3] and not folder.ends and not (tmp_path / "out" / "dmesg.txt").exists()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mmlab._engine.script_probe import log_text
-from mmlab._engine.simulate_case import given_figures, start_record, sysctl_policies
+from mmlab._engine.simulate_case import given_figures, start_record, case_policies
 from mmlab.machine.record import boot_problems
 from mmlab.verify import read_case
 from mmlab.verify.probe_log import ProbeLog
@@ -29,7 +29,7 @@ def test_given_figures_are_the_recorded_ones():
 
 @pytest.mark.parametrize(("name", "policies"), [("oom-allocating", {"oom_policy": {"use": "allocating_task"}}), ("oom-score", {})])
 def test_policies_that_sysctls_stand_for(name, policies):
-    assert sysctl_policies(read_case(CASES / "reclaim" / name)) == policies
+    assert case_policies(read_case(CASES / "reclaim" / name)) == policies
 
 
 def test_log_text_reads_back():

@@ -1,0 +1,129 @@
+"""Tasks that touch a range again and again beside what the script does: rows of m.loop, one a task (`loop`, and `touch` under `bg`).
+
+A pass touches every page of the range in order. With a period a pass begins every period and the task sleeps in between; without one the task
+is always runnable and gets the CPU in slices, so that a woken thread waits for the slice's end. What faults nothing is not done twice in a
+slice: its time alone is counted. O(page tables of the range) a pass while all pages are there.
+"""
+
+from mmlab.kernels.jit import kernel
+from mmlab.kernels.pte import walk_pmd
+from mmlab.kernels.retouch import retouch
+from mmlab.mm.memory import do_user_addr_fault
+from mmlab.model.rows import (
+    COST_HIT, LOOP_ACCESS, LOOP_AT, LOOP_COUNT, LOOP_DONE, LOOP_END_NS, LOOP_ENDED_NS, LOOP_FAILED, LOOP_NEXT_NS, LOOP_PASSES,
+    LOOP_PERIOD_NS, LOOP_RUNS, LOOP_STATE, LOOP_STEP, LOOP_STRIDE, LOOP_VPN, MM_STRIDE, MM_USERS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE,
+    PTE_PRESENT, PTE_SHIFT, PTE_WRITE, SC_CPU, SC_KSWAPD_SLICE_NS, SC_NODE, SC_NOW_NS, SC_NR_CPUS, SC_NR_LOOPS, SC_NR_TASKS, SC_PANIC, SC_TASK,
+    T_ALIVE, T_CPU, T_FLAGS, T_MM, T_NODE, TASK_STRIDE, TF_KILLED,
+)
+
+NEVER_NS = 1 << 62
+
+
+@kernel
+def touch_again(m, task, first, last):
+    """Touch pages first .. last-1 of a loop's pass: how many were touched; fewer when a signal or kill stopped it. Time passes."""
+    row = task * LOOP_STRIDE
+    mm = m.task[task * TASK_STRIDE + T_MM]
+    step = m.loop[row + LOOP_STEP]
+    write = m.loop[row + LOOP_ACCESS] == 1
+    need = PTE_PRESENT | (PTE_WRITE if write else 0)
+    bits = PTE_ACCESSED | (PTE_DIRTY if write else 0)
+    i = first
+    while i < last:
+        vpn = m.loop[row + LOOP_VPN] + i * step
+        nr = min(last - i, (511 - (vpn & 511)) // step + 1)
+        pmd = walk_pmd(m, mm, vpn)
+        if pmd >= 0 and m.pt[pmd] & PTE_HUGE:
+            done = retouch(m, pmd, 1, 1, need, bits)
+        else:
+            done = retouch(m, (m.pt[pmd] >> PTE_SHIFT) * 512 + (vpn & 511), nr, step, need, bits) if pmd >= 0 and m.pt[pmd] else 0
+        if done == 0:
+            nr = 1
+            pmd = walk_pmd(m, mm, vpn)
+            slot = pmd
+            if pmd >= 0 and m.pt[pmd] and m.pt[pmd] & PTE_HUGE == 0:
+                slot = (m.pt[pmd] >> PTE_SHIFT) * 512 + (vpn & 511)
+            if slot >= 0 and m.pt[slot] & need == need:
+                m.pt[slot] |= bits
+            else:
+                result = do_user_addr_fault(m, task, vpn, 1 if write else 0)
+                if result < 0 or m.task[task * TASK_STRIDE + T_FLAGS] & TF_KILLED or m.sc[SC_PANIC]:
+                    m.loop[row + LOOP_STATE] = LOOP_FAILED
+                    return i - first
+        i += nr
+        m.sc[SC_NOW_NS] += nr * m.cost[COST_HIT]
+    return last - first
+
+
+@kernel
+def run_slice(m, task, until_ns):
+    """Passes of a loop without a period until the clock reaches until_ns; the last may be left in its middle."""
+    row = task * LOOP_STRIDE
+    count, hit_ns = m.loop[row + LOOP_COUNT], m.cost[COST_HIT]
+    while m.sc[SC_NOW_NS] < until_ns and m.loop[row + LOOP_STATE] == LOOP_RUNS:
+        began = m.sc[SC_NOW_NS]
+        at = m.loop[row + LOOP_AT]
+        nr = min(count - at, max(1, (until_ns - began) // hit_ns)) if hit_ns > 0 else count - at
+        if touch_again(m, task, at, at + nr) < nr:
+            return 0
+        m.loop[row + LOOP_AT] = at + nr
+        if at + nr < count:
+            continue
+        m.loop[row + LOOP_AT] = 0
+        m.loop[row + LOOP_PASSES] += 1
+        if hit_ns == 0:
+            m.sc[SC_NOW_NS] = until_ns
+        elif nr == count and m.sc[SC_NOW_NS] - began == count * hit_ns:
+            again = max(0, (min(until_ns, m.loop[row + LOOP_END_NS]) - m.sc[SC_NOW_NS]) // (count * hit_ns))
+            m.loop[row + LOOP_PASSES] += again
+            m.sc[SC_NOW_NS] += again * count * hit_ns
+        if m.sc[SC_NOW_NS] >= m.loop[row + LOOP_END_NS]:
+            m.loop[row + LOOP_STATE] = LOOP_DONE
+    return 0
+
+
+@kernel
+def run_pass(m, task):
+    """The pass that a loop with a period owes now, or its end."""
+    row = task * LOOP_STRIDE
+    if m.loop[row + LOOP_PASSES] > 0 and m.sc[SC_NOW_NS] >= m.loop[row + LOOP_END_NS]:
+        m.loop[row + LOOP_STATE] = LOOP_DONE
+        return 0
+    if touch_again(m, task, 0, m.loop[row + LOOP_COUNT]) == m.loop[row + LOOP_COUNT]:
+        m.loop[row + LOOP_PASSES] += 1
+        m.loop[row + LOOP_NEXT_NS] = max(m.loop[row + LOOP_NEXT_NS] + m.loop[row + LOOP_PERIOD_NS], m.sc[SC_NOW_NS])
+    return 0
+
+
+@kernel
+def run_loops(m):
+    """Let every loop do what is due by now; the time of the next. On one CPU the clock moves on; on more, a loop has a clock of its own."""
+    now, cpu, node, current = m.sc[SC_NOW_NS], m.sc[SC_CPU], m.sc[SC_NODE], m.sc[SC_TASK]
+    alone = m.sc[SC_NR_CPUS] == 1
+    upcoming = NEVER_NS
+    for task in range(m.sc[SC_NR_TASKS]):
+        row = task * LOOP_STRIDE
+        if m.loop[row + LOOP_STATE] != LOOP_RUNS:
+            continue
+        if m.loop[row + LOOP_NEXT_NS] <= now:
+            m.sc[SC_TASK], m.sc[SC_CPU], m.sc[SC_NODE] = task, m.task[task * TASK_STRIDE + T_CPU], m.task[task * TASK_STRIDE + T_NODE]
+            if alone == 0:
+                m.sc[SC_NOW_NS] = m.loop[row + LOOP_NEXT_NS]
+            if m.task[task * TASK_STRIDE + T_ALIVE] == 0 or m.mm[m.task[task * TASK_STRIDE + T_MM] * MM_STRIDE + MM_USERS] == 0:
+                m.loop[row + LOOP_STATE] = LOOP_FAILED
+            elif m.loop[row + LOOP_PERIOD_NS] > 0:
+                run_pass(m, task)
+            else:
+                run_slice(m, task, max(m.sc[SC_NOW_NS], now) + m.sc[SC_KSWAPD_SLICE_NS])
+                m.loop[row + LOOP_NEXT_NS] = m.sc[SC_NOW_NS]
+                if alone and current >= 0:
+                    m.loop[row + LOOP_NEXT_NS] += m.sc[SC_KSWAPD_SLICE_NS]  # the task that was running has its turn
+            if m.loop[row + LOOP_STATE] != LOOP_RUNS:
+                m.loop[row + LOOP_ENDED_NS] = m.sc[SC_NOW_NS]
+                m.sc[SC_NR_LOOPS] -= 1
+            if alone == 0:
+                m.sc[SC_NOW_NS] = now
+        if m.loop[row + LOOP_STATE] == LOOP_RUNS:
+            upcoming = min(upcoming, m.loop[row + LOOP_NEXT_NS])
+    m.sc[SC_TASK], m.sc[SC_CPU], m.sc[SC_NODE] = current, cpu, node
+    return upcoming

@@ -1,0 +1,57 @@
+"""What a monitor that acts asks of the core: services about one address or one page.
+
+Models: mm/swap.c folio_mark_accessed(), folio_deactivate(); mm/vmscan.c reclaim_pages() of one page.
+"""
+
+from mmlab.kernels.jit import kernel
+from mmlab.kernels.ops import (
+    reclaimer_folio_accessed, reclaimer_folio_added, reclaimer_folio_deactivate, reclaimer_folio_removed, vma_index_find,
+)
+from mmlab.kernels.services import reclaim_folio
+from mmlab.mm.madvise import MADV_COLD, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_PAGEOUT, MADV_WILLNEED, sys_madvise
+from mmlab.model.const import EINVAL, RECLAIM_FREED, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_PROACTIVE
+
+
+@kernel
+def find_vma(m, mm, addr):
+    """Service find_vma."""
+    return vma_index_find(m, mm, addr)
+
+
+@kernel
+def do_madvise(m, mm, start, length, advice):
+    """Service madvise."""
+    own = -1
+    if advice == 3:
+        own = MADV_WILLNEED
+    elif advice == 14:
+        own = MADV_HUGEPAGE
+    elif advice == 15:
+        own = MADV_NOHUGEPAGE
+    elif advice == 20:
+        own = MADV_COLD
+    elif advice == 21:
+        own = MADV_PAGEOUT
+    return sys_madvise(m, mm, start, length, own) if own >= 0 else -EINVAL
+
+
+@kernel
+def folio_mark_accessed(m, pfn):
+    """Service folio_mark_accessed."""
+    return reclaimer_folio_accessed(m, pfn)
+
+
+@kernel
+def folio_deactivate(m, pfn):
+    """Service folio_deactivate."""
+    return reclaimer_folio_deactivate(m, pfn)
+
+
+@kernel
+def pageout_folio(m, pfn):
+    """Service pageout_folio: off its list, reclaimed without a look at references, put back if that failed."""
+    reclaimer_folio_removed(m, pfn)
+    if reclaim_folio(m, pfn, SCAN_MAY_SWAP | SCAN_MAY_UNMAP | SCAN_MAY_WRITEPAGE | SCAN_PROACTIVE) == RECLAIM_FREED:
+        return 1
+    reclaimer_folio_added(m, pfn)
+    return 0

@@ -1,0 +1,90 @@
+"""Access checks: one page of each region and sampling interval.
+
+Models: mm/damon/vaddr.c damon_va_prepare_access_checks(), __damon_va_check_access(); mm/damon/paddr.c damon_pa_prepare_access_checks(),
+__damon_pa_check_access(); mm/damon/core.c damon_update_region_access_rate(). O(regions), whatever the size of memory.
+"""
+
+from mmlab.kernels.jit import kernel, leaf
+from mmlab.model.rows import COST_DAMON_CHECK, MM_STRIDE, MM_USERS, SC_NOW_NS, T_ALIVE, T_MM, T_PID, TASK_STRIDE
+from mmlab_linux.monitor.damon.merge_split import max_nr_accesses
+from mmlab_linux.monitor.damon.ops_common import damon_pa_mkold, damon_pa_young, damon_va_mkold, damon_va_young
+from mmlab_linux.monitor.damon.rand import damon_rand
+from mmlab_linux.monitor.damon.region import next_region, target_row
+from mmlab_linux.monitor.damon.state import (
+    C_NR_CHECKS, C_NR_TARGETS, C_OPS, CTX_STRIDE, ONE_LAST_ACCESSED, ONE_LAST_ADDR, ONE_LAST_FOLIO_SZ, OPS_PADDR, R_END, R_LAST_NR_ACCESSES,
+    R_NR_ACCESSES, R_NR_ACCESSES_BP, R_SAMPLING_ADDR, R_START, REGION_STRIDE, T_HEAD, T_PID_NR, T_TASK,
+)
+
+
+@leaf
+def target_mm(m, st, k, index):
+    """The target's address space, or -1 if its process is gone."""
+    row = target_row(k, index)
+    task = st.target[row + T_TASK] * TASK_STRIDE
+    mm = m.task[task + T_MM]
+    if m.task[task + T_ALIVE] == 0 or m.task[task + T_PID] != st.target[row + T_PID_NR] or m.mm[mm * MM_STRIDE + MM_USERS] == 0:
+        return -1
+    return mm
+
+
+@kernel
+def prepare_access_checks(m, st, k):
+    """Choose a page in each region and clear its accessed state."""
+    paddr = st.ctx[k * CTX_STRIDE + C_OPS] == OPS_PADDR
+    for index in range(st.ctx[k * CTX_STRIDE + C_NR_TARGETS]):
+        mm = 0 if paddr else target_mm(m, st, k, index)
+        if mm < 0:
+            continue
+        head = st.target[target_row(k, index) + T_HEAD]
+        r = next_region(st, head)
+        while r != head:
+            base = r * REGION_STRIDE
+            addr = damon_rand(m, st, k, st.region[base + R_START], st.region[base + R_END])
+            st.region[base + R_SAMPLING_ADDR] = addr
+            if paddr:
+                damon_pa_mkold(m, addr)
+            else:
+                damon_va_mkold(m, mm, addr)
+            r = next_region(st, r)
+    return 0
+
+
+@leaf
+def update_region_access_rate(st, r, accessed, top):
+    """damon_update_region_access_rate(): the window's count, and a moving sum in 1/10000 that supposes the last window evenly spread."""
+    base = r * REGION_STRIDE
+    st.region[base + R_NR_ACCESSES_BP] += (10000 if accessed else 0) - st.region[base + R_LAST_NR_ACCESSES] * 10000 // top
+    if accessed:
+        st.region[base + R_NR_ACCESSES] += 1
+
+
+@kernel
+def check_accesses(m, st, k):
+    """Look at each region's page: the greatest nr_accesses of any region so far. A folio that the region before looked at is not asked again."""
+    base = k * CTX_STRIDE
+    paddr = st.ctx[base + C_OPS] == OPS_PADDR
+    top = max_nr_accesses(st, k)
+    most = 0
+    checks = 0
+    for index in range(st.ctx[base + C_NR_TARGETS]):
+        mm = 0 if paddr else target_mm(m, st, k, index)
+        head = st.target[target_row(k, index) + T_HEAD]
+        r = next_region(st, head)
+        same_target = 1 if paddr and index > 0 else 0
+        while r != head:
+            addr = st.region[r * REGION_STRIDE + R_SAMPLING_ADDR]
+            if mm < 0:
+                update_region_access_rate(st, r, 0, top)
+            else:
+                folio_sz = st.one[ONE_LAST_FOLIO_SZ]
+                if same_target == 0 or addr // folio_sz != st.one[ONE_LAST_ADDR] // folio_sz:
+                    st.one[ONE_LAST_ACCESSED] = damon_pa_young(m, st, addr) if paddr else damon_va_young(m, st, mm, addr)
+                    st.one[ONE_LAST_ADDR] = addr
+                update_region_access_rate(st, r, st.one[ONE_LAST_ACCESSED], top)
+            most = max(most, st.region[r * REGION_STRIDE + R_NR_ACCESSES])
+            same_target = 1
+            checks += 1
+            r = next_region(st, r)
+    st.ctx[base + C_NR_CHECKS] += checks
+    m.sc[SC_NOW_NS] += checks * m.cost[COST_DAMON_CHECK]
+    return most

@@ -1,0 +1,168 @@
+"""kdamond: the thread of a context, as a machine that does one sampling interval's work a step and then sleeps.
+
+Models: mm/damon/core.c kdamond_fn(), kdamond_init_ctx(), kdamond_reset_aggregated(), kdamond_need_stop(). Intervals count sampling intervals, not
+time: a late kdamond stretches everything. Left out: being pre-empted within a step. O(regions) a step, and what schemes do.
+"""
+
+from mmlab.kernels.jit import kernel, leaf
+from mmlab.model.rows import SC_NOW_NS
+from mmlab_linux.monitor.damon.access import check_accesses, prepare_access_checks, target_mm
+from mmlab_linux.monitor.damon.commit import commit_ctx, commit_goals, init_scheme
+from mmlab_linux.monitor.damon.damos import kdamond_apply_schemes
+from mmlab_linux.monitor.damon.merge_split import kdamond_merge_regions, kdamond_split_regions, sample_us
+from mmlab_linux.monitor.damon.quota import scheme_row
+from mmlab_linux.monitor.damon.region import destroy_target, init_target, next_region, region_sz, set_user_regions, target_row
+from mmlab_linux.monitor.damon.state import (
+    C_AGGR_US, C_MIN_NR_REGIONS, C_NEXT_AGGREGATION, C_NEXT_OPS_UPDATE, C_NR_AGGREGATIONS, C_NR_REGIONS, C_NR_SCHEMES, C_NR_TARGETS, C_OPS,
+    C_PHASE, C_REQUEST, C_SAMPLE_US, C_SIS, C_STATE, C_SZ_LIMIT, C_UPDATE_US, C_WAKE_NS, CTX_OFF, CTX_STRIDE, D_MIN, EVENT_AGGREGATED,
+    OPS_PADDR, OPS_VADDR, PHASE_SAMPLE, PHASE_START, PHASE_WAIT, R_LAST_NR_ACCESSES, R_NR_ACCESSES, REGION_STRIDE, REQ_COMMIT, REQ_GOALS,
+    REQ_LOOK, REQ_NONE, REQ_OFF, REQ_TRIED, S_TRIED_WANTED, T_HEAD, T_NR_REGIONS,
+)
+from mmlab_linux.monitor.damon.trace import trace_region
+from mmlab_linux.monitor.damon.vaddr import va_init_regions, va_update
+from mmlab_linux.monitor.damon.watermarks import activation_wait_us, kdamond_usleep
+
+
+@kernel
+def region_sz_limit(st, k):
+    """damon_region_sz_limit(): all bytes over min_nr_regions; two regions never merge into more."""
+    base = k * CTX_STRIDE
+    total = 0
+    for index in range(st.ctx[base + C_NR_TARGETS]):
+        head = st.target[target_row(k, index) + T_HEAD]
+        r = next_region(st, head)
+        while r != head:
+            total += region_sz(st, r)
+            r = next_region(st, r)
+    return max(total // max(1, st.ctx[base + C_MIN_NR_REGIONS]), D_MIN)
+
+
+@kernel
+def kdamond_start(m, st, k):
+    """kdamond_init_ctx(), and ops.init: the first regions."""
+    base = k * CTX_STRIDE
+    st.ctx[base + C_SIS] = 0
+    st.ctx[base + C_NR_REGIONS] = 0
+    st.ctx[base + C_NEXT_AGGREGATION] = st.ctx[base + C_AGGR_US] // sample_us(st, k)
+    st.ctx[base + C_NEXT_OPS_UPDATE] = st.ctx[base + C_UPDATE_US] // sample_us(st, k)
+    for scheme in range(st.ctx[base + C_NR_SCHEMES]):
+        init_scheme(st, k, scheme)
+    for index in range(st.ctx[base + C_NR_TARGETS]):
+        init_target(st, k, index)
+        set_user_regions(st, k, index)
+        if st.ctx[base + C_OPS] == OPS_VADDR and st.target[target_row(k, index) + T_NR_REGIONS] == 0:
+            va_init_regions(m, st, k, index)
+    st.ctx[base + C_SZ_LIMIT] = region_sz_limit(st, k)
+    return 0
+
+
+@leaf
+def need_stop(m, st, k):
+    """1 when no target has a process any more."""
+    base = k * CTX_STRIDE
+    if st.ctx[base + C_OPS] == OPS_PADDR:
+        return 0
+    for index in range(st.ctx[base + C_NR_TARGETS]):
+        if target_mm(m, st, k, index) >= 0:
+            return 0
+    return 1
+
+
+@kernel
+def kdamond_end(st, k):
+    """The thread ends, and all its regions go. Also what `off` does."""
+    base = k * CTX_STRIDE
+    if st.ctx[base + C_PHASE] != PHASE_START:
+        for index in range(st.ctx[base + C_NR_TARGETS]):
+            destroy_target(st, k, index)
+    st.ctx[base + C_STATE] = CTX_OFF
+    st.ctx[base + C_PHASE] = PHASE_START
+    st.ctx[base + C_NR_REGIONS] = 0
+    st.ctx[base + C_REQUEST] = REQ_NONE
+    return 0
+
+
+@kernel
+def reset_aggregated(m, st, k):
+    """kdamond_reset_aggregated(): trace each region, keep its count as the last one, and count from 0."""
+    for index in range(st.ctx[k * CTX_STRIDE + C_NR_TARGETS]):
+        head = st.target[target_row(k, index) + T_HEAD]
+        r = next_region(st, head)
+        while r != head:
+            trace_region(m, st, k, EVENT_AGGREGATED, 0, index, r)
+            st.region[r * REGION_STRIDE + R_LAST_NR_ACCESSES] = st.region[r * REGION_STRIDE + R_NR_ACCESSES]
+            st.region[r * REGION_STRIDE + R_NR_ACCESSES] = 0
+            r = next_region(st, r)
+    st.ctx[k * CTX_STRIDE + C_NR_AGGREGATIONS] += 1
+    return 0
+
+
+@kernel
+def serve_request(st, k, after_aggregation):
+    """What user space asked for by `state`: a commit only at the end of an aggregation, the rest at any time."""
+    request = st.ctx[k * CTX_STRIDE + C_REQUEST]
+    if request == REQ_LOOK or (request == REQ_COMMIT and after_aggregation) or request == REQ_GOALS:
+        if request == REQ_COMMIT:
+            commit_ctx(st, k)
+        elif request == REQ_GOALS:
+            commit_goals(st, k)
+        st.ctx[k * CTX_STRIDE + C_REQUEST] = REQ_NONE
+    elif request == REQ_TRIED:
+        for scheme in range(st.ctx[k * CTX_STRIDE + C_NR_SCHEMES]):
+            if st.scheme[scheme_row(k, scheme) + S_TRIED_WANTED]:
+                return 0
+        st.ctx[k * CTX_STRIDE + C_REQUEST] = REQ_NONE
+    return 0
+
+
+@kernel
+def after_sample(m, st, k):
+    """One sampling interval has passed: look, and at the ends of windows merge, act, trace, split and update."""
+    base = k * CTX_STRIDE
+    next_aggregation, next_update = st.ctx[base + C_NEXT_AGGREGATION], st.ctx[base + C_NEXT_OPS_UPDATE]
+    st.ctx[base + C_SIS] += 1
+    sis = st.ctx[base + C_SIS]
+    most = check_accesses(m, st, k)
+    if sis >= next_aggregation:
+        kdamond_merge_regions(st, k, most // 10)
+    serve_request(st, k, sis >= next_aggregation)
+    if st.ctx[base + C_NR_SCHEMES] > 0:
+        kdamond_apply_schemes(m, st, k)
+    if sis >= next_aggregation:
+        st.ctx[base + C_NEXT_AGGREGATION] = next_aggregation + st.ctx[base + C_AGGR_US] // sample_us(st, k)
+        reset_aggregated(m, st, k)
+        kdamond_split_regions(m, st, k)
+    if sis >= next_update:
+        st.ctx[base + C_NEXT_OPS_UPDATE] = next_update + st.ctx[base + C_UPDATE_US] // sample_us(st, k)
+        if st.ctx[base + C_OPS] == OPS_VADDR:
+            for index in range(st.ctx[base + C_NR_TARGETS]):
+                if target_mm(m, st, k, index) >= 0:
+                    va_update(m, st, k, index)
+        st.ctx[base + C_SZ_LIMIT] = region_sz_limit(st, k)
+    return 0
+
+
+@kernel
+def kdamond_step(m, st, k):
+    """Run the thread until it sleeps: C_WAKE_NS says until when."""
+    base = k * CTX_STRIDE
+    if st.ctx[base + C_REQUEST] == REQ_OFF:
+        return kdamond_end(st, k)
+    if st.ctx[base + C_PHASE] == PHASE_START:
+        kdamond_start(m, st, k)
+    elif st.ctx[base + C_PHASE] == PHASE_SAMPLE:
+        after_sample(m, st, k)
+    else:
+        serve_request(st, k, 1)
+    if need_stop(m, st, k):
+        return kdamond_end(st, k)
+    wait = activation_wait_us(m, st, k)
+    if wait > 0:
+        st.ctx[base + C_PHASE] = PHASE_WAIT
+        st.ctx[base + C_WAKE_NS] = kdamond_usleep(m, wait)
+        return 0
+    prepare_access_checks(m, st, k)
+    st.ctx[base + C_PHASE] = PHASE_SAMPLE
+    # an interval of 0 still takes a moment, or nothing else would ever run
+    st.ctx[base + C_WAKE_NS] = max(kdamond_usleep(m, st.ctx[base + C_SAMPLE_US]), m.sc[SC_NOW_NS] + 1000)
+    return 0

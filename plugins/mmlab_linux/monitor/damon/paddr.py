@@ -1,0 +1,59 @@
+"""DAMOS actions on physical memory: page by page over the folios that are on an LRU list.
+
+Models: mm/damon/paddr.c damon_pa_apply_scheme(), damon_pa_pageout(), damon_pa_mark_accessed_or_deactivate(). Left out: migrate_hot and
+migrate_cold (sysfs refuses them). O(pages of the region).
+"""
+
+from mmlab.kernels.jit import kernel
+from mmlab.kernels.services import folio_deactivate, folio_mark_accessed, pageout_folio, rmap_walk
+from mmlab.model.const import RMAP_CLEAR_YOUNG
+from mmlab.model.page import PG_LRU, PG_MLOCKED, PG_REFERENCED, PG_UNEVICTABLE, PG_YOUNG, page_clear, page_test
+from mmlab.model.rows import COST_DAMOS_PAGE, COST_LRU_MOVE, SC_NOW_NS
+from mmlab_linux.monitor.damon.filters import damos_pa_filter_out, has_young_filter
+from mmlab_linux.monitor.damon.ops_common import damon_folio_mkold, damon_folio_young, damon_get_folio, folio_sz
+from mmlab_linux.monitor.damon.state import D_MIN, DAMOS_LRU_DEPRIO, DAMOS_LRU_PRIO, DAMOS_PAGEOUT, R_END, R_START, REGION_STRIDE
+
+
+@kernel
+def pageout(m, folio):
+    """A folio that passed the filters: its references forgotten, reclaimed. Bytes freed."""
+    page_clear(m, folio, PG_REFERENCED | PG_YOUNG)
+    rmap_walk(m, folio, RMAP_CLEAR_YOUNG)
+    if page_test(m, folio, PG_UNEVICTABLE | PG_MLOCKED):
+        return 0
+    sz = folio_sz(m, folio)
+    return sz if pageout_folio(m, folio) else 0
+
+
+@kernel
+def pa_apply_scheme(m, st, k, scheme, r, action):
+    """Bytes applied: freed by pageout, visited by the others."""
+    if action not in (DAMOS_PAGEOUT, DAMOS_LRU_PRIO, DAMOS_LRU_DEPRIO):
+        return 0
+    skip_young = action == DAMOS_PAGEOUT and has_young_filter(st, k, scheme) == 0
+    addr, end = st.region[r * REGION_STRIDE + R_START], st.region[r * REGION_STRIDE + R_END]
+    applied = 0
+    while addr < end:
+        folio = damon_get_folio(m, addr >> 12)
+        if folio < 0:
+            addr += D_MIN
+            continue
+        sz = folio_sz(m, folio)
+        addr = max(addr + D_MIN, (folio << 12) + sz)
+        m.sc[SC_NOW_NS] += m.cost[COST_DAMOS_PAGE]
+        if damos_pa_filter_out(m, st, k, scheme, folio):
+            continue
+        if action == DAMOS_PAGEOUT:
+            if skip_young and damon_folio_young(m, folio):
+                damon_folio_mkold(m, folio)
+                continue
+            applied += pageout(m, folio)
+            continue
+        if action == DAMOS_LRU_PRIO:
+            folio_mark_accessed(m, folio)
+        else:
+            folio_deactivate(m, folio)
+        if page_test(m, folio, PG_LRU) == 0:
+            m.sc[SC_NOW_NS] += m.cost[COST_LRU_MOVE]  # it is on its way to another list
+        applied += sz
+    return applied

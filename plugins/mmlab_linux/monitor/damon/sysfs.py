@@ -1,0 +1,282 @@
+"""/sys/kernel/mm/damon/admin: settings as text in a tree of folders, and the word `state` that makes a kdamond use them.
+
+Models: mm/damon/sysfs.c, sysfs-schemes.c, sysfs-common.c. A folder is a dict: a str is a file, a dict a folder, numbered folders are made by
+writing nr_*. What a running kdamond has is not here: `state` copies it in and out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from errno import EACCES
+from typing import Any
+
+from mmlab.errors import NotSupported
+from mmlab.model.const import EINVAL, EBUSY, ENOENT
+from mmlab_linux.monitor.damon import state as s
+from mmlab_linux.monitor.damon.control import Context, Control, Scheme, Target
+
+ROOT = "/sys/kernel/mm/damon/admin/"
+Folder = dict[str, Any]
+ULONG_BITS = (1 << 64) - 1
+COMMANDS = (
+    "on", "off", "commit", "commit_schemes_quota_goals", "update_schemes_stats", "update_schemes_tried_bytes", "update_schemes_tried_regions",
+    "clear_schemes_tried_regions", "update_schemes_effective_quotas",
+)  # fmt: skip
+
+
+def _bounds() -> Folder:
+    return {"min": "0", "max": "0"}
+
+
+def _context() -> Folder:
+    intervals = {"sample_us": "5000", "aggr_us": "100000", "update_us": "60000000"}
+    attrs = {"intervals": intervals, "nr_regions": {"min": "10", "max": "1000"}}
+    return {
+        "avail_operations": "\n".join(s.OPS_NAMES), "operations": "vaddr", "monitoring_attrs": attrs,
+        "targets": {"nr_targets": "0"}, "schemes": {"nr_schemes": "0"},
+    }  # fmt: skip
+
+
+def _scheme() -> Folder:
+    weights = {"sz_permil": "0", "nr_accesses_permil": "0", "age_permil": "0"}
+    quotas = {"ms": "0", "bytes": "0", "reset_interval_ms": "0", "effective_bytes": "0", "weights": weights, "goals": {"nr_goals": "0"}}
+    stats = dict.fromkeys(("nr_tried", "sz_tried", "nr_applied", "sz_applied", "qt_exceeds"), "0")
+    return {
+        "action": "stat", "target_nid": "-1", "apply_interval_us": "0",
+        "access_pattern": {"sz": _bounds(), "nr_accesses": _bounds(), "age": _bounds()}, "quotas": quotas,
+        "watermarks": {"metric": "none", "interval_us": "0", "high": "0", "mid": "0", "low": "0"},
+        "filters": {"nr_filters": "0"}, "stats": stats, "tried_regions": {"total_bytes": "0"},
+    }  # fmt: skip
+
+
+#: nr_X -> what each numbered folder beside it holds
+CHILDREN = {
+    "nr_kdamonds": lambda: {"state": "off", "pid": "-1", "contexts": {"nr_contexts": "0"}},
+    "nr_contexts": _context,
+    "nr_targets": lambda: {"pid_target": "0", "regions": {"nr_regions": "0"}},
+    "nr_regions": lambda: {"start": "0", "end": "0"},
+    "nr_schemes": _scheme,
+    "nr_goals": lambda: {"target_metric": "user_input", "target_value": "0", "current_value": "0"},
+    "nr_filters": lambda: {
+        "type": "anon", "memcg_path": "", "addr_start": "0", "addr_end": "0", "damon_target_idx": "0", "matching": "N",
+    },
+}  # fmt: skip
+CHOICES = {
+    "operations": s.OPS_NAMES, "action": s.ACTIONS, "metric": ("none", "free_mem_rate"), "target_metric": s.GOAL_METRICS, "type": s.FILTER_TYPES,
+}  # fmt: skip
+READ_ONLY = ("avail_operations", "pid", "effective_bytes", "total_bytes", "nr_tried", "sz_tried", "nr_applied", "sz_applied", "qt_exceeds")
+
+
+def parse_ulong(text: str) -> int | None:
+    """What kstrtoul(text, 0) reads, or None."""
+    word = text.strip()
+    try:
+        value = int(word[1:] if word.startswith("+") else word, 8 if word[:1] == "0" and word.isdigit() else 0)
+    except ValueError:
+        return None
+    return value if 0 <= value <= ULONG_BITS else None
+
+
+def parse_bool(text: str) -> str | None:
+    """Y or N, or None."""
+    word = text.strip().lower()
+    if word in ("1", "on") or word[:1] in ("y", "t"):
+        return "Y"
+    return "N" if word in ("0", "off") or word[:1] in ("n", "f") else None
+
+
+def numbered(folder: Folder) -> list[Folder]:
+    """The folders 0, 1, ... in order."""
+    return [folder[str(i)] for i in range(sum(name.isdigit() for name in folder))]
+
+
+class SysfsTree:
+    """The files below ROOT of one simulation."""
+
+    def __init__(self, control: Control):
+        self.control = control
+        self.root: Folder = {"kdamonds": {"nr_kdamonds": "0"}}
+
+    def paths(self) -> Iterator[str]:
+        """Every file."""
+        yield from self._walk(ROOT, self.root)
+
+    def _walk(self, path: str, folder: Folder) -> Iterator[str]:
+        for name, entry in folder.items():
+            if isinstance(entry, dict):
+                yield from self._walk(f"{path}{name}/", entry)
+            else:
+                yield path + name
+
+    def _find(self, path: str) -> tuple[Folder, str, int]:
+        """The folder that holds the file, the file's name, the kdamond's number (-1 above them). Raises FileNotFoundError."""
+        parts = path.removeprefix(ROOT).split("/")
+        folder = self.root
+        for part in parts[:-1]:
+            if not isinstance(folder.get(part), dict):
+                raise FileNotFoundError(path)
+            folder = folder[part]
+        if not isinstance(folder.get(parts[-1]), str):
+            raise FileNotFoundError(path)
+        return folder, parts[-1], int(parts[1]) if len(parts) > 2 else -1
+
+    def read(self, path: str) -> str:
+        """A file's text."""
+        folder, name, k = self._find(path)
+        if name == "state":
+            return "on\n" if self.control.running(k) else "off\n"
+        if name == "pid":
+            return f"{self.control.word(k, s.C_PID) if self.control.running(k) else -1}\n"
+        return folder[name] + "\n"
+
+    def write(self, path: str, text: str) -> int:
+        """0 or -errno."""
+        try:
+            folder, name, k = self._find(path)
+        except FileNotFoundError:
+            return -ENOENT
+        if name in CHILDREN:
+            return self._write_number(folder, name, text)
+        if name == "state":
+            return self._command(k, folder, text.strip())
+        if name in READ_ONLY or "/tried_regions/" in path:
+            return -EACCES
+        value = _checked(name, text)
+        if value is None:
+            return -EINVAL
+        folder[name] = value
+        return 0
+
+    def _write_number(self, folder: Folder, name: str, text: str) -> int:
+        """All numbered folders go; so many new ones come."""
+        number = parse_ulong(text)
+        if number is None or name == "nr_contexts" and number > 1:
+            return -EINVAL
+        if name == "nr_kdamonds":
+            if any(self.control.running(k) for k in range(s.NR_KDAMONDS)):
+                return -EBUSY
+            if number > s.NR_KDAMONDS:
+                raise NotSupported(f"damon: more than {s.NR_KDAMONDS} kdamonds")
+        for child in [child for child in folder if child.isdigit()]:
+            del folder[child]
+        folder[name] = str(number)
+        folder.update({str(i): CHILDREN[name]() for i in range(number)})
+        return 0
+
+    def _command(self, k: int, kdamond: Folder, command: str) -> int:
+        if command not in COMMANDS:
+            return -EINVAL
+        contexts = numbered(kdamond["contexts"])
+        if not contexts:
+            return -EINVAL
+        context = contexts[0]
+        if command == "on":
+            error = self.control.start(k, read_context(context))
+            kdamond["pid"] = "0" if error == 0 else kdamond["pid"]  # it has had a context
+            return error
+        if command == "off":
+            return -EINVAL if kdamond["pid"] == "-1" else self.control.stop(k)
+        if not self.control.running(k):
+            return -EINVAL
+        schemes = numbered(context["schemes"])
+        if command == "clear_schemes_tried_regions":
+            return self.control.ask(k, s.REQ_LOOK, lambda: _clear_tried(schemes))
+        if command in ("commit", "commit_schemes_quota_goals"):
+            error = self.control.fill(s.PARAM_CTX + k, read_context(context))
+            return error or self.control.ask(k, s.REQ_COMMIT if command == "commit" else s.REQ_GOALS, lambda: None)
+        if command in ("update_schemes_tried_bytes", "update_schemes_tried_regions"):
+            self._want_tried(k, schemes)
+            whole = command == "update_schemes_tried_regions"
+            return self.control.ask(k, s.REQ_TRIED, lambda: self._copy_tried(schemes, whole))
+        copy = self._copy_stats if command == "update_schemes_stats" else self._copy_quotas
+        return self.control.ask(k, s.REQ_LOOK, lambda: copy(k, schemes))
+
+    def _copy_stats(self, k: int, schemes: list[Folder]) -> None:
+        for i, scheme in enumerate(schemes):
+            for n, name in enumerate(("nr_tried", "sz_tried", "nr_applied", "sz_applied", "qt_exceeds")):
+                scheme["stats"][name] = str(self.control.scheme(k, i, s.S_NR_TRIED + n))
+
+    def _copy_quotas(self, k: int, schemes: list[Folder]) -> None:
+        for i, scheme in enumerate(schemes):
+            scheme["quotas"]["effective_bytes"] = str(self.control.scheme(k, i, s.S_ESZ))
+
+    def _want_tried(self, k: int, schemes: list[Folder]) -> None:
+        state = self.control.state
+        state.one[s.ONE_NR_TRIED] = 0
+        for i in range(min(len(schemes), self.control.word(k, s.C_NR_SCHEMES))):
+            state.scheme[(k * s.MAX_SCHEMES + i) * s.SCHEME_STRIDE + s.S_TRIED_WANTED] = 1
+
+    def _copy_tried(self, schemes: list[Folder], whole: bool) -> None:
+        _clear_tried(schemes)
+        state = self.control.state
+        rows = state.tried[: int(state.one[s.ONE_NR_TRIED]) * s.TRIED_STRIDE].reshape(-1, s.TRIED_STRIDE)
+        for start, end, nr_accesses, age, scheme in rows[:, :5].tolist():
+            tried = schemes[scheme]["tried_regions"]
+            tried["total_bytes"] = str(int(tried["total_bytes"]) + end - start)
+            if whole:
+                tried[str(len(tried) - 1)] = {"start": str(start), "end": str(end), "nr_accesses": str(nr_accesses), "age": str(age)}
+
+
+def _clear_tried(schemes: list[Folder]) -> None:
+    for scheme in schemes:
+        scheme["tried_regions"] = {"total_bytes": "0"}
+
+
+def _checked(name: str, text: str) -> str | None:
+    """What a file keeps of what is written, None for what it refuses."""
+    if name in CHOICES:
+        return text.strip() if text.strip() in CHOICES[name] else None
+    if name == "matching":
+        return parse_bool(text)
+    if name == "memcg_path":
+        return text.strip()
+    if name == "target_nid" and text.strip().lstrip("-").isdigit():
+        return str(int(text))
+    value = parse_ulong(text)
+    return None if value is None else str(value)
+
+
+def read_context(folder: Folder) -> Context:
+    """The context that the files describe. Raises NotSupported for what is not simulated."""
+    intervals, bounds = folder["monitoring_attrs"]["intervals"], folder["monitoring_attrs"]["nr_regions"]
+    targets = [
+        Target(int(target["pid_target"]), tuple((int(region["start"]), int(region["end"])) for region in numbered(target["regions"])))
+        for target in numbered(folder["targets"])
+    ]
+    sample, aggr, update = (int(intervals[name]) for name in ("sample_us", "aggr_us", "update_us"))
+    attrs = (sample, aggr, update, int(bounds["min"]), int(bounds["max"]))
+    return Context(s.OPS_NAMES.index(folder["operations"]), attrs, targets, [read_scheme(scheme) for scheme in numbered(folder["schemes"])])
+
+
+def read_scheme(folder: Folder) -> Scheme:
+    """One scheme."""
+    if folder["action"] in ("migrate_hot", "migrate_cold"):
+        raise NotSupported(f"damos action {folder['action']}")
+    pattern, quotas, marks = folder["access_pattern"], folder["quotas"], folder["watermarks"]
+    values = {
+        s.S_ACTION: s.ACTIONS.index(folder["action"]), s.S_TARGET_NID: int(folder["target_nid"]), s.S_APPLY_US: int(folder["apply_interval_us"]),
+        s.S_MIN_SZ: int(pattern["sz"]["min"]), s.S_MAX_SZ: int(pattern["sz"]["max"]),
+        s.S_MIN_NR_ACCESSES: int(pattern["nr_accesses"]["min"]), s.S_MAX_NR_ACCESSES: int(pattern["nr_accesses"]["max"]),
+        s.S_MIN_AGE: int(pattern["age"]["min"]), s.S_MAX_AGE: int(pattern["age"]["max"]),
+        s.S_Q_MS: int(quotas["ms"]), s.S_Q_SZ: int(quotas["bytes"]), s.S_Q_RESET_MS: int(quotas["reset_interval_ms"]),
+        s.S_Q_WEIGHT_SZ: int(quotas["weights"]["sz_permil"]), s.S_Q_WEIGHT_NR_ACCESSES: int(quotas["weights"]["nr_accesses_permil"]),
+        s.S_Q_WEIGHT_AGE: int(quotas["weights"]["age_permil"]), s.S_WM_METRIC: int(marks["metric"] == "free_mem_rate"),
+        s.S_WM_INTERVAL_US: int(marks["interval_us"]), s.S_WM_HIGH: int(marks["high"]), s.S_WM_MID: int(marks["mid"]),
+        s.S_WM_LOW: int(marks["low"]),
+    }  # fmt: skip
+    return Scheme(values, [_goal(goal) for goal in numbered(quotas["goals"])], [_filter(row) for row in numbered(folder["filters"])])
+
+
+def _goal(folder: Folder) -> dict[int, int]:
+    if folder["target_metric"] != "user_input":
+        raise NotSupported(f"damos quota goal {folder['target_metric']}")
+    return {s.G_METRIC: 0, s.G_TARGET: int(folder["target_value"]), s.G_CURRENT: int(folder["current_value"])}
+
+
+def _filter(folder: Folder) -> dict[int, int]:
+    if folder["type"] == "memcg":
+        raise NotSupported("damos filter memcg")
+    return {
+        s.F_TYPE: s.FILTER_TYPES.index(folder["type"]), s.F_MATCHING: int(folder["matching"] == "Y"), s.F_START: int(folder["addr_start"]),
+        s.F_END: int(folder["addr_end"]), s.F_TARGET: int(folder["damon_target_idx"]),
+    }  # fmt: skip

@@ -1,0 +1,93 @@
+"""What DAMON sees of accesses: windows, rates, ages, three ranges, the one page of a region."""
+
+import pytest
+from damon_script import CTX, pid, regions, run, setup
+from mmlab_linux.monitor.damon import state as s
+
+pytestmark = pytest.mark.nojit
+ONE_PAGE = [("@A.r", "@A.r+4K"), ("@A.r+8K", "@A.r+12K")]
+WARM = "spawn A\nmmap A r 8M anon align=2M huge=no\ntouch A r 0 8M w\n"
+ON, OFF = "sysfs mm/damon/admin/kdamonds/0/state on\n", "sysfs mm/damon/admin/kdamonds/0/state off\n"
+
+
+def windows(found):
+    """nr_accesses and age of each region by window."""
+    return [[(r.nr_accesses, r.age) for r in passed] for _, passed in found.trace.aggregations]
+
+
+def test_a_page_that_is_always_touched_and_one_that_never_is(tmp_path):
+    found = run(tmp_path, WARM + setup("fvaddr") + pid(0, "A") + regions(0, *ONE_PAGE) + "bg loop A r 0 4K 450 w period=1000\n" + ON + "sleep 430\n" + OFF)
+    # the hot region's count changed from 0 to 20 in its first window: its age begins again
+    assert windows(found) == [[(20, 0), (0, 1)], [(20, 1), (0, 2)], [(20, 2), (0, 3)], [(20, 3), (0, 4)]]
+
+
+def test_a_page_touched_every_20_ms_shows_a_quarter(tmp_path):
+    found = run(tmp_path, WARM + setup("fvaddr") + pid(0, "A") + regions(0, ONE_PAGE[0]) + "bg loop A r 0 4K 500 w period=20000\n" + ON + "sleep 450\n" + OFF)
+    assert [count for ((count, _),) in windows(found)] == [6, 5, 5, 5]  # the passes at 0, 20, ... 100 ms; at 120, ... 200 ms; ...
+
+
+def test_pages_that_wait_in_an_lru_batch_are_not_seen(tmp_path):
+    script = "spawn A\nmmap A r 64K anon\ntouch A r 0 64K w\n" + setup("fvaddr") + pid(0, "A") + regions(0, ONE_PAGE[0])
+    found = run(tmp_path, script + "bg loop A r 0 4K 150 w period=1000\n" + ON + "sleep 120\n" + OFF)
+    assert windows(found) == [[(0, 1)]]
+
+
+def test_intervals_of_attributes_are_the_windows(tmp_path):
+    attrs = f"sysfs {CTX}monitoring_attrs/intervals/sample_us 10000\nsysfs {CTX}monitoring_attrs/intervals/aggr_us 50000\n"
+    found = run(tmp_path, WARM + setup("fvaddr") + pid(0, "A") + regions(0, ONE_PAGE[0]) + attrs + "bg loop A r 0 4K 300 w period=1000\n" + ON + "sleep 220\n" + OFF)
+    assert [count for ((count, _),) in windows(found)] == [5, 5, 5, 5]
+    assert found.trace.max_nr_accesses == 5
+
+
+def test_vaddr_covers_all_but_the_two_biggest_holes_in_about_min_nr_regions_pieces(tmp_path):
+    maps = "mmap A a 4M anon at=0x10000000\nmmap A b 4M anon at=0x10800000\nmmap A c 8M anon at=0x40000000\nmmap A d 2M anon at=0x7f0000000000\n"
+    found = run(tmp_path, "spawn A\n" + maps + setup("vaddr") + pid(0, "A") + ON + "sleep 110\n" + OFF)
+    first = found.trace.aggregations[0][1]
+    # the hole of 4 MiB inside the first range is watched; 22 MiB in all, cut into pieces of at least 2.2 MiB
+    spans = [(0x10000000, 0x10C00000), (0x40000000, 0x40800000), (0x7F0000000000, 0x7F0000200000)]
+    assert [(r.start, r.end) for r in first][0][0] == spans[0][0] and first[-1].end == spans[2][1]
+    assert sum(r.bytes for r in first) == sum(end - start for start, end in spans)
+    assert len([r for r in first if r.start >= spans[0][0] and r.end <= spans[0][1]]) == 5  # 12 MiB / 2.2 MiB
+    assert len([r for r in first if r.start >= spans[1][0] and r.end <= spans[1][1]]) == 3
+
+
+def test_a_new_mapping_is_watched_from_the_next_update(tmp_path):
+    maps = "mmap A a 4M anon at=0x10000000\nmmap A c 8M anon at=0x40000000\nmmap A d 2M anon at=0x7f0000000000\n"
+    update = f"sysfs {CTX}monitoring_attrs/intervals/update_us 300000\n"
+    found = run(tmp_path, "spawn A\n" + maps + setup("vaddr") + pid(0, "A") + update + ON + "sleep 150\nmmap A e 4M anon at=0x7e0000000000\nsleep 400\n" + OFF)
+    seen = [any(r.start <= 0x7E0000000000 < r.end for r in passed) for _, passed in found.trace.aggregations]
+    assert seen == [False, False, False, True, True]
+
+
+def test_paddr_sees_the_frames_of_what_is_touched(tmp_path):
+    script = WARM + setup("paddr") + regions(0, ("0", "67108864")) + "bg loop A r 0 4M 1500 w period=2000\n" + ON + "sleep 1450\n" + OFF
+    found = run(tmp_path, script)
+    hot = [sum(r.bytes for r in passed if r.nr_accesses >= 10) for _, passed in found.trace.aggregations]
+    assert sum(hot[-4:]) / 4 == pytest.approx(4 << 20, rel=0.25)
+
+
+def test_kdamond_ends_with_its_last_task(tmp_path):
+    found = run(tmp_path, WARM + setup("fvaddr") + pid(0, "A") + regions(0, ONE_PAGE[0]) + ON + "sleep 250\nexit A\nsleep 300\n" + OFF)
+    assert len(found.trace.aggregations) == 2
+    assert found.rows[-1]["ret"] == -1  # off: it does not run
+
+
+def test_two_targets_are_traced_by_their_numbers(tmp_path):
+    script = WARM + WARM.replace(" A", " B").replace("8M", "4M") + setup("fvaddr", 2) + pid(0, "A") + pid(1, "B")
+    script += regions(0, ONE_PAGE[0]) + regions(1, ("@B.r", "@B.r+4K")) + "bg loop B r 0 4K 200 w period=1000\n" + ON + "sleep 110\n" + OFF
+    found = run(tmp_path, script)
+    assert [(r.who, r.nr_accesses) for r in found.trace.aggregations[0][1]] == [(0, 0), (1, 20)]
+
+
+def test_check_finds_what_is_broken(tmp_path):
+    found = run(tmp_path, WARM + setup("fvaddr") + pid(0, "A") + regions(0, *ONE_PAGE) + ON + "sleep 110\n")
+    machine, st = found.sim.machine, found.st
+    head = int(st.target[s.T_HEAD])
+    first = int(st.region[head * s.REGION_STRIDE + s.R_NEXT])
+    st.target[s.T_NR_REGIONS] += 1
+    assert machine.op("monitor", "check") == 4
+    st.target[s.T_NR_REGIONS] -= 1
+    st.region[first * s.REGION_STRIDE + s.R_END] += 100
+    assert machine.op("monitor", "check") == 3
+    st.region[first * s.REGION_STRIDE + s.R_END] += 1 << 30
+    assert machine.op("monitor", "check") == 3 or machine.op("monitor", "check") == 2

@@ -1,0 +1,168 @@
+"""/sys/kernel/mm/damon/admin and the modules' parameters: defaults, what is refused and how, what is exclusive."""
+
+import pytest
+from damon_script import ADMIN, CTX
+
+from mmlab import procfs
+from mmlab.errors import NotSupported
+from mmlab.model import rows as r
+from mmlab.simulation import Simulation
+
+pytestmark = pytest.mark.nojit
+ROOT = "/sys/kernel/"
+EINVAL, EBUSY, EACCES, ENOENT, EPERM = -22, -16, -13, -2, -1
+
+
+@pytest.fixture
+def sim():
+    found = Simulation.from_table({"memory": "32M", "bare": True}, policies={"monitor": {"use": "damon", "params": {"autostart": False}}})
+    found.spawn("A")
+    return found
+
+
+def put(sim, path, value):
+    return procfs.write(sim, ROOT + path, str(value))
+
+
+def get(sim, path):
+    return procfs.read(sim, ROOT + path).rstrip("\n")
+
+
+def ready(sim, operations="paddr", **attrs):
+    """A context that can be turned on; attrs: path below monitoring_attrs with __ for /."""
+    for path, value in ((f"{ADMIN}nr_kdamonds", 1), (f"{ADMIN}0/contexts/nr_contexts", 1), (f"{CTX}operations", operations), (f"{CTX}targets/nr_targets", 1)):
+        assert put(sim, path, value) == 0
+    for name, value in attrs.items():
+        assert put(sim, f"{CTX}monitoring_attrs/{name.replace('__', '/')}", value) == 0
+
+
+def test_defaults(sim):
+    ready(sim, "vaddr")
+    assert put(sim, f"{CTX}schemes/nr_schemes", 1) == 0
+    files = dict(procfs.files(sim, "/sys/kernel/mm/damon/admin"))
+    context = "kdamonds/0/contexts/0/"
+    expected = {
+        "kdamonds/nr_kdamonds": "1", "kdamonds/0/state": "off", "kdamonds/0/pid": "-1", context + "avail_operations": "vaddr\nfvaddr\npaddr",
+        context + "monitoring_attrs/intervals/sample_us": "5000", context + "monitoring_attrs/intervals/aggr_us": "100000",
+        context + "monitoring_attrs/intervals/update_us": "60000000", context + "monitoring_attrs/nr_regions/min": "10",
+        context + "monitoring_attrs/nr_regions/max": "1000", context + "schemes/0/action": "stat", context + "schemes/0/target_nid": "-1",
+        context + "schemes/0/watermarks/metric": "none", context + "schemes/0/access_pattern/sz/max": "0",
+    }  # fmt: skip
+    assert {path: files[path].rstrip("\n") for path in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "error"),
+    [
+        (f"{ADMIN}0/contexts/nr_contexts", 2, EINVAL),
+        (f"{CTX}operations", "nothing", EINVAL),
+        (f"{CTX}monitoring_attrs/intervals/sample_us", "-1", EINVAL),
+        (f"{CTX}monitoring_attrs/intervals/sample_us", "fast", EINVAL),
+        (f"{CTX}schemes/0/action", "pageout now", EINVAL),
+        (f"{CTX}schemes/1/action", "pageout", ENOENT),
+        (f"{CTX}avail_operations", "vaddr", EACCES),
+        (f"{ADMIN}0/state", "maybe", EINVAL),
+        (f"{CTX}schemes/0/stats/nr_tried", 5, EACCES),
+        (f"{ADMIN}0/state", "off", EINVAL),
+        (f"{ADMIN}0/state", "update_schemes_stats", EINVAL),
+    ],
+)
+def test_what_a_file_refuses(sim, path, value, error):
+    ready(sim)
+    put(sim, f"{CTX}schemes/nr_schemes", 1)
+    assert put(sim, path, value) == error
+
+
+def test_a_number_written_makes_new_folders_with_defaults(sim):
+    ready(sim)
+    put(sim, f"{CTX}schemes/nr_schemes", 2)
+    put(sim, f"{CTX}schemes/1/action", "cold")
+    put(sim, f"{CTX}schemes/nr_schemes", 2)
+    assert get(sim, f"{CTX}schemes/1/action") == "stat"
+    put(sim, f"{CTX}schemes/nr_schemes", 0)
+    with pytest.raises(FileNotFoundError):
+        get(sim, f"{CTX}schemes/0/action")
+
+
+@pytest.mark.parametrize(
+    "attrs",
+    [
+        {"nr_regions__min": 2},
+        {"nr_regions__min": 11, "nr_regions__max": 10},
+        {"intervals__sample_us": 200_000},
+    ],
+)
+def test_attributes_that_contradict_are_refused_by_on(sim, attrs):
+    ready(sim, **attrs)
+    assert put(sim, f"{ADMIN}0/state", "on") == EINVAL
+
+
+@pytest.mark.parametrize("bounds", [[(8192, 4096)], [(0, 8192), (4096, 12288)], [(8192, 12288), (0, 4096)]])
+def test_regions_that_are_no_ranges_are_refused_by_on(sim, bounds):
+    ready(sim)
+    put(sim, f"{CTX}targets/0/regions/nr_regions", len(bounds))
+    for i, (start, end) in enumerate(bounds):
+        put(sim, f"{CTX}targets/0/regions/{i}/start", start)
+        put(sim, f"{CTX}targets/0/regions/{i}/end", end)
+    assert put(sim, f"{ADMIN}0/state", "on") == EINVAL
+
+
+def test_on_needs_a_process_for_virtual_addresses_and_one_target_for_physical(sim):
+    ready(sim, "vaddr")
+    put(sim, f"{CTX}targets/0/pid_target", 99999)
+    assert put(sim, f"{ADMIN}0/state", "on") == EINVAL
+    ready(sim, "paddr")
+    put(sim, f"{CTX}targets/nr_targets", 2)
+    assert put(sim, f"{ADMIN}0/state", "on") == EINVAL
+
+
+def test_a_running_kdamond_is_busy_and_has_a_pid(sim):
+    ready(sim)
+    assert put(sim, f"{ADMIN}0/state", "on") == 0
+    assert put(sim, f"{ADMIN}0/state", "on") == EBUSY and put(sim, f"{ADMIN}nr_kdamonds", 2) == EBUSY
+    assert get(sim, f"{ADMIN}0/state") == "on" and int(get(sim, f"{ADMIN}0/pid")) > 0
+    assert put(sim, f"{ADMIN}0/state", "off") == 0
+    assert (get(sim, f"{ADMIN}0/state"), get(sim, f"{ADMIN}0/pid")) == ("off", "-1")
+    assert put(sim, f"{ADMIN}0/state", "off") == EPERM
+    assert put(sim, f"{ADMIN}0/state", "on") == 0  # the settings are still there
+
+
+def test_modules_want_to_be_alone(sim):
+    lru_sort, reclaim = ("/sys/module/damon_lru_sort/parameters/", "/sys/module/damon_reclaim/parameters/")
+    ready(sim)
+    assert put(sim, f"{ADMIN}0/state", "on") == 0 and procfs.write(sim, lru_sort + "enabled", "Y") == EBUSY
+    assert put(sim, f"{ADMIN}0/state", "off") == 0 and procfs.write(sim, lru_sort + "enabled", "Y") == 0
+    assert procfs.write(sim, reclaim + "enabled", "Y") == EBUSY and put(sim, f"{ADMIN}0/state", "on") == EBUSY
+    assert procfs.read(sim, lru_sort + "enabled") == "Y\n" and procfs.write(sim, lru_sort + "enabled", "N") == 0
+    assert procfs.write(sim, reclaim + "quota_ms", "soon") == EINVAL
+
+
+def test_reclaim_watches_the_biggest_range_of_ram_and_reclaims_nothing():
+    machine = {"memory": "128M", "swap": "64M"}
+    sim = Simulation.from_table(machine, policies={"monitor": {"use": "damon", "params": {"autostart": False}}})
+    folder = "/sys/module/damon_reclaim/parameters/"
+    sim.spawn("A")
+    sim.touch("A", sim.mmap("A", 8 << 20), 2048, 1)
+    for name, value in {"min_age": 200_000, "quota_ms": 0, "wmarks_high": 999, "wmarks_mid": 998, "wmarks_low": 1, "enabled": "Y"}.items():
+        assert procfs.write(sim, folder + name, str(value)) == 0
+    sim.sleep(2000)
+    assert procfs.read(sim, folder + "monitor_region_start") == "1048576\n"
+    assert int(procfs.read(sim, folder + "monitor_region_end")) == (128 << 20) - 38 * 4096 - 1  # up to the ACPI tables of a machine with one disk
+    assert procfs.read(sim, folder + "nr_reclaim_tried_regions") == "0\n" and sim.counters()["pswpout"] == 0
+    assert sim.machine.states["monitor"].ctx.any() and sim.check_state() == []
+
+
+def test_what_is_not_simulated_is_said(sim):
+    ready(sim)
+    put(sim, f"{CTX}schemes/nr_schemes", 1)
+    put(sim, f"{CTX}schemes/0/filters/nr_filters", 1)
+    put(sim, f"{CTX}schemes/0/filters/0/type", "memcg")
+    with pytest.raises(NotSupported, match="memcg"):
+        put(sim, f"{ADMIN}0/state", "on")
+
+
+def test_without_damon_its_files_are_not_there():
+    plain = Simulation.from_table({"memory": "32M", "bare": True})
+    with pytest.raises(NotSupported, match="nr_kdamonds"):
+        put(plain, f"{ADMIN}nr_kdamonds", 1)
+    assert plain.machine.sc[r.SC_NR_LOOPS] == 0

@@ -1,0 +1,93 @@
+"""`loop`, `bg` and `join` on a real machine: passes, periods, who waits for whom, and what ends them."""
+
+import pytest
+
+from mmlab._engine.script import run_script
+from mmlab.errors import NotSupported
+from mmlab.simulation import Simulation
+from mmlab.verify.folder import ResultFolder
+from mmlab.workload.ops import parse_ops
+
+pytestmark = pytest.mark.nojit
+MAP = "spawn A\nmmap A r 64 anon huge=no\n"
+MS = 1_000_000
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Runs a script: the answers by line, and the simulation."""
+
+    def go(text, **machine):
+        sim = Simulation.from_table({"memory": "16M", "bare": True, **machine})
+        run_script(sim, parse_ops(text, "t.ops"), tmp_path / "out", tmp_path)
+        assert sim.check_state() == []
+        return ResultFolder(tmp_path / "out").ops, sim
+
+    return go
+
+
+def test_passes_begin_every_period_until_the_time_is_over(run):
+    ops, _ = run(MAP + "loop A r 0 64 100 w period=10000")
+    assert (ops[3]["ret"], ops[3]["minflt"]) == (10, 64) and 100 * MS <= ops[3]["ns"] < 101 * MS
+
+
+def test_without_a_period_the_time_of_a_pass_says_how_many_there_are(run):
+    ops, _ = run(MAP + "touch A r 0 64 w\nloop A r 0 64 100 r")
+    assert ops[4]["ret"] == pytest.approx(100 * MS / (64 * 8), rel=0.01)  # a touched page costs 8 ns
+    assert ops[4]["minflt"] == 0
+
+
+def test_the_script_goes_on_beside_a_loop_and_join_brings_its_answer(run):
+    ops, _ = run(MAP + "bg loop A r 0 64 50 w period=5000\nsleep 20\nspawn B\nmmap B q 4 anon\njoin A\njoin A")
+    assert ops[3]["ret"] == 0 and "minflt" not in ops[3]
+    assert 20 * MS <= ops[5]["at"] < 21 * MS and ops[6]["at"] < 21 * MS
+    assert (ops[7]["ret"], ops[7]["minflt"]) == (10, 64) and ops[8] == {"line": 8, "op": "join A", "at": ops[8]["at"], "ret": 0}
+    assert 50 * MS <= ops[8]["at"] < 51 * MS
+
+
+def test_a_tasks_next_operation_waits_for_its_loop(run):
+    ops, sim = run(MAP + "bg loop A r 0 64 50 w period=5000\ntouch A r 0 1 r\nbg touch A r 0 64 r\nfork A B\n")
+    assert ops[4]["ret"] == 0 and sim.now_ns >= 50 * MS and ops[5]["at"] >= 50 * MS
+
+
+def test_two_loops_share_one_cpu(run):
+    text = MAP + MAP.replace(" A", " B") + "touch A r 0 64 w\ntouch B r 0 64 w\nbg loop A r 0 64 60 w\nbg loop B r 0 64 60 w\njoin A\njoin B"
+    ops, _ = run(text)
+    alone = 60 * MS / (64 * 8)
+    assert ops[9]["ret"] == pytest.approx(alone / 2, rel=0.1) and ops[10]["ret"] == pytest.approx(alone / 2, rel=0.1)
+
+
+def test_loops_on_two_cpus_do_not_share(run):
+    text = MAP + MAP.replace("spawn A", "spawn B cpu=1").replace(" A", " B")
+    ops, _ = run(text + "touch A r 0 64 w\ntouch B r 0 64 w\nbg loop A r 0 64 60 w\nbg loop B r 0 64 60 w\njoin A\njoin B", cpus=2)
+    alone = 60 * MS / (64 * 8)
+    assert [ops[9]["ret"], ops[10]["ret"]] == pytest.approx([alone, alone], rel=0.1)
+
+
+def test_a_loop_that_is_always_runnable_takes_turns_with_other_work(run):
+    text = MAP + "touch A r 0 64 w\nspawn B\nmmap B q 8192 anon huge=no\nbg loop A r 0 64 1000 w\ntouch B q 0 8192 r\nkill A"
+    ops, _ = run(text, memory="64M")
+    # 8192 faults of 0.5 us, 4.2 ms: A has a slice of 3 ms first and another when B has had one
+    assert ops[7]["minflt"] == 8192 and 10 * MS < ops[7]["ns"] < 11 * MS
+
+
+def test_a_stride_touches_every_nth_page(run):
+    ops, _ = run(MAP + "loop A r 0 64 20 w stride=4 period=10000\nmincore A r")
+    assert ops[3]["minflt"] == 16 and ops[4]["ret"] == 16
+
+
+def test_a_signal_ends_a_loop(run):
+    ops, _ = run(MAP + "munmap A r 32 32\nbg loop A r 0 64 50 w period=5000\njoin A\ntouch A r 0 1 w")
+    assert (ops[5]["ret"], ops[5]["signal"], ops[5]["minflt"]) == (-14, 11, 32) and ops[6]["ret"] == 0
+
+
+def test_kill_ends_a_loop_at_once(run):
+    ops, sim = run(MAP + "bg loop A r 0 64 5000 w period=5000\nsleep 10\nkill A\nsleep 10")
+    assert sim.now_ns < 21 * MS and sim.machine.sc[68] == 0
+    assert ops[5]["ret"] == 0
+
+
+@pytest.mark.parametrize("operation", ["bg madvise A r 0 64 cold", "bg touch A r 0 64 w reverse", "loop A r 0 64 5 w noflush"])
+def test_what_cannot_run_in_the_background_is_said(run, operation):
+    with pytest.raises(NotSupported, match="line 3"):
+        run(MAP + operation)
