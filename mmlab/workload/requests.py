@@ -46,6 +46,8 @@ class Requests:
 
     def repeated(self, times: int) -> Requests:
         """The same requests `times` times."""
+        if times == 1:
+            return self
         return Requests(np.tile(self.ids, times), self.objects, {**self.meta, "repeat": times})
 
 
