@@ -63,4 +63,4 @@ def test_slab_commands_are_refused():
     real = recorded("buddy-merge", 0)
     machine = load_state(real["states"]["start"], real["zonelists"], CHOSEN)
     with pytest.raises(Unsupported):
-        ProbeRun(machine).run(["dump a", "cache 1 name 64 0 NONE"])
+        ProbeRun(machine).run(["dump a", "frobnicate 1"])
