@@ -80,6 +80,9 @@ SLOTS: dict[str, SlotContract] = {c.slot: c for c in (
         _op("shrink", "cache", "pages freed", "kmem_cache_shrink().", optional=True, bound="O(slabs)"),
         _op("destroy", "cache", "0, or -EBUSY while objects are in use", "kmem_cache_destroy().", optional=True, bound="O(slabs)"),
         _op("stat", "cache what", "the value", "what: SLAB_STAT_* (slabinfo's columns)."),
+        _op("slab_after", "cache kind owner slab", "first frame of the slab behind this one (-1: of the first), or -1 at the end",
+            "Dumps: kind SLAB_LIST_*, of CPU or node `owner`.", optional=True),
+        _op("slab_stat", "slab what", "the value", "Dumps: what: SLAB_OF_*.", optional=True, bound="O(objects per slab)"),
         CHECK,
     )),
     SlotContract("vma_index", 1, "Finds the VMA at an address, and free address ranges. VMAs are rows of m.vma; the index stores row numbers.", (

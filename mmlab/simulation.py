@@ -466,9 +466,18 @@ def _choose(registry: Registry, policies: Mapping[str, Mapping[str, Any]], cfg: 
         table = dict(policies.get(slot) or {})
         name = table.get("use", default_thp(cfg) if slot == "thp" and slot not in policies else default)
         entry = registry.get(slot, name)
-        params = entry.make_params(dict(table.get("params") or {}), slot)
+        params = entry.make_params(_boot_params(cfg, slot, entry) | dict(table.get("params") or {}), slot)
         chosen[slot] = Chosen(entry.policy, params, f"plugin {entry.plugin} ({entry.distribution} {entry.version}): {slot} {name!r}")
     return chosen
+
+
+def _boot_params(cfg: MachineConfig, slot: str, entry: Any) -> dict[str, int]:
+    """Params of the slab allocator that the machine's command line sets, if the policy has them."""
+    if slot != "slab_allocator" or entry.policy.params is None:
+        return {}
+    known = {field.name for field in attrs.fields(entry.policy.params)}
+    given = {name: getattr(cfg.options, name) for name in ("slab_min_order", "slab_max_order", "slab_min_objects")}
+    return {name: value for name, value in given.items() if value is not None and name in known}
 
 
 def run_cell(*args: Any, **kwargs: Any) -> Any:

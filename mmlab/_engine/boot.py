@@ -12,7 +12,7 @@ from mmlab.machine.boot import ZoneBoot
 from mmlab.machine.layout import ZoneLayout
 from mmlab.mm.memblock import add_range, boot_free_to_pcp, init_heads, init_range, mark_free, mark_range
 from mmlab.model import rows as r
-from mmlab.model.const import MAX_ORDER, MIGRATETYPE_NAMES, NR_POLICY_LISTS, PAGEBLOCK_ORDER
+from mmlab.model.const import MAX_ORDER, MIGRATETYPE_NAMES, NR_POLICY_LISTS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES
 from mmlab.model.layout import FREE_HEADS_PER_ZONE, PCP_HEADS, Sizes, count_heads
 from mmlab.model.page import KIND_BOOT
 
@@ -166,27 +166,34 @@ def place_free_blocks(zone: ZoneLayout, boot: ZoneBoot) -> list[tuple[int, int, 
     for order, kind, count in wanted:
         for _ in range(count):
             if order >= PAGEBLOCK_ORDER:
-                pfn = take(max(1 << order, BLOCK))
-                if pfn >= 0:
-                    free.append((pfn, order, kind))
-                continue
-            pfn = _within_pageblock(partial.setdefault(kind, []), 2 << order, take)
+                pfn = take(BLOCK)
+                if pfn < 0 and order < MAX_ORDER:
+                    pfn = take(1 << order)  # the zone's lowest: what is left beside it is no whole block
+            else:
+                pfn = _within_pageblock(partial.setdefault(kind, []), 2 << order, ranges)
+                if pfn < 0:  # the zone is full: beside a free block of another order
+                    pfn = _within_pageblock(partial[kind], 1 << order, ranges)
+                    pfn = -1 if (pfn ^ 1 << order, order, kind) in free else pfn
             if pfn >= 0:
                 free.append((pfn, order, kind))
     return free
 
 
-def _within_pageblock(filling: list[list[int]], size: int, take) -> int:
+def _within_pageblock(filling: list[list[int]], size: int, ranges: list[list[int]]) -> int:
+    """An aligned place of `size` pages in a pageblock of the type, or in one not used so far (the lowest of a zone may be a part of one)."""
     for span in filling:
         pfn = -(-span[0] // size) * size
         if pfn + size <= span[1]:
             span[0] = pfn + size
             return pfn
-    start = take(512)
-    if start < 0:
-        return -1
-    filling.append([start + size, start + 512])
-    return start
+    for unused in reversed(ranges):
+        start = max(unused[0], (unused[1] - 1) // PAGEBLOCK_PAGES * PAGEBLOCK_PAGES)
+        pfn = -(-start // size) * size
+        if unused[0] < unused[1] and pfn + size <= unused[1]:
+            filling.append([pfn + size, unused[1]])
+            unused[1] = start
+            return pfn
+    return -1
 
 
 def _pcp_pages(machine: Machine, layout: MachineLayout, boot: BootState) -> None:

@@ -34,14 +34,15 @@ _Z_FIELDS = (
 
 
 def run_probe(sim: Any, program: str) -> str:
-    """Run a program and give its log's text. Raises NotSupported for the slab allocator's commands."""
+    """Run a program and give its log's text. Raises NotSupported for what the machine cannot show."""
     lines = program.splitlines()
     text = zonelists(sim) if any(line.split() == ["zonelists"] for line in lines) else ""
+    run = ProbeRun(sim.machine, sim.cfg.options.slab_nomerge)
     try:
-        log = ProbeRun(sim.machine).run(line for line in lines if line.split() != ["zonelists"])
+        log = run.run(line for line in lines if line.split() != ["zonelists"])
     except Unsupported as error:
         raise NotSupported(str(error)) from None
-    return text + log_text(log)
+    return text + log_text(log) + "".join(f"{line}\n" for line in run.slab.lines)
 
 
 def zonelists(sim: Any) -> str:

@@ -86,7 +86,7 @@ def _run_recorded_probes(case: Case, sim: Any, operations: list[Operation], out_
         machine = load_state(record["states"][start], record["zonelists"], sim.policies, int(sim.machine.sc[SC_BOOST_FACTOR]))
         program = (case.path / programs[label]).read_text().splitlines()
         try:
-            log = ProbeRun(machine).run(line for line in program if line.split() != ["zonelists"])
+            log = ProbeRun(machine).run_from_dump(line for line in program if line.split() != ["zonelists"])
         except Unsupported:
             continue
         (out_dir / f"{label}@{run}.probe").write_text(log_text(log))

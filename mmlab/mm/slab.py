@@ -1,7 +1,7 @@
 """Kernel objects: the services kmem_cache_alloc() and kmem_cache_free(), the caches that a booted kernel has, and the lines of slabinfo.
 
 Models: mm/slab_common.c kmem_cache_create(), create_kmalloc_caches(), kmalloc_slab(), and the sizes that Linux 6.12 on x86-64 gives.
-Left out: merging of caches with equal objects, kmalloc of more than 8 KiB (alloc_pages() serves that).
+Merging, and kmalloc of more than 8 KiB: mm/slab_common.py.
 """
 
 from __future__ import annotations
@@ -116,12 +116,12 @@ _COLUMNS = (SLAB_STAT_ACTIVE_OBJS, SLAB_STAT_NUM_OBJS, SLAB_STAT_OBJSIZE, SLAB_S
 def slabinfo_rows(machine: Machine) -> list[tuple[str, int, int, int, int, int, int, int]]:
     """(name, active_objs, num_objs, objsize, objperslab, pagesperslab, active_slabs, num_slabs) of every cache, by cache number.
 
-    active_slabs is always num_slabs, as in Linux. A cache of no KERNEL_CACHES name is called cache-NUMBER.
+    active_slabs is always num_slabs, as in Linux. A cache that nobody named is called cache-NUMBER.
     """
     lines = []
     for number in range(r.NR_CACHES):
         if machine.op("slab_allocator", "stat", number, SLAB_STAT_OBJSIZE) > 0:
             active, objects, size, per_slab, pages, slabs = (machine.op("slab_allocator", "stat", number, what) for what in _COLUMNS)
-            name = KERNEL_CACHES[number].name if number in KERNEL_CACHES else f"cache-{number}"
+            name = KERNEL_CACHES[number].name if number in KERNEL_CACHES else machine.cache_names.get(number, f"cache-{number}")
             lines.append((name, active, objects, size, per_slab, pages, slabs, slabs))
     return lines

@@ -16,3 +16,9 @@ KMALLOC_MAX_CACHE_SIZE = 8192
 # what of stat(cache, what), after SLAB_STAT_ACTIVE_OBJS .. SLAB_STAT_NUM_SLABS of mmlab.model.const
 SLAB_STAT_LIVE_OBJS, SLAB_STAT_NR_PARTIAL, SLAB_STAT_MIN_PARTIAL = 6, 7, 8
 SLAB_STAT_CPU_PARTIAL_SLABS, SLAB_STAT_OBJECT_SIZE, SLAB_STAT_ALIGN = 9, 10, 11
+SLAB_STAT_INUSE, SLAB_STAT_OFFSET, SLAB_STAT_ORDER, SLAB_STAT_MIN_ORDER, SLAB_STAT_MIN_OBJECTS, SLAB_STAT_CPU_PARTIAL = 12, 13, 14, 15, 16, 17
+
+# lists of slabs that slab_after() walks: a CPU's slab at work, its partial list, a node's partial list
+SLAB_LIST_CPU, SLAB_LIST_CPU_PARTIAL, SLAB_LIST_NODE_PARTIAL = 0, 1, 2
+# what of slab_stat(): objects that are not on the slab's own freelist, objects, free objects that a CPU holds for itself
+SLAB_OF_INUSE, SLAB_OF_OBJECTS, SLAB_OF_CPU_FREE = 0, 1, 2

@@ -2,7 +2,7 @@
 
 :func:`load_state` builds a machine whose zones, free lists, per-CPU lists and pageblocks are those of a dump; :class:`ProbeRun` applies
 a program's commands to it and collects a :class:`ProbeLog`, as the real run left one.
-Nothing else runs meanwhile (``irqoff``): kswapd sleeps. Left out: the commands of the slab allocator.
+Nothing else runs meanwhile (``irqoff``): kswapd sleeps. The slab allocator's commands: probe_slab.py.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mmlab._engine.machine import Chosen, Machine
+from mmlab.errors import MmlabError
 from mmlab.kernels.jit import kernel
 from mmlab.kernels.ops import page_allocator_drain
 from mmlab.kernels.services import alloc_pages, free_pages
@@ -24,6 +25,7 @@ from mmlab.model.layout import FREE_HEADS_PER_ZONE, PCP_HEADS, Sizes, count_head
 from mmlab.model.page import PG_BUDDY, ZONE_SHIFT
 from mmlab.verify.ids import Unsupported
 from mmlab.verify.probe_log import ProbeLog
+from mmlab.verify.probe_slab import SlabProbe, run_slab_command
 
 Zone = dict[str, Any]
 
@@ -46,7 +48,7 @@ GFP_NAMES = {
     "NOFS": g.GFP_NOFS, "NOIO": g.GFP_NOIO, "DMA": g.GFP_DMA, "DMA32": g.GFP_DMA32, "MOVABLE": g.GFP_MOVABLE, "HIGHMEM": g.GFP_HIGHMEM,
     "RECLAIMABLE": g.GFP_RECLAIMABLE, "THISNODE": g.GFP_THISNODE, "HIGH": g.GFP_HIGH, "NORETRY": g.GFP_NORETRY, "NOFAIL": g.GFP_NOFAIL,
     "MEMALLOC": g.GFP_MEMALLOC, "NOMEMALLOC": g.GFP_NOMEMALLOC, "COMP": g.GFP_COMP, "ZERO": g.GFP_ZERO, "NOWARN": g.GFP_NOWARN,
-    "DIRECT": g.GFP_DIRECT_RECLAIM, "KSWAPD": g.GFP_KSWAPD_RECLAIM, "IO": g.GFP_IO, "FS": g.GFP_FS, "HARDWALL": g.GFP_HARDWALL, "NONE": 0,
+    "ACCOUNT": g.GFP_ACCOUNT, "DIRECT": g.GFP_DIRECT_RECLAIM, "KSWAPD": g.GFP_KSWAPD_RECLAIM, "IO": g.GFP_IO, "FS": g.GFP_FS, "HARDWALL": g.GFP_HARDWALL, "NONE": 0,
 }
 
 
@@ -179,27 +181,45 @@ def _listed(machine: Machine, head: int) -> list[int]:
     return pfns
 
 
-class ProbeRun:
-    """Applies a program to a machine; ``log`` grows as the real run's did. slots: what is allocated, SLOT -> (pfn, order)."""
+def gfp_of(names: str) -> int:
+    """Flags of names joined by ``|``. Raises MmlabError for an unknown name."""
+    gfp = 0
+    for name in names.split("|"):
+        if name not in GFP_NAMES:
+            raise MmlabError(f"probe: gfp {names!r}: no flag {name!r} (known: {', '.join(GFP_NAMES)})")
+        gfp |= GFP_NAMES[name]
+    return gfp
 
-    def __init__(self, machine: Machine):
+
+class ProbeRun:
+    """Applies a program to a machine; ``log`` grows as the real run's did, ``slab.lines`` are the slab allocator's part of its text.
+    slots: what is allocated, SLOT -> (pfn, order). nomerge: the boot parameter slab_nomerge."""
+
+    def __init__(self, machine: Machine, nomerge: bool = False):
         self.machine = machine
         self.log = ProbeLog()
         self.slots: dict[int, tuple[int, int]] = {}
+        self.slab = SlabProbe(machine, nomerge)
 
     def run(self, lines: Iterable[str]) -> ProbeLog:
-        """All commands of a program from its first dump on (what came before it is in the start state). Raises :class:`Unsupported`."""
-        commands = [words for line in lines if (words := line.partition("#")[0].split())]
-        start = next((i for i, words in enumerate(commands) if words[0] == "dump"), 0)
-        for words in commands[start:]:
-            options = dict(word.split("=") for word in words[1:] if "=" in word)
-            numbers = {name: int(value) for name, value in options.items()}
-            args = [word for word in words[1:] if "=" not in word]
-            self._command(words[0], args, numbers.get("n", 1), numbers.get("step", 1), numbers.get("node", 0))
+        """All commands of a program. Raises :class:`Unsupported`."""
+        for words in _commands(lines):
+            self._command(words)
         return self.log
 
-    def _command(self, name: str, args: list[str], n: int, step: int, node: int) -> None:
-        if name in ("irqoff", "irqon"):
+    def run_from_dump(self, lines: Iterable[str]) -> ProbeLog:
+        """All commands from the first dump on: what came before it is in the start state. Raises :class:`Unsupported`."""
+        commands = _commands(lines)
+        start = next((i for i, words in enumerate(commands) if words[0] == "dump"), 0)
+        for words in commands[start:]:
+            self._command(words)
+        return self.log
+
+    def _command(self, words: list[str]) -> None:
+        name, args = words[0], [word for word in words[1:] if "=" not in word]
+        options = {key: int(value) for key, value in (word.split("=") for word in words[1:] if "=" in word)}
+        n, step = options.get("n", 1), options.get("step", 1)
+        if name in ("irqoff", "irqon", "echo"):
             return
         if name in ("dump", "zones"):
             self.log.states[args[0]] = dump_state(self.machine, lists=name == "dump")
@@ -207,7 +227,7 @@ class ProbeRun:
             for zone in range(self.machine.sizes.nr_zones):
                 self.machine.run(page_allocator_drain, zone, 0)
         elif name == "alloc":
-            self._alloc(int(args[0]), int(args[1]), args[2], n, node)
+            self._alloc(int(args[0]), int(args[1]), gfp_of(args[2]), n, options.get("node", 0))
         elif name == "free":
             slots = [int(args[0]) + i * step for i in range(n)]
             self._free(slots[::-1] if "rev" in args else slots)
@@ -216,12 +236,9 @@ class ProbeRun:
             for i in range(1 << order):
                 self.slots[int(args[0]) + i] = (pfn + i, 0)
         else:
-            raise Unsupported(f"probe command {name}")
+            run_slab_command(self.slab, name, args, options, gfp_of)
 
-    def _alloc(self, slot: int, order: int, gfp_names: str, n: int, node: int) -> None:
-        gfp = 0
-        for name in gfp_names.split("|"):
-            gfp |= GFP_NAMES[name]
+    def _alloc(self, slot: int, order: int, gfp: int, n: int, node: int) -> None:
         pfns = np.empty(n, np.int64)
         self.machine.run(alloc_each, gfp, order, node, pfns)
         self.log.pfns.append(np.maximum(pfns, -1).tolist())
@@ -231,3 +248,7 @@ class ProbeRun:
         held = [self.slots.pop(slot) for slot in slots if slot in self.slots]
         pfns, orders = np.array(held, np.int64).reshape(-1, 2).T.copy()
         self.machine.run(free_each, pfns, orders)
+
+
+def _commands(lines: Iterable[str]) -> list[list[str]]:
+    return [words for line in lines if (words := line.partition("#")[0].split())]

@@ -1,7 +1,7 @@
 """SLUB, Linux's slab allocator: objects of one size packed into slabs; each CPU works on a slab of its own.
 
 Models: mm/slub.c ___slab_alloc(), __slab_free(), get_partial(), allocate_slab(), and what rows, geometry, partial, shrink and stat of this
-folder say. Left out: merging of caches, kmalloc above 8 KiB, the flow of debug caches (their flags change geometry alone), object addresses
+folder say. Left out: the flow of debug caches (their flags change geometry alone), object addresses
 behind a left red zone, pfmemalloc reserves, RCU-delayed frees, the 2 % of remote look-ups that Linux skips at random.
 alloc and free are O(1), O(objects per slab) where a slab is made or a CPU's list is moved.
 """
@@ -38,7 +38,7 @@ from mmlab_linux.slab_allocator.rows import (
     slab_freelist, slab_frozen, slab_inuse, slab_objects,
 )
 from mmlab_linux.slab_allocator.shrink import destroy, shrink
-from mmlab_linux.slab_allocator.stat import check, stat
+from mmlab_linux.slab_allocator.stat import check, slab_after, slab_stat, stat
 
 #: what of a caller's flags reaches the page allocator
 PAGE_GFP = (
@@ -297,7 +297,7 @@ SLUB = SlabAllocator(
     name="slub",
     summary="slabs of one size, one a CPU at work, partial ones on lists of CPUs and nodes",
     models="mm/slub.c, mm/slab_common.c",
-    left_out="merging of caches, kmalloc above 8 KiB, the flow of debug caches, pfmemalloc, RCU-delayed frees",
+    left_out="the flow of debug caches, pfmemalloc, RCU-delayed frees",
     level="L3",
     params=Params,
     new_state=new_state,
@@ -307,5 +307,7 @@ SLUB = SlabAllocator(
     shrink=shrink,
     destroy=destroy,
     stat=stat,
+    slab_after=slab_after,
+    slab_stat=slab_stat,
     check=check,
 )

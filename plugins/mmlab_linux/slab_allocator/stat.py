@@ -10,12 +10,14 @@ from mmlab.model.const import (
 from mmlab.model.page import PG_SLAB, PG_WORKINGSET, page_mapping, page_next, page_order, page_test
 from mmlab.model.rows import NR_CACHES, SC_MAX_PFN, SC_NR_CPUS, SC_NR_NODES
 from mmlab.model.slabinfo import (
-    SLAB_STAT_ALIGN, SLAB_STAT_CPU_PARTIAL_SLABS, SLAB_STAT_LIVE_OBJS, SLAB_STAT_MIN_PARTIAL, SLAB_STAT_NR_PARTIAL, SLAB_STAT_OBJECT_SIZE,
+    SLAB_LIST_CPU, SLAB_LIST_CPU_PARTIAL, SLAB_OF_CPU_FREE, SLAB_OF_INUSE, SLAB_OF_OBJECTS, SLAB_STAT_ALIGN, SLAB_STAT_CPU_PARTIAL,
+    SLAB_STAT_CPU_PARTIAL_SLABS, SLAB_STAT_INUSE, SLAB_STAT_LIVE_OBJS, SLAB_STAT_MIN_OBJECTS, SLAB_STAT_MIN_ORDER, SLAB_STAT_MIN_PARTIAL,
+    SLAB_STAT_NR_PARTIAL, SLAB_STAT_OBJECT_SIZE, SLAB_STAT_OFFSET, SLAB_STAT_ORDER,
 )
 from mmlab_linux.slab_allocator.rows import (
-    ALLOCATED, CACHE_STRIDE, CPU_FREELIST, CPU_PARTIAL, CPU_SLAB, END, KC_ALIGN, KC_CPU_PARTIAL_SLABS, KC_MIN_PARTIAL, KC_OBJECT_SIZE,
-    KC_OBJECTS, KC_ORDER, KC_SIZE, KN_NR_PARTIAL, KN_NR_SLABS, KN_TOTAL_OBJECTS, chain_next, cpu_row, next_free, node_row, partial_head,
-    slab_freelist, slab_frozen, slab_inuse, slab_objects,
+    ALLOCATED, CACHE_STRIDE, CPU_FREELIST, CPU_PARTIAL, CPU_SLAB, END, KC_ALIGN, KC_CPU_PARTIAL, KC_CPU_PARTIAL_SLABS, KC_INUSE,
+    KC_MIN_OBJECTS, KC_MIN_ORDER, KC_MIN_PARTIAL, KC_OBJECT_SIZE, KC_OBJECTS, KC_OFFSET, KC_ORDER, KC_SIZE, KN_NR_PARTIAL, KN_NR_SLABS,
+    KN_TOTAL_OBJECTS, chain_next, cpu_row, next_free, node_row, partial_head, slab_freelist, slab_frozen, slab_inuse, slab_objects,
 )
 
 BAD_NODE_SLAB, BAD_NR_PARTIAL, BAD_FREELIST, BAD_CPU_PARTIAL, BAD_CPU_SLAB, BAD_NR_SLABS, BAD_TOTAL_OBJECTS = 1, 2, 3, 4, 5, 6, 7
@@ -101,6 +103,42 @@ def stat(m, st, cache, what):
         return st.cache[row + KC_OBJECT_SIZE]
     if what == SLAB_STAT_ALIGN:
         return st.cache[row + KC_ALIGN]
+    if what == SLAB_STAT_INUSE:
+        return st.cache[row + KC_INUSE]
+    if what == SLAB_STAT_OFFSET:
+        return st.cache[row + KC_OFFSET]
+    if what == SLAB_STAT_ORDER:
+        return st.cache[row + KC_ORDER]
+    if what == SLAB_STAT_MIN_ORDER:
+        return st.cache[row + KC_MIN_ORDER]
+    if what == SLAB_STAT_MIN_OBJECTS:
+        return st.cache[row + KC_MIN_OBJECTS]
+    if what == SLAB_STAT_CPU_PARTIAL:
+        return st.cache[row + KC_CPU_PARTIAL]
+    return -EINVAL
+
+
+@kernel
+def slab_after(m, st, cache, kind, owner, slab):
+    """Walk a list of slabs: the one behind `slab` (-1: the first), -1 at the end."""
+    if kind == SLAB_LIST_CPU:
+        return st.cpu[cpu_row(m, cache, owner) + CPU_SLAB] if slab < 0 else -1
+    if kind == SLAB_LIST_CPU_PARTIAL:
+        return st.cpu[cpu_row(m, cache, owner) + CPU_PARTIAL] if slab < 0 else chain_next(m, slab)
+    head = partial_head(m, cache, owner)
+    after = page_next(m, head if slab < 0 else slab)
+    return -1 if after == head else after
+
+
+@kernel
+def slab_stat(m, st, slab, what):
+    """A value of one slab (SLAB_OF_*); -EINVAL for another."""
+    if what == SLAB_OF_INUSE:
+        return slab_inuse(m, slab)
+    if what == SLAB_OF_OBJECTS:
+        return slab_objects(m, slab)
+    if what == SLAB_OF_CPU_FREE:
+        return chain_length(st, slab, cpu_freelist_of(m, st, slab))
     return -EINVAL
 
 

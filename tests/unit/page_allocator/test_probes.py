@@ -45,7 +45,7 @@ def test_program_replays_exactly(case, run):
     start = next(line.split()[1] for line in commands if line.startswith("dump"))
     machine = load_state(real["states"][start], real["zonelists"], CHOSEN)
     assert without_input(dump_state(machine)) == without_input(real["states"][start])
-    log = ProbeRun(machine).run(commands)
+    log = ProbeRun(machine).run_from_dump(commands)
     assert log.pfns == real["pfns"]
     assert list(log.states) == list(real["states"])
     for name, zones in real["states"].items():
@@ -63,4 +63,4 @@ def test_slab_commands_are_refused():
     real = recorded("buddy-merge", 0)
     machine = load_state(real["states"]["start"], real["zonelists"], CHOSEN)
     with pytest.raises(Unsupported):
-        ProbeRun(machine).run(["dump a", "cache 1 name 64 0 NONE"])
+        ProbeRun(machine).run(["dump a", "frobnicate 1"])

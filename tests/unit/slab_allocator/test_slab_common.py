@@ -1,0 +1,133 @@
+"""Caches by name, merging, kmalloc of any size, and the slab allocator's commands of an allocator program."""
+
+from __future__ import annotations
+
+import pytest
+
+from mmlab.errors import MmlabError
+from mmlab.mm.slab_common import (
+    KmemCache, SlabCaches, booted_caches, calculate_alignment, flags_of, free_large_kmalloc, kmalloc_large, kmalloc_order, kmalloc_type,
+)
+from mmlab.model import slabinfo as s
+from mmlab.model.gfp import GFP_ACCOUNT, GFP_DMA, GFP_KERNEL, GFP_RECLAIMABLE
+from mmlab.model.vmstat import V_NR_SLAB_UNRECLAIMABLE
+from mmlab.simulation import Simulation
+from mmlab.verify.probe_log import ProbeLog
+from mmlab.verify.probe_run import ProbeRun
+
+
+def a_machine(**table):
+    return Simulation.from_table({"memory": "128M", "cpus": 1, **table}).machine
+
+
+def test_alignment_of_a_cache_line_is_halved_for_small_objects():
+    assert [calculate_alignment(s.SLAB_HWCACHE_ALIGN, 0, size) for size in (8, 9, 17, 33, 65)] == [8, 16, 32, 64, 64]
+    assert calculate_alignment(0, 0, 100) == 8 and calculate_alignment(0, 32, 100) == 32
+
+
+def test_equal_caches_are_merged_unless_flags_differ_or_forbid_it():
+    caches = SlabCaches(a_machine())
+    first = caches.create("first", 3000)
+    assert caches.create("rounded_up_to_it", 2993) is first
+    assert caches.create("eight_less", 2992) is not first
+    assert caches.create("aligned", 3000, flags=s.SLAB_HWCACHE_ALIGN) is not first  # 3008 bytes
+    for flags in (s.SLAB_RECLAIM_ACCOUNT, s.SLAB_ACCOUNT, s.SLAB_CACHE_DMA, s.SLAB_TYPESAFE_BY_RCU, s.SLAB_NO_MERGE):
+        assert caches.create("other", 3000, flags=flags) is not first
+    assert caches.create("copied_to_users", 3000, usersize=8) is not first
+    assert (first.refcount, first.object_size) == (2, 3000)
+    assert SlabCaches(caches.machine, nomerge=True).create("alone", 3000) is not first
+
+
+def test_a_merged_cache_grows_to_its_largest_user_but_keeps_its_geometry():
+    caches = SlabCaches(a_machine())
+    root = caches.create("root", 3001)
+    before = caches.geometry(root)
+    assert caches.create("larger", 3008) is root
+    assert caches.geometry(root) == before | {"object_size": 3008, "inuse": 3008, "refcount": 2}
+
+
+def test_a_new_cache_may_join_one_of_the_booted_kernel():
+    caches = SlabCaches(a_machine())
+    perf_event = next(cache for cache in caches.caches if cache.name == "perf_event")
+    assert caches.create("mine", 1312) is perf_event and perf_event.refcount == 2
+
+
+def test_the_last_user_ends_a_cache_and_objects_in_use_keep_it():
+    caches = SlabCaches(a_machine())
+    cache = caches.create("mine", 3000)
+    caches.create("mine too", 3000)
+    caches.destroy(cache)
+    assert cache in caches.caches
+    assert caches.machine.op("slab_allocator", "alloc", cache.number, GFP_KERNEL) > 0
+    with pytest.raises(MmlabError, match="'mine' cannot be destroyed: objects are in use"):
+        caches.destroy(cache)
+
+
+def test_geometry_of_booted_caches():
+    caches = SlabCaches(a_machine())
+    found = {cache.name: caches.geometry(cache) for cache in booted_caches()}
+    assert len(found) == 190
+    assert found["filp"]["offset"] == 152 and found["filp"]["size"] == 192  # the one cache that names its free pointer's place
+    assert found["TCP"]["size"] == 2432 and found["TCP"]["offset"] == 2368  # RCU: behind the object
+    assert found["signal_cache"]["object_size"] == 1152 and found["signal_cache"]["offset"] == 552  # of 1104 bytes before others joined
+    assert found["task_struct"]["objects"] == 3 and found["names_cache"]["objects"] == 8
+
+
+def test_unknown_flags_are_named():
+    assert flags_of("HWCACHE_ALIGN|RCU") == s.SLAB_HWCACHE_ALIGN | s.SLAB_TYPESAFE_BY_RCU
+    with pytest.raises(MmlabError, match="no flag 'FAST'"):
+        flags_of("FAST")
+
+
+def test_kmalloc_kinds_and_orders():
+    gfps = (GFP_KERNEL, GFP_KERNEL | GFP_RECLAIMABLE, GFP_KERNEL | GFP_ACCOUNT, GFP_DMA | GFP_RECLAIMABLE)
+    assert [kmalloc_type(gfp) for gfp in gfps] == [0, 1, 2, 3]
+    assert [kmalloc_order(size) for size in (8193, 16384, 16385, 4 << 20, (4 << 20) + 1)] == [2, 2, 3, 10, 11]
+
+
+def test_large_kmalloc_counts_as_slab_memory():
+    machine = a_machine()
+    before = int(machine.vmstat[V_NR_SLAB_UNRECLAIMABLE])
+    pfn = machine.run(kmalloc_large, GFP_KERNEL, 3)
+    assert machine.vmstat[V_NR_SLAB_UNRECLAIMABLE] == before + 8
+    machine.run(free_large_kmalloc, pfn, 3)
+    assert machine.vmstat[V_NR_SLAB_UNRECLAIMABLE] == before
+
+
+def program(*lines: str) -> ProbeLog:
+    run = ProbeRun(a_machine())
+    run.run(lines)
+    return ProbeLog.from_text("\n".join(run.slab.lines))
+
+
+def test_a_program_shows_where_each_object_and_slab_is():
+    log = program("cache 1 c 700 0 NO_MERGE", "calloc 1 0 KERNEL n=23", "cdump 1 full", "cfree 1 0 n=11", "cdump 1 freed")
+    assert log.objs == [[0] * 11 + [1] * 11 + [2]]  # 8 KiB slabs of 11
+    nodes = [{"nr_partial": 0, "nr_slabs": 3, "total_objects": 33}]
+    assert log.slab_states["full"] == {"cpu": [[2, 11, 11]], "cpu_partial": [], "node_partial": [], "freelist": [10], "nodes": nodes}
+    assert log.slab_states["freed"] == log.slab_states["full"] | {"cpu_partial": [[0, 0, 11]]}
+
+
+def test_a_slab_that_is_given_back_and_comes_again_has_a_new_number():
+    log = program("cache 1 c 4096 0 NO_MERGE", "calloc 1 0 KERNEL n=8", "cfree 1 0 n=8", "cshrink 1", "cdump 1 empty", "calloc 1 0 KERNEL")
+    assert log.objs == [[0] * 8, [1]]
+    assert log.slab_states["empty"]["cpu"] == [] and log.slab_states["empty"]["freelist"] == []
+
+
+def test_kmalloc_lines():
+    log = program("kmalloc 0 100 KERNEL", "kmalloc 1 100 KERNEL|ACCOUNT", "kmalloc 2 9000 KERNEL", "kmalloc 3 4194305 KERNEL", "kfree 0 n=4")
+    assert log.kmallocs == [[100, 128, "kmalloc-128", -1], [100, 128, "kmalloc-cg-128", -1], [9000, 16384, "pages", 2], [4194305, -1, "failed", -1]]
+
+
+def test_sweep_leaves_no_cache_behind():
+    run = ProbeRun(a_machine())
+    run.run(["sweep 8 3000 8 0 NONE"])
+    log = ProbeLog.from_text("\n".join(run.slab.lines))
+    assert len(log.table) == 375 and log.sweeps["3000,0"]["objects"] == 10
+    assert all(isinstance(cache, KmemCache) and cache.name != "mmprobe-sweep" for cache in run.slab.known.caches)
+
+
+def test_the_command_line_sets_slab_orders():
+    caches = SlabCaches(a_machine(cmdline="slab_min_order=1 slab_max_order=2 slab_min_objects=12"))
+    assert caches.geometry(caches.create("c", 3000))["order"] == 2
+    assert caches.geometry(caches.create("d", 8))["order"] == 1
