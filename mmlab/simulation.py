@@ -21,6 +21,8 @@ from mmlab.mm.slab import create_kernel_caches
 from mmlab.model import rows as r
 from mmlab.model import vmstat as v
 from mmlab.model.const import EINVAL, PAGE_SIZE
+from mmlab.procfs.cgroups import NR_MEMCGS
+from mmlab.procfs.cgroups import make as make_cgroup
 from mmlab.pluginmanager import Registry, load_plugins
 from mmlab.policies import DEFAULTS
 
@@ -83,12 +85,14 @@ class Simulation:
         self.tuning = ZoneTuning(self.layout, thp=cfg.options.transparent_hugepage)
         self.tasks: dict[str, Task] = {}
         self.kills: list[dict[str, Any]] = []
+        self.cgroups: dict[str, int] = {"": 0}
         self._files: dict[str, int] = {}
         self._file_names: dict[int, str] = {}
         self._driver = -1
         swap_bytes = self.cfg.swap_bytes or self.cfg.zram_bytes
         reclaimer = self.policies["reclaimer"].policy
-        sizes = sizes_of(self.layout, nr_tasks, swap_bytes >> 12, bool(reclaimer.needs_future))
+        nr_memcgs = NR_MEMCGS if script and reclaimer.per_memcg else 1
+        sizes = sizes_of(self.layout, nr_tasks, swap_bytes >> 12, bool(reclaimer.needs_future), nr_memcgs)
         self.machine = Machine(sizes, self.policies, progress)
         self.machine.bind()
         boot_machine(self.machine, self.layout, self.tuning, self.boot)
@@ -204,8 +208,8 @@ class Simulation:
         return answer
 
     # -- tasks -----------------------------------------------------------------------------------------------------------------------------
-    def spawn(self, name: str, cpu: int = 0, oom_score_adj: int = 0) -> Task:
-        """Start a process: a fork of the script's driver with its image, or an empty one outside scripts."""
+    def spawn(self, name: str, cpu: int = 0, oom_score_adj: int = 0, cgroup: str | None = None) -> Task:
+        """Start a process: a fork of the script's driver with its image, or an empty one outside scripts. cgroup: moved there at once."""
         if name in self.tasks:
             raise MmlabError(f"task {name!r} exists already")
         if self._driver >= 0:
@@ -223,6 +227,8 @@ class Simulation:
         if index < 0:
             raise MmlabError(f"task {name!r} cannot be started: out of memory")
         self.machine.task[index * r.TASK_STRIDE + r.T_OOM_SCORE_ADJ] = oom_score_adj
+        if cgroup is not None:
+            self.machine.task[index * r.TASK_STRIDE + r.T_MEMCG] = make_cgroup(self, cgroup)
         return self._register(name, index)
 
     def fork(self, parent: str, child: str) -> Task | int:
@@ -357,6 +363,7 @@ class Simulation:
 
     def mkfile(self, fname: str, size: int) -> int:
         """A file of `size` bytes, its pages cached and clean; on tmpfs where the machine has no disk."""
+        self.machine.sc[r.SC_TASK] = self._driver
         inode = self._make_inode(size, shmem=not self.cfg.disk_bytes)
         self._files[fname] = inode
         self._file_names[inode] = fname
@@ -389,11 +396,11 @@ class Simulation:
 
     def fread(self, name: str, fname: str, offset: int, length: int, advice: int = 0) -> Outcome:
         """Read page by page through a new open file."""
-        return self._file_call(name, fname, files.file_read_calls, offset, length, PAGE_SIZE, advice=advice)
+        return self._file_call(name, fname, loop.file_io, offset, length, PAGE_SIZE, 0, advice=advice)
 
     def fwrite(self, name: str, fname: str, offset: int, length: int) -> Outcome:
         """Write page by page through a new open file."""
-        return self._file_call(name, fname, files.file_write, offset, length)
+        return self._file_call(name, fname, loop.file_io, offset, length, PAGE_SIZE, 1)
 
     def fsync(self, name: str, fname: str) -> Outcome:
         """Write a file's dirty pages."""

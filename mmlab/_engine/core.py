@@ -8,7 +8,7 @@ from typing import Any
 
 from mmlab import abi
 from mmlab.kernels.jit import JIT_OFF
-from mmlab.mm import filemap, fork, huge_memory, memory, page_alloc, page_cache, pgtable, rmap, slab, vmscan
+from mmlab.mm import filemap, fork, huge_memory, memcontrol, memory, page_alloc, page_cache, pgtable, rmap, slab, vmscan
 
 SERVICES: dict[str, Callable] = {
     "alloc_pages": page_alloc.alloc_pages,
@@ -30,6 +30,7 @@ SERVICES: dict[str, Callable] = {
     "do_huge_pmd_anonymous_page": huge_memory.do_huge_pmd_anonymous_page,
     "split_huge_pmd": memory.split_huge_pmd,
     "wake_kswapd": vmscan.wakeup_kswapd,
+    "try_charge": memcontrol.try_charge,
     "out_of_memory": fork.do_out_of_memory,
 }
 

@@ -3,26 +3,27 @@
 from mmlab.kernels.calls import service_stub
 from mmlab.kernels.jit import leaf
 
-_alloc_pages = service_stub(136, 0)
-_free_pages = service_stub(137, 1)
-_folio_put = service_stub(138, 2)
-_folio_referenced = service_stub(139, 3)
-_reclaim_folio = service_stub(140, 4)
-_rmap_walk = service_stub(141, 5)
-_alloc_anon_folio = service_stub(142, 6)
-_swap_in = service_stub(143, 7)
-_filemap_fault = service_stub(144, 8)
-_filemap_get_page = service_stub(145, 9)
-_kmem_cache_alloc = service_stub(146, 10)
-_kmem_cache_free = service_stub(147, 11)
-_pte_alloc = service_stub(148, 12)
-_anon_vma_prepare = service_stub(149, 13)
-_zap_pte = service_stub(150, 14)
-_folio_add_lru = service_stub(151, 15)
-_do_huge_pmd_anonymous_page = service_stub(152, 16)
-_split_huge_pmd = service_stub(153, 17)
-_wake_kswapd = service_stub(154, 18)
-_out_of_memory = service_stub(155, 19)
+_alloc_pages = service_stub(142, 0)
+_free_pages = service_stub(143, 1)
+_folio_put = service_stub(144, 2)
+_folio_referenced = service_stub(145, 3)
+_reclaim_folio = service_stub(146, 4)
+_rmap_walk = service_stub(147, 5)
+_alloc_anon_folio = service_stub(148, 6)
+_swap_in = service_stub(149, 7)
+_filemap_fault = service_stub(150, 8)
+_filemap_get_page = service_stub(151, 9)
+_kmem_cache_alloc = service_stub(152, 10)
+_kmem_cache_free = service_stub(153, 11)
+_pte_alloc = service_stub(154, 12)
+_anon_vma_prepare = service_stub(155, 13)
+_zap_pte = service_stub(156, 14)
+_folio_add_lru = service_stub(157, 15)
+_do_huge_pmd_anonymous_page = service_stub(158, 16)
+_split_huge_pmd = service_stub(159, 17)
+_wake_kswapd = service_stub(160, 18)
+_try_charge = service_stub(161, 19)
+_out_of_memory = service_stub(162, 20)
 
 
 @leaf
@@ -143,6 +144,12 @@ def split_huge_pmd(m, pmd):
 def wake_kswapd(m, node, order):
     """wakeup_kswapd(). Returns 0."""
     return _wake_kswapd(m, node, order)
+
+
+@leaf
+def try_charge(m, memcg, gfp, nr_pages):
+    """try_charge_memcg(): pages for a cgroup, within its limits and its parents'. Returns 0, or -ENOMEM."""
+    return _try_charge(m, memcg, gfp, nr_pages)
 
 
 @leaf

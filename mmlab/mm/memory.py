@@ -14,6 +14,7 @@ from mmlab.kernels.ops import (
 from mmlab.kernels.pte import add_rmap, remove_rmap, walk_pmd, walk_pte
 from mmlab.kernels.services import alloc_pages, anon_vma_prepare, free_pages, zap_pte
 from mmlab.kernels.zones import page_node
+from mmlab.mm.page_counter import current_memcg, mem_cgroup_charge
 from mmlab.mm.pgtable import free_table, pgtable_withdraw
 from mmlab.mm.swap_slots import swap_free
 from mmlab.mm.swap_state import delete_from_swap_cache, swap_cache_get, swapin_readahead
@@ -59,6 +60,9 @@ def alloc_anon_folio(m, mm, vma, vpn, order, gfp):
     """Service: a zeroed anonymous folio of 2^order pages for vpn (its first page); the zeroing takes its simulated time."""
     pfn = alloc_pages(m, gfp, order, -1)
     if pfn < 0:
+        return -ENOMEM
+    if mem_cgroup_charge(m, pfn, current_memcg(m), gfp, 1 << order) < 0:
+        free_pages(m, pfn, order)
         return -ENOMEM
     set_anon(m, pfn, vma, vpn)
     if order > 0:

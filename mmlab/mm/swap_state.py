@@ -5,18 +5,21 @@ swap_vma_readahead(); the synchronous path of mm/memory.c do_swap_page(). Left o
 Pages of a window stay locked until all of it is read, so that reclaim during the allocations leaves them alone.
 """
 
+import numpy as np
+
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import reclaimer_folio_added
 from mmlab.kernels.pte import walk_pte
 from mmlab.kernels.services import alloc_pages, free_pages
 from mmlab.kernels.zones import page_node
 from mmlab.mm.page_cache import lock_page, unlock_page
+from mmlab.mm.page_counter import charge_swap, mem_cgroup_charge, uncharge_swap
 from mmlab.mm.swap_slots import slot_freed, swap_alloc, swap_count
 from mmlab.mm.workingset import workingset_refault
 from mmlab.model.const import ENOMEM
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
 from mmlab.model.page import (
-    KIND_ANON, NO_MAPPING, PG_DIRTY, PG_READAHEAD, PG_SWAPBACKED, PG_SWAPCACHE, PG_UPTODATE, add_refs, page_clear, page_private, page_set,
+    KIND_ANON, NO_MAPPING, PG_DIRTY, PG_READAHEAD, PG_SWAPBACKED, PG_SWAPCACHE, PG_UPTODATE, add_refs, page_clear, page_memcg, page_private, page_set,
     page_test_clear, set_page_kind, set_page_mapping, set_page_private,
 )
 from mmlab.model.rows import (
@@ -64,9 +67,14 @@ def _add_to_swap_cache(m, pfn, slot):
 @kernel
 def add_to_swap(m, pfn):
     """Give an anonymous page (order 0) a slot and put it into the swap cache, dirty: the slot, or -1 when swap is full."""
+    memcg = page_memcg(m, pfn)
+    if memcg and charge_swap(m, memcg) < 0:
+        return -1
     slot = swap_alloc(m)
     if slot < 0:
+        uncharge_swap(m, memcg, 1)
         return -1
+    m.swap_memcg[slot] = memcg
     _add_to_swap_cache(m, pfn, slot)
     page_set(m, pfn, PG_DIRTY)
     return slot
@@ -158,7 +166,10 @@ def _read_swap_page(m, slot, cached):
     pfn = alloc_pages(m, GFP_HIGHUSER_MOVABLE, 0, -1)
     if pfn < 0:
         return -ENOMEM
-    if swap_count(m, slot) == 0 or m.swap_cache[slot] & 1:
+    if mem_cgroup_charge(m, pfn, np.int64(m.swap_memcg[slot]), GFP_HIGHUSER_MOVABLE, 1) < 0:
+        free_pages(m, pfn, 0)
+        return -ENOMEM
+    if swap_count(m, slot) == 0 or m.swap_cache[slot] & 1:  # reclaim for the charge, or a kill, changed it
         free_pages(m, pfn, 0)
         return -ENOMEM
     shadow = (m.swap_cache[slot] >> 1) - 1

@@ -46,6 +46,9 @@ READ, WRITE, EXEC = 0, 1, 2
 RECLAIM_KEEP, RECLAIM_FREED, RECLAIM_ACTIVATE = 0, 1, 2
 # scan_flags of shrink_node() and reclaim_folio(): who reclaims and what it may do; bits 8.. hold the highest zone index (reclaim_idx)
 SCAN_KSWAPD, SCAN_MAY_SWAP, SCAN_MAY_WRITEPAGE, SCAN_MAY_UNMAP, SCAN_PROACTIVE = 1, 2, 4, 8, 16
+SCAN_FORCE_DEACTIVATE, SCAN_NO_TRIM_MODE, SCAN_LOW_RECLAIM = 32, 64, 128  # what an earlier try of the same run asked for
+# m.sc[SC_RECLAIM_NOTES]: what a run remembers of its passes
+NOTE_SKIPPED_DEACTIVATE, NOTE_TRIM_MODE_FAILED, NOTE_LOW_SKIPPED, NOTE_TRIM_MODE = 1, 2, 4, 8
 SCAN_RECLAIM_IDX_SHIFT = 8
 
 # rmap_walk()
@@ -54,7 +57,7 @@ RMAP_COUNT, RMAP_YOUNG, RMAP_CLEAR_YOUNG, RMAP_UNMAP, RMAP_DIRTY, RMAP_MKCLEAN =
 # lists of a lruvec, as vmstat numbers them
 LRU_INACTIVE_ANON, LRU_ACTIVE_ANON, LRU_INACTIVE_FILE, LRU_ACTIVE_FILE, LRU_UNEVICTABLE = 0, 1, 2, 3, 4
 NR_LRU_LISTS = 5
-NR_POLICY_LISTS = 16  # list heads a node offers the reclaimer (the first five by the names above)
+NR_POLICY_LISTS = 64  # list heads a lruvec (a node of a cgroup) offers the reclaimer (the first five by the names above)
 
 SLAB_STAT_ACTIVE_OBJS, SLAB_STAT_NUM_OBJS, SLAB_STAT_OBJSIZE, SLAB_STAT_OBJPERSLAB, SLAB_STAT_PAGESPERSLAB, SLAB_STAT_NUM_SLABS = 0, 1, 2, 3, 4, 5
 VMA_STAT_NODES, VMA_STAT_HEIGHT, VMA_STAT_BYTES, VMA_STAT_TOUCHED = 0, 1, 2, 3

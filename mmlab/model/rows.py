@@ -14,8 +14,9 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_FAULT_AROUND, SC_SWAPIN_HITS, SC_SWAPIN_PREV, SC_SWAPIN_LAST, SC_IN_RECLAIM, SC_NEEDS_FUTURE, SC_PGTABLE_LEVELS, SC_OOM_VICTIM,
     SC_PANIC, SC_EVENT, SC_NEXT_SAMPLE_NS, SC_SEED, SC_READAHEAD_PAGES, SC_INODE_FREE, SC_INODE_TOP, SC_KSWAPD_SLICE_NS, SC_NODE,
     SC_PID_NEXT, SC_NR_HEADS, SC_SLAB_HEADS, SC_KSWAPD_AWAKE, SC_MEMBLOCK_PFN, SC_MEMBLOCK_ZONE, SC_MONITOR_TIMER_NS, SC_THP_TIMER_NS,
-    SC_NR_KILLS,
-) = range(68)
+    SC_NR_KILLS, SC_NR_MEMCGS, SC_RECLAIM_MEMCG, SC_SHRINK_MEMCG, SC_PROTECTION, SC_SCAN_PRIORITY, SC_NR_SCANNED, SC_NR_RECLAIMED,
+    SC_RECLAIM_NOTES, SC_OOM_MEMCG,
+) = range(77)
 NR_SCALARS = 128
 
 # m.zone: one row a populated zone, in the order of nodes, then zone index ------------------------------------------------------------------
@@ -46,16 +47,27 @@ ZONELIST_THISNODE = 64
 NODE_STRIDE = 32
 (
     N_FIRST_CPU, N_NR_CPUS, N_KSWAPD_AWAKE, N_KSWAPD_PRIORITY, N_KSWAPD_FAILURES, N_KSWAPD_IDX, N_KSWAPD_CLOCK_NS, N_KSWAPD_WAKE_NS,
-    N_KSWAPD_CPU, N_PRESENT, N_MANAGED,
-) = range(11)
+    N_KSWAPD_CPU, N_PRESENT, N_MANAGED, N_KSWAPD_BOOST, N_KSWAPD_RECLAIMED, N_KSWAPD_FLAGS,
+) = range(14)
 
 # m.task ----------------------------------------------------------------------------------------------------------------------------------
 TASK_STRIDE = 32
 (
     T_PID, T_MM, T_CPU, T_ALIVE, T_OOM_SCORE_ADJ, T_MIN_FLT, T_MAJ_FLT, T_PARENT, T_SIGNAL, T_SI_CODE, T_SI_ADDR, T_FLAGS, T_OBJ, T_STACK_PFN,
-    T_CMIN_FLT, T_CMAJ_FLT, T_NODE, T_START_NS,
-) = range(18)
+    T_CMIN_FLT, T_CMAJ_FLT, T_NODE, T_START_NS, T_MEMCG, T_OVER_HIGH,
+) = range(20)
 TF_MEMALLOC, TF_OOM_VICTIM, TF_KILLED = 1, 2, 4
+
+# m.memcg: one row a cgroup, the root first, parents before their children; sizes in pages. Row 0 is charged for nothing ---------------------
+MEMCG_STRIDE = 64
+(
+    MC_PARENT, MC_USAGE, MC_PEAK, MC_MIN, MC_LOW, MC_HIGH, MC_MAX, MC_SWAP_USAGE, MC_SWAP_MAX, MC_EMIN, MC_ELOW, MC_OOM_GROUP, MC_KMEM_BYTES,
+    MC_KMEM_PAGES, MC_ITER, MC_EVENT_LOW, MC_EVENT_HIGH, MC_EVENT_MAX, MC_EVENT_OOM, MC_EVENT_OOM_KILL, MC_EVENT_OOM_GROUP_KILL,
+    MC_SWAP_PEAK, MC_EVENT_SWAP_MAX, MC_EVENT_SWAP_FAIL,
+) = range(24)
+MC_LOCAL = 24  # from MC_EVENT_LOW on: the same events, of the cgroup itself only, at MC_EVENT_* - MC_EVENT_LOW + MC_LOCAL
+MEMCG_MAX = 1 << 50  # the limit "max"
+STOCK_STRIDE = 2  # m.memcg_stock, a CPU: the cgroup that has pages charged in advance, and how many
 
 # m.mm ------------------------------------------------------------------------------------------------------------------------------------
 MM_STRIDE = 64
@@ -102,7 +114,7 @@ INODE_STRIDE = 32
 IF_SHMEM = 1  # swap-backed: tmpfs or shared anonymous memory
 XA_STRIDE = 64  # slots of a page-cache tree node in m.xa; m.xa_node holds XN_* per node
 XN_STRIDE = 8
-XN_SHIFT, XN_COUNT, XN_NR_VALUES, XN_PARENT, XN_SLOT, XN_OBJ, XN_NEXT_FREE = range(7)
+XN_SHIFT, XN_COUNT, XN_NR_VALUES, XN_PARENT, XN_SLOT, XN_OBJ, XN_NEXT_FREE, XN_MEMCG = range(8)
 
 # m.swap_map: int32 a slot: how many PTEs refer to it (0 free); m.swap_cache: int64 a slot: pfn of the cached page << 1 | 1, (shadow + 1) << 1, or 0
 

@@ -9,7 +9,7 @@ from typing import Any
 from mmlab.errors import NotSupported
 from mmlab.model import rows as r
 from mmlab.model.const import EINVAL, ENOENT
-from mmlab.procfs import files_io, maps, meminfo, status, zones
+from mmlab.procfs import cgroups, files_io, maps, meminfo, status, zones
 from mmlab.procfs.clear_refs import clear_refs
 from mmlab.procfs.settings import THP_CHOICES, settings_of
 from mmlab.procfs.tasks import living
@@ -55,6 +55,8 @@ def read(sim: Any, path: str) -> str:
         return settings.read_thp(path[len(THP_ROOT) :])
     elif files_io.knows(path):
         return files_io.read(sim, path)
+    elif found := cgroups.find(sim, path):
+        return cgroups.read(sim, *found)
     elif (match := _NODE.fullmatch(path)) and match[2] in NODE_FILES:
         if int(match[1]) >= sim.layout.nr_nodes:
             raise FileNotFoundError(path)
@@ -73,6 +75,8 @@ def write(sim: Any, path: str, text: str) -> int:
         return settings.write_thp(path[len(THP_ROOT) :], str(text))
     if files_io.knows(path):
         return files_io.write(sim, path, str(text))
+    if found := cgroups.find(sim, path):
+        return cgroups.write(sim, *found, str(text))
     if path == LRU_GEN_ENABLED and str(text).strip().lower() in ("0", "n", "0x0000"):
         return 0  # the reclaimer is a policy of its own; generations are never on here
     if (match := _TASK.fullmatch(path)) and match[2] == "oom_score_adj":

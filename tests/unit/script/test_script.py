@@ -341,7 +341,6 @@ def test_pagemap_is_little_endian_words(sim, run, tmp_path):
         ("bg touch A r 0 1 w", r"operation 'bg touch' \(line 3\): not supported yet"),
         ("loop A r 0 1 10 w", r"operation 'loop' \(line 3\): not supported yet"),
         ("mbind A r 0 1 bind nodes=0", r"operation 'mbind' \(line 3\): not supported yet"),
-        ("cgroup g memory.max=64M", r"operation 'cgroup' \(line 3\): not supported yet"),
         ("mlockall A current", r"operation 'mlockall' \(line 3\): not supported yet"),
         ("sh ls /", r"operation 'sh' \(line 3\): sh ls /: not supported yet"),
         ("cat /proc/pressure/memory x", r"operation 'cat' \(line 3\): /proc/pressure/memory: not supported yet"),
