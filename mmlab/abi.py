@@ -117,8 +117,10 @@ SLOTS: dict[str, SlotContract] = {c.slot: c for c in (
             "calls reclaim_folio() for each victim. Counts what it looked at by count_scan(). scan_flags: SCAN_*.", bound="O(pages >> priority)"),
         _op("end_reclaim", "lruvec", "0", "A run of passes has ended: the lruvec of prepare_scan().", optional=True),
         _op("age_node", "node", "0", "kswapd, before each pass: keep the lists in balance.", optional=True, bound="O(32)"),
+        _op("look_around", "vma pmd slot pfn", "young entries found", "folio_referenced() found the page's entry m.pt[slot], below m.pt[pmd], "
+            "young and has cleared it: its neighbours may be looked at as well.", optional=True, bound="O(64)"),
         _op("eviction_shadow", "pfn", "what to remember of the page, >= 0", "Just before a page leaves; comes back in workingset_refault().", optional=True),
-        _op("workingset_refault", "pfn shadow", "bits: 1 the page belongs to the working set (counted activate), 2 it was active before (counted restore)",
+        _op("workingset_refault", "pfn shadow", "bits: 1 the page belongs to the working set (active, counted activate), 2 it was active before (counted restore), 4 counted activate only",
             "A page that was reclaimed comes back, before folio_added().", optional=True),
         _op("drain", "cpu", "0", "lru_add_drain(): batches to lists.", optional=True, bound="O(batch)"),
         _op("nr_lru_pages", "lruvec lru", "pages", "vmstat's nr_inactive_anon ... (LRU_*); 0 for a list the policy does not have.", optional=True),

@@ -33,6 +33,7 @@ MAP_FLAGS = {
 }
 FIRST_PID = 150
 WRITE_BYTES = 1 << 20
+LRU_GEN_OFF = ("0", "n", "0x0000")
 
 
 @attrs.frozen
@@ -187,6 +188,7 @@ class Simulation:
     def _switch(self, index: int) -> None:
         sc, row = self.machine.sc, index * r.TASK_STRIDE
         sc[r.SC_TASK], sc[r.SC_CPU], sc[r.SC_NODE] = index, self.machine.task[row + r.T_CPU], self.machine.task[row + r.T_NODE]
+        self.machine.mm[int(self.machine.task[row + r.T_MM]) * r.MM_STRIDE + r.MM_LRU_GEN] |= r.MM_LRU_ALL_USED
 
     def _register(self, name: str, index: int) -> Task:
         task = Task(name, index, int(self.machine.task[index * r.TASK_STRIDE + r.T_MM]), int(self.machine.task[index * r.TASK_STRIDE + r.T_PID]))
@@ -321,6 +323,7 @@ class Simulation:
 
     def _touch(self, name: str, run: Callable[[Task], int]) -> Outcome:
         task, sc = self.task(name), self.machine.sc
+        self._switch(task.index)
         row = task.index * r.TASK_STRIDE
         rows = self.machine.task
         before, began = (int(rows[row + r.T_MIN_FLT]), int(rows[row + r.T_MAJ_FLT])), self.now_ns
@@ -438,11 +441,20 @@ def _choose(registry: Registry, policies: Mapping[str, Mapping[str, Any]], cfg: 
     chosen = {}
     for slot, default in DEFAULTS.items():
         table = dict(policies.get(slot) or {})
-        name = table.get("use", default_thp(cfg) if slot == "thp" and slot not in policies else default)
+        name = table.get("use", _default(slot, cfg, default))
         entry = registry.get(slot, name)
         params = entry.make_params(dict(table.get("params") or {}), slot)
         chosen[slot] = Chosen(entry.policy, params, f"plugin {entry.plugin} ({entry.distribution} {entry.version}): {slot} {name!r}")
     return chosen
+
+
+def _default(slot: str, cfg: MachineConfig, default: str) -> str:
+    """The policy that the machine's own settings choose."""
+    if slot == "thp":
+        return default_thp(cfg)
+    if slot == "reclaimer" and str(cfg.sysfs.get("kernel/mm/lru_gen/enabled", "y")).strip().lower() in LRU_GEN_OFF:
+        return "two_list"
+    return default
 
 
 def run_cell(*args: Any, **kwargs: Any) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import monitor_on_access, monitor_sample, page_allocator_tick, reclaimer_folio_accessed, thp_step
-from mmlab.kernels.pte import walk_pmd
+from mmlab.kernels.pte import lru_gen_use_mm, walk_pmd
 from mmlab.mm.files import file_read, file_write
 from mmlab.mm.memcontrol import resume_user_mode
 from mmlab.mm.memory import do_user_addr_fault
@@ -65,6 +65,8 @@ def background(m):
                     upcoming = min(upcoming, m.sc[SC_NOW_NS])
                 m.sc[SC_NOW_NS] = now
         m.sc[SC_CPU], m.sc[SC_TASK], m.sc[SC_NODE] = cpu, task, node
+        if m.sc[SC_NR_CPUS] == 1:
+            lru_gen_use_mm(m)
     if now >= m.sc[SC_NEXT_TICK_NS]:
         while m.sc[SC_NEXT_TICK_NS] <= now:
             m.sc[SC_NEXT_TICK_NS] += m.sc[SC_STAT_INTERVAL_NS]

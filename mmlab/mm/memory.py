@@ -26,7 +26,7 @@ from mmlab.model.page import (
     set_page_private,
 )
 from mmlab.model.rows import (
-    COST_FAULT, COST_HUGE_ZERO, COST_SPLIT_THP, COST_SWAP_CACHE_HIT, COST_ZAP_PTE, COST_ZERO_PAGE, MM_RLIMIT_AS, MM_RLIMIT_STACK,
+    SC_IN_LRU_FAULT, VM_RAND_READ, VM_SEQ_READ, COST_FAULT, COST_HUGE_ZERO, COST_SPLIT_THP, COST_SWAP_CACHE_HIT, COST_ZAP_PTE, COST_ZERO_PAGE, MM_RLIMIT_AS, MM_RLIMIT_STACK,
     MM_STACK_VM, MM_STRIDE, MM_SWAPENTS, MM_TOTAL_VM, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT,
     PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE, SC_COMMITTED_AS, SC_MMAP_MIN_ADDR, SC_NOW_NS, SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS,
     SC_PGTABLE_LEVELS, SC_STACK_GUARD_GAP, SC_ZERO_PFN, T_FLAGS, T_MAJ_FLT, T_MIN_FLT, T_MM, T_SI_ADDR, T_SI_CODE, T_SIGNAL, TASK_STRIDE,
@@ -301,6 +301,7 @@ def do_user_addr_fault(m, task, vpn, access):
     if allowed == 0:
         return force_sig_fault(m, task, SIGSEGV, SEGV_ACCERR, address)
     before = m.vmstat[V_PGMAJFAULT]
+    m.sc[SC_IN_LRU_FAULT] = 1 if flags & (VM_SEQ_READ | VM_RAND_READ) == 0 else 0
     result = VM_FAULT_RETRY
     tries = 0
     while result & VM_FAULT_RETRY:
@@ -308,6 +309,7 @@ def do_user_addr_fault(m, task, vpn, access):
         tries += 1
         if tries > 64:
             result = VM_FAULT_OOM
+    m.sc[SC_IN_LRU_FAULT] = 0
     if result & VM_FAULT_ERROR:
         if result & VM_FAULT_SIGBUS:
             return force_sig_fault(m, task, SIGBUS, BUS_ADRERR, address)

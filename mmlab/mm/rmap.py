@@ -5,11 +5,11 @@ folio_referenced_one(), try_to_unmap_one(); mm/mmap.c find_mergeable_anon_vma().
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.ops import vma_index_find, vma_index_find_prev
+from mmlab.kernels.ops import reclaimer_look_around, vma_index_find, vma_index_find_prev
 from mmlab.kernels.pte import remove_rmap, walk_pmd, walk_pte
 from mmlab.kernels.services import kmem_cache_alloc, kmem_cache_free, rmap_walk
 from mmlab.mm.swap_slots import swap_dup
-from mmlab.model.const import ENOMEM, RMAP_CLEAR_YOUNG, RMAP_COUNT, RMAP_DIRTY, RMAP_MKCLEAN, RMAP_YOUNG
+from mmlab.model.const import ENOMEM, RMAP_CLEAR_YOUNG, RMAP_COUNT, RMAP_DIRTY, RMAP_MKCLEAN, RMAP_REFERENCED, RMAP_YOUNG
 from mmlab.model.gfp import GFP_KERNEL
 from mmlab.model.page import (
     PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, page_index, page_mapcount, page_mapping, page_private, page_set, page_test,
@@ -242,6 +242,21 @@ def _entry_of(m, vma, pfn):
 
 
 @leaf
+def _referenced(m, vma, slot, pfn):
+    """folio_referenced_one(): 1 if the entry was young in a VMA whose accesses tell something. The PMD entry remembers the access."""
+    entry = m.pt[slot]
+    row = vma * VMA_STRIDE
+    if entry & PTE_ACCESSED == 0 or m.vma[row + VMA_FLAGS] & (VM_SEQ_READ | VM_RAND_READ):
+        return 0
+    m.pt[slot] = entry & ~PTE_ACCESSED
+    if entry & PTE_HUGE == 0:
+        pmd = walk_pmd(m, m.vma[row + VMA_MM], (m.vma[row + VMA_START] >> 12) + page_index(m, pfn) - m.vma[row + VMA_PGOFF])
+        m.pt[pmd] |= PTE_ACCESSED
+        reclaimer_look_around(m, vma, pmd, slot, pfn)
+    return 1
+
+
+@leaf
 def _act(m, vma, slot, pfn, what):
     """Do `what` to one entry; what it adds to the sum."""
     entry = m.pt[slot]
@@ -249,6 +264,8 @@ def _act(m, vma, slot, pfn, what):
         return 1
     if what == RMAP_YOUNG:
         return 1 if entry & PTE_ACCESSED else 0
+    if what == RMAP_REFERENCED:
+        return _referenced(m, vma, slot, pfn)
     if what == RMAP_CLEAR_YOUNG:
         if entry & PTE_ACCESSED:
             m.pt[slot] = entry & ~PTE_ACCESSED
@@ -313,5 +330,5 @@ def folio_referenced(m, pfn):
     else:
         avc = m.anon_vma[page_mapping(m, pfn) * ANON_VMA_STRIDE + AV_AVC_FIRST]
         kinds = m.vma[m.avc[avc * AVC_STRIDE + AVC_VMA] * VMA_STRIDE + VMA_FLAGS] if avc >= 0 else 0
-    young = rmap_walk(m, pfn, RMAP_CLEAR_YOUNG)
+    young = rmap_walk(m, pfn, RMAP_REFERENCED)
     return young | ((1 << 16) if kinds & VM_EXEC else 0) | ((1 << 17) if kinds & VM_LOCKED else 0)

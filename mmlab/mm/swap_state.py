@@ -9,7 +9,7 @@ import numpy as np
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import reclaimer_folio_added
-from mmlab.kernels.pte import walk_pte
+from mmlab.kernels.pte import lru_gen_use_mm, walk_pte
 from mmlab.kernels.services import alloc_pages, free_pages
 from mmlab.kernels.zones import page_node
 from mmlab.mm.page_cache import lock_page, unlock_page
@@ -218,6 +218,7 @@ def _unlock(m, slot):
 def _device_time(m, nr_pages):
     if nr_pages > 0:
         m.sc[SC_NOW_NS] += m.cost[COST_DEVICE_READ] + nr_pages * m.cost[COST_DEVICE_READ_PAGE]
+        lru_gen_use_mm(m)
 
 
 @leaf

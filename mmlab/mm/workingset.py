@@ -12,7 +12,7 @@ from mmlab.model.vmstat import (
     V_WORKINGSET_ACTIVATE_ANON, V_WORKINGSET_REFAULT_ANON, V_WORKINGSET_RESTORE_ANON, VMSTAT_STRIDE, mod_node_state,
 )
 
-REFAULT_ACTIVATE, REFAULT_RESTORE = 1, 2
+REFAULT_ACTIVATE, REFAULT_RESTORE, REFAULT_RECENT = 1, 2, 4
 
 
 @leaf
@@ -30,6 +30,7 @@ def workingset_refault(m, pfn, shadow, is_file):
     found = reclaimer_workingset_refault(m, pfn, shadow)
     if found & REFAULT_ACTIVATE:
         page_set(m, pfn, PG_ACTIVE)
+    if found & (REFAULT_ACTIVATE | REFAULT_RECENT):
         _count(m, pfn, node, V_WORKINGSET_ACTIVATE_ANON + is_file)
     if found & REFAULT_RESTORE:
         page_set(m, pfn, PG_WORKINGSET)

@@ -15,8 +15,8 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_PANIC, SC_EVENT, SC_NEXT_SAMPLE_NS, SC_SEED, SC_READAHEAD_PAGES, SC_INODE_FREE, SC_INODE_TOP, SC_KSWAPD_SLICE_NS, SC_NODE,
     SC_PID_NEXT, SC_NR_HEADS, SC_SLAB_HEADS, SC_KSWAPD_AWAKE, SC_MEMBLOCK_PFN, SC_MEMBLOCK_ZONE, SC_MONITOR_TIMER_NS, SC_THP_TIMER_NS,
     SC_NR_KILLS, SC_NR_MEMCGS, SC_RECLAIM_MEMCG, SC_SHRINK_MEMCG, SC_PROTECTION, SC_SCAN_PRIORITY, SC_NR_SCANNED, SC_NR_RECLAIMED,
-    SC_RECLAIM_NOTES, SC_OOM_MEMCG,
-) = range(77)
+    SC_RECLAIM_NOTES, SC_OOM_MEMCG, SC_IN_LRU_FAULT, SC_MM_WALK, SC_PROACTIVE,
+) = range(80)
 NR_SCALARS = 128
 
 # m.zone: one row a populated zone, in the order of nodes, then zone index ------------------------------------------------------------------
@@ -75,7 +75,11 @@ MM_STRIDE = 64
     MM_ROOT, MM_USERS, MM_MAP_COUNT, MM_TOTAL_VM, MM_DATA_VM, MM_STACK_VM, MM_EXEC_VM, MM_LOCKED_VM, MM_RSS_FILE, MM_RSS_ANON,
     MM_RSS_SHMEM, MM_SWAPENTS, MM_PGTABLES_BYTES, MM_HIWATER_RSS, MM_HIWATER_VM, MM_START_BRK, MM_BRK, MM_MMAP_BASE, MM_RLIMIT_STACK,
     MM_RLIMIT_AS, MM_RLIMIT_DATA, MM_RLIMIT_MEMLOCK, MM_DEF_FLAGS, MM_OWNER, MM_OBJ, MM_ROOT_PFN, MM_START_CODE, MM_END_CODE,
-) = range(28)
+    MM_LRU_GEN,
+) = range(29)
+# m.mm[.. + MM_LRU_GEN]: page-table walks of aging know the mm; from MM_LRU_USED on a bit a node: a task of it was switched in since the last walk
+MM_LRU_KNOWN, MM_LRU_USED = 1, 2
+MM_LRU_ALL_USED = ((1 << 48) - 1) & ~MM_LRU_KNOWN
 MM_INDEX = 32  # 16 words of the VMA index's own
 RLIM_INFINITY = 1 << 62
 
