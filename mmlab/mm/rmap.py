@@ -18,6 +18,7 @@ from mmlab.model.rows import (
     ANON_VMA_STRIDE, AV_AVC_FIRST, AV_NEXT_FREE, AV_NUM_ACTIVE_VMAS, AV_NUM_CHILDREN, AV_OBJ, AV_PARENT, AV_REFS, AV_ROOT, AVC_ANON_VMA,
     AVC_NEXT_FREE, AVC_NEXT_IN_ANON, AVC_NEXT_IN_VMA, AVC_OBJ, AVC_PREV_IN_ANON, AVC_STRIDE, AVC_VMA, CACHE_ANON_VMA,
     CACHE_ANON_VMA_CHAIN, I_MAP_FIRST, INODE_STRIDE, MM_STRIDE, MM_SWAPENTS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE,
+    PTE_SEEN,
     PTE_SHIFT, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE, SC_ANON_VMA_FREE, SC_ANON_VMA_TOP, SC_AVC_FREE, SC_AVC_TOP, VM_EXEC, VM_LOCKED,
     VM_RAND_READ, VM_READ, VM_SEQ_READ, VM_SOFTDIRTY, VM_WRITE, VMA_ANON_VMA, VMA_AVC_FIRST, VMA_END, VMA_FILE, VMA_FLAGS, VMA_MAP_NEXT,
     VMA_MM, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
@@ -248,10 +249,11 @@ def _referenced(m, vma, slot, pfn):
     row = vma * VMA_STRIDE
     if entry & PTE_ACCESSED == 0 or m.vma[row + VMA_FLAGS] & (VM_SEQ_READ | VM_RAND_READ):
         return 0
-    m.pt[slot] = entry & ~PTE_ACCESSED
+    m.pt[slot] = entry & ~(PTE_ACCESSED | PTE_SEEN)
     if entry & PTE_HUGE == 0:
         pmd = walk_pmd(m, m.vma[row + VMA_MM], (m.vma[row + VMA_START] >> 12) + page_index(m, pfn) - m.vma[row + VMA_PGOFF])
-        m.pt[pmd] |= PTE_ACCESSED
+        if entry & PTE_SEEN == 0:
+            m.pt[pmd] |= PTE_ACCESSED
         reclaimer_look_around(m, vma, pmd, slot, pfn)
     return 1
 

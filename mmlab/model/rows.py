@@ -126,6 +126,7 @@ XN_SHIFT, XN_COUNT, XN_NR_VALUES, XN_PARENT, XN_SLOT, XN_OBJ, XN_NEXT_FREE, XN_M
 PTE_PRESENT, PTE_WRITE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_PROTNONE, PTE_SOFTDIRTY = (
     1, 2, 4, 8, 16, 32, 64, 128, 256, 512,
 )
+PTE_SEEN = 1024  # beside PTE_ACCESSED: set since before the accessed bit of the PMD entry above was last cleared
 PTE_SHIFT = 12  # above: pfn, table number, or swap slot
 # a table's own record, m.table: pfn of its page, entries in use, level (0 PTE, 1 PMD, 2 PUD, 3 root), deposited table
 TABLE_STRIDE = 4

@@ -1,7 +1,7 @@
 """Aging by page-table walk: every young entry found puts its page into the youngest generation.
 
 Models: mm/vmscan.c iterate_mm_list(), get_next_mm(), walk_mm(), should_skip_vma(), walk_pmd_range(), walk_pte_range(), get_pfn_folio(),
-suitable_to_scan(). A PMD entry's accessed bit is kept when rmap clears entries below it; an access that is still in a young entry counts too.
+suitable_to_scan(). A PMD entry's accessed bit is what rmap left there when it cleared entries below, or an entry that became young since.
 Left out: batching of size updates, preemption of a walk.
 """
 
@@ -12,7 +12,7 @@ from mmlab.kernels.pte import folio_mark_dirty, walk_pmd
 from mmlab.model.page import PG_ANON, PG_SWAPBACKED, PG_SWAPCACHE, page_flags
 from mmlab.model.rows import (
     IF_SHMEM, INODE_STRIDE, I_FLAGS, MM_LRU_GEN, MM_LRU_KNOWN, MM_LRU_USED, MM_STRIDE, MM_USERS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE,
-    PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, SC_NR_TASKS, T_ALIVE, T_MEMCG, T_MM, TASK_STRIDE, VM_EXEC, VM_LOCKED, VM_RAND_READ, VM_READ,
+    PTE_PRESENT, PTE_SEEN, PTE_SHIFT, PTE_SPECIAL, SC_NR_TASKS, T_ALIVE, T_MEMCG, T_MM, TASK_STRIDE, VM_EXEC, VM_LOCKED, VM_RAND_READ, VM_READ,
     VM_SEQ_READ, VM_SPECIAL, VM_WRITE, VMA_END, VMA_FLAGS, VMA_INODE, VMA_START, VMA_STRIDE,
 )
 from mmlab_linux.reclaimer.lruvec import ANON
@@ -57,7 +57,7 @@ def young_folio(m, slot, lruvec, can_swap):
 def clear_young(m, slot, pfn):
     """Take the accessed bit; a dirty entry makes its page dirty, unless it is anonymous and not in the swap cache."""
     entry = m.pt[slot]
-    m.pt[slot] = entry & ~PTE_ACCESSED
+    m.pt[slot] = entry & ~(PTE_ACCESSED | PTE_SEEN)
     if entry & PTE_DIRTY:
         flags = page_flags(m, pfn)
         if flags & PG_ANON == 0 or flags & PG_SWAPBACKED == 0 or flags & PG_SWAPCACHE:
@@ -94,17 +94,19 @@ def walk_pte_range(m, st, lruvec, mm, vma, first_vpn, seq, can_swap):
 
 @leaf
 def pmd_test_clear_young(m, pmd):
-    """1 if something was accessed through this page table since the last call."""
+    """1 if something was accessed through this page table since the last call; young entries are marked as seen.
+
+    Not noticed: another access through an entry that is young and seen, and so does not change.
+    """
     entry = m.pt[pmd]
-    young = entry & PTE_ACCESSED
+    young = 1 if entry & PTE_ACCESSED else 0
     m.pt[pmd] = entry & ~PTE_ACCESSED
-    if young:
-        return 1
     table = (entry >> PTE_SHIFT) * 512
     for slot in range(table, table + 512):
-        if m.pt[slot] & PTE_ACCESSED:
-            return 1
-    return 0
+        if m.pt[slot] & (PTE_ACCESSED | PTE_SEEN) == PTE_ACCESSED:
+            m.pt[slot] |= PTE_SEEN
+            young = 1
+    return young
 
 
 @leaf
