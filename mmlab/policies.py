@@ -25,7 +25,7 @@ DEFAULTS: dict[str, str] = {
     "slab_allocator": "slub",
     "vma_index": "maple_tree",
     "fault_handler": "linux",
-    "reclaimer": "two_list",
+    "reclaimer": "mglru",
     "oom_policy": "linux",
     "thp": "always",
     "monitor": "none",
@@ -48,8 +48,8 @@ class Policy:
     arrays (per-page columns through ``machine.page_column(dtype)``), which kernels index by whole numbers from 0, and ask for their len();
     params' fields are added as arrays of one element. level: how far
     the policy is checked (L0 invariants .. L5 published orderings). contract: the version of the slot's contract it was written for.
-    files: ``(simulation, state) -> {folder: object}``, the policy's own files of /proc and /sys below folders that end in "/": ``paths()`` names
-    them all, ``read(path)`` is the text, ``write(path, text)`` returns 0 or -errno.
+    files: ``(simulation, state) -> {path: object}``, the policy's own files of /proc and /sys, or folders of them (a path that ends in "/"):
+    ``paths()`` names them all, ``read(path)`` is the text, ``write(path, text)`` returns 0 or -errno.
     """
 
     name: str
@@ -138,8 +138,11 @@ PageAllocator = _record("page_allocator", "PageAllocator")
 SlabAllocator = _record("slab_allocator", "SlabAllocator")
 VmaIndex = _record("vma_index", "VmaIndex")
 FaultHandler = _record("fault_handler", "FaultHandler")
-#: wants_accesses: folio_accessed() at every access of a stream; needs_future: m.next_use[pfn] holds the event number of the page's next access
-Reclaimer = _record("reclaimer", "Reclaimer", wants_accesses=attrs.field(default=False), needs_future=attrs.field(default=False))
+#: wants_accesses: folio_accessed() at every access of a stream; needs_future: m.next_use[pfn] holds the event number of the page's next access;
+#: per_memcg: keeps a page on the lists of its page_lruvec(), so that cgroups can be reclaimed from
+Reclaimer = _record(
+    "reclaimer", "Reclaimer", wants_accesses=attrs.field(default=False), needs_future=attrs.field(default=False), per_memcg=attrs.field(default=False),
+)
 OomPolicy = _record("oom_policy", "OomPolicy")
 Thp = _record("thp", "Thp")
 #: report: ``(machine, state) -> list of row dicts``, what the monitor found, for the results; trace: ``(machine, state) -> lines`` of its tracepoints;

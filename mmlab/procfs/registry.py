@@ -9,7 +9,7 @@ from typing import Any
 from mmlab.errors import NotSupported
 from mmlab.model import rows as r
 from mmlab.model.const import EINVAL, ENOENT
-from mmlab.procfs import files_io, maps, meminfo, mthp, status, zones
+from mmlab.procfs import cgroups, files_io, maps, meminfo, mthp, status, zones
 from mmlab.procfs.clear_refs import clear_refs
 from mmlab.procfs.settings import THP_CHOICES, settings_of
 from mmlab.procfs.tasks import living
@@ -41,7 +41,7 @@ OOM_SCORE_ADJ_RANGE = range(-1000, 1001)
 
 
 def policy_folders(sim: Any) -> dict[str, Any]:
-    """Folders of the chosen policies' own files; made at the first look and kept in the simulation's attribute ``policy_folders``."""
+    """Files and folders of the chosen policies' own files; made at the first look and kept in the simulation's attribute ``policy_folders``."""
     if not hasattr(sim, "policy_folders"):
         sim.policy_folders = {}
         for slot, choice in getattr(sim, "policies", {}).items():
@@ -52,7 +52,7 @@ def policy_folders(sim: Any) -> dict[str, Any]:
 
 def policy_owner(sim: Any, path: str) -> Any:
     """The object that has this file of a policy, or None."""
-    return next((owner for folder, owner in policy_folders(sim).items() if path.startswith(folder)), None)
+    return next((owner for place, owner in policy_folders(sim).items() if path == place or (place.endswith("/") and path.startswith(place))), None)
 
 
 def read(sim: Any, path: str) -> str:
@@ -60,10 +60,10 @@ def read(sim: Any, path: str) -> str:
 
     sim: needs cfg, layout, tuning, boot, machine and tasks (name -> task with name, index, mm and pid).
     """
-    if path in MACHINE_FILES:
-        return MACHINE_FILES[path](sim)
     if (owner := policy_owner(sim, path)) is not None:
         return owner.read(path)
+    if path in MACHINE_FILES:
+        return MACHINE_FILES[path](sim)
     settings = settings_of(sim)
     if path.startswith("/proc/sys/"):
         if settings.knows_sysctl(sysctl_name(path)):
@@ -74,6 +74,8 @@ def read(sim: Any, path: str) -> str:
         return mthp.read(sim, path)
     elif files_io.knows(path):
         return files_io.read(sim, path)
+    elif found := cgroups.find(sim, path):
+        return cgroups.read(sim, *found)
     elif (match := _NODE.fullmatch(path)) and match[2] in NODE_FILES:
         if int(match[1]) >= sim.layout.nr_nodes:
             raise FileNotFoundError(path)
@@ -94,6 +96,8 @@ def write(sim: Any, path: str, text: str) -> int:
         return settings.write_thp(path[len(THP_ROOT) :], str(text))
     if files_io.knows(path):
         return files_io.write(sim, path, str(text))
+    if found := cgroups.find(sim, path):
+        return cgroups.write(sim, *found, str(text))
     if path == LRU_GEN_ENABLED and str(text).strip().lower() in ("0", "n", "0x0000"):
         return 0  # the reclaimer is a policy of its own; generations are never on here
     if (match := _TASK.fullmatch(path)) and match[2] == "oom_score_adj":
@@ -110,12 +114,12 @@ def files(sim: Any, folder: str) -> Iterator[tuple[str, str]]:
     known += [f"/proc/sys/{name.replace('.', '/', 1)}" for name in sysctls]
     known += [f"/sys/devices/system/node/node{node}/{name}" for node in range(sim.layout.nr_nodes) for name in NODE_FILES]
     known += [f"/proc/{task.pid}/{name}" for task in living(sim) for name in TASK_FILES]
-    known += [path for owner in policy_folders(sim).values() for path in owner.paths()]
+    known += [path for owner in {id(o): o for o in policy_folders(sim).values()}.values() for path in owner.paths()]
     base = folder.rstrip("/") + "/"
     found = [path[len(base) :] for path in known if path.startswith(base)]
     if not found:
         raise NotSupported(f"{folder}: not supported yet")
-    for relative in sorted(found, key=lambda path: path.split("/")):
+    for relative in sorted(dict.fromkeys(found), key=lambda path: path.split("/")):
         yield relative, read(sim, base + relative)
 
 

@@ -45,7 +45,7 @@ def scheme(number: int, action: str, nr_accesses: tuple[int, int], age: tuple[in
 def run(tmp_path: Path, script: str, memory: str = "64M", swap: str = "0", **machine) -> SimpleNamespace:
     """rows: answers of ops.jsonl in order; trace: DAMON's; folder, sim, st."""
     table = {"memory": memory, "swap": swap, "bare": True, **machine}
-    sim = Simulation.from_table(table, policies={"monitor": {"use": "damon", "params": {"autostart": False}}})
+    sim = Simulation.from_table(table, policies={"reclaimer": {"use": "two_list"}, "monitor": {"use": "damon", "params": {"autostart": False}}})
     run_script(sim, parse_ops(script, "test.ops"), tmp_path / "out", tmp_path)
     assert sim.check_state() == []
     folder = ResultFolder(tmp_path / "out")
