@@ -70,6 +70,7 @@ SLOTS: dict[str, SlotContract] = {c.slot: c for c in (
         _op("is_free", "pfn", "order + 1 of the free block that begins at pfn, else 0", "Checks and /proc; per-CPU pages are not free."),
         _op("nr_free_blocks", "zone order migratetype", "free blocks", "buddyinfo and pagetypeinfo; sum over migratetypes is what is free."),
         _op("block_type", "pfn", "migratetype of the pageblock", "pagetypeinfo.", optional=True),
+        _op("isolate_free", "pfn", "order + 1 of the free block that begins at pfn and is taken off the lists now, else 0", "Compaction needs a place.", optional=True),
         _op("check", "zone", "0, or a code > 0 that says which invariant is broken", "On request; must change nothing.", bound="O(zone)"),
     )),
     SlotContract("slab_allocator", 1, "Packs kernel objects (VMAs, tree nodes, inodes ...) into pages of the page allocator.", (
@@ -162,7 +163,8 @@ ALL_SERVICES: tuple[Op, ...] = (
     _op("folio_referenced", "pfn", "young PTEs | VM_EXEC << 16 | VM_LOCKED << 17", "Counts and clears the accessed bits of all PTEs that map the page."),
     _op("reclaim_folio", "pfn scan_flags", "RECLAIM_FREED, RECLAIM_KEEP or RECLAIM_ACTIVATE",
         "Unmap, give a swap slot, write if dirty, leave a shadow, free. The caller has taken the page off its list and puts it back if it was not freed."),
-    _op("rmap_walk", "pfn what", "sum over the PTEs that map the page", "what: RMAP_COUNT, RMAP_YOUNG, RMAP_CLEAR_YOUNG, RMAP_UNMAP, RMAP_DIRTY, RMAP_MKCLEAN, RMAP_LOCKED (VM_LOCKED VMAs)."),
+    _op("rmap_walk", "pfn what", "sum over the PTEs that map the page",
+        "what: RMAP_COUNT, RMAP_YOUNG, RMAP_CLEAR_YOUNG, RMAP_UNMAP, RMAP_DIRTY, RMAP_MKCLEAN, RMAP_LOCKED (VM_LOCKED VMAs), RMAP_MIGRATE."),
     _op("alloc_anon_folio", "mm vma vpn order gfp", "pfn, or -ENOMEM", "An anonymous folio with its counters, not yet mapped."),
     _op("swap_in", "mm vma vpn entry access", "VM_FAULT_* bits", "do_swap_page(): swap cache, read-ahead, map."),
     _op("filemap_fault", "mm vma vpn access", "pfn of the page-cache page | VM_FAULT_MAJOR << 40, or -VM_FAULT_*", "Find or read the page behind a file mapping."),
@@ -192,6 +194,7 @@ ALL_SERVICES: tuple[Op, ...] = (
     _op("folio_deactivate", "pfn", "0", "Tell the reclaimer that the page is a near candidate."),
     _op("pageout_folio", "pfn", "1 if the page was freed, else 0", "reclaim_pages() of one page on a list, accessed or not: reclaimed, or put back."),
     _op("try_charge", "memcg gfp nr_pages", "0, or -ENOMEM", "try_charge_memcg(): pages for a cgroup, within its limits and its parents'."),
+    _op("try_to_compact_pages", "gfp order alloc_flags node prio", "COMPACT_*", "Direct compaction of the zonelist's zones for an allocation."),
     _op("out_of_memory", "task order", "1 if a victim was killed, else 0", "out_of_memory(): asks the OOM policy, kills, counts."),
 )
 

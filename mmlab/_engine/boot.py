@@ -6,15 +6,18 @@ order-10 blocks at the top of the zone, smaller ones below in pageblocks of thei
 
 from __future__ import annotations
 
+import numpy as np
+
 from mmlab._engine.machine import Machine
 from mmlab.machine import BootState, MachineLayout, ZoneTuning, build_zonelists
 from mmlab.machine.boot import ZoneBoot
 from mmlab.machine.layout import ZoneLayout
+from mmlab.machine.overheads import INITRD_PAGES, KERNEL_LOAD_PFN, KERNEL_PAGES
 from mmlab.mm.memblock import add_range, boot_free_to_pcp, init_heads, init_range, mark_free, mark_range
 from mmlab.model import rows as r
 from mmlab.model.const import MAX_ORDER, MIGRATETYPE_NAMES, NR_POLICY_LISTS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES
 from mmlab.model.layout import FREE_HEADS_PER_ZONE, PCP_HEADS, Sizes, count_heads
-from mmlab.model.page import KIND_BOOT
+from mmlab.model.page import KIND_BOOT, PG_SWAPBACKED
 
 BLOCK = 1 << MAX_ORDER
 
@@ -42,6 +45,7 @@ def boot_machine(machine: Machine, layout: MachineLayout, tuning: ZoneTuning, bo
         for start, end in zone.ranges:
             machine.run(add_range, zone.node, start, end)
         _free_memory(machine, number, zone, boot.zones[number], layout)
+        _movable_pages(machine, zone, sum(boot.zones[number].lru.values()))
     _pcp_pages(machine, layout, boot)
     machine.vmstat[:] = 0
     machine.nr_calls[:] = 0
@@ -155,7 +159,7 @@ def place_free_blocks(zone: ZoneLayout, boot: ZoneBoot) -> list[tuple[int, int, 
     """
     wanted = [(order, kind, boot.free_lists.get(name, (0,) * (MAX_ORDER + 1))[order]) for order in range(MAX_ORDER, -1, -1) for kind, name in enumerate(MIGRATETYPE_NAMES)]
     free: list[tuple[int, int, int]] = []
-    ranges = [list(span) for span in zone.ranges]
+    ranges = _with_top_kept(zone)
     partial: dict[int, list[list[int]]] = {}  # migratetype -> [next pfn, end] of pageblocks being filled
 
     def take(size: int) -> int:
@@ -180,6 +184,19 @@ def place_free_blocks(zone: ZoneLayout, boot: ZoneBoot) -> list[tuple[int, int, 
             if pfn >= 0:
                 free.append((pfn, order, kind))
     return free
+
+
+def _with_top_kept(zone: ZoneLayout) -> list[list[int]]:
+    """The zone's ranges in the order of their use, last first. Early boot takes memory from the top downwards (memmap, per-CPU areas, tables),
+    all but the kernel's image and what lies below 16 MiB, and the initrd was loaded there, whose pages were used again soon; so the top is
+    used only when the rest is full."""
+    ranges = [list(span) for span in zone.ranges]
+    image = KERNEL_PAGES if zone.start_pfn <= KERNEL_LOAD_PFN < zone.end_pfn else 0
+    kept = zone.present - zone.managed - image + INITRD_PAGES if zone.present - zone.managed > image and zone.end_pfn > KERNEL_LOAD_PFN else 0
+    if 0 < kept < ranges[-1][1] - ranges[-1][0]:
+        top = ranges[-1][1] - kept
+        ranges[-1][1], ranges = top, [[top, ranges[-1][1]], *ranges]
+    return ranges
 
 
 def _within_pageblock(filling: list[list[int]], size: int, ranges: list[list[int]]) -> int:
@@ -214,6 +231,16 @@ def _pcp_pages(machine: Machine, layout: MachineLayout, boot: BootState) -> None
                 machine.run(boot_free_to_pcp, pfn)
             machine.pcp[row + r.PCP_FREE_COUNT] = 0
     machine.sc[r.SC_CPU] = 0
+
+
+def _movable_pages(machine: Machine, zone: ZoneLayout, count: int) -> None:
+    """Pages in use at boot that are on LRU lists (the initial file system, the first tasks): where the initrd was, at the top, then the
+    lowest ones above the kernel's image."""
+    used = list(_boot_pages(machine, zone))
+    at_top = used[: min(count, INITRD_PAGES)]
+    low = [pfn for pfn in reversed(used) if pfn >= KERNEL_LOAD_PFN + KERNEL_PAGES]
+    for pfn in at_top + low[: count - len(at_top)]:
+        machine.page[4 * pfn + 2] |= np.uint32(PG_SWAPBACKED)
 
 
 def _boot_pages(machine: Machine, zone: ZoneLayout):

@@ -8,7 +8,7 @@ from typing import Any
 
 from mmlab import abi
 from mmlab.kernels.jit import JIT_OFF
-from mmlab.mm import filemap, fork, huge_memory, khugepaged, memcontrol, memory, monitoring, page_alloc, page_cache, pgtable, rmap, shmem_huge, slab, vmscan
+from mmlab.mm import compaction, filemap, fork, huge_memory, khugepaged, memcontrol, memory, monitoring, page_alloc, page_cache, pgtable, rmap, shmem_huge, slab, vmscan
 
 SERVICES: dict[str, Callable] = {
     "alloc_pages": page_alloc.alloc_pages,
@@ -41,6 +41,7 @@ SERVICES: dict[str, Callable] = {
     "folio_deactivate": monitoring.folio_deactivate,
     "pageout_folio": monitoring.pageout_folio,
     "try_charge": memcontrol.try_charge,
+    "try_to_compact_pages": compaction.do_try_to_compact_pages,
     "out_of_memory": fork.do_out_of_memory,
 }
 

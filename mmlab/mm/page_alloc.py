@@ -1,32 +1,36 @@
 """alloc_pages() and free_pages(): zonelists, watermarks, the slow path. The block itself comes from the page_allocator slot.
 
 Models: mm/page_alloc.c __alloc_pages(), get_page_from_freelist(), zone_watermark_fast(), __alloc_pages_slowpath(), zone_statistics(),
-__free_pages(). Left out: cpusets, compaction, CMA.
+__free_pages(). Left out: cpusets, CMA.
 """
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import page_allocator_alloc, page_allocator_can_alloc, page_allocator_drain, page_allocator_free
-from mmlab.kernels.services import out_of_memory, wake_kswapd
-from mmlab.kernels.zones import wmark_pages, zone_watermark_order0
+from mmlab.kernels.services import out_of_memory, try_to_compact_pages, wake_kswapd
+from mmlab.kernels.zones import wmark_pages, zone_of, zone_watermark_order0
+from mmlab.mm.compaction import compaction_zonelist_suitable
 from mmlab.mm.page_counter import current_memcg, mem_cgroup_charge, mem_cgroup_uncharge
 from mmlab.mm.vmscan import try_to_free_pages, zone_reclaimable_pages
 from mmlab.model.const import (
     ALLOC_HIGHATOMIC, ALLOC_KSWAPD, ALLOC_MIN_RESERVE, ALLOC_NO_WATERMARKS, ALLOC_NOFRAGMENT, ALLOC_NON_BLOCK, ALLOC_OOM, ALLOC_WMARK_LOW,
-    ALLOC_WMARK_MASK, ALLOC_WMARK_MIN, ENOMEM,
+    ALLOC_WMARK_MASK, ALLOC_WMARK_MIN, COMPACT_DEFERRED, COMPACT_PRIO_ASYNC, COMPACT_PRIO_SYNC_FULL, COMPACT_PRIO_SYNC_LIGHT,
+    COMPACT_SKIPPED, COMPACT_SUCCESS, ENOMEM, MIGRATE_MOVABLE,
 )
 from mmlab.model.gfp import (
-    GFP_ACCOUNT, GFP_DIRECT_RECLAIM, GFP_HIGH, GFP_KSWAPD_RECLAIM, GFP_MEMALLOC, GFP_NOFAIL, GFP_NOMEMALLOC, GFP_NORETRY, GFP_RETRY_MAYFAIL,
+    GFP_ACCOUNT, GFP_DIRECT_RECLAIM, GFP_HIGH, GFP_IO, GFP_KSWAPD_RECLAIM, GFP_MEMALLOC, GFP_NOFAIL, GFP_NOMEMALLOC, GFP_NORETRY,
+    GFP_RETRY_MAYFAIL,
     GFP_THISNODE, ZONE_NORMAL, gfp_migratetype, gfp_zone,
 )
 from mmlab.model.page import (
     KIND_FREE, KIND_KERNEL, ZONE_MASK, ZONE_SHIFT, page_flags, set_page_counts, set_page_flags, set_page_kind, set_page_order,
 )
 from mmlab.model.rows import (
-    SC_CPU, SC_IN_RECLAIM, SC_NEEDS_FUTURE, SC_NODE, SC_NR_NODES, SC_NR_ZONES, SC_TASK, T_FLAGS, TASK_STRIDE, TF_OOM_VICTIM, Z_ALLOCATED, Z_FLAGS, Z_INDEX,
+    CZ_BLOCKSKIP_FLUSH, CZ_CONSIDERED, CZ_DEFER_SHIFT, CZ_ORDER_FAILED, CZ_STRIDE, SC_COMPACT_RESULT, SC_CPU, SC_IN_RECLAIM,
+    SC_NEEDS_FUTURE, SC_NODE, SC_NR_NODES, SC_NR_ZONES, SC_TASK, T_FLAGS, TASK_STRIDE, TF_OOM_VICTIM, Z_ALLOCATED, Z_FLAGS, Z_INDEX,
     Z_NODE, Z_NUMA_FOREIGN, Z_NUMA_HIT, Z_NUMA_LOCAL, Z_NUMA_MISS, Z_NUMA_OTHER, Z_WATERMARK_BOOST, Z_WMARK_MIN, ZONE_BELOW_HIGH,
     ZONE_BOOSTED_WATERMARK, ZONE_STRIDE, ZONELIST_STRIDE, ZONELIST_THISNODE,
 )
-from mmlab.model.vmstat import V_PGALLOC_DMA, V_PGFREE
+from mmlab.model.vmstat import V_COMPACT_FAIL, V_COMPACT_STALL, V_COMPACT_SUCCESS, V_PGALLOC_DMA, V_PGFREE
 
 MAX_RECLAIM_RETRIES = 16
 NEVER = 1 << 62
@@ -186,6 +190,40 @@ def retry_freelist(m, gfp, order, node, alloc_flags):
 
 
 @kernel
+def alloc_pages_direct_compact(m, gfp, order, alloc_flags, node, prio):
+    """Compact for a request of order > 0 and try again: the block's pfn, or -ENOMEM; m.sc[SC_COMPACT_RESULT] says how it went."""
+    m.sc[SC_COMPACT_RESULT] = COMPACT_SKIPPED
+    if order == 0 or gfp & GFP_IO == 0:
+        return -ENOMEM
+    was = m.sc[SC_IN_RECLAIM]
+    m.sc[SC_IN_RECLAIM] = 1
+    m.sc[SC_COMPACT_RESULT] = try_to_compact_pages(m, gfp, order, alloc_flags, node, prio)
+    m.sc[SC_IN_RECLAIM] = was
+    if m.sc[SC_COMPACT_RESULT] == COMPACT_SKIPPED:
+        return -ENOMEM
+    m.vmstat[V_COMPACT_STALL] += 1
+    pfn = get_page_from_freelist(m, gfp, order, node, alloc_flags)
+    if pfn < 0:
+        m.vmstat[V_COMPACT_FAIL] += 1
+        return -ENOMEM
+    m.vmstat[V_COMPACT_SUCCESS] += 1
+    base = zone_of(m, pfn) * CZ_STRIDE
+    m.compact[base + CZ_BLOCKSKIP_FLUSH] = m.compact[base + CZ_CONSIDERED] = m.compact[base + CZ_DEFER_SHIFT] = 0
+    if order >= m.compact[base + CZ_ORDER_FAILED]:
+        m.compact[base + CZ_ORDER_FAILED] = order + 1
+    return pfn
+
+
+@leaf
+def should_compact_retry(m, order, prio, retries):
+    """The priority with which to try again, or -1: a success that came to nothing is retried as it was, a failure harder."""
+    if m.sc[SC_COMPACT_RESULT] == COMPACT_SUCCESS and retries <= (MAX_RECLAIM_RETRIES if order <= COSTLY_ORDER else MAX_RECLAIM_RETRIES // 4):
+        return prio
+    hardest = COMPACT_PRIO_SYNC_LIGHT if order > COSTLY_ORDER else COMPACT_PRIO_SYNC_FULL
+    return prio - 1 if prio > hardest else -1
+
+
+@kernel
 def alloc_pages_slowpath(m, gfp, order, node):
     """Wake kswapd, try the reserves, reclaim, retry, at last the OOM policy: a pfn, or -ENOMEM."""
     flags = gfp_to_alloc_flags(gfp, order)
@@ -194,6 +232,17 @@ def alloc_pages_slowpath(m, gfp, order, node):
     pfn = retry_freelist(m, gfp, order, node, flags)
     if pfn >= 0:
         return pfn
+    prio = COMPACT_PRIO_SYNC_LIGHT
+    compact_retries = 0
+    direct = gfp & GFP_DIRECT_RECLAIM and m.sc[SC_IN_RECLAIM] == 0
+    if direct and (order > COSTLY_ORDER or (order > 0 and gfp_migratetype(gfp) != MIGRATE_MOVABLE)):
+        pfn = alloc_pages_direct_compact(m, gfp, order, flags, node, COMPACT_PRIO_ASYNC)
+        if pfn >= 0:
+            return pfn
+        if order > COSTLY_ORDER and gfp & GFP_NORETRY:
+            if m.sc[SC_COMPACT_RESULT] <= COMPACT_DEFERRED:
+                return -ENOMEM
+            prio = COMPACT_PRIO_ASYNC
     no_progress = 0
     drained = 0
     while True:
@@ -223,6 +272,10 @@ def alloc_pages_slowpath(m, gfp, order, node):
                 pfn = retry_freelist(m, gfp, order, node, flags)
             if pfn >= 0:
                 return pfn
+        if order > 0:
+            pfn = alloc_pages_direct_compact(m, gfp, order, flags, node, prio)
+            if pfn >= 0:
+                return pfn
         if gfp & GFP_NORETRY:
             return -ENOMEM
         if order > COSTLY_ORDER and gfp & GFP_RETRY_MAYFAIL == 0:
@@ -230,6 +283,17 @@ def alloc_pages_slowpath(m, gfp, order, node):
         no_progress = 0 if freed > 0 and order <= COSTLY_ORDER else no_progress + 1
         if should_reclaim_retry(m, gfp, order, node, flags, no_progress):
             continue
+        if freed > 0 and order > 0 and gfp & GFP_IO:
+            if m.sc[SC_COMPACT_RESULT] == COMPACT_SKIPPED:
+                if compaction_zonelist_suitable(m, gfp, order, node):
+                    continue
+            else:
+                compact_retries += 1
+                again = should_compact_retry(m, order, prio, compact_retries)
+                if again >= 0:
+                    compact_retries = compact_retries if again == prio else 0
+                    prio = again
+                    continue
         if gfp & (GFP_RETRY_MAYFAIL | GFP_THISNODE):
             return -ENOMEM
         if out_of_memory(m, task, order) == 0:

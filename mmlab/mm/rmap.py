@@ -1,7 +1,7 @@
 """Reverse mapping: anon_vmas and their chains, and the walk from a page to the entries that map it.
 
 Models: mm/rmap.c anon_vma_clone(), anon_vma_fork(), unlink_anon_vmas(), __anon_vma_prepare(), rmap_walk_anon(), rmap_walk_file(),
-folio_referenced_one(), try_to_unmap_one(); mm/mmap.c find_mergeable_anon_vma(). Left out: KSM, migration entries.
+folio_referenced_one(), try_to_unmap_one(); mm/mmap.c find_mergeable_anon_vma(). Left out: KSM, migration entries (RMAP_MIGRATE points an entry at the new page at once).
 """
 
 from mmlab.kernels.jit import kernel, leaf
@@ -9,7 +9,9 @@ from mmlab.kernels.ops import reclaimer_look_around, vma_index_find, vma_index_f
 from mmlab.kernels.pte import remove_rmap, walk_pmd, walk_pte
 from mmlab.kernels.services import kmem_cache_alloc, kmem_cache_free, rmap_walk
 from mmlab.mm.swap_slots import swap_dup
-from mmlab.model.const import ENOMEM, RMAP_CLEAR_YOUNG, RMAP_COUNT, RMAP_DIRTY, RMAP_LOCKED, RMAP_MKCLEAN, RMAP_REFERENCED, RMAP_YOUNG
+from mmlab.model.const import (
+    ENOMEM, RMAP_CLEAR_YOUNG, RMAP_COUNT, RMAP_DIRTY, RMAP_LOCKED, RMAP_MIGRATE, RMAP_MKCLEAN, RMAP_REFERENCED, RMAP_YOUNG,
+)
 from mmlab.model.gfp import GFP_KERNEL
 from mmlab.model.page import (
     PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_SWAPBACKED, page_folio, page_index, page_mapcount, page_mapping, page_order, page_private,
@@ -20,7 +22,7 @@ from mmlab.model.rows import (
     AVC_NEXT_FREE, AVC_NEXT_IN_ANON, AVC_NEXT_IN_VMA, AVC_OBJ, AVC_PREV_IN_ANON, AVC_STRIDE, AVC_VMA, CACHE_ANON_VMA,
     CACHE_ANON_VMA_CHAIN, I_MAP_FIRST, INODE_STRIDE, MM_STRIDE, MM_SWAPENTS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE,
     PTE_SEEN, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE, SC_ANON_VMA_FREE, SC_ANON_VMA_TOP, SC_AVC_FREE, SC_AVC_TOP,
-    VM_EXEC, VM_LOCKED,
+    SC_MIGRATE_TO, VM_EXEC, VM_LOCKED,
     VM_RAND_READ, VM_READ, VM_SEQ_READ, VM_SOFTDIRTY, VM_WRITE, VMA_ANON_VMA, VMA_AVC_FIRST, VMA_END, VMA_FILE, VMA_FLAGS, VMA_MAP_NEXT,
     VMA_MM, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
 )
@@ -281,6 +283,9 @@ def _act(m, vma, slot, pfn, what):
         return 1 if entry & PTE_DIRTY else 0
     if what == RMAP_LOCKED:
         return 1 if m.vma[vma * VMA_STRIDE + VMA_FLAGS] & VM_LOCKED else 0
+    if what == RMAP_MIGRATE:
+        m.pt[slot] = (entry & ((1 << PTE_SHIFT) - 1)) | (m.sc[SC_MIGRATE_TO] << PTE_SHIFT)
+        return 1
     mm = m.vma[vma * VMA_STRIDE + VMA_MM]
     if entry & PTE_DIRTY:
         page_set(m, page_folio(m, pfn), PG_DIRTY)

@@ -73,6 +73,9 @@ ARRAYS: tuple[Array, ...] = (
     Array("page", "uint32", lambda s: 4 * (s.nr_frames + s.nr_heads), "next, prev, flags, counts", "struct page", 16),
     Array("pagex", "uint32", lambda s: 4 * s.nr_frames, "mapping, index, private, order/kind/memcg", "struct page", 16),
     Array("pageblock", "uint8", lambda s: s.nr_frames // 512 + 1, "migratetype", "pageblock_flags", 1 / 512),
+    Array("block_skip", "uint8", lambda s: s.nr_frames // 512 + 1, "1: compaction passes it by", "PB_migrate_skip", 1 / 512),
+    Array("compact", "int64", _rows(rows.CZ_STRIDE, lambda s: s.nr_zones), "CZ_* a zone", "zone.compact_*"),
+    Array("cc", "int64", lambda s: rows.NR_CC, "CC_*", "struct compact_control"),
     Array("kill", "int64", lambda s: 64 * KILL_STRIDE, "task, total_vm, rss anon/file/shmem, pgtables_bytes, adj, order, cgroup a kill", "-"),
     Array("next_use", "int64", lambda s: s.nr_frames if s.next_use else 1, "event number of the page's next access", "-"),
     Array("task", "int64", _rows(rows.TASK_STRIDE, lambda s: s.nr_tasks), "T_* a task", "struct task_struct"),
@@ -111,7 +114,7 @@ HUGE_PAGE = 1 << 21
 def count_heads(nr_cpus: int, nr_nodes: int, nr_zones: int, nr_memcgs: int = 1) -> int:
     """List sentinels of a machine."""
     policy = nr_nodes * nr_memcgs * NR_POLICY_LISTS
-    return nr_zones * FREE_HEADS_PER_ZONE + nr_cpus * nr_zones * PCP_HEADS + policy + nr_nodes * SLAB_HEADS_PER_NODE
+    return nr_zones * FREE_HEADS_PER_ZONE + nr_cpus * nr_zones * PCP_HEADS + policy + nr_nodes * SLAB_HEADS_PER_NODE + rows.COMPACT_HEADS
 
 
 def reserve(length: int, dtype: str, huge: bool = False) -> np.ndarray:

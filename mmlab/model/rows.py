@@ -19,7 +19,8 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE, SC_NR_LOOPS,
     SC_NR_MEMCGS, SC_RECLAIM_MEMCG, SC_SHRINK_MEMCG, SC_PROTECTION, SC_SCAN_PRIORITY, SC_NR_SCANNED, SC_NR_RECLAIMED,
     SC_RECLAIM_NOTES, SC_OOM_MEMCG, SC_IN_LRU_FAULT, SC_MM_WALK, SC_PROACTIVE,
-) = range(90)
+    SC_MIGRATE_TO, SC_EXTFRAG_THRESHOLD, SC_PROACTIVENESS, SC_COMPACT_RESULT,
+) = range(94)
 NR_SCALARS = 128
 
 # m.zone: one row a populated zone, in the order of nodes, then zone index ------------------------------------------------------------------
@@ -41,6 +42,16 @@ PCP_STRIDE = 16
     PCP_COUNT, PCP_HIGH, PCP_BATCH, PCP_FLAGS, PCP_ALLOC_FACTOR, PCP_FREE_COUNT, PCP_EXPIRE, PCP_FREE_DIFF, PCP_HEADS, PCP_HIGH_MIN, PCP_HIGH_MAX,
 ) = range(11)
 NR_PCP_LISTS = 14
+
+# m.compact: what compaction remembers of a zone (CZ_CACHED_MIGRATE: asynchronous, then synchronous runs); m.cc: the run that is going on -------
+CZ_STRIDE = 8
+CZ_CACHED_FREE, CZ_CACHED_MIGRATE, CZ_CACHED_MIGRATE_SYNC, CZ_CONSIDERED, CZ_DEFER_SHIFT, CZ_ORDER_FAILED, CZ_BLOCKSKIP_FLUSH = range(7)
+(
+    CC_ZONE, CC_ORDER, CC_MODE, CC_MIGRATETYPE, CC_WHOLE_ZONE, CC_IGNORE_SKIP, CC_BLOCK_SUITABLE, CC_DIRECT, CC_PROACTIVE, CC_MIGRATE_PFN,
+    CC_FREE_PFN, CC_LAST_MIGRATED, CC_FINISH_PAGEBLOCK, CC_NR_MIGRATEPAGES, CC_NR_FREEPAGES, CC_MIGRATE_SCANNED, CC_FREE_SCANNED,
+) = range(17)
+NR_CC = 32
+COMPACT_HEADS = 16  # the last list heads: isolated free blocks by order, then isolated pages
 
 # m.zonelist: row a node: the zones a request from it tries (row numbers of m.zone), fallback list then the node's own, each ended by -1 ------
 ZONELIST_STRIDE = 128

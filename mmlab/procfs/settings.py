@@ -11,7 +11,7 @@ from typing import Any
 from mmlab._engine.boot import apply_tuning
 from mmlab.errors import NotSupported
 from mmlab.machine import thp_at_boot
-from mmlab.mm import files
+from mmlab.mm import compaction, files
 from mmlab.mm.shmem_huge import (
     SHMEM_HUGE_ADVISE, SHMEM_HUGE_ALWAYS, SHMEM_HUGE_DENY, SHMEM_HUGE_FORCE, SHMEM_HUGE_NEVER, SHMEM_HUGE_WITHIN_SIZE,
 )
@@ -24,6 +24,7 @@ NEVER_NS = 1 << 62
 #: integer sysctls: what boot sets, the least and greatest value allowed, the scalar that holds it (None: only kept)
 INTEGERS: dict[str, tuple[int, int, int, int | None]] = {
     "vm.swappiness": (60, 0, 200, r.SC_SWAPPINESS),
+    "vm.extfrag_threshold": (500, 0, 1000, r.SC_EXTFRAG_THRESHOLD),
     "vm.overcommit_memory": (0, 0, 2, r.SC_OVERCOMMIT),
     "vm.overcommit_ratio": (50, 0, INT_MAX, None),
     "vm.overcommit_kbytes": (0, 0, (1 << 63) - 1, None),
@@ -122,6 +123,8 @@ class Settings(dict):
             return self._write_integer(name, text)
         if name == "vm.stat_refresh":
             return refresh_counters(self.sim)
+        if name == "vm.compact_memory":
+            return compact_memory(self.sim, _integer(text))
         if name == "vm.drop_caches":
             return drop_caches(self.sim, _integer(text))
         if name in FIXED and text.strip() == FIXED[name]:
@@ -266,6 +269,15 @@ def refresh_counters(sim: Any) -> int:
             slot = (cpu * zones + number) * r.PCP_STRIDE + r.PCP_FREE_DIFF
             machine.zone[number * r.ZONE_STRIDE + r.Z_FREE] += machine.pcp[slot]
             machine.pcp[slot] = 0
+    return 0
+
+
+def compact_memory(sim: Any, value: int | None) -> int:
+    """A write to vm.compact_memory: every node is compacted as far as it goes. Models: mm/compaction.c sysctl_compaction_handler()."""
+    if value != 1:
+        return -EINVAL
+    for node in range(sim.layout.nr_nodes):
+        sim.machine.run(compaction.compact_node, node, 0)
     return 0
 
 

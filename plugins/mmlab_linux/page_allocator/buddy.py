@@ -11,16 +11,18 @@ import numpy as np
 from mmlab.kernels.jit import kernel
 from mmlab.kernels.zones import zone_of
 from mmlab.model.const import (
-    ALLOC_HIGHATOMIC, ALLOC_OOM, ENOMEM, MAX_ORDER, MIGRATE_HIGHATOMIC, MIGRATE_PCPTYPES, NR_PAGE_ORDERS, PAGEBLOCK_ORDER,
-)  # fmt: skip
+    ALLOC_HIGHATOMIC, ALLOC_OOM, ENOMEM, MAX_ORDER, MIGRATE_HIGHATOMIC, MIGRATE_MOVABLE, MIGRATE_PCPTYPES, NR_PAGE_ORDERS, PAGEBLOCK_ORDER,
+    PAGEBLOCK_PAGES,
+)
 from mmlab.model.page import PG_BUDDY, page_flags, page_order
 from mmlab.model.rows import PCP_FLAGS, SC_MAX_PFN, SC_NR_CPUS, SC_NR_ZONES
 from mmlab.policies import PageAllocator
 from mmlab_linux.page_allocator.check import check_zone
 from mmlab_linux.page_allocator.fallback import reserve_highatomic_pageblock, rmqueue_buddy
 from mmlab_linux.page_allocator.free_lists import (
-    COUNTS_PER_ZONE, account_freepages, add_to_free_list, count_of, free_one_page, pageblock_type, set_pageblock_types,
-)  # fmt: skip
+    COUNTS_PER_ZONE, account_freepages, add_to_free_list, count_of, del_from_free_list, free_one_page, move_freepages_block, pageblock_type,
+    set_pageblock_types,
+)
 from mmlab_linux.page_allocator.pcp import (
     FREE_HIGH_BATCH, drain_pages_zone, free_unref_page, pcp_allowed_order, pcp_row, refresh_cpu, rmqueue_pcplist,
 )  # fmt: skip
@@ -140,6 +142,24 @@ def block_type(m, st, pfn):
 
 
 @kernel
+def isolate_free(m, st, pfn):
+    """__isolate_free_page(), after its watermark: a block of half a pageblock or more makes its pageblocks movable."""
+    if page_flags(m, pfn) & PG_BUDDY == 0:
+        return 0
+    zone, order, migratetype = zone_of(m, pfn), page_order(m, pfn), pageblock_type(m, pfn)
+    del_from_free_list(m, st, zone, pfn, order, migratetype)
+    account_freepages(m, zone, -(1 << order), migratetype)
+    if order >= PAGEBLOCK_ORDER - 1:
+        at = pfn
+        while at < pfn + (1 << order):
+            old = pageblock_type(m, at)
+            if old < MIGRATE_PCPTYPES and old != MIGRATE_MOVABLE:
+                move_freepages_block(m, st, zone, at, old, MIGRATE_MOVABLE)
+            at += PAGEBLOCK_PAGES
+    return order + 1
+
+
+@kernel
 def check(m, st, zone):
     """Every invariant of the zone."""
     return check_zone(m, st, zone)
@@ -149,5 +169,5 @@ BUDDY = PageAllocator(
     name="buddy", summary="Linux: buddy free lists by mobility type, behind per-CPU lists", models="mm/page_alloc.c",
     left_out="CMA, compaction capture, giving highatomic pageblocks back, page_group_by_mobility_disabled", level="L3", new_state=new_state,
     init=init, init_range=init_range, alloc=alloc, free=free, can_alloc=can_alloc, drain=drain, tick=tick, is_free=is_free,
-    nr_free_blocks=nr_free_blocks, block_type=block_type, check=check,
+    nr_free_blocks=nr_free_blocks, block_type=block_type, isolate_free=isolate_free, check=check,
 )
