@@ -11,11 +11,10 @@ from mmlab.kernels.zones import page_node
 from mmlab.mm.xarray import XA_PAGE, xa_store
 from mmlab.model.const import RMAP_MIGRATE
 from mmlab.model.page import (
-    KIND_ANON, KIND_BOOT, KIND_FILE, KIND_SHMEM, NO_MAPPING, PG_ANON, PG_DIRTY, PG_FLAGS_MASK, PG_HEAD, PG_LOCKED, PG_LRU, PG_SWAPBACKED, PG_SWAPCACHE,
-    PG_TAIL, PG_WRITEBACK, ZONE_MASK, page_clear, page_flags, page_index, page_kind, page_mapcount, page_mapping, page_memcg, page_private, page_refs,
-    page_set, page_test,
-    set_page_counts, set_page_flags, set_page_index, set_page_kind, set_page_mapping, set_page_memcg,
-    set_page_private,
+    KIND_ANON, KIND_BOOT, KIND_FILE, KIND_SHMEM, NO_MAPPING, PG_ANON, PG_DIRTY, PG_FLAGS_MASK, PG_HEAD, PG_LOCKED, PG_LRU, PG_SWAPBACKED,
+    PG_SWAPCACHE, PG_TAIL, PG_WRITEBACK, ZONE_MASK, page_clear, page_flags, page_index, page_kind, page_mapcount, page_mapping, page_memcg,
+    page_private, page_refs, page_set, page_test, set_page_counts, set_page_flags, set_page_index, set_page_kind, set_page_mapping,
+    set_page_memcg, set_page_private,
 )
 from mmlab.model.rows import SC_MIGRATE_TO, SC_NEEDS_FUTURE
 from mmlab.model.vmstat import (

@@ -7,7 +7,7 @@ from mmlab.model.layout import ARRAYS, Sizes
 SIZES = Sizes(
     nr_frames=1 << 20, nr_present=1 << 20, nr_heads=256, nr_cpus=1, nr_nodes=1, nr_zones=3, nr_tasks=16, nr_swap_slots=0, next_use=False
 )  # fmt: skip
-BYTES = {"uint8": 1, "int32": 4, "uint32": 4, "int64": 8}
+BYTES = {"uint8": 1, "uint16": 2, "int32": 4, "uint32": 4, "int64": 8}
 
 
 def bytes_of(array, sizes):
