@@ -10,10 +10,13 @@ from functools import cache
 from pathlib import Path
 
 import attrs
+import numpy as np
 
 from mmlab.mm.files import inode_create
 from mmlab.mm.exec import image_anon_pages, image_cache_pages, image_file_pages, image_vma
 from mmlab.model import rows as r
+from mmlab.model.page import PG_MLOCKED
+from mmlab.procfs.walk import entries
 
 DATA = Path(__file__).resolve().parent.parent / "verify" / "data"
 _FLAGS = {
@@ -90,6 +93,12 @@ def make_driver(sim) -> int:
             machine.run(image_file_pages, mm, vma, v.start >> 12, v.rss)
         elif v.name == r.NAME_VDSO:
             machine.run(image_file_pages, mm, vma, v.start >> 12, 1)
+    for v in image:  # it has locked itself in memory; boot's figures count that
+        vma = machine.op("vma_index", "find", mm, v.start)
+        if not v.flags & r.VM_SPECIAL:
+            machine.vma[vma * r.VMA_STRIDE + r.VMA_FLAGS] |= r.VM_LOCKED
+            slots = entries(machine, mm, v.start >> 12, v.end >> 12)
+            machine.page[(slots.entry >> r.PTE_SHIFT) * 4 + 2] |= np.uint32(PG_MLOCKED)
     heap = next(v for v in image if v.name == r.NAME_HEAP)
     machine.mm[mm * r.MM_STRIDE + r.MM_START_BRK] = heap.end
     machine.mm[mm * r.MM_STRIDE + r.MM_BRK] = heap.end

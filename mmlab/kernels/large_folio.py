@@ -10,8 +10,8 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.zones import page_node
 from mmlab.model.const import HPAGE_PMD_NR, HPAGE_PMD_ORDER
 from mmlab.model.page import (
-    PG_ANON, PG_RECLAIM, PG_SWAPBACKED, add_mapcount, page_clear, page_folio, page_mapcount, page_mapping, page_order, page_set, page_test,
-    set_page_mapping,
+    PG_ANON, PG_RECLAIM, PG_SWAPBACKED, PG_SWAPCACHE, add_mapcount, page_clear, page_folio, page_mapcount, page_mapping, page_order,
+    page_set, page_test, set_page_mapping,
 )
 from mmlab.model.rows import (
     MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STRIDE, MTHP_NR_ANON_PARTIALLY_MAPPED, MTHP_SPLIT_DEFERRED, MTHP_STRIDE,
@@ -85,8 +85,8 @@ def _pmd_stat(m, head):
 
 @kernel
 def deferred_split_folio(m, head):
-    """Some of the anonymous folio is mapped no more: once a folio, it counts as waiting to be split."""
-    if page_test(m, head + 1, PG_PARTIALLY_MAPPED) == 0:
+    """Some of the anonymous folio is mapped no more: once a folio, it counts as waiting to be split. One on its way to swap does not."""
+    if page_test(m, head + 1, PG_PARTIALLY_MAPPED) == 0 and page_test(m, head, PG_SWAPCACHE) == 0:
         page_set(m, head + 1, PG_PARTIALLY_MAPPED)
         order = page_order(m, head)
         if order == HPAGE_PMD_ORDER:

@@ -6,21 +6,23 @@ fault counts as minor (unless the device is synchronous, as zram is).
 """
 
 from mmlab.kernels.jit import kernel
-from mmlab.kernels.ops import fault_handler_handle_mm_fault, vma_index_find
-from mmlab.kernels.pte import walk_pmd, walk_pte
+from mmlab.kernels.ops import fault_handler_handle_mm_fault, reclaimer_folio_accessed, vma_index_find
+from mmlab.kernels.pte import folio_mark_dirty, walk_pmd, walk_pte
 from mmlab.mm.mlock import mlock_pte_range
 from mmlab.mm.swap_state import SWAP_SYNCHRONOUS
 from mmlab.model.const import EFAULT, EINVAL, ENOMEM, READ, VM_FAULT_ERROR, VM_FAULT_MAJOR, VM_FAULT_OOM, VM_FAULT_RETRY, WRITE
+from mmlab.model.page import page_folio
 from mmlab.model.rows import (
-    COST_FAULT, PTE_HUGE, PTE_PRESENT, PTE_WRITE, SC_NOW_NS, SC_SWAP_FLAGS, SC_TASK, T_MAJ_FLT, T_MIN_FLT, TASK_STRIDE, VM_EXEC, VM_IO,
-    VM_LOCKED, VM_LOCKONFAULT, VM_PFNMAP, VM_READ, VM_SHARED, VM_WRITE, VMA_END, VMA_FLAGS, VMA_START, VMA_STRIDE,
+    COST_FAULT, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_NOW_NS, SC_SWAP_FLAGS, SC_TASK, T_MAJ_FLT,
+    T_MIN_FLT, TASK_STRIDE, VM_EXEC, VM_IO, VM_LOCKED, VM_LOCKONFAULT, VM_PFNMAP, VM_READ, VM_SHARED, VM_WRITE, VMA_END, VMA_FLAGS,
+    VMA_START, VMA_STRIDE,
 )
 from mmlab.model.vmstat import V_PGFAULT
 
 
 @kernel
 def populate_vma_page_range(m, mm, vma, start_vpn, end_vpn, access):
-    """Fault in what is not there yet (or not writable, for WRITE): 0, -EFAULT, or -ENOMEM."""
+    """Fault in what is not there yet (or not writable, for WRITE), and mark each small page as accessed: 0, -EFAULT, or -ENOMEM."""
     vpn = start_vpn
     while vpn < end_vpn:
         slot = walk_pte(m, mm, vpn)
@@ -44,6 +46,13 @@ def populate_vma_page_range(m, mm, vma, start_vpn, end_vpn, access):
             major = result & VM_FAULT_MAJOR and m.sc[SC_SWAP_FLAGS] & SWAP_SYNCHRONOUS
             if m.sc[SC_TASK] >= 0:
                 m.task[m.sc[SC_TASK] * TASK_STRIDE + (T_MAJ_FLT if major else T_MIN_FLT)] += 1
+            slot = walk_pte(m, mm, vpn)
+            entry = m.pt[slot] if slot >= 0 else 0
+        if entry & PTE_PRESENT and entry & (PTE_HUGE | PTE_SPECIAL) == 0:
+            head = page_folio(m, entry >> PTE_SHIFT)
+            if access == WRITE and entry & PTE_DIRTY == 0:
+                folio_mark_dirty(m, head)
+            reclaimer_folio_accessed(m, head)
         vpn += 1
     if m.vma[vma * VMA_STRIDE + VMA_FLAGS] & VM_LOCKED:
         mlock_pte_range(m, mm, vma, start_vpn, end_vpn)

@@ -14,15 +14,15 @@ from mmlab.kernels.ops import reclaimer_folio_added, reclaimer_folio_removed, th
 from mmlab.kernels.pte import note_rss, walk_pmd, walk_pte
 from mmlab.kernels.services import alloc_anon_folio, alloc_pages, anon_vma_prepare, folio_put, free_pages, rmap_walk, split_huge_pmd
 from mmlab.kernels.zones import page_node
-from mmlab.mm.mlock import clear_page_mlock
+from mmlab.mm.mlock import clear_page_mlock, munlock_folio
 from mmlab.mm.pgtable import alloc_table, free_table, pgtable_deposit, pgtable_withdraw, pmd_alloc
 from mmlab.model.const import ENOMEM, HPAGE_PMD_NR, HPAGE_PMD_ORDER, RMAP_UNMAP, VM_FAULT_OOM, WRITE
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE, GFP_ZERO
 from mmlab.model.page import (
     KIND_ANON, KIND_SHMEM, NO_MAPPING, PG_ACTIVE, PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_FLAGS_MASK, PG_HEAD, PG_MLOCKED, PG_REFERENCED,
     PG_RESERVED, PG_SWAPBACKED, PG_SWAPCACHE, PG_TAIL, PG_UPTODATE, PG_WORKINGSET, add_mapcount, add_refs, page_clear, page_flags,
-    page_index, page_mapcount, page_mapping, page_memcg, page_order, page_private, page_refs, page_set, page_test, set_page_counts, set_page_flags,
-    set_page_index, set_page_kind, set_page_mapping, set_page_memcg, set_page_order, set_page_private,
+    page_index, page_mapcount, page_mapping, page_memcg, page_order, page_private, page_refs, page_set, page_test, set_page_counts,
+    set_page_flags, set_page_index, set_page_kind, set_page_mapping, set_page_memcg, set_page_order, set_page_private,
 )
 from mmlab.model.rows import (
     ANON_VMA_STRIDE, AV_AVC_FIRST, AVC_NEXT_IN_ANON, AVC_STRIDE, AVC_VMA, COST_FORK_PTE, COST_SPLIT_THP, I_MAP_FIRST, INODE_STRIDE,
@@ -233,11 +233,12 @@ def zap_huge_pmd(m, mm, pmd):
     if entry & PTE_SPECIAL:
         return 0
     head = entry >> PTE_SHIFT
-    if entry & PTE_DIRTY:
+    if entry & PTE_DIRTY and page_test(m, head, PG_ANON) == 0:
         page_set(m, head, PG_DIRTY)
     add_refs(m, head, 1)
     note_rss(m, mm)
     folio_remove_rmap_pmd(m, mm, head)
+    munlock_folio(m, head)
     folio_put(m, head)
     return 0
 

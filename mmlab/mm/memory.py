@@ -132,9 +132,9 @@ def do_zap_pte(m, mm, vma, slot):
     if entry & PTE_SPECIAL:
         return 0
     pfn = entry >> PTE_SHIFT
-    if entry & PTE_DIRTY:
-        page_set(m, page_folio(m, pfn), PG_DIRTY)
     flags = page_flags(m, pfn)
+    if entry & PTE_DIRTY and flags & PG_ANON == 0:
+        page_set(m, page_folio(m, pfn), PG_DIRTY)
     if flags & (PG_HEAD | PG_TAIL):
         return zap_large_pte(m, mm, pfn)
     remove_rmap(m, mm, pfn)

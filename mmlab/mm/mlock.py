@@ -7,7 +7,7 @@ walk says whether another VMA still locks the page).
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import reclaimer_folio_added, reclaimer_folio_removed
-from mmlab.kernels.pte import walk_pmd
+from mmlab.kernels.pte import walk_pmd, walk_pte
 from mmlab.kernels.services import rmap_walk
 from mmlab.kernels.zones import zone_of
 from mmlab.model.const import RMAP_LOCKED
@@ -40,8 +40,8 @@ def mlock_folio(m, pfn):
 
 @kernel
 def munlock_folio(m, pfn):
-    """A VMA that locked the page is done with it: unless another one maps it, the page may be reclaimed again."""
-    if page_test(m, pfn, PG_MLOCKED) == 0 or rmap_walk(m, pfn, RMAP_LOCKED):
+    """A VMA that locked the page is done with it: unless another one maps it, the page may be reclaimed again. A large folio always may."""
+    if page_test(m, pfn, PG_MLOCKED) == 0 or (page_test(m, pfn, PG_HEAD) == 0 and rmap_walk(m, pfn, RMAP_LOCKED)):
         return 0
     pages = _nr_pages(m, pfn)
     m.zone[zone_of(m, pfn) * ZONE_STRIDE + Z_NR_MLOCK] -= pages
@@ -62,9 +62,23 @@ def clear_page_mlock(m, pfn):
     return 0
 
 
+@leaf
+def _maps_whole(m, table, vpn, start_vpn, end_vpn, pfn, head):
+    """1 if the PTEs around vpn's, which maps pfn, map all of the large folio within [start, end) and the table."""
+    first = vpn - (pfn - head)
+    nr = _nr_pages(m, head)
+    if first < start_vpn or first + nr > end_vpn or first >> 9 != (first + nr - 1) >> 9:
+        return 0
+    for i in range(nr):
+        entry = m.pt[table + (first & 511) + i]
+        if entry & PTE_PRESENT == 0 or entry >> PTE_SHIFT != head + i:
+            return 0
+    return 1
+
+
 @kernel
 def mlock_pte_range(m, mm, vma, start_vpn, end_vpn):
-    """Mark (VM_LOCKED) or unmark what is mapped in [start, end) of the VMA. A large folio counts only if its PMD maps it whole."""
+    """Mark (VM_LOCKED) or unmark what is mapped in [start, end) of the VMA. A large folio is marked only if all of it is mapped there."""
     locked = m.vma[vma * VMA_STRIDE + VMA_FLAGS] & VM_LOCKED
     vpn = start_vpn
     while vpn < end_vpn:
@@ -80,7 +94,7 @@ def mlock_pte_range(m, mm, vma, start_vpn, end_vpn):
             if entry & PTE_PRESENT == 0 or entry & PTE_SPECIAL:
                 continue
             pfn = page_folio(m, entry >> PTE_SHIFT)
-            if huge == 0 and page_test(m, pfn, PG_HEAD | PG_TAIL) and locked:
+            if locked and huge == 0 and page_test(m, pfn, PG_HEAD) and _maps_whole(m, table, at, start_vpn, end_vpn, entry >> PTE_SHIFT, pfn) == 0:
                 continue
             if locked:
                 mlock_folio(m, pfn)
@@ -95,7 +109,9 @@ def mlock_faulted(m, mm, vma, vpn):
     """After a fault in a VM_LOCKED VMA: mark what it mapped, with what was mapped around it where that is a file's."""
     row = vma * VMA_STRIDE
     first, end = vpn, vpn + 1
-    if m.vma[row + VMA_INODE] >= 0:
+    slot = walk_pte(m, mm, vpn)
+    large = slot >= 0 and m.pt[slot] & PTE_PRESENT and page_test(m, m.pt[slot] >> PTE_SHIFT, PG_HEAD | PG_TAIL)
+    if m.vma[row + VMA_INODE] >= 0 or large:
         first = max(vpn >> 9 << 9, m.vma[row + VMA_START] >> 12)
         end = min(((vpn >> 9) + 1) << 9, m.vma[row + VMA_END] >> 12)
     return mlock_pte_range(m, mm, vma, first, end)

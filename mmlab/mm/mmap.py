@@ -123,9 +123,10 @@ def thp_alignment(m, length, file, pgoff, shared):
     if file < 0 and shared == 0:
         return 1 if length % HPAGE == 0 else 0, 0
     huge = m.sc[SC_SHMEM_HUGE] == SHMEM_HUGE_FORCE
-    if file < 0:
+    kind = IF_SHMEM | IF_ANON_SHMEM if file < 0 else m.inode[m.file[file * FILE_STRIDE + F_INODE] * INODE_STRIDE + I_FLAGS]
+    if kind & IF_ANON_SHMEM:
         return 0, 1 if huge or (m.sc[SC_SHMEM_MOUNT_HUGE] and m.sc[SC_SHMEM_HUGE] != SHMEM_HUGE_DENY) else 0
-    if m.inode[m.file[file * FILE_STRIDE + F_INODE] * INODE_STRIDE + I_FLAGS] & IF_SHMEM:
+    if kind & IF_SHMEM:
         return 0, 1 if huge else 0
     offset = pgoff << 12
     return 1 if offset + length - ((offset + HPAGE - 1) & ~(HPAGE - 1)) >= HPAGE else 0, 0
@@ -511,10 +512,13 @@ def sys_mremap(m, mm, addr, old_length, new_length, flags, new_addr):
     pgoff = m.vma[row + VMA_PGOFF] + ((addr - m.vma[row + VMA_START]) >> 12)
     target = new_addr
     if flags & MREMAP_FIXED == 0:
-        aligned = new_length % HPAGE == 0 if m.vma[row + VMA_INODE] < 0 and vm_flags & VM_SHARED == 0 else 0
-        target = get_unmapped_area(m, mm, 0, new_length, 0, aligned, 0)
+        file = m.vma[row + VMA_FILE] if m.vma[row + VMA_INODE] >= 0 else -1
+        aligned, by_shmem = thp_alignment(m, new_length, file, pgoff, vm_flags & VM_SHARED)
+        target = get_unmapped_area(m, mm, 0, new_length, 0, aligned, pgoff if file >= 0 else 0)
         if target < 0:
             return target
+        if by_shmem:
+            target = shmem_aligned_area(m, mm, target, new_length, pgoff)
     if vm_flags & VM_ACCOUNT and vm_enough_memory(m, mm, new_length >> 12) < 0:
         return -ENOMEM
     fresh = vm_area_alloc(m, mm)

@@ -14,8 +14,8 @@ from mmlab.model.const import (
 )
 from mmlab.model.gfp import GFP_KERNEL
 from mmlab.model.page import (
-    PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_SWAPBACKED, page_folio, page_index, page_mapcount, page_mapping, page_order, page_private,
-    page_set, page_test,
+    PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_SWAPBACKED, page_folio, page_index, page_mapcount, page_mapping, page_order,
+    page_private, page_set, page_test,
 )
 from mmlab.model.rows import (
     ANON_VMA_STRIDE, AV_AVC_FIRST, AV_NEXT_FREE, AV_NUM_ACTIVE_VMAS, AV_NUM_CHILDREN, AV_OBJ, AV_PARENT, AV_REFS, AV_ROOT, AVC_ANON_VMA,

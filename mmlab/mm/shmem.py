@@ -9,7 +9,7 @@ from mmlab.kernels.services import folio_put
 from mmlab.mm.page_cache import count_cached, filemap_add
 from mmlab.mm.swap_slots import swap_dup, swap_free
 from mmlab.mm.swap_state import add_to_swap, delete_from_swap_cache, swap_cache_get, swapin_readahead
-from mmlab.mm.xarray import XA_PAGE, XA_VALUE, entry_is, xa_load, xa_store
+from mmlab.mm.xarray import XA_PAGE, XA_VALUE, entry_is, xa_load, xa_next, xa_store
 from mmlab.model.const import ENOMEM, VM_FAULT_MAJOR
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
 from mmlab.model.page import (
@@ -97,10 +97,12 @@ def shmem_free_swap(m, inode, index):
 
 
 @kernel
-def shmem_partial_swap_usage(m, inode, first, end):
-    """Pages of the inode with index in [first, end) that lie in swap."""
+def shmem_partial_swap_usage(m, inode, start, end):
+    """Pages of the inode in [start, end) that lie in swap."""
     swapped = 0
-    for index in range(first, end):
+    index = xa_next(m, inode, start)
+    while index >= 0 and index < end:
         if entry_is(xa_load(m, inode, index), XA_VALUE):
             swapped += 1
+        index = xa_next(m, inode, index + 1)
     return swapped

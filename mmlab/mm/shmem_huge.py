@@ -68,6 +68,18 @@ def suitable(m, vma, vpn):
 
 
 @kernel
+def thp_eligible_shmem(m, vma):
+    """1 if shmem_enabled says huge for a VMA over a swap-backed file, and an aligned block of two pages or more lies in it (no larger one: as
+    Linux has it, the size that fits is not that which is allowed)."""
+    row = vma * VMA_STRIDE
+    inode = m.vma[row + VMA_INODE]
+    start, end = m.vma[row + VMA_START] >> 12, m.vma[row + VMA_END] >> 12
+    if m.inode[inode * INODE_STRIDE + I_FLAGS] & IF_SHMEM == 0 or (start - m.vma[row + VMA_PGOFF]) & 1 or ((end - 2) >> 1 << 1) < start:
+        return 0
+    return shmem_huge_allowed(m, inode, m.vma[row + VMA_PGOFF], m.vma[row + VMA_FLAGS], 0)
+
+
+@kernel
 def _new_huge(m, gfp):
     """A huge folio of a file, in no cache yet, with one reference: its head, or -ENOMEM."""
     head = alloc_pages(m, gfp, HPAGE_PMD_ORDER, -1)
@@ -196,8 +208,6 @@ def scan_file(m, inode, first, max_ptes_none, max_ptes_swap):
             return SCAN_PAGE_COUNT
     if swapped > max_ptes_swap:
         return SCAN_EXCEED_SWAP_PTE
-    if none == HPAGE_PMD_NR:
-        return SCAN_FAIL
     return SCAN_EXCEED_NONE_PTE if none > max_ptes_none else SCAN_SUCCEED
 
 
@@ -209,6 +219,11 @@ def collapse_file(m, inode, first, gfp):
         m.vmstat[V_THP_COLLAPSE_ALLOC_FAILED] += 1
         return SCAN_ALLOC_HUGE_PAGE_FAIL
     m.vmstat[V_THP_COLLAPSE_ALLOC] += 1
+    present = xa_next(m, inode, first)
+    if present < 0 or present >= first + HPAGE_PMD_NR:
+        folio_put(m, head)
+        return SCAN_FAIL
+    page_set(m, head, PG_DIRTY)
     for index in range(first, first + HPAGE_PMD_NR):
         if xa_load(m, inode, index) == 0:
             continue
@@ -221,8 +236,6 @@ def collapse_file(m, inode, first, gfp):
         if pfn < 0:
             continue
         rmap_walk(m, pfn, RMAP_UNMAP)
-        if page_test(m, pfn, PG_DIRTY):
-            page_set(m, head, PG_DIRTY)
         add_refs(m, pfn, 1)
         filemap_remove(m, pfn, -1)
         shmem_acct_blocks(m, inode, -1)

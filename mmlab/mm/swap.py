@@ -9,8 +9,8 @@ from mmlab.kernels.ops import reclaimer_drain, reclaimer_folio_added, reclaimer_
 from mmlab.kernels.services import folio_put
 from mmlab.model.const import PAGEVEC_SIZE
 from mmlab.model.page import (
-    PG_ACTIVE, PG_ANON, PG_HEAD, PG_REFERENCED, PG_SWAPBACKED, PG_SWAPCACHE, PG_UNEVICTABLE, add_refs, page_clear, page_mapcount, page_order,
-    page_test,
+    PG_ACTIVE, PG_ANON, PG_HEAD, PG_REFERENCED, PG_SWAPBACKED, PG_SWAPCACHE, PG_UNEVICTABLE, add_refs, page_clear, page_mapcount,
+    page_order, page_test,
 )
 from mmlab.model.rows import SC_CPU
 from mmlab.model.vmstat import V_PGLAZYFREE

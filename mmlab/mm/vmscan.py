@@ -471,9 +471,9 @@ def reclaim_small_folio(m, pfn, scan_flags):
         if page_test(m, pfn, PG_SWAPBACKED):
             if scan_flags & SCAN_MAY_SWAP == 0 or shmem_writepage(m, pfn) < 0:
                 return RECLAIM_ACTIVATE
+            page_clear(m, pfn, PG_DIRTY)
             m.vmstat[V_PSWPOUT] += 1
             m.sc[SC_NOW_NS] += m.cost[COST_DEVICE_WRITE]
-            page_clear(m, pfn, PG_DIRTY)
             if scan_flags & SCAN_PROACTIVE and m.sc[SC_SWAP_FLAGS] & 2 == 0:
                 return RECLAIM_KEEP
             delete_from_swap_cache(m, pfn, reclaimer_eviction_shadow(m, pfn))

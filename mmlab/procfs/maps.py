@@ -1,7 +1,7 @@
 """/proc/PID/maps, smaps, smaps_rollup and numa_maps.
 
 Models: fs/proc/task_mmu.c show_map_vma(), smaps_account(), smaps_pte_entry(), show_smap(), show_numa_map(); mm/huge_memory.c
-__thp_vma_allowable_orders() for THPeligible. Left out: KSM, hugetlb, uffd; swapped pages of shared memory that no table entry names.
+__thp_vma_allowable_orders() for THPeligible. Left out: KSM, hugetlb, uffd.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from mmlab.model import rows as r
 from mmlab.mm.shmem import shmem_partial_swap_usage
+from mmlab.mm.shmem_huge import thp_eligible_shmem
+from mmlab.model import rows as r
 from mmlab.model.page import PG_ACTIVE, PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPBACKED, PG_SWAPCACHE, PG_WRITEBACK, PG_YOUNG
 from mmlab.procfs.settings import THP_SIZES, settings_of
 from mmlab.procfs.tasks import backing, vma_name
@@ -120,8 +121,10 @@ def vm_flags(flags: int) -> str:
 
 def thp_eligible(sim: Any, vma: Vma) -> int:
     """1 if a huge page of some size could ever be mapped somewhere in the VMA."""
-    if vma.inode >= 0 or vma.flags & (r.VM_NOHUGEPAGE | r.VM_SPECIAL):
+    if vma.flags & (r.VM_NOHUGEPAGE | r.VM_SPECIAL):
         return 0
+    if vma.inode >= 0:
+        return int(bool(sim.machine.run(thp_eligible_shmem, vma.row)))
     settings = settings_of(sim)
     asked = bool(vma.flags & r.VM_HUGEPAGE)
     for size, order in THP_SIZES.items():

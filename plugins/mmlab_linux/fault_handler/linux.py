@@ -9,7 +9,7 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.pte import add_rmap, folio_mark_dirty, pte_offset, remove_rmap, swap_duplicate, walk_pmd, walk_pte
 from mmlab.kernels.services import (
     alloc_anon_folio, anon_vma_prepare, copy_huge_pmd, do_anonymous_folio, do_huge_pmd_anonymous_page, do_huge_pmd_shmem_fault,
-    do_huge_pmd_wp_page, filemap_fault, filemap_get_page, folio_add_lru, folio_put, pte_alloc, swap_in,
+    do_huge_pmd_wp_page, filemap_fault, filemap_get_page, folio_add_lru, folio_put, munlock_folio, pte_alloc, swap_in,
 )
 from mmlab.model.const import ENOMEM, VM_FAULT_OOM, VM_FAULT_SIGBUS, WRITE
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
@@ -21,7 +21,7 @@ from mmlab.model.page import (
 from mmlab.model.rows import (
     COST_COPY_PAGE, COST_FORK_PTE, COST_ZERO_PAGE, F_MMAP_MISS, FILE_STRIDE, I_FLAGS, IF_ANON_SHMEM, INODE_STRIDE, MM_STRIDE, MM_SWAPENTS,
     PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE,
-    SC_FAULT_AROUND, SC_MTHP_ORDERS, SC_NOW_NS, SC_ZERO_PFN, VM_SHARED, VM_WIPEONFORK, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FILE,
+    SC_FAULT_AROUND, SC_MTHP_ORDERS, SC_NOW_NS, SC_ZERO_PFN, VM_LOCKED, VM_SHARED, VM_WIPEONFORK, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FILE,
     VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_START, VMA_STRIDE,
 )
 from mmlab.policies import FaultHandler
@@ -82,6 +82,8 @@ def wp_page_copy(m, mm, vma, vpn, slot, entry):
         if m.pt[slot] & PTE_PRESENT:
             m.pt[slot] = 0
             remove_rmap(m, mm, old)
+            if m.vma[vma * VMA_STRIDE + VMA_FLAGS] & VM_LOCKED:
+                munlock_folio(m, page_folio(m, old))
         folio_put(m, page_folio(m, old))
     _map_new_anon(m, mm, vma, vpn, slot, pfn, m.vma[vma * VMA_STRIDE + VMA_FLAGS])
     return 0

@@ -18,6 +18,7 @@ class Ran:
     def __init__(self, script: str, sysctl: dict | None = None, sysfs: dict | None = None, **machine):
         machine = {"memory": "256M", "cpus": 1, "cmdline": "transparent_hugepage=never", **machine}
         self.sim = Simulation.from_table(machine, sysctl=sysctl or {}, sysfs=sysfs or {}, script=True, warm_text=True)
+        self.sim._driver_grown = True  # no page of the driving process among the figures
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "out"
             run_script(self.sim, parse_ops(script.strip("\n"), "test"), out, Path(folder))
