@@ -1,6 +1,7 @@
 """The image of a script's task: a hidden driver process holds it, spawned tasks are forks of the driver, as on the recorded machines.
 
-Data: `mmlab/verify/data/{plain,warm}/{T,U}.smaps`, recorded from a real kernel: T a task just spawned, U its child just forked.
+Data: `mmlab/verify/data/{plain,warm}/{T,U}.smaps`, recorded from a real kernel: T a task just spawned, U its child just forked;
+`loop.pages`: addresses of code, data and stack that a task in `loop` keeps touching.
 """
 
 from __future__ import annotations
@@ -99,6 +100,8 @@ def make_driver(sim) -> int:
             machine.vma[vma * r.VMA_STRIDE + r.VMA_FLAGS] |= r.VM_LOCKED
             slots = entries(machine, mm, v.start >> 12, v.end >> 12)
             machine.page[(slots.entry >> r.PTE_SHIFT) * 4 + 2] |= np.uint32(PG_MLOCKED)
+    own = [int(line, 16) >> 12 for line in (DATA / "loop.pages").read_text().split()]
+    machine.loop_page[: len(own)] = own
     heap = next(v for v in image if v.name == r.NAME_HEAP)
     machine.mm[mm * r.MM_STRIDE + r.MM_START_BRK] = heap.end
     machine.mm[mm * r.MM_STRIDE + r.MM_BRK] = heap.end
@@ -111,7 +114,8 @@ def settle(sim, task: int, who: str, text: bool) -> None:
     mm = int(machine.task[task * r.TASK_STRIDE + r.T_MM])
     for v in read_image(sim.warm_text, who):
         if v.private:
-            sim._touch_quietly(task, v.start >> 12, v.private)
+            first = v.end // 4096 - v.private if v.flags & r.VM_GROWSDOWN else v.start // 4096  # a stack is written from its top
+            sim._touch_quietly(task, first, v.private)
         if text and v.rss > v.anonymous and not v.anonymous and (v.is_file or v.name == r.NAME_VDSO):
             vma = machine.op("vma_index", "find", mm, v.start)
             machine.run(image_file_pages, mm, vma, v.start >> 12, v.rss)

@@ -6,7 +6,7 @@ slice: its time alone is counted. O(page tables of the range) a pass while all p
 """
 
 from mmlab.kernels.jit import kernel
-from mmlab.kernels.pte import walk_pmd
+from mmlab.kernels.pte import walk_pmd, walk_pte
 from mmlab.kernels.retouch import retouch
 from mmlab.mm.memory import do_user_addr_fault
 from mmlab.model.rows import (
@@ -56,12 +56,24 @@ def touch_again(m, task, first, last):
 
 
 @kernel
+def touch_own_pages(m, task):
+    """The pages of its own that a pass touches, code, data and stack: those that are mapped are young afterwards."""
+    mm = m.task[task * TASK_STRIDE + T_MM]
+    for i in range(len(m.loop_page)):
+        vpn = m.loop_page[i]
+        slot = walk_pte(m, mm, vpn) if vpn > 0 else -1
+        if slot >= 0 and m.pt[slot] & PTE_PRESENT:
+            m.pt[slot] |= PTE_ACCESSED
+
+
+@kernel
 def run_slice(m, task, until_ns):
     """Passes of a loop without a period until the clock reaches until_ns; the last may be left in its middle."""
     row = task * LOOP_STRIDE
     count, hit_ns = m.loop[row + LOOP_COUNT], m.cost[COST_HIT]
     while m.sc[SC_NOW_NS] < until_ns and m.loop[row + LOOP_STATE] == LOOP_RUNS:
         began = m.sc[SC_NOW_NS]
+        touch_own_pages(m, task)
         at = m.loop[row + LOOP_AT]
         nr = min(count - at, max(1, (until_ns - began) // hit_ns)) if hit_ns > 0 else count - at
         if touch_again(m, task, at, at + nr) < nr:
@@ -89,9 +101,10 @@ def run_pass(m, task):
     if m.loop[row + LOOP_PASSES] > 0 and m.sc[SC_NOW_NS] >= m.loop[row + LOOP_END_NS]:
         m.loop[row + LOOP_STATE] = LOOP_DONE
         return 0
+    touch_own_pages(m, task)
     if touch_again(m, task, 0, m.loop[row + LOOP_COUNT]) == m.loop[row + LOOP_COUNT]:
         m.loop[row + LOOP_PASSES] += 1
-        m.loop[row + LOOP_NEXT_NS] = max(m.loop[row + LOOP_NEXT_NS] + m.loop[row + LOOP_PERIOD_NS], m.sc[SC_NOW_NS])
+        m.loop[row + LOOP_NEXT_NS] += m.loop[row + LOOP_PERIOD_NS]  # passes that are late are made up for
     return 0
 
 

@@ -80,6 +80,7 @@ ARRAYS: tuple[Array, ...] = (
     Array("next_use", "int64", lambda s: s.nr_frames if s.next_use else 1, "event number of the page's next access", "-"),
     Array("task", "int64", _rows(rows.TASK_STRIDE, lambda s: s.nr_tasks), "T_* a task", "struct task_struct"),
     Array("loop", "int64", _rows(rows.LOOP_STRIDE, lambda s: s.nr_tasks), "LOOP_* a task that loops", "-"),
+    Array("loop_page", "int64", lambda s: 16, "virtual pages of its own that a looping task touches, 0 ends them", "-"),
     Array("mm", "int64", _rows(rows.MM_STRIDE, lambda s: s.nr_tasks), "MM_* an address space", "struct mm_struct"),
     Array("vma", "int64", _rows(rows.VMA_STRIDE, _objects(176)), "VMA_* a VMA", "struct vm_area_struct"),
     Array("anon_vma", "int64", _rows(rows.ANON_VMA_STRIDE, _objects(104)), "AV_*", "struct anon_vma"),

@@ -1,5 +1,7 @@
 """`loop`, `bg` and `join` on a real machine: passes, periods, who waits for whom, and what ends them."""
 
+import re
+
 import pytest
 
 from mmlab._engine.script import run_script
@@ -91,3 +93,14 @@ def test_kill_ends_a_loop_at_once(run):
 def test_what_cannot_run_in_the_background_is_said(run, operation):
     with pytest.raises(NotSupported, match="line 3"):
         run(MAP + operation)
+
+
+def test_a_looping_task_touches_its_own_code_and_stack(tmp_path):
+    sim = Simulation.from_table({"memory": "128M"}, script=True)
+    script = "spawn A\nmmap A r 4 anon\ntouch A r 0 4 w\nwrite /proc/@A/clear_refs 1\nsnapshot a\nloop A r 0 4 10 r period=1000\nsnapshot b"
+    run_script(sim, parse_ops(script, "t.ops"), tmp_path / "out", tmp_path)
+    folder = ResultFolder(tmp_path / "out")
+    referenced = [re.findall(r"Referenced: +(\d+) kB", (folder.path / f"{label}/A.smaps").read_text()) for label in "ab"]
+    grown = {i: int(b) - int(a) for i, (a, b) in enumerate(zip(*referenced)) if a != b}
+    # by VMA: text, read-only data, data, heap, the region, stack: so many pages of each are in loop.pages
+    assert list(grown.values()) == [12, 4, 8, 12, 16, 4]

@@ -1,7 +1,7 @@
 """DAMOS: schemes act on the regions whose size, accesses and age fit their pattern.
 
 Models: mm/damon/core.c kdamond_apply_schemes(), damon_do_apply_schemes(), damos_skip_charged_region(), damos_apply_scheme(),
-damos_update_stat(). Regions that a scheme splits off are seen in the next round. O(regions * schemes) a round.
+damos_update_stat(). What a quota or a filter splits off is the walk's next region. O(regions * schemes) a round.
 """
 
 from mmlab.kernels.jit import kernel, leaf
@@ -91,6 +91,7 @@ def apply_scheme(m, st, k, scheme, index, r):
     if sz > 0:
         if damos_filter_out(st, k, scheme, index, row, r):
             return 0
+        sz = region_sz(st, r)
         began = m.sc[SC_NOW_NS] // TICK_NS
         note_tried(st, scheme, at, r)
         trace_region(m, st, k, EVENT_BEFORE_APPLY, scheme, index, r)
@@ -115,7 +116,7 @@ def apply_scheme(m, st, k, scheme, index, r):
 
 @kernel
 def do_apply_schemes(m, st, k, index, r):
-    """damon_do_apply_schemes(): every scheme that is due, on one region."""
+    """damon_do_apply_schemes(): every scheme that is due, on one region; the region after which the walk goes on."""
     for scheme in range(st.ctx[k * CTX_STRIDE + C_NR_SCHEMES]):
         at = scheme_row(k, scheme)
         esz = st.scheme[at + S_ESZ]
@@ -127,7 +128,7 @@ def do_apply_schemes(m, st, k, index, r):
         r = use
         if fits_pattern(st, at, r) and (esz == 0 or scheme_score(st, k, at, r) >= st.scheme[at + S_MIN_SCORE]):
             apply_scheme(m, st, k, scheme, index, r)
-    return 0
+    return r
 
 
 @kernel
@@ -146,9 +147,7 @@ def kdamond_apply_schemes(m, st, k):
         head = st.target[target_row(k, index) + T_HEAD]
         r = next_region(st, head)
         while r != head:
-            after = next_region(st, r)
-            do_apply_schemes(m, st, k, index, r)
-            r = after
+            r = next_region(st, do_apply_schemes(m, st, k, index, r))
     for scheme in range(nr_schemes):
         at = scheme_row(k, scheme)
         if st.ctx[base + C_SIS] >= st.scheme[at + S_NEXT_APPLY]:
