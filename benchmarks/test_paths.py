@@ -23,7 +23,7 @@ def test_reclaim_path_buddy_two_list(c_library, compare):
 
 
 def test_fault_rate_linux_defaults_beside_host_kernel(c_library, compare):
-    """With the defaults (maple_tree, buddy, two_list); beside it what the kernel under this process does, zeroing included."""
+    """With the defaults (maple_tree, buddy, two_list) and small pages; beside it what the kernel under this process does, zeroing included."""
     path = FaultPath(PAGES, {"thp": {"use": "never"}})
     touch = c_library("kernel_faults").kernel_faults
     touch.argtypes, touch.restype = [ctypes.c_int64], ctypes.c_int64

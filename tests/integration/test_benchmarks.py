@@ -12,6 +12,7 @@ import pytest
 from mmlab.bench import benchmark_folder, list_benchmarks
 
 ROOT = Path(__file__).parents[2]
+REPLAYED = {"fifo", "clock", "lru", "opt"}  # their benchmark needs libcachesim
 #: what mmlab counts and decides beside the steps that the references take
 NOT_IN_C = {"nr_calls", "reclaimer.nr", "reclaimer.targets", "reclaimer.stats"}
 
@@ -61,7 +62,8 @@ def test_every_factor_of_tox_selects_a_benchmark():
     policies = re.findall(r"\w+", section.split("{")[1])
     assert "buddy" in policies
     names = list_benchmarks()
-    assert [policy for policy in policies if not any(policy in name for name in names)] == []
+    without = {policy for policy in policies if not any(policy in name for name in names)}
+    assert without == (set() if any("replay" in name for name in names) else REPLAYED)
     for policy in policies:
         assert f"{policy}: {{[bench]run}} -k {policy} " in tox[section]["commands"]
 
