@@ -114,15 +114,22 @@ SLOTS: dict[str, SlotContract] = {c.slot: c for c in (
         _op("folio_removed", "pfn", "0", "The page is being freed for another reason (munmap, truncation, exit); unlink it."),
         _op("folio_deactivate", "pfn", "0", "MADV_COLD and MADV_FREE: make it a near candidate.", optional=True),
         _op("folio_rotate", "pfn", "0", "Write-back of a page that reclaim wanted has ended: next victim.", optional=True),
-        _op("shrink_node", "node priority nr_to_reclaim scan_flags", "pages reclaimed",
-            "One pass at this priority (12 gentle .. 0 desperate) by kswapd or direct reclaim; calls reclaim_folio() for each victim. "
-            "Counts what it looked at by count_scan(). scan_flags: SCAN_*.", bound="O(pages >> priority)"),
+        _op("prepare_scan", "lruvec priority nr_to_reclaim scan_flags", "0",
+            "Before a pass over a node and its cgroups: the lruvec of the cgroup that is reclaimed from (the root: the node's number). "
+            "May change m.sc[SC_SCAN_PRIORITY].", optional=True, bound="O(cgroups)"),
+        _op("shrink_node", "lruvec priority nr_to_reclaim scan_flags", "pages reclaimed",
+            "One pass over a lruvec (without cgroups: over a node) at this priority (12 gentle .. 0 desperate) by kswapd or direct reclaim; "
+            "calls reclaim_folio() for each victim. Counts what it looked at by count_scan(). scan_flags: SCAN_*.", bound="O(pages >> priority)"),
+        _op("end_reclaim", "lruvec", "0", "A run of passes has ended: the lruvec of prepare_scan().", optional=True),
         _op("age_node", "node", "0", "kswapd, before each pass: keep the lists in balance.", optional=True, bound="O(32)"),
+        _op("look_around", "vma pmd slot pfn", "young entries found", "folio_referenced() found the page's entry m.pt[slot], below m.pt[pmd], "
+            "young and has cleared it: its neighbours may be looked at as well.", optional=True, bound="O(64)"),
         _op("eviction_shadow", "pfn", "what to remember of the page, >= 0", "Just before a page leaves; comes back in workingset_refault().", optional=True),
-        _op("workingset_refault", "pfn shadow", "bits: 1 the page belongs to the working set (counted activate), 2 it was active before (counted restore)",
+        _op("workingset_refault", "pfn shadow", "bits: 1 the page belongs to the working set (active, counted activate), 2 it was active before (counted restore), 4 counted activate only",
             "A page that was reclaimed comes back, before folio_added().", optional=True),
         _op("drain", "cpu", "0", "lru_add_drain(): batches to lists.", optional=True, bound="O(batch)"),
-        _op("nr_lru_pages", "node lru", "pages", "vmstat's nr_inactive_anon ... (LRU_*); 0 for a list the policy does not have.", optional=True),
+        _op("nr_lru_pages", "lruvec lru", "pages", "vmstat's nr_inactive_anon ... (LRU_*); 0 for a list the policy does not have.", optional=True),
+        _op("flush_stats", "", "0", "memory.stat is read: statistics that lag behind come up to date.", optional=True, bound="O(cgroups)"),
         CHECK,
     )),
     SlotContract("oom_policy", 1, "Who dies when reclaim has failed.", (
@@ -184,6 +191,7 @@ ALL_SERVICES: tuple[Op, ...] = (
     _op("folio_mark_accessed", "pfn", "0", "Tell the reclaimer that the page was used; on a list it may move up."),
     _op("folio_deactivate", "pfn", "0", "Tell the reclaimer that the page is a near candidate."),
     _op("pageout_folio", "pfn", "1 if the page was freed, else 0", "reclaim_pages() of one page on a list, accessed or not: reclaimed, or put back."),
+    _op("try_charge", "memcg gfp nr_pages", "0, or -ENOMEM", "try_charge_memcg(): pages for a cgroup, within its limits and its parents'."),
     _op("out_of_memory", "task order", "1 if a victim was killed, else 0", "out_of_memory(): asks the OOM policy, kills, counts."),
 )
 

@@ -25,7 +25,7 @@ DEFAULTS: dict[str, str] = {
     "slab_allocator": "slub",
     "vma_index": "maple_tree",
     "fault_handler": "linux",
-    "reclaimer": "two_list",
+    "reclaimer": "mglru",
     "oom_policy": "linux",
     "thp": "always",
     "monitor": "none",
@@ -138,8 +138,12 @@ PageAllocator = _record("page_allocator", "PageAllocator")
 SlabAllocator = _record("slab_allocator", "SlabAllocator")
 VmaIndex = _record("vma_index", "VmaIndex")
 FaultHandler = _record("fault_handler", "FaultHandler")
-#: wants_accesses: folio_accessed() at every access of a stream; needs_future: m.next_use[pfn] holds the event number of the page's next access
-Reclaimer = _record("reclaimer", "Reclaimer", wants_accesses=attrs.field(default=False), needs_future=attrs.field(default=False))
+#: wants_accesses: folio_accessed() at every access of a stream; needs_future: m.next_use[pfn] holds the event number of the page's next access;
+#: per_memcg: keeps a page on the lists of its page_lruvec(), so that cgroups can be reclaimed from; files: path of /sys or /proc -> (read(sim) -> text, write(sim, text) -> 0 or -errno)
+Reclaimer = _record(
+    "reclaimer", "Reclaimer", wants_accesses=attrs.field(default=False), needs_future=attrs.field(default=False), per_memcg=attrs.field(default=False),
+    files=attrs.field(factory=dict),
+)
 OomPolicy = _record("oom_policy", "OomPolicy")
 Thp = _record("thp", "Thp")
 #: report: ``(machine, state) -> list of row dicts``, what the monitor found, for the results; trace: ``(machine, state) -> lines`` of its tracepoints;

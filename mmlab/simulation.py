@@ -22,6 +22,8 @@ from mmlab.mm.slab import create_kernel_caches
 from mmlab.model import rows as r
 from mmlab.model import vmstat as v
 from mmlab.model.const import EINVAL, PAGE_SIZE, READ, WRITE
+from mmlab.procfs.cgroups import NR_MEMCGS
+from mmlab.procfs.cgroups import make as make_cgroup
 from mmlab.pluginmanager import Registry, load_plugins
 from mmlab.policies import DEFAULTS
 
@@ -32,6 +34,7 @@ MAP_FLAGS = {
 }
 FIRST_PID = 150
 WRITE_BYTES = 1 << 20
+LRU_GEN_OFF = ("0", "n", "0x0000")
 
 
 @attrs.frozen
@@ -84,13 +87,15 @@ class Simulation:
         self.tuning = ZoneTuning(self.layout, thp=cfg.options.transparent_hugepage)
         self.tasks: dict[str, Task] = {}
         self.kills: list[dict[str, Any]] = []
+        self.cgroups: dict[str, int] = {"": 0}
         self._files: dict[str, int] = {}
         self._file_names: dict[int, str] = {}
         self._driver = -1
         self._driver_grown = False
         swap_bytes = self.cfg.swap_bytes or self.cfg.zram_bytes
         reclaimer = self.policies["reclaimer"].policy
-        sizes = sizes_of(self.layout, nr_tasks, swap_bytes >> 12, bool(reclaimer.needs_future))
+        nr_memcgs = NR_MEMCGS if script and reclaimer.per_memcg else 1
+        sizes = sizes_of(self.layout, nr_tasks, swap_bytes >> 12, bool(reclaimer.needs_future), nr_memcgs)
         self.machine = Machine(sizes, self.policies, progress)
         self.machine.bind(entries)
         boot_machine(self.machine, self.layout, self.tuning, self.boot)
@@ -143,7 +148,9 @@ class Simulation:
             if script:
                 from mmlab._engine.image import make_driver
 
+                machine.sc[r.SC_IN_LRU_FAULT] = 1  # its memory came by page faults
                 self._driver = make_driver(self)
+                machine.sc[r.SC_IN_LRU_FAULT] = 0
         machine.vmstat[:] = 0
         machine.nr_calls[:] = 0
         machine.sc[r.SC_COMMITTED_AS] = self.boot.committed_as_kb // 4
@@ -192,6 +199,7 @@ class Simulation:
     def _switch(self, index: int) -> None:
         sc, row = self.machine.sc, index * r.TASK_STRIDE
         sc[r.SC_TASK], sc[r.SC_CPU], sc[r.SC_NODE] = index, self.machine.task[row + r.T_CPU], self.machine.task[row + r.T_NODE]
+        self.machine.mm[int(self.machine.task[row + r.T_MM]) * r.MM_STRIDE + r.MM_LRU_GEN] |= r.MM_LRU_ALL_USED
 
     def _register(self, name: str, index: int) -> Task:
         task = Task(name, index, int(self.machine.task[index * r.TASK_STRIDE + r.T_MM]), int(self.machine.task[index * r.TASK_STRIDE + r.T_PID]))
@@ -213,8 +221,8 @@ class Simulation:
         return answer
 
     # -- tasks -----------------------------------------------------------------------------------------------------------------------------
-    def spawn(self, name: str, cpu: int = 0, oom_score_adj: int = 0) -> Task:
-        """Start a process: a fork of the script's driver with its image, or an empty one outside scripts."""
+    def spawn(self, name: str, cpu: int = 0, oom_score_adj: int = 0, cgroup: str | None = None) -> Task:
+        """Start a process: a fork of the script's driver with its image, or an empty one outside scripts. cgroup: moved there at once."""
         if name in self.tasks:
             raise MmlabError(f"task {name!r} exists already")
         if self._driver >= 0:
@@ -232,6 +240,8 @@ class Simulation:
         if index < 0:
             raise MmlabError(f"task {name!r} cannot be started: out of memory")
         self.machine.task[index * r.TASK_STRIDE + r.T_OOM_SCORE_ADJ] = oom_score_adj
+        if cgroup is not None:
+            self.machine.task[index * r.TASK_STRIDE + r.T_MEMCG] = make_cgroup(self, cgroup)
         return self._register(name, index)
 
     def fork(self, parent: str, child: str) -> Task | int:
@@ -340,6 +350,7 @@ class Simulation:
 
     def _touch(self, name: str, run: Callable[[Task], int]) -> Outcome:
         task, sc = self.task(name), self.machine.sc
+        self._switch(task.index)
         row = task.index * r.TASK_STRIDE
         rows = self.machine.task
         before, began = (int(rows[row + r.T_MIN_FLT]), int(rows[row + r.T_MAJ_FLT])), self.now_ns
@@ -382,6 +393,7 @@ class Simulation:
 
     def mkfile(self, fname: str, size: int) -> int:
         """A file of `size` bytes, its pages cached and clean; on tmpfs where the machine has no disk."""
+        self.machine.sc[r.SC_TASK] = self._driver
         inode = self._make_inode(size, shmem=not self.cfg.disk_bytes)
         self._files[fname] = inode
         self._file_names[inode] = fname
@@ -418,11 +430,11 @@ class Simulation:
 
     def fread(self, name: str, fname: str, offset: int, length: int, advice: int = 0) -> Outcome:
         """Read page by page through a new open file."""
-        return self._file_call(name, fname, files.file_read_calls, offset, length, PAGE_SIZE, advice=advice)
+        return self._file_call(name, fname, loop.file_io, offset, length, PAGE_SIZE, 0, advice=advice)
 
     def fwrite(self, name: str, fname: str, offset: int, length: int) -> Outcome:
         """Write page by page through a new open file."""
-        return self._file_call(name, fname, files.file_write, offset, length)
+        return self._file_call(name, fname, loop.file_io, offset, length, PAGE_SIZE, 1)
 
     def fsync(self, name: str, fname: str) -> Outcome:
         """Write a file's dirty pages."""
@@ -464,7 +476,7 @@ def _choose(registry: Registry, policies: Mapping[str, Mapping[str, Any]], cfg: 
     chosen = {}
     for slot, default in DEFAULTS.items():
         table = dict(policies.get(slot) or {})
-        name = table.get("use", default_thp(cfg) if slot == "thp" and slot not in policies else default)
+        name = table.get("use", _default(slot, cfg, default))
         entry = registry.get(slot, name)
         params = entry.make_params(_boot_params(cfg, slot, entry) | dict(table.get("params") or {}), slot)
         chosen[slot] = Chosen(entry.policy, params, f"plugin {entry.plugin} ({entry.distribution} {entry.version}): {slot} {name!r}")
@@ -478,6 +490,15 @@ def _boot_params(cfg: MachineConfig, slot: str, entry: Any) -> dict[str, int]:
     known = {field.name for field in attrs.fields(entry.policy.params)}
     given = {name: getattr(cfg.options, name) for name in ("slab_min_order", "slab_max_order", "slab_min_objects")}
     return {name: value for name, value in given.items() if value is not None and name in known}
+
+
+def _default(slot: str, cfg: MachineConfig, default: str) -> str:
+    """The policy that the machine's own settings choose."""
+    if slot == "thp":
+        return default_thp(cfg)
+    if slot == "reclaimer" and str(cfg.sysfs.get("kernel/mm/lru_gen/enabled", "y")).strip().lower() in LRU_GEN_OFF:
+        return "two_list"
+    return default
 
 
 def run_cell(*args: Any, **kwargs: Any) -> Any:

@@ -19,13 +19,13 @@ from mmlab.model.page import KIND_BOOT
 BLOCK = 1 << MAX_ORDER
 
 
-def sizes_of(layout: MachineLayout, nr_tasks: int = 256, nr_swap_slots: int = 0, next_use: bool = False) -> Sizes:
+def sizes_of(layout: MachineLayout, nr_tasks: int = 256, nr_swap_slots: int = 0, next_use: bool = False, nr_memcgs: int = 1) -> Sizes:
     """Array sizes for a layout. nr_swap_slots: swap pages, slot 0 (the header) included."""
     top = max(z.end_pfn for z in layout.zones)
     frames = -(-top // BLOCK) * BLOCK
     present = sum(z.present for z in layout.zones)
-    heads = count_heads(layout.nr_cpus, layout.nr_nodes, len(layout.zones))
-    return Sizes(frames, present, heads, layout.nr_cpus, layout.nr_nodes, len(layout.zones), nr_tasks, nr_swap_slots, next_use)
+    heads = count_heads(layout.nr_cpus, layout.nr_nodes, len(layout.zones), nr_memcgs)
+    return Sizes(frames, present, heads, layout.nr_cpus, layout.nr_nodes, len(layout.zones), nr_tasks, nr_swap_slots, next_use, nr_memcgs=nr_memcgs)
 
 
 def boot_machine(machine: Machine, layout: MachineLayout, tuning: ZoneTuning, boot: BootState) -> None:
@@ -53,7 +53,10 @@ def _scalars(machine: Machine, layout: MachineLayout) -> None:
     sc[r.SC_MAX_PFN], sc[r.SC_NR_HEADS], sc[r.SC_TASK] = sizes.nr_frames, sizes.nr_heads, -1
     heads = sizes.nr_frames + sizes.nr_zones * FREE_HEADS_PER_ZONE + sizes.nr_cpus * sizes.nr_zones * PCP_HEADS
     sc[r.SC_POLICY_LISTS] = heads
-    sc[r.SC_SLAB_HEADS] = heads + sizes.nr_nodes * NR_POLICY_LISTS
+    sc[r.SC_SLAB_HEADS] = heads + sizes.nr_nodes * sizes.nr_memcgs * NR_POLICY_LISTS
+    sc[r.SC_NR_MEMCGS] = 1
+    machine.memcg[r.MC_PARENT] = -1
+    machine.memcg[[r.MC_HIGH, r.MC_MAX, r.MC_SWAP_MAX]] = r.MEMCG_MAX
     sc[r.SC_TOTALRAM] = sum(z.managed for z in layout.zones)
     for node, cpus in enumerate(layout.node_cpus):
         base = node * r.NODE_STRIDE

@@ -8,7 +8,9 @@ from typing import Any
 
 from mmlab import abi
 from mmlab.kernels.jit import JIT_OFF
-from mmlab.mm import filemap, fork, huge_memory, khugepaged, memory, monitoring, page_alloc, page_cache, pgtable, rmap, shmem_huge, slab, vmscan
+from mmlab.mm import (
+    filemap, fork, huge_memory, khugepaged, memcontrol, memory, monitoring, page_alloc, page_cache, pgtable, rmap, shmem_huge, slab, vmscan,
+)
 
 SERVICES: dict[str, Callable] = {
     "alloc_pages": page_alloc.alloc_pages,
@@ -40,6 +42,7 @@ SERVICES: dict[str, Callable] = {
     "folio_mark_accessed": monitoring.folio_mark_accessed,
     "folio_deactivate": monitoring.folio_deactivate,
     "pageout_folio": monitoring.pageout_folio,
+    "try_charge": memcontrol.try_charge,
     "out_of_memory": fork.do_out_of_memory,
 }
 

@@ -9,7 +9,9 @@ import numpy as np
 from mmlab._engine.looping import NEVER_NS, run_loops
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import monitor_on_access, monitor_sample, page_allocator_tick, reclaimer_folio_accessed, thp_step
-from mmlab.kernels.pte import walk_pmd
+from mmlab.kernels.pte import lru_gen_use_mm, walk_pmd
+from mmlab.mm.files import file_read, file_write
+from mmlab.mm.memcontrol import resume_user_mode
 from mmlab.mm.memory import do_user_addr_fault
 from mmlab.mm.vmscan import kswapd_step
 from mmlab.model.rows import (
@@ -63,6 +65,8 @@ def background(m):
                     upcoming = min(upcoming, m.sc[SC_NOW_NS])
                 m.sc[SC_NOW_NS] = now
         m.sc[SC_CPU], m.sc[SC_TASK], m.sc[SC_NODE] = cpu, task, node
+        if m.sc[SC_NR_CPUS] == 1:
+            lru_gen_use_mm(m)
     if now >= m.sc[SC_NEXT_TICK_NS]:
         while m.sc[SC_NEXT_TICK_NS] <= now:
             m.sc[SC_NEXT_TICK_NS] += m.sc[SC_STAT_INTERVAL_NS]
@@ -94,8 +98,7 @@ def fault_event(m, task, vpn, access):
     """A fault within a stream or a touch: 0 to go on, else why to stop (STOP_*)."""
     switch_task(m, task)
     result = do_user_addr_fault(m, task, vpn, access)
-    if m.sc[SC_NOW_NS] >= m.sc[SC_NEXT_EVENT_NS]:
-        background(m)
+    return_to_user(m)
     if m.task[task * TASK_STRIDE + T_FLAGS] & TF_KILLED or m.sc[SC_PANIC]:
         return STOP_KILL
     if result < 0:
@@ -273,6 +276,39 @@ def touch_pages(m, task, vpns, kinds, start, stop):
                 return i
             m.sc[SC_EVENT] = STOP_DONE
     return stop
+
+
+@kernel
+def file_io(m, file, offset_bytes, length_bytes, call_bytes, write):
+    """read() or write() again and again, call_bytes at a time, with background work in between: bytes done, or -errno if there are none.
+
+    Reading ends at the end of the file.
+    """
+    done = 0
+    while done < length_bytes:
+        size = min(call_bytes, length_bytes - done)
+        if write:
+            got = file_write(m, file, offset_bytes + done, size)
+        else:
+            got = file_read(m, file, offset_bytes + done, size)
+        return_to_user(m)
+        if got < 0 and done == 0:
+            return got
+        if got <= 0:
+            break
+        done += got
+        task = m.sc[SC_TASK]
+        if task >= 0 and m.task[task * TASK_STRIDE + T_FLAGS] & TF_KILLED:
+            break
+    return done
+
+
+@leaf
+def return_to_user(m):
+    """The end of a system call: what memory.high asks of the task, and background work that has become due."""
+    resume_user_mode(m, m.sc[SC_TASK])
+    if m.sc[SC_NOW_NS] >= m.sc[SC_NEXT_EVENT_NS]:
+        background(m)
 
 
 @kernel

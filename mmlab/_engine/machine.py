@@ -142,6 +142,17 @@ class Machine(State):
             wrapper = self._entries[f"{slot} {name}"] = getattr(module, name)
         return int(wrapper(self, self.states[slot], *args))
 
+    def run_policy(self, slot: str, function: Callable, *args: int) -> int:
+        """Call a kernel (m, st, int64...) of a policy that is not one of its ops (a file's command)."""
+        if JIT_OFF:
+            return int(function(self, self.states[slot], *args))
+        name = python_function(function).__name__
+        wrapper = self._entries.get(f"{slot} {name}")
+        if wrapper is None:
+            module = generate(f"{slot} {self.chosen[slot].policy.name} {name}", {name: function})
+            wrapper = self._entries[f"{slot} {name}"] = getattr(module, name)
+        return int(wrapper(self, self.states[slot], *args))
+
     def calls(self) -> dict[str, int]:
         """How often each slot's ops were called through the table, init and check aside."""
         total = {slot: 0 for slot in abi.SLOTS}

@@ -18,11 +18,11 @@ def collect(sim) -> list[dict[str, Any]]:
     names = {task.index: task for task in sim.tasks.values()}
     found = []
     for i in range(min(count, len(machine.kill) // KILL_STRIDE)):
-        task, total, anon, file, shmem, tables, adj, order = (int(x) for x in machine.kill[i * KILL_STRIDE : i * KILL_STRIDE + 8])
+        task, total, anon, file, shmem, tables, adj, order, memcg = (int(x) for x in machine.kill[i * KILL_STRIDE : i * KILL_STRIDE + 9])
         known = names.get(task)
         found.append({
             "task": known.name if known else f"task{task}", "pid": known.pid if known else 0, "total-vm": total * 4, "anon-rss": anon * 4, "file-rss": file * 4,
-            "shmem-rss": shmem * 4, "pgtables": tables // 1024, "oom_score_adj": adj, "order": order, "constraint": "CONSTRAINT_NONE",
+            "shmem-rss": shmem * 4, "pgtables": tables // 1024, "oom_score_adj": adj, "order": order, "constraint": "CONSTRAINT_MEMCG" if memcg else "CONSTRAINT_NONE",
         })
     machine.sc[r.SC_NR_KILLS] = 0
     machine.sc[r.SC_OOM_VICTIM] = -1

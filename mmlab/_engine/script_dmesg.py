@@ -15,7 +15,8 @@ def oom_report(kill: dict[str, Any]) -> str:
     chosen = f"oom-kill:constraint={kill['constraint']},nodemask=(null),cpuset=/,mems_allowed=0,global_oom,task_memcg=/,"
     chosen += f"task={victim},pid={kill['pid']},uid=0"
     sizes = ", ".join(f"{name}:{kill[name]}kB" for name in ("total-vm", "anon-rss", "file-rss", "shmem-rss"))
-    last = f"Out of memory: Killed process {kill['pid']} ({victim}) {sizes}, UID:0 "
+    scope = "Memory cgroup out of memory" if kill["constraint"] == "CONSTRAINT_MEMCG" else "Out of memory"
+    last = f"{scope}: Killed process {kill['pid']} ({victim}) {sizes}, UID:0 "
     last += f"pgtables:{kill['pgtables']}kB oom_score_adj:{kill['oom_score_adj']}"
     return "".join(f"{stamp}{line}\n" for line in (head, chosen, last))
 

@@ -13,6 +13,7 @@ from mmlab._engine.script_probe import run_probe
 from mmlab._engine.script_snapshot import snapshot
 from mmlab._engine.script_state import Region, ScriptError, ScriptState, TaskState
 from mmlab.errors import InputError, MmlabError, NotSupported
+from mmlab.procfs import cgroups
 from mmlab.workload.operation import Operation
 from mmlab.workload.tokens import task_reference
 
@@ -21,11 +22,19 @@ SHELL_FAILED = 256  # wait status of a shell that exits with 1
 
 
 def _spawn(run: ScriptState, op: Operation) -> Answer:
-    if op.args["cgroup"] is not None:
-        raise NotSupported("spawn cgroup=")
-    task = run.sim.spawn(op.task, cpu=op.args["cpu"] or 0, oom_score_adj=op.args["oom_score_adj"])
+    where = {} if op.args["cgroup"] is None else {"cgroup": op.args["cgroup"]}
+    task = run.sim.spawn(op.task, cpu=op.args["cpu"] or 0, oom_score_adj=op.args["oom_score_adj"], **where)
     run.tasks[op.task] = TaskState(task)
     return {"ret": 0, "pid": task.pid}
+
+
+def _cgroup(run: ScriptState, op: Operation) -> Answer:
+    """Make the cgroup and write its settings, up to the first that is refused."""
+    row = cgroups.make(run.sim, op.args["cgroup"])
+    for key, value in op.args["settings"]:
+        if error := cgroups.write(run.sim, row, key, value):
+            return {"ret": error}
+    return {"ret": 0}
 
 
 def _fork(run: ScriptState, op: Operation) -> Answer:
@@ -134,6 +143,6 @@ def _probe(run: ScriptState, op: Operation) -> Answer:
 
 #: what the driver does by itself: the answers have no faults and no time
 OPERATIONS: dict[str, Callable[[ScriptState, Operation], Answer]] = {
-    "spawn": _spawn, "fork": _fork, "kill": _kill, "sysctl": _sysctl, "sysfs": _sysfs, "write": _write, "oom_score_adj": _oom_score_adj,
+    "spawn": _spawn, "cgroup": _cgroup, "fork": _fork, "kill": _kill, "sysctl": _sysctl, "sysfs": _sysfs, "write": _write, "oom_score_adj": _oom_score_adj,
     "sh": _sh, "mkfile": _mkfile, "sleep": _sleep, "snapshot": _snapshot, "cat": _cat, "tree": _tree, "probe": _probe,
 }  # fmt: skip

@@ -68,6 +68,6 @@ def list_last(m, head):
 
 
 @leaf
-def policy_list(m, node, number):
-    """Head of list `number` (0 .. NR_POLICY_LISTS-1) that a node offers the reclaimer."""
-    return m.sc[SC_POLICY_LISTS] + node * NR_POLICY_LISTS + number
+def policy_list(m, lruvec, number):
+    """Head of list `number` (0 .. NR_POLICY_LISTS-1) that a lruvec (a node's, or its part in a cgroup) offers the reclaimer."""
+    return m.sc[SC_POLICY_LISTS] + lruvec * NR_POLICY_LISTS + number

@@ -9,7 +9,8 @@ from mmlab.kernels.large_folio import folio_add_rmap_pte, folio_remove_rmap_pte,
 from mmlab.kernels.zones import page_node
 from mmlab.model.page import PG_ANON, PG_DIRTY, PG_HEAD, PG_SWAPBACKED, PG_TAIL, add_mapcount, page_flags, page_folio, page_set, page_test
 from mmlab.model.rows import (
-    MM_HIWATER_RSS, MM_ROOT, MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STRIDE, PTE_HUGE, PTE_SHIFT,
+    MM_HIWATER_RSS, MM_LRU_ALL_USED, MM_LRU_GEN, MM_ROOT, MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STRIDE, PTE_HUGE, PTE_SHIFT,
+    SC_TASK, T_MM, TASK_STRIDE,
 )
 from mmlab.model.vmstat import V_NR_ANON_PAGES, V_NR_DIRTIED, V_NR_DIRTY, V_NR_MAPPED, mod_node_state
 
@@ -42,6 +43,14 @@ def walk_pte(m, mm, vpn):
     if entry == 0 or entry & PTE_HUGE:
         return -1
     return (entry >> PTE_SHIFT) * 512 + (vpn & 511)
+
+
+@leaf
+def lru_gen_use_mm(m):
+    """The running task was switched in (it has waited for a device, say): its address space counts as used for the next walk of aging."""
+    task = m.sc[SC_TASK]
+    if task >= 0:
+        m.mm[m.task[task * TASK_STRIDE + T_MM] * MM_STRIDE + MM_LRU_GEN] |= MM_LRU_ALL_USED
 
 
 @leaf

@@ -1,27 +1,43 @@
-"""What a reclaimer counts: pages looked at and pages reclaimed, with the simulated time they take.
+"""What a reclaimer counts: pages looked at, refilled and reclaimed, with the simulated time they take.
 
-Models: the pgscan_*, pgsteal_* counters of mm/vmscan.c shrink_inactive_list().
+Models: the pgscan_*, pgsteal_*, pgrefill counters of mm/vmscan.c shrink_inactive_list(), shrink_active_list(). A cgroup's own reclaim counts
+in that cgroup's memory.stat and only by kind (anon, file) in /proc/vmstat.
 """
 
 from mmlab.kernels.jit import leaf
 from mmlab.model.const import SCAN_KSWAPD
-from mmlab.model.rows import COST_RECLAIM_PAGE, COST_SCAN_PAGE, SC_NOW_NS
+from mmlab.model.rows import COST_RECLAIM_PAGE, COST_SCAN_PAGE, SC_NOW_NS, SC_NR_SCANNED, SC_RECLAIM_MEMCG, SC_SHRINK_MEMCG
 from mmlab.model.vmstat import (
-    V_PGSCAN_ANON, V_PGSCAN_DIRECT, V_PGSCAN_FILE, V_PGSCAN_KSWAPD, V_PGSTEAL_ANON, V_PGSTEAL_DIRECT, V_PGSTEAL_FILE, V_PGSTEAL_KSWAPD,
+    V_PGREFILL, V_PGSCAN_ANON, V_PGSCAN_DIRECT, V_PGSCAN_FILE, V_PGSCAN_KSWAPD, V_PGSTEAL_ANON, V_PGSTEAL_DIRECT, V_PGSTEAL_FILE,
+    V_PGSTEAL_KSWAPD, VMSTAT_STRIDE,
 )
+
+
+@leaf
+def _count(m, item, n):
+    m.memcg_stat[m.sc[SC_SHRINK_MEMCG] * VMSTAT_STRIDE + item] += n
+    if m.sc[SC_RECLAIM_MEMCG] == 0:
+        m.vmstat[item] += n
 
 
 @leaf
 def count_scan(m, scan_flags, is_file, nr_scanned):
     """nr_scanned pages of one kind were looked at."""
-    m.vmstat[V_PGSCAN_KSWAPD if scan_flags & SCAN_KSWAPD else V_PGSCAN_DIRECT] += nr_scanned
+    _count(m, V_PGSCAN_KSWAPD if scan_flags & SCAN_KSWAPD else V_PGSCAN_DIRECT, nr_scanned)
     m.vmstat[V_PGSCAN_FILE if is_file else V_PGSCAN_ANON] += nr_scanned
+    m.sc[SC_NR_SCANNED] += nr_scanned
     m.sc[SC_NOW_NS] += nr_scanned * m.cost[COST_SCAN_PAGE]
 
 
 @leaf
 def count_steal(m, scan_flags, is_file, nr_reclaimed):
     """nr_reclaimed pages of one kind were freed."""
-    m.vmstat[V_PGSTEAL_KSWAPD if scan_flags & SCAN_KSWAPD else V_PGSTEAL_DIRECT] += nr_reclaimed
+    _count(m, V_PGSTEAL_KSWAPD if scan_flags & SCAN_KSWAPD else V_PGSTEAL_DIRECT, nr_reclaimed)
     m.vmstat[V_PGSTEAL_FILE if is_file else V_PGSTEAL_ANON] += nr_reclaimed
     m.sc[SC_NOW_NS] += nr_reclaimed * m.cost[COST_RECLAIM_PAGE]
+
+
+@leaf
+def count_refill(m, nr_scanned):
+    """nr_scanned pages of an active list or an old generation were sorted."""
+    _count(m, V_PGREFILL, nr_scanned)

@@ -4,36 +4,37 @@ from mmlab.kernels.calls import service_stub
 from mmlab.kernels.jit import leaf
 from mmlab.kernels.ops import reclaimer_folio_added
 
-_alloc_pages = service_stub(140, 0)
-_free_pages = service_stub(141, 1)
-_folio_put = service_stub(142, 2)
-_folio_referenced = service_stub(143, 3)
-_reclaim_folio = service_stub(144, 4)
-_rmap_walk = service_stub(145, 5)
-_alloc_anon_folio = service_stub(146, 6)
-_swap_in = service_stub(147, 7)
-_filemap_fault = service_stub(148, 8)
-_filemap_get_page = service_stub(149, 9)
-_kmem_cache_alloc = service_stub(150, 10)
-_kmem_cache_free = service_stub(151, 11)
-_pte_alloc = service_stub(152, 12)
-_anon_vma_prepare = service_stub(153, 13)
-_zap_pte = service_stub(154, 14)
-_do_huge_pmd_anonymous_page = service_stub(155, 15)
-_do_anonymous_folio = service_stub(156, 16)
-_do_huge_pmd_shmem_fault = service_stub(157, 17)
-_do_huge_pmd_wp_page = service_stub(158, 18)
-_copy_huge_pmd = service_stub(159, 19)
-_khugepaged_scan_mm_slot = service_stub(160, 20)
-_lru_add_drain_all = service_stub(161, 21)
-_split_huge_pmd = service_stub(162, 22)
-_wake_kswapd = service_stub(163, 23)
-_find_vma = service_stub(164, 24)
-_madvise = service_stub(165, 25)
-_folio_mark_accessed = service_stub(166, 26)
-_folio_deactivate = service_stub(167, 27)
-_pageout_folio = service_stub(168, 28)
-_out_of_memory = service_stub(169, 29)
+_alloc_pages = service_stub(148, 0)
+_free_pages = service_stub(149, 1)
+_folio_put = service_stub(150, 2)
+_folio_referenced = service_stub(151, 3)
+_reclaim_folio = service_stub(152, 4)
+_rmap_walk = service_stub(153, 5)
+_alloc_anon_folio = service_stub(154, 6)
+_swap_in = service_stub(155, 7)
+_filemap_fault = service_stub(156, 8)
+_filemap_get_page = service_stub(157, 9)
+_kmem_cache_alloc = service_stub(158, 10)
+_kmem_cache_free = service_stub(159, 11)
+_pte_alloc = service_stub(160, 12)
+_anon_vma_prepare = service_stub(161, 13)
+_zap_pte = service_stub(162, 14)
+_do_huge_pmd_anonymous_page = service_stub(163, 15)
+_do_anonymous_folio = service_stub(164, 16)
+_do_huge_pmd_shmem_fault = service_stub(165, 17)
+_do_huge_pmd_wp_page = service_stub(166, 18)
+_copy_huge_pmd = service_stub(167, 19)
+_khugepaged_scan_mm_slot = service_stub(168, 20)
+_lru_add_drain_all = service_stub(169, 21)
+_split_huge_pmd = service_stub(170, 22)
+_wake_kswapd = service_stub(171, 23)
+_find_vma = service_stub(172, 24)
+_madvise = service_stub(173, 25)
+_folio_mark_accessed = service_stub(174, 26)
+_folio_deactivate = service_stub(175, 27)
+_pageout_folio = service_stub(176, 28)
+_try_charge = service_stub(177, 29)
+_out_of_memory = service_stub(178, 30)
 
 
 @leaf
@@ -230,6 +231,12 @@ def pageout_folio(m, pfn):
     """reclaim_pages() of one page on a list, accessed or not: reclaimed, or put back. Returns 1 if the page was freed, else 0.
     """
     return _pageout_folio(m, pfn)
+
+
+@leaf
+def try_charge(m, memcg, gfp, nr_pages):
+    """try_charge_memcg(): pages for a cgroup, within its limits and its parents'. Returns 0, or -ENOMEM."""
+    return _try_charge(m, memcg, gfp, nr_pages)
 
 
 @leaf

@@ -189,20 +189,6 @@ def _shmem_read(m, inode, offset_bytes, end):
 
 
 @kernel
-def file_read_calls(m, file, offset_bytes, length_bytes, call_bytes):
-    """read() again and again, call_bytes at a time, until length_bytes or the end of the file: bytes read, or -ENOMEM."""
-    done = 0
-    while done < length_bytes:
-        got = file_read(m, file, offset_bytes + done, min(call_bytes, length_bytes - done))
-        if got < 0 and done == 0:
-            return got
-        if got <= 0:
-            break
-        done += got
-    return done
-
-
-@kernel
 def _write_page(m, inode, index, begin, end):
     """The cached page that a write of bytes [begin, end) of the file goes to, dirty: its pfn, or -ENOMEM."""
     if is_shmem(m, inode):

@@ -4,6 +4,7 @@ Models: kernel/fork.c mm_init(), dup_mmap(); mm/mmap.c exit_mmap(); mm/oom_kill.
 """
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.memcg import memcg_is_descendant
 from mmlab.kernels.ops import (
     fault_handler_copy_page_range, oom_policy_select_victim, vma_index_destroy_mm, vma_index_find, vma_index_init_mm,
 )
@@ -12,6 +13,7 @@ from mmlab.kernels.zones import page_node
 from mmlab.mm.huge_memory import khugepaged_enter_mm
 from mmlab.mm.memory import zap_range
 from mmlab.mm.mmap import vm_enough_memory
+from mmlab.mm.page_counter import memcg_memory_event
 from mmlab.mm.pgtable import free_pgtables, pgd_alloc, pgd_free
 from mmlab.mm.rmap import anon_vma_fork
 from mmlab.mm.swap import lru_lazyfree_drain
@@ -21,6 +23,7 @@ from mmlab.model.gfp import GFP_KERNEL, GFP_KERNEL_ACCOUNT
 from mmlab.model.layout import KILL_STRIDE
 from mmlab.model.page import KIND_KERNEL, set_page_counts, set_page_kind
 from mmlab.model.rows import (
+    MC_EVENT_OOM_GROUP_KILL, MC_EVENT_OOM_KILL, MC_OOM_GROUP, MC_PARENT, MEMCG_STRIDE, SC_OOM_MEMCG, T_MEMCG,
     CACHE_MM_STRUCT, CACHE_TASK_STRUCT, COST_OOM_KILL, COST_SYSCALL, MM_BRK, MM_DATA_VM, MM_DEF_FLAGS, MM_EXEC_VM, MM_HIWATER_RSS,
     MM_HIWATER_VM, MM_KHUGEPAGED, MM_MMAP_BASE, MM_OBJ, MM_OWNER, MM_PGTABLES_BYTES, MM_RLIMIT_AS, MM_RLIMIT_DATA, MM_RLIMIT_MEMLOCK, MM_RLIMIT_STACK,
     MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STACK_VM, MM_START_BRK, MM_STRIDE, MM_TOTAL_VM, MM_USERS, RLIM_INFINITY, SC_COMMITTED_AS, SC_CPU,
@@ -32,6 +35,7 @@ from mmlab.model.rows import (
 from mmlab.model.vmstat import V_NR_KERNEL_STACK, V_OOM_KILL, mod_node_state
 
 MMAP_BASE = 0x7FFFF7FFF000  # TASK_SIZE less 128 MiB, as without randomisation
+OOM_SCORE_ADJ_MIN = -1000
 STACK_ORDER = 2  # 16 KiB kernel stacks
 
 
@@ -105,6 +109,7 @@ def sys_fork(m, parent):
     child = task_alloc(m, m.task[row + T_CPU], m.task[row + T_OOM_SCORE_ADJ], parent)
     if child < 0:
         return -ENOMEM
+    m.task[child * TASK_STRIDE + T_MEMCG] = m.task[row + T_MEMCG]
     old, new = m.task[row + T_MM], child
     for field in range(MM_MMAP_BASE, MM_DEF_FLAGS):
         m.mm[new * MM_STRIDE + field] = m.mm[old * MM_STRIDE + field]
@@ -206,23 +211,58 @@ def _log_kill(m, victim, order):
         m.kill[at + 5] = m.mm[base + MM_PGTABLES_BYTES]
         m.kill[at + 6] = m.task[victim * TASK_STRIDE + T_OOM_SCORE_ADJ]
         m.kill[at + 7] = order
+        m.kill[at + 8] = m.sc[SC_OOM_MEMCG]
         m.sc[SC_NR_KILLS] += 1
 
 
 @kernel
-def do_out_of_memory(m, task, order):
-    """Service out_of_memory: kill whom the policy names; 1 if memory may come free. The victim's memory goes at once unless it asks itself."""
-    victim = oom_policy_select_victim(m, task, order)
-    if victim < 0:
-        m.sc[SC_PANIC] = 1
-        return 0
+def oom_kill_process(m, victim, task, order):
+    """One task dies. Its memory goes at once, unless it is the one that asks."""
     row = victim * TASK_STRIDE
     m.vmstat[V_OOM_KILL] += 1
+    memcg_memory_event(m, m.task[row + T_MEMCG], MC_EVENT_OOM_KILL)
     m.sc[SC_NOW_NS] += m.cost[COST_OOM_KILL]
     m.sc[SC_OOM_VICTIM] = victim
     _log_kill(m, victim, order)
     m.task[row + T_FLAGS] |= TF_OOM_VICTIM | TF_KILLED
     m.task[row + T_SIGNAL] = 9
+
+
+@leaf
+def oom_group(m, memcg):
+    """The highest cgroup with memory.oom.group, from the victim's up to the one that is out of memory; 0: none."""
+    group = 0
+    at = memcg
+    while at > 0:
+        if m.memcg[at * MEMCG_STRIDE + MC_OOM_GROUP]:
+            group = at
+        if at == m.sc[SC_OOM_MEMCG]:
+            break
+        at = m.memcg[at * MEMCG_STRIDE + MC_PARENT]
+    return group
+
+
+@kernel
+def do_out_of_memory(m, task, order):
+    """Service out_of_memory: kill whom the policy names, in m.sc[SC_OOM_MEMCG] if that is set; 1 if memory may come free.
+
+    With memory.oom.group the victim is killed first, then all of its group, itself once more: so the kernel counts.
+    """
+    victim = oom_policy_select_victim(m, task, order)
+    if victim < 0:
+        m.sc[SC_PANIC] = 1 if m.sc[SC_OOM_MEMCG] == 0 else 0
+        return 0
+    group = oom_group(m, m.task[victim * TASK_STRIDE + T_MEMCG])
+    oom_kill_process(m, victim, task, order)
+    if group:
+        memcg_memory_event(m, group, MC_EVENT_OOM_GROUP_KILL)
+        for member in range(m.sc[SC_NR_TASKS]):
+            row = member * TASK_STRIDE
+            exempt = m.task[row + T_OOM_SCORE_ADJ] == OOM_SCORE_ADJ_MIN or m.task[row + T_ALIVE] == 0
+            if not exempt and memcg_is_descendant(m, m.task[row + T_MEMCG], group):
+                oom_kill_process(m, member, task, order)
+                if member != task and member != victim:
+                    do_exit(m, member, 9)
     if victim != task:
         do_exit(m, victim, 9)
     return 1

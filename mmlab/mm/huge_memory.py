@@ -22,7 +22,7 @@ from mmlab.model.page import (
     KIND_ANON, KIND_SHMEM, NO_MAPPING, PG_ACTIVE, PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_FLAGS_MASK, PG_HEAD, PG_MLOCKED, PG_REFERENCED,
     PG_RESERVED, PG_SWAPBACKED, PG_SWAPCACHE, PG_TAIL, PG_UPTODATE, PG_WORKINGSET, add_mapcount, add_refs, page_clear, page_flags,
     page_index, page_mapcount, page_mapping, page_order, page_private, page_refs, page_set, page_test, set_page_counts, set_page_flags,
-    set_page_index, set_page_kind, set_page_mapping, set_page_order, set_page_private,
+    set_page_index, set_page_kind, set_page_mapping, set_page_order, set_page_private, page_memcg, set_page_memcg,
 )
 from mmlab.model.rows import (
     ANON_VMA_STRIDE, AV_AVC_FIRST, AVC_NEXT_IN_ANON, AVC_STRIDE, AVC_VMA, COST_FORK_PTE, COST_SPLIT_THP, I_MAP_FIRST, INODE_STRIDE,
@@ -321,6 +321,7 @@ def split_folio(m, head):
         rmap_walk(m, head, RMAP_UNMAP)
     mapping, index, slot = page_mapping(m, head), page_index(m, head), page_private(m, head)
     keep = page_flags(m, head) & KEPT_BY_SPLIT
+    memcg = page_memcg(m, head)
     reclaimer_folio_removed(m, head)
     clear_partially_mapped(m, head)
     m.mthp[order * MTHP_STRIDE + MTHP_SPLIT] += 1
@@ -338,6 +339,7 @@ def split_folio(m, head):
         set_page_counts(m, pfn, page_mapcount(m, pfn), cached)
         set_page_kind(m, pfn, KIND_ANON if anon else KIND_SHMEM)
         set_page_order(m, pfn, 0)
+        set_page_memcg(m, pfn, memcg)
         set_page_private(m, pfn, slot + i if anon and cached else 0)
         set_page_mapping(m, pfn, mapping)
         set_page_index(m, pfn, index + i)

@@ -14,6 +14,7 @@ from mmlab.kernels.pte import add_rmap, note_rss, remove_rmap, walk_pmd, walk_pt
 from mmlab.kernels.services import alloc_pages, anon_vma_prepare, free_pages, split_huge_pmd, zap_pte
 from mmlab.mm.huge_memory import free_large_folio, make_large_folio, zap_huge_pmd
 from mmlab.mm.mlock import clear_page_mlock, mlock_faulted, munlock_folio
+from mmlab.mm.page_counter import current_memcg, mem_cgroup_charge
 from mmlab.mm.swap_slots import swap_free
 from mmlab.mm.swap_state import delete_from_swap_cache, folio_swapped, swap_cache_get, swapin_readahead
 from mmlab.model.const import ENOMEM, EXEC, HPAGE_PMD_ORDER, TASK_SIZE, VM_FAULT_ERROR, VM_FAULT_MAJOR, VM_FAULT_OOM, VM_FAULT_RETRY, VM_FAULT_SIGBUS, WRITE
@@ -23,7 +24,8 @@ from mmlab.model.page import (
     page_refs, page_set, page_test, set_page_index, set_page_kind, set_page_mapping,
 )
 from mmlab.model.rows import (
-    COST_FAULT, COST_HUGE_ZERO, COST_SWAP_CACHE_HIT, COST_ZAP_PTE, COST_ZERO_PAGE, MM_RLIMIT_AS, MM_RLIMIT_STACK,
+    COST_FAULT, COST_HUGE_ZERO, COST_SWAP_CACHE_HIT, COST_ZAP_PTE, COST_ZERO_PAGE, MM_RLIMIT_AS, MM_RLIMIT_STACK, SC_IN_LRU_FAULT, VM_RAND_READ,
+    VM_SEQ_READ,
     MM_STACK_VM, MM_STRIDE, MM_SWAPENTS, MM_TOTAL_VM, MTHP_NR_ANON, MTHP_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT,
     PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE, SC_COMMITTED_AS, SC_MMAP_MIN_ADDR, SC_NOW_NS, SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS,
     SC_PGTABLE_LEVELS, SC_STACK_GUARD_GAP, SC_ZAP_BATCH, T_FLAGS, T_MAJ_FLT, T_MIN_FLT, T_MM, T_SI_ADDR, T_SI_CODE, T_SIGNAL, TASK_STRIDE,
@@ -58,6 +60,9 @@ def alloc_anon_folio(m, mm, vma, vpn, order, gfp):
     """Service: a zeroed anonymous folio of 2^order pages for vpn (its first page); the zeroing takes its simulated time."""
     pfn = alloc_pages(m, gfp, order, -1)
     if pfn < 0:
+        return -ENOMEM
+    if mem_cgroup_charge(m, pfn, current_memcg(m), gfp, 1 << order) < 0:
+        free_pages(m, pfn, order)
         return -ENOMEM
     set_anon(m, pfn, vma, vpn)
     if order > 0:
@@ -270,6 +275,7 @@ def do_user_addr_fault(m, task, vpn, access):
     if allowed == 0:
         return force_sig_fault(m, task, SIGSEGV, SEGV_ACCERR, address)
     before = m.vmstat[V_PGMAJFAULT]
+    m.sc[SC_IN_LRU_FAULT] = 1 if flags & (VM_SEQ_READ | VM_RAND_READ) == 0 else 0
     result = VM_FAULT_RETRY
     tries = 0
     while result & VM_FAULT_RETRY:
@@ -277,6 +283,7 @@ def do_user_addr_fault(m, task, vpn, access):
         tries += 1
         if tries > 64:
             result = VM_FAULT_OOM
+    m.sc[SC_IN_LRU_FAULT] = 0
     if result & VM_FAULT_ERROR:
         if result & VM_FAULT_SIGBUS:
             return force_sig_fault(m, task, SIGBUS, BUS_ADRERR, address)

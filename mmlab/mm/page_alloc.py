@@ -8,13 +8,14 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import page_allocator_alloc, page_allocator_can_alloc, page_allocator_drain, page_allocator_free
 from mmlab.kernels.services import out_of_memory, wake_kswapd
 from mmlab.kernels.zones import wmark_pages, zone_watermark_order0
+from mmlab.mm.page_counter import current_memcg, mem_cgroup_charge, mem_cgroup_uncharge
 from mmlab.mm.vmscan import try_to_free_pages, zone_reclaimable_pages
 from mmlab.model.const import (
     ALLOC_HIGHATOMIC, ALLOC_KSWAPD, ALLOC_MIN_RESERVE, ALLOC_NO_WATERMARKS, ALLOC_NOFRAGMENT, ALLOC_NON_BLOCK, ALLOC_OOM, ALLOC_WMARK_LOW,
     ALLOC_WMARK_MASK, ALLOC_WMARK_MIN, ENOMEM,
 )
 from mmlab.model.gfp import (
-    GFP_DIRECT_RECLAIM, GFP_HIGH, GFP_KSWAPD_RECLAIM, GFP_MEMALLOC, GFP_NOFAIL, GFP_NOMEMALLOC, GFP_NORETRY, GFP_RETRY_MAYFAIL,
+    GFP_ACCOUNT, GFP_DIRECT_RECLAIM, GFP_HIGH, GFP_KSWAPD_RECLAIM, GFP_MEMALLOC, GFP_NOFAIL, GFP_NOMEMALLOC, GFP_NORETRY, GFP_RETRY_MAYFAIL,
     GFP_THISNODE, ZONE_NORMAL, gfp_migratetype, gfp_zone,
 )
 from mmlab.model.page import (
@@ -239,6 +240,17 @@ def alloc_pages_slowpath(m, gfp, order, node):
 
 
 @kernel
+def free_pages(m, pfn, order):
+    """Hand a block back. Its struct page is reset; nothing may map or hold it any more."""
+    set_page_flags(m, pfn, page_flags(m, pfn) & ZONE_MASK)
+    set_page_counts(m, pfn, 0, 0)
+    set_page_kind(m, pfn, KIND_FREE)
+    mem_cgroup_uncharge(m, pfn, 1 << order)
+    m.vmstat[V_PGFREE] += 1 << order
+    return page_allocator_free(m, pfn, order)
+
+
+@kernel
 def alloc_pages(m, gfp, order, node):
     """A block of 2^order pages by the rules of gfp from node (-1: the CPU's): its pfn with counts 0, or -ENOMEM."""
     if node < 0:
@@ -247,16 +259,9 @@ def alloc_pages(m, gfp, order, node):
     if gfp & GFP_KSWAPD_RECLAIM:
         flags |= ALLOC_KSWAPD
     pfn = get_page_from_freelist(m, gfp, order, node, flags)
-    if pfn >= 0:
-        return pfn
-    return alloc_pages_slowpath(m, gfp, order, node)
-
-
-@kernel
-def free_pages(m, pfn, order):
-    """Hand a block back. Its struct page is reset; nothing may map or hold it any more."""
-    set_page_flags(m, pfn, page_flags(m, pfn) & ZONE_MASK)
-    set_page_counts(m, pfn, 0, 0)
-    set_page_kind(m, pfn, KIND_FREE)
-    m.vmstat[V_PGFREE] += 1 << order
-    return page_allocator_free(m, pfn, order)
+    if pfn < 0:
+        pfn = alloc_pages_slowpath(m, gfp, order, node)
+    if gfp & GFP_ACCOUNT and pfn >= 0 and mem_cgroup_charge(m, pfn, current_memcg(m), gfp, 1 << order) < 0:
+        free_pages(m, pfn, order)
+        return -ENOMEM
+    return pfn

@@ -8,6 +8,7 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import reclaimer_folio_added
 from mmlab.kernels.services import alloc_pages, free_pages
 from mmlab.kernels.zones import page_node
+from mmlab.mm.page_counter import current_memcg, mem_cgroup_charge
 from mmlab.mm.workingset import workingset_refault
 from mmlab.mm.xarray import XA_PAGE, XA_VALUE, entry_is, xa_load, xa_store
 from mmlab.model.const import ENOMEM
@@ -64,6 +65,9 @@ def filemap_add(m, inode, index, gfp):
     """
     pfn = alloc_pages(m, gfp, 0, -1)
     if pfn < 0:
+        return -ENOMEM
+    if mem_cgroup_charge(m, pfn, current_memcg(m), gfp, 1) < 0:
+        free_pages(m, pfn, 0)
         return -ENOMEM
     old = xa_load(m, inode, index)
     if xa_store(m, inode, index, (pfn << 2) | XA_PAGE) < 0:

@@ -7,6 +7,7 @@ they are read; who waits pays the device's latency and transfer, an asynchronous
 """
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.pte import lru_gen_use_mm
 from mmlab.mm.page_cache import filemap_add, filemap_get_page, lock_page, next_miss, prev_miss, unlock_page
 from mmlab.model.const import PAGE_SHIFT
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE, GFP_NORETRY, GFP_NOWARN
@@ -29,6 +30,8 @@ def count_read(m, nr_pages, wait):
     if nr_pages > 0:
         m.vmstat[V_PGPGIN] += nr_pages * 4
         m.sc[SC_NOW_NS] += nr_pages * m.cost[COST_DEVICE_READ_PAGE] + (m.cost[COST_DEVICE_READ] if wait else 0)
+        if wait:
+            lru_gen_use_mm(m)
 
 
 @kernel

@@ -8,10 +8,15 @@ exact order gives the miss counts of a cache simulator. The accessed bit of a ne
 import numpy as np
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.ops import reclaimer_eviction_shadow, reclaimer_folio_accessed, reclaimer_folio_added, reclaimer_shrink_node
+from mmlab.kernels.ops import (
+    reclaimer_end_reclaim, reclaimer_eviction_shadow, reclaimer_folio_accessed, reclaimer_folio_added, reclaimer_prepare_scan,
+    reclaimer_shrink_node,
+)
 from mmlab.kernels.prefetch import prefetch
 from mmlab.mm.workingset import workingset_refault
-from mmlab.model.const import DEF_PRIORITY, ENOMEM, RECLAIM_FREED, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_RECLAIM_IDX_SHIFT
+from mmlab.model.const import (
+    DEF_PRIORITY, ENOMEM, RECLAIM_FREED, SCAN_FORCE_DEACTIVATE, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_RECLAIM_IDX_SHIFT,
+)
 from mmlab.model.gfp import ZONE_NORMAL
 from mmlab.model.page import NO_MAPPING, PG_UPTODATE, page_next, page_prev, set_page_flags
 from mmlab.model.rows import SC_NEEDS_FUTURE, SC_NOW_NS, SC_WANTS_ACCESS
@@ -56,13 +61,18 @@ def reclaim_folio_with_shadow(m, pfn, scan_flags):
 @leaf
 def free_a_frame(m):
     """Ask for one frame with growing pressure, as direct reclaim does: how many were freed, 0 if the reclaimer will not."""
+    flags = SCAN_FLAGS
     for _ in range(MAX_RECLAIM_RETRIES):
         priority = DEF_PRIORITY
         while priority >= 0:
-            freed = reclaimer_shrink_node(m, 0, priority, 1, SCAN_FLAGS)
+            reclaimer_prepare_scan(m, 0, priority, 1, flags)
+            freed = reclaimer_shrink_node(m, 0, priority, 1, flags)
             if freed > 0:
+                reclaimer_end_reclaim(m, 0)
                 return freed
             priority -= 1
+        reclaimer_end_reclaim(m, 0)
+        flags |= SCAN_FORCE_DEACTIVATE
     return 0
 
 

@@ -5,11 +5,11 @@ folio_referenced_one(), try_to_unmap_one(); mm/mmap.c find_mergeable_anon_vma().
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.ops import vma_index_find, vma_index_find_prev
+from mmlab.kernels.ops import reclaimer_look_around, vma_index_find, vma_index_find_prev
 from mmlab.kernels.pte import remove_rmap, walk_pmd, walk_pte
 from mmlab.kernels.services import kmem_cache_alloc, kmem_cache_free, rmap_walk
 from mmlab.mm.swap_slots import swap_dup
-from mmlab.model.const import ENOMEM, RMAP_CLEAR_YOUNG, RMAP_COUNT, RMAP_DIRTY, RMAP_LOCKED, RMAP_MKCLEAN, RMAP_YOUNG
+from mmlab.model.const import ENOMEM, RMAP_CLEAR_YOUNG, RMAP_COUNT, RMAP_DIRTY, RMAP_LOCKED, RMAP_MKCLEAN, RMAP_REFERENCED, RMAP_YOUNG
 from mmlab.model.gfp import GFP_KERNEL
 from mmlab.model.page import (
     PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_SWAPBACKED, page_folio, page_index, page_mapcount, page_mapping, page_order, page_private,
@@ -19,7 +19,8 @@ from mmlab.model.rows import (
     ANON_VMA_STRIDE, AV_AVC_FIRST, AV_NEXT_FREE, AV_NUM_ACTIVE_VMAS, AV_NUM_CHILDREN, AV_OBJ, AV_PARENT, AV_REFS, AV_ROOT, AVC_ANON_VMA,
     AVC_NEXT_FREE, AVC_NEXT_IN_ANON, AVC_NEXT_IN_VMA, AVC_OBJ, AVC_PREV_IN_ANON, AVC_STRIDE, AVC_VMA, CACHE_ANON_VMA,
     CACHE_ANON_VMA_CHAIN, I_MAP_FIRST, INODE_STRIDE, MM_STRIDE, MM_SWAPENTS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE,
-    PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE, SC_ANON_VMA_FREE, SC_ANON_VMA_TOP, SC_AVC_FREE, SC_AVC_TOP, VM_EXEC, VM_LOCKED,
+    PTE_SEEN, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE, SC_ANON_VMA_FREE, SC_ANON_VMA_TOP, SC_AVC_FREE, SC_AVC_TOP,
+    VM_EXEC, VM_LOCKED,
     VM_RAND_READ, VM_READ, VM_SEQ_READ, VM_SOFTDIRTY, VM_WRITE, VMA_ANON_VMA, VMA_AVC_FIRST, VMA_END, VMA_FILE, VMA_FLAGS, VMA_MAP_NEXT,
     VMA_MM, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
 )
@@ -243,6 +244,22 @@ def _entry_of(m, vma, pfn):
 
 
 @leaf
+def _referenced(m, vma, slot, pfn):
+    """folio_referenced_one(): 1 if the entry was young in a VMA whose accesses tell something. The PMD entry remembers the access."""
+    entry = m.pt[slot]
+    row = vma * VMA_STRIDE
+    if entry & PTE_ACCESSED == 0 or m.vma[row + VMA_FLAGS] & (VM_SEQ_READ | VM_RAND_READ):
+        return 0
+    m.pt[slot] = entry & ~(PTE_ACCESSED | PTE_SEEN)
+    if entry & PTE_HUGE == 0:
+        pmd = walk_pmd(m, m.vma[row + VMA_MM], (m.vma[row + VMA_START] >> 12) + page_index(m, pfn) - m.vma[row + VMA_PGOFF])
+        if entry & PTE_SEEN == 0:
+            m.pt[pmd] |= PTE_ACCESSED
+        reclaimer_look_around(m, vma, pmd, slot, pfn)
+    return 1
+
+
+@leaf
 def _act(m, vma, slot, pfn, what):
     """Do `what` to one entry; what it adds to the sum."""
     entry = m.pt[slot]
@@ -250,6 +267,8 @@ def _act(m, vma, slot, pfn, what):
         return 1
     if what == RMAP_YOUNG:
         return 1 if entry & PTE_ACCESSED else 0
+    if what == RMAP_REFERENCED:
+        return _referenced(m, vma, slot, pfn)
     if what == RMAP_CLEAR_YOUNG:
         if entry & PTE_ACCESSED:
             m.pt[slot] = entry & ~PTE_ACCESSED
@@ -365,5 +384,5 @@ def folio_referenced(m, pfn):
     else:
         avc = m.anon_vma[page_mapping(m, pfn) * ANON_VMA_STRIDE + AV_AVC_FIRST]
         kinds = m.vma[m.avc[avc * AVC_STRIDE + AVC_VMA] * VMA_STRIDE + VMA_FLAGS] if avc >= 0 else 0
-    young = rmap_walk(m, pfn, RMAP_CLEAR_YOUNG)
+    young = rmap_walk(m, pfn, RMAP_REFERENCED)
     return young | ((1 << 16) if kinds & VM_EXEC else 0) | ((1 << 17) if kinds & VM_LOCKED else 0)

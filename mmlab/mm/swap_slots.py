@@ -10,6 +10,7 @@ devices and their random start, several devices.
 import numpy as np
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.mm.page_counter import uncharge_swap
 from mmlab.model.rows import SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS, SC_SWAP_NEXT
 
 SWAPFILE_CLUSTER = 512
@@ -105,6 +106,8 @@ def slot_freed(m, slot):
     """Nobody uses the slot any more: forget its shadow and count it free."""
     m.swap_cache[slot] = 0
     m.sc[SC_NR_SWAP_FREE] += 1
+    uncharge_swap(m, np.int64(m.swap_memcg[slot]), 1)
+    m.swap_memcg[slot] = 0
 
 
 @leaf

@@ -5,19 +5,22 @@ swap_vma_readahead(); the synchronous path of mm/memory.c do_swap_page(). Left o
 Pages of a window stay locked until all of it is read, so that reclaim during the allocations leaves them alone.
 """
 
+import numpy as np
+
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import reclaimer_folio_added
-from mmlab.kernels.pte import walk_pte
+from mmlab.kernels.pte import lru_gen_use_mm, walk_pte
 from mmlab.kernels.services import alloc_pages, free_pages
 from mmlab.kernels.zones import page_node
 from mmlab.mm.page_cache import lock_page, unlock_page
+from mmlab.mm.page_counter import charge_swap, mem_cgroup_charge, uncharge_swap
 from mmlab.mm.swap_slots import slot_freed, swap_alloc, swap_alloc_cluster, swap_count
 from mmlab.mm.workingset import workingset_refault
 from mmlab.model.const import ENOMEM
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
 from mmlab.model.page import (
-    KIND_ANON, NO_MAPPING, PG_DIRTY, PG_HEAD, PG_READAHEAD, PG_SWAPBACKED, PG_SWAPCACHE, PG_UPTODATE, add_refs, page_clear, page_order, page_private,
-    page_set, page_test, page_test_clear, set_page_kind, set_page_mapping, set_page_private,
+    KIND_ANON, NO_MAPPING, PG_DIRTY, PG_HEAD, PG_READAHEAD, PG_SWAPBACKED, PG_SWAPCACHE, PG_UPTODATE, add_refs, page_clear, page_memcg, page_order,
+    page_private, page_set, page_test, page_test_clear, set_page_kind, set_page_mapping, set_page_private,
 )
 from mmlab.model.rows import (
     COST_DEVICE_READ, COST_DEVICE_READ_PAGE, PTE_SHIFT, PTE_SWAP, SC_NOW_NS, SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS, SC_PAGE_CLUSTER,
@@ -67,11 +70,16 @@ def add_to_swap(m, pfn):
 
     A large folio needs an aligned run of free slots, which only a non-rotational device keeps.
     """
+    memcg = page_memcg(m, pfn)
     if page_test(m, pfn, PG_HEAD):
         return _add_large_to_swap(m, pfn)
+    if memcg and charge_swap(m, memcg, 1) < 0:
+        return -1
     slot = swap_alloc(m)
     if slot < 0:
+        uncharge_swap(m, memcg, 1)
         return -1
+    m.swap_memcg[slot] = memcg
     _add_to_swap_cache(m, pfn, slot)
     page_set(m, pfn, PG_DIRTY)
     return slot
@@ -84,8 +92,14 @@ def _add_large_to_swap(m, head):
     if slot < 0:
         return -1
     nr = 1 << order
+    memcg = page_memcg(m, head)
+    if memcg and charge_swap(m, memcg, nr) < 0:
+        for i in range(slot, slot + nr):
+            slot_freed(m, i)
+        return -1
     for i in range(nr):
         m.swap_cache[slot + i] = ((head + i) << 1) | 1
+        m.swap_memcg[slot + i] = memcg
     page_set(m, head, PG_SWAPCACHE | PG_DIRTY)
     set_page_private(m, head, slot)
     add_refs(m, head, 1)
@@ -193,7 +207,10 @@ def _read_swap_page(m, slot, cached):
     pfn = alloc_pages(m, GFP_HIGHUSER_MOVABLE, 0, -1)
     if pfn < 0:
         return -ENOMEM
-    if swap_count(m, slot) == 0 or m.swap_cache[slot] & 1:
+    if mem_cgroup_charge(m, pfn, np.int64(m.swap_memcg[slot]), GFP_HIGHUSER_MOVABLE, 1) < 0:
+        free_pages(m, pfn, 0)
+        return -ENOMEM
+    if swap_count(m, slot) == 0 or m.swap_cache[slot] & 1:  # reclaim for the charge, or a kill, changed it
         free_pages(m, pfn, 0)
         return -ENOMEM
     shadow = (m.swap_cache[slot] >> 1) - 1
@@ -252,6 +269,7 @@ def read_swap_cache_async(m, slot):
 def _device_time(m, nr_pages):
     if nr_pages > 0:
         m.sc[SC_NOW_NS] += m.cost[COST_DEVICE_READ] + nr_pages * m.cost[COST_DEVICE_READ_PAGE]
+        lru_gen_use_mm(m)
 
 
 @leaf

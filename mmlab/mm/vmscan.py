@@ -1,37 +1,43 @@
 """Reclaim as the core sees it: kswapd, direct reclaim, and what happens to one victim. Which page is a victim is the reclaimer's business.
 
-Models: mm/vmscan.c try_to_free_pages(), do_try_to_free_pages(), balance_pgdat(), wakeup_kswapd(), kswapd_try_to_sleep(), pgdat_balanced().
-Left out: memory cgroups, throttling of direct reclaim, slab shrinkers, kcompactd.
+Models: mm/vmscan.c try_to_free_pages(), try_to_free_mem_cgroup_pages(), do_try_to_free_pages(), shrink_node(), shrink_node_memcgs(),
+balance_pgdat(), wakeup_kswapd(), kswapd_try_to_sleep(), pgdat_balanced(); mm/memcontrol.c mem_cgroup_calculate_protection().
+Left out: throttling of direct reclaim, slab shrinkers, kcompactd, recursive protection (a mount option).
 """
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.memcg import memcg_is_descendant, nr_lruvecs
 from mmlab.kernels.ops import (
-    reclaimer_age_node, reclaimer_eviction_shadow, reclaimer_folio_removed, reclaimer_nr_lru_pages,
-    reclaimer_shrink_node,
+    reclaimer_age_node, reclaimer_end_reclaim, reclaimer_eviction_shadow, reclaimer_folio_removed, reclaimer_nr_lru_pages,
+    reclaimer_prepare_scan, reclaimer_shrink_node,
 )
 from mmlab.kernels.large_folio import PG_PARTIALLY_MAPPED, entire_mapcount, nr_pages_mapped, page_pte_mapcount
 from mmlab.kernels.services import free_pages, rmap_walk
 from mmlab.kernels.zones import wmark_pages, zone_watermark_order0
 from mmlab.mm.huge_memory import free_large_folio, split_folio, split_huge_pmds_of
 from mmlab.mm.page_cache import filemap_remove
+from mmlab.mm.page_counter import memcg_memory_event
 from mmlab.mm.shmem import shmem_writepage
 from mmlab.mm.swap import lru_add_drain
 from mmlab.mm.swap_state import add_to_swap, delete_from_swap_cache
 from mmlab.model.const import (
-    DEF_PRIORITY, HPAGE_PMD_ORDER, LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, RECLAIM_ACTIVATE, RECLAIM_FREED,
-    RECLAIM_KEEP, RMAP_DIRTY, RMAP_UNMAP, SCAN_KSWAPD, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_PROACTIVE,
-    SCAN_RECLAIM_IDX_SHIFT, SWAP_CLUSTER_MAX,
+    DEF_PRIORITY, HPAGE_PMD_ORDER, LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, NOTE_LOW_SKIPPED,
+    NOTE_SKIPPED_DEACTIVATE, NOTE_TRIM_MODE, NOTE_TRIM_MODE_FAILED, RECLAIM_ACTIVATE, RECLAIM_FREED, RECLAIM_KEEP, RMAP_DIRTY, RMAP_UNMAP,
+    SCAN_FORCE_DEACTIVATE, SCAN_KSWAPD, SCAN_LOW_RECLAIM, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_NO_TRIM_MODE,
+    SCAN_PROACTIVE, SCAN_RECLAIM_IDX_SHIFT, SWAP_CLUSTER_MAX,
 )
-from mmlab.model.gfp import GFP_THISNODE, gfp_zone
+from mmlab.model.gfp import GFP_THISNODE, ZONE_MOVABLE, gfp_zone
 from mmlab.model.page import (
     NO_MAPPING, PG_ANON, PG_DIRTY, PG_HEAD, PG_MLOCKED, PG_RECLAIM, PG_SWAPBACKED, PG_SWAPCACHE, PG_UNEVICTABLE, page_clear,
     page_mapcount, page_order, page_refs, page_set, page_test, set_page_counts, set_page_mapping,
 )
 from mmlab.model.rows import (
-    COST_DEVICE_WRITE, MTHP_STRIDE, MTHP_SWPOUT, MTHP_SWPOUT_FALLBACK, N_KSWAPD_AWAKE, N_KSWAPD_FAILURES,
-    N_KSWAPD_IDX, N_KSWAPD_PRIORITY, N_KSWAPD_WAKE_NS, NODE_STRIDE, SC_IN_RECLAIM, SC_KSWAPD_AWAKE, SC_NEXT_EVENT_NS, SC_NOW_NS,
-    SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS, SC_NR_ZONES, Z_FLAGS, Z_INDEX, Z_MANAGED, Z_NODE, Z_WATERMARK_BOOST, SC_SWAP_FLAGS,
-    ZONE_RECLAIM_ACTIVE, ZONE_STRIDE, ZONELIST_STRIDE, ZONELIST_THISNODE,
+    COST_DEVICE_WRITE, MC_ELOW, MC_EMIN, MC_EVENT_LOW, MC_ITER, MC_MIN, MC_PARENT, MC_USAGE, MEMCG_STRIDE, MTHP_STRIDE, MTHP_SWPOUT,
+    MTHP_SWPOUT_FALLBACK, N_KSWAPD_AWAKE, N_KSWAPD_BOOST, N_KSWAPD_FAILURES, N_KSWAPD_FLAGS, N_KSWAPD_IDX, N_KSWAPD_PRIORITY,
+    N_KSWAPD_RECLAIMED, N_KSWAPD_WAKE_NS, NODE_STRIDE, SC_IN_RECLAIM, SC_KSWAPD_AWAKE, SC_NEXT_EVENT_NS, SC_NODE, SC_NOW_NS, SC_NR_MEMCGS,
+    SC_NR_NODES, SC_NR_RECLAIMED, SC_NR_SCANNED, SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS, SC_NR_ZONES, SC_PROACTIVE, SC_PROTECTION,
+    SC_RECLAIM_MEMCG, SC_RECLAIM_NOTES, SC_SCAN_PRIORITY, SC_SHRINK_MEMCG, SC_SWAP_FLAGS, Z_FLAGS, Z_INDEX, Z_MANAGED, Z_NODE,
+    Z_WATERMARK_BOOST, ZONE_RECLAIM_ACTIVE, ZONE_STRIDE, ZONELIST_STRIDE, ZONELIST_THISNODE,
 )
 from mmlab.model.vmstat import V_ALLOCSTALL_DMA, V_NR_VMSCAN_IMMEDIATE_RECLAIM, V_NR_VMSCAN_WRITE, V_PAGEOUTRUN, V_PGLAZYFREED, V_PSWPOUT, V_THP_SWPOUT, V_THP_SWPOUT_FALLBACK
 
@@ -41,9 +47,13 @@ MAX_RECLAIM_RETRIES = 16
 @leaf
 def node_reclaimable_pages(m, node):
     """File pages, and anonymous ones while there is swap to put them in."""
-    pages = reclaimer_nr_lru_pages(m, node, LRU_INACTIVE_FILE) + reclaimer_nr_lru_pages(m, node, LRU_ACTIVE_FILE)
-    if m.sc[SC_NR_SWAP_FREE] > 0:
-        pages += reclaimer_nr_lru_pages(m, node, LRU_INACTIVE_ANON) + reclaimer_nr_lru_pages(m, node, LRU_ACTIVE_ANON)
+    pages = 0
+    lruvec = node
+    while lruvec < nr_lruvecs(m):
+        pages += reclaimer_nr_lru_pages(m, lruvec, LRU_INACTIVE_FILE) + reclaimer_nr_lru_pages(m, lruvec, LRU_ACTIVE_FILE)
+        if m.sc[SC_NR_SWAP_FREE] > 0:
+            pages += reclaimer_nr_lru_pages(m, lruvec, LRU_INACTIVE_ANON) + reclaimer_nr_lru_pages(m, lruvec, LRU_ACTIVE_ANON)
+        lruvec += m.sc[SC_NR_NODES]
     return pages
 
 
@@ -59,15 +69,129 @@ def zone_reclaimable_pages(m, zone):
     return node_reclaimable_pages(m, node) * m.zone[base + Z_MANAGED] // max(1, managed)
 
 
+@leaf
+def set_protection(m, root, memcg, scan_flags):
+    """Effective memory.min and memory.low of a cgroup under reclaim of root; 1 if it may be reclaimed from at all. Parents come before.
+
+    A child's part of its parent's protection is cut down in proportion where the children ask for more than there is. What is left of its
+    lists to scan follows from m.sc[SC_PROTECTION] (mmlab.kernels.memcg protected_size()).
+    """
+    m.sc[SC_PROTECTION] = 0
+    if memcg == root:
+        return 1
+    base = memcg * MEMCG_STRIDE
+    parent = m.memcg[base + MC_PARENT]
+    usage = m.memcg[base + MC_USAGE]
+    for which in range(2):
+        mine = min(usage, m.memcg[base + MC_MIN + which])
+        if parent != root:
+            whole = m.memcg[parent * MEMCG_STRIDE + MC_EMIN + which]
+            asked = 0
+            for sibling in range(1, m.sc[SC_NR_MEMCGS]):
+                row = sibling * MEMCG_STRIDE
+                if m.memcg[row + MC_PARENT] == parent:
+                    asked += min(m.memcg[row + MC_USAGE], m.memcg[row + MC_MIN + which])
+            if asked > whole:
+                mine = mine * whole // asked
+        else:
+            mine = m.memcg[base + MC_MIN + which]
+        m.memcg[base + MC_EMIN + which] = mine
+    low = m.memcg[base + MC_ELOW]
+    if usage <= m.memcg[base + MC_EMIN]:
+        return 0
+    m.sc[SC_PROTECTION] = m.memcg[base + MC_EMIN]
+    if usage <= low:
+        if scan_flags & SCAN_LOW_RECLAIM == 0:
+            m.sc[SC_RECLAIM_NOTES] |= NOTE_LOW_SKIPPED
+            return 0
+        memcg_memory_event(m, memcg, MC_EVENT_LOW)
+    elif scan_flags & SCAN_LOW_RECLAIM == 0 and low > m.memcg[base + MC_EMIN]:
+        m.sc[SC_PROTECTION] = low
+        m.sc[SC_RECLAIM_NOTES] |= NOTE_LOW_SKIPPED
+    return 1
+
+
 @kernel
-def shrink_node(m, node, priority, nr_to_reclaim, scan_flags):
-    """One pass of the reclaimer over a node, with its simulated time: pages reclaimed."""
+def shrink_node_memcgs(m, node, memcg, nr_to_reclaim, scan_flags, full):
+    """One pass over the node's lruvecs of a cgroup and its descendants: pages reclaimed. Unless full, a pass that got enough stops, and
+    the next one goes on behind it."""
+    nr_memcgs = max(1, m.sc[SC_NR_MEMCGS])
+    row = memcg * MEMCG_STRIDE + MC_ITER
+    at = 0
+    if full == 0 and m.memcg[row] > memcg and m.memcg[row] < nr_memcgs:
+        at = m.memcg[row]
+    reclaimed = 0
+    while at < nr_memcgs:
+        if memcg_is_descendant(m, at, memcg) and set_protection(m, memcg, at, scan_flags):
+            m.sc[SC_SHRINK_MEMCG] = at
+            got = reclaimer_shrink_node(m, at * m.sc[SC_NR_NODES] + node, m.sc[SC_SCAN_PRIORITY], nr_to_reclaim, scan_flags)
+            reclaimed += got
+            m.sc[SC_NR_RECLAIMED] += got
+        at += 1
+        if full == 0 and m.sc[SC_NR_RECLAIMED] >= nr_to_reclaim:
+            break
+    m.memcg[row] = at
+    m.sc[SC_PROTECTION] = 0
+    m.sc[SC_SHRINK_MEMCG] = 0
+    return reclaimed
+
+
+@kernel
+def shrink_node(m, node, memcg, priority, nr_to_reclaim, scan_flags, full):
+    """One pass of the reclaimer over a node for the root (memcg 0) or a cgroup, with its simulated time: pages reclaimed."""
     was = m.sc[SC_IN_RECLAIM]
     m.sc[SC_IN_RECLAIM] = 1
+    m.sc[SC_RECLAIM_MEMCG] = memcg
+    m.sc[SC_SCAN_PRIORITY] = priority
     lru_add_drain(m)
-    reclaimed = reclaimer_shrink_node(m, node, priority, nr_to_reclaim, scan_flags)
+    reclaimer_prepare_scan(m, memcg * m.sc[SC_NR_NODES] + node, priority, nr_to_reclaim, scan_flags)
+    reclaimed = shrink_node_memcgs(m, node, memcg, nr_to_reclaim, scan_flags, full)
+    if reclaimed > 0:
+        m.node[node * NODE_STRIDE + N_KSWAPD_FAILURES] = 0
+    elif m.sc[SC_RECLAIM_NOTES] & NOTE_TRIM_MODE:
+        m.sc[SC_RECLAIM_NOTES] |= NOTE_TRIM_MODE_FAILED
+    m.sc[SC_RECLAIM_MEMCG] = 0
     m.sc[SC_IN_RECLAIM] = was
     return reclaimed
+
+
+@kernel
+def do_try_to_free_pages(m, memcg, first, highest, nr_to_reclaim, scan_flags):
+    """Passes of rising pressure until enough is reclaimed: pages reclaimed. If all that gets nothing, the same again with what was spared
+    before: all cgroups in each pass, then active pages, then cgroups below memory.low. first: where the zonelist begins in m.zonelist."""
+    flags = scan_flags
+    full = 0
+    m.sc[SC_RECLAIM_NOTES] = 0
+    while True:
+        m.sc[SC_NR_RECLAIMED] = 0
+        priority = DEF_PRIORITY
+        last = -1
+        while priority >= 0:
+            at = first
+            last = -1
+            m.sc[SC_NR_SCANNED] = 0
+            while m.zonelist[at] >= 0:
+                base = m.zonelist[at] * ZONE_STRIDE
+                at += 1
+                if m.zone[base + Z_INDEX] <= highest and m.zone[base + Z_NODE] != last:
+                    last = m.zone[base + Z_NODE]
+                    shrink_node(m, last, memcg, priority, nr_to_reclaim, flags, full)
+            if m.sc[SC_NR_RECLAIMED] >= nr_to_reclaim:
+                break
+            priority -= 1
+        for node in range(m.sc[SC_NR_NODES]):
+            reclaimer_end_reclaim(m, memcg * m.sc[SC_NR_NODES] + node)
+        if m.sc[SC_NR_RECLAIMED] > 0:
+            return m.sc[SC_NR_RECLAIMED]
+        if full == 0 and m.sc[SC_NR_MEMCGS] > 1:
+            full = 1
+        elif m.sc[SC_RECLAIM_NOTES] & NOTE_SKIPPED_DEACTIVATE and flags & SCAN_FORCE_DEACTIVATE == 0:
+            flags |= SCAN_FORCE_DEACTIVATE
+        elif m.sc[SC_RECLAIM_NOTES] & NOTE_LOW_SKIPPED and flags & SCAN_LOW_RECLAIM == 0:
+            flags = (flags | SCAN_LOW_RECLAIM) & ~SCAN_FORCE_DEACTIVATE
+            m.sc[SC_RECLAIM_NOTES] = 0
+        else:
+            return 0
 
 
 @kernel
@@ -77,22 +201,19 @@ def try_to_free_pages(m, gfp, order, node):
     m.vmstat[V_ALLOCSTALL_DMA + highest] += 1
     flags = SCAN_MAY_SWAP | SCAN_MAY_WRITEPAGE | SCAN_MAY_UNMAP | (highest << SCAN_RECLAIM_IDX_SHIFT)
     first = node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)
-    reclaimed = 0
-    priority = DEF_PRIORITY
-    while priority >= 0:
-        at = first
-        last = -1
-        while m.zonelist[at] >= 0:
-            base = m.zonelist[at] * ZONE_STRIDE
-            at += 1
-            if m.zone[base + Z_INDEX] <= highest and m.zone[base + Z_NODE] != last:
-                last = m.zone[base + Z_NODE]
-                reclaimed += shrink_node(m, last, priority, SWAP_CLUSTER_MAX, flags)
-        if reclaimed >= SWAP_CLUSTER_MAX:
-            break
-        priority -= 1
-    if reclaimed > 0:
-        m.node[node * NODE_STRIDE + N_KSWAPD_FAILURES] = 0
+    return do_try_to_free_pages(m, 0, first, highest, SWAP_CLUSTER_MAX, flags)
+
+
+@kernel
+def try_to_free_mem_cgroup_pages(m, memcg, nr_pages, may_swap, proactive):
+    """Reclaim of at least 32 pages from a cgroup and its descendants on all nodes: pages reclaimed. proactive: memory.reclaim asks."""
+    flags = SCAN_MAY_WRITEPAGE | SCAN_MAY_UNMAP | (ZONE_MOVABLE << SCAN_RECLAIM_IDX_SHIFT)
+    if may_swap:
+        flags |= SCAN_MAY_SWAP
+    first = max(0, m.sc[SC_NODE]) * ZONELIST_STRIDE
+    m.sc[SC_PROACTIVE] = proactive
+    reclaimed = do_try_to_free_pages(m, memcg, first, ZONE_MOVABLE, max(nr_pages, SWAP_CLUSTER_MAX), flags)
+    m.sc[SC_PROACTIVE] = 0
     return reclaimed
 
 
@@ -110,13 +231,14 @@ def pgdat_balanced(m, node, highest):
 
 
 @leaf
-def pgdat_boosted(m, node, highest):
-    """1 if some zone of the node up to `highest` has a boosted watermark."""
+def pgdat_boost(m, node, highest):
+    """Pages of watermark boost of the node's zones up to `highest`."""
+    boost = 0
     for zone in range(m.sc[SC_NR_ZONES]):
         base = zone * ZONE_STRIDE
-        if m.zone[base + Z_NODE] == node and m.zone[base + Z_INDEX] <= highest and m.zone[base + Z_WATERMARK_BOOST] > 0:
-            return 1
-    return 0
+        if m.zone[base + Z_NODE] == node and m.zone[base + Z_INDEX] <= highest:
+            boost += m.zone[base + Z_WATERMARK_BOOST]
+    return boost
 
 
 @kernel
@@ -126,17 +248,27 @@ def wakeup_kswapd(m, node, order):
     if m.node[base + N_KSWAPD_AWAKE] or m.node[base + N_KSWAPD_FAILURES] >= MAX_RECLAIM_RETRIES:
         return 0
     highest = 3
-    if pgdat_balanced(m, node, highest) and pgdat_boosted(m, node, highest) == 0:
+    if pgdat_balanced(m, node, highest) and pgdat_boost(m, node, highest) == 0:
         return 0
     m.node[base + N_KSWAPD_AWAKE] = 1
-    m.node[base + N_KSWAPD_PRIORITY] = DEF_PRIORITY
     m.node[base + N_KSWAPD_IDX] = highest
     m.node[base + N_KSWAPD_WAKE_NS] = m.sc[SC_NOW_NS]
     m.sc[SC_KSWAPD_AWAKE] += 1
     m.sc[SC_NEXT_EVENT_NS] = 0  # it preempts at the next chance
+    _begin_balance(m, node, pgdat_boost(m, node, highest), 0)
     m.vmstat[V_PAGEOUTRUN] += 1
-    _set_reclaim_active(m, node, 1)
     return 0
+
+
+@leaf
+def _begin_balance(m, node, boost, flags):
+    """A run of balance_pgdat() starts. boost: pages of watermark boost to reclaim gently; flags: SCAN_NO_TRIM_MODE in a second try."""
+    base = node * NODE_STRIDE
+    m.node[base + N_KSWAPD_PRIORITY] = DEF_PRIORITY
+    m.node[base + N_KSWAPD_BOOST] = boost
+    m.node[base + N_KSWAPD_RECLAIMED] = 0
+    m.node[base + N_KSWAPD_FLAGS] = flags
+    _set_reclaim_active(m, node, 1)
 
 
 @leaf
@@ -152,10 +284,28 @@ def _set_reclaim_active(m, node, on):
 
 
 @leaf
+def _end_balance(m, node):
+    """A run of balance_pgdat() is over."""
+    _set_reclaim_active(m, node, 0)
+    reclaimer_end_reclaim(m, node)
+
+
+@leaf
 def _kswapd_sleep(m, node):
+    _end_balance(m, node)
     m.node[node * NODE_STRIDE + N_KSWAPD_AWAKE] = 0
     m.sc[SC_KSWAPD_AWAKE] -= 1
-    _set_reclaim_active(m, node, 0)
+
+
+@leaf
+def kswapd_target(m, node, highest):
+    """Pages that a pass of kswapd tries for: the high watermarks of the node's zones, 32 at least of each."""
+    target = 0
+    for zone in range(m.sc[SC_NR_ZONES]):
+        base = zone * ZONE_STRIDE
+        if m.zone[base + Z_NODE] == node and m.zone[base + Z_INDEX] <= highest:
+            target += max(wmark_pages(m, zone, 2), SWAP_CLUSTER_MAX)
+    return target
 
 
 @kernel
@@ -166,34 +316,50 @@ def kswapd_step(m, node):
         return 0
     highest = m.node[base + N_KSWAPD_IDX]
     balanced = pgdat_balanced(m, node, highest)
-    # a boost that is met asks for easy pages only; one that is not (the boost is part of high) is reclaimed for in earnest
-    boosted = pgdat_boosted(m, node, highest) if balanced else 0
-    if balanced and boosted == 0:
+    if balanced == 0 and m.node[base + N_KSWAPD_BOOST] > 0:
+        _begin_balance(m, node, 0, 0)  # the boost is part of high: a node below it is reclaimed for in earnest
+    boost = m.node[base + N_KSWAPD_BOOST]
+    if balanced and boost == 0:
         _kswapd_sleep(m, node)
         return 0
-    priority = m.node[base + N_KSWAPD_PRIORITY]
     reclaimer_age_node(m, node)
-    target = 0
-    for zone in range(m.sc[SC_NR_ZONES]):
-        zone_base = zone * ZONE_STRIDE
-        if m.zone[zone_base + Z_NODE] == node and m.zone[zone_base + Z_INDEX] <= highest:
-            target += max(wmark_pages(m, zone, 2), SWAP_CLUSTER_MAX)
-    flags = SCAN_KSWAPD | SCAN_MAY_UNMAP | (highest << SCAN_RECLAIM_IDX_SHIFT)
-    if boosted == 0:
+    flags = SCAN_KSWAPD | SCAN_MAY_UNMAP | (highest << SCAN_RECLAIM_IDX_SHIFT) | m.node[base + N_KSWAPD_FLAGS]
+    if boost == 0:
         flags |= SCAN_MAY_SWAP | SCAN_MAY_WRITEPAGE
-    reclaimed = shrink_node(m, node, priority, target, flags)
-    if boosted and (reclaimed == 0 or priority <= DEF_PRIORITY - 2):
-        _kswapd_sleep(m, node)
+    target = kswapd_target(m, node, highest)
+    m.sc[SC_NR_SCANNED] = m.sc[SC_NR_RECLAIMED] = m.sc[SC_RECLAIM_NOTES] = 0
+    reclaimed = shrink_node(m, node, 0, m.node[base + N_KSWAPD_PRIORITY], target, flags, 1)
+    m.node[base + N_KSWAPD_PRIORITY] = m.sc[SC_SCAN_PRIORITY]
+    m.node[base + N_KSWAPD_RECLAIMED] += reclaimed
+    m.node[base + N_KSWAPD_BOOST] = max(0, boost - reclaimed)
+    enough = max(m.sc[SC_NR_SCANNED], reclaimed) >= target
+    if boost > 0 and m.sc[SC_SCAN_PRIORITY] == DEF_PRIORITY - 2:
+        enough = True  # gentle reclaim goes no further
+    if m.node[base + N_KSWAPD_BOOST] > 0 and reclaimed == 0:
+        return _kswapd_gave_up(m, node)
+    if not enough or reclaimed == 0:
+        m.node[base + N_KSWAPD_PRIORITY] -= 1
+    if m.node[base + N_KSWAPD_PRIORITY] >= 1:
+        return 1
+    if m.node[base + N_KSWAPD_RECLAIMED] == 0 and m.sc[SC_RECLAIM_NOTES] & NOTE_TRIM_MODE_FAILED and m.node[base + N_KSWAPD_FLAGS] == 0:
+        _begin_balance(m, node, m.node[base + N_KSWAPD_BOOST], SCAN_NO_TRIM_MODE)
+        return 1
+    return _kswapd_gave_up(m, node)
+
+
+@kernel
+def _kswapd_gave_up(m, node):
+    """A run has come to its lowest priority: the next one begins, until 16 in a row got nothing. Returns 1 while awake."""
+    base = node * NODE_STRIDE
+    if m.node[base + N_KSWAPD_RECLAIMED] == 0:
+        m.node[base + N_KSWAPD_FAILURES] += 1
+    _end_balance(m, node)
+    if m.node[base + N_KSWAPD_FAILURES] >= MAX_RECLAIM_RETRIES or pgdat_balanced(m, node, m.node[base + N_KSWAPD_IDX]):
+        m.node[base + N_KSWAPD_AWAKE] = 0
+        m.sc[SC_KSWAPD_AWAKE] -= 1
         return 0
-    if reclaimed < target:
-        m.node[base + N_KSWAPD_PRIORITY] = priority - 1
-    if m.node[base + N_KSWAPD_PRIORITY] < 1:
-        if reclaimed == 0:
-            m.node[base + N_KSWAPD_FAILURES] += 1
-        m.node[base + N_KSWAPD_PRIORITY] = DEF_PRIORITY
-        if m.node[base + N_KSWAPD_FAILURES] >= MAX_RECLAIM_RETRIES:
-            _kswapd_sleep(m, node)
-            return 0
+    _begin_balance(m, node, 0, 0)
+    m.vmstat[V_PAGEOUTRUN] += 1
     return 1
 
 

@@ -20,7 +20,8 @@ from mmlab.model.const import NR_POLICY_LISTS, PTRS_PER_TABLE
 @attrs.frozen
 class Sizes:
     """What array lengths depend on. nr_frames: max_pfn rounded up to a pageblock; nr_heads: list sentinels behind the last frame;
-    nr_request_ids: objects of a request replay (0: the machine is not one); request_shadows: its reclaimer remembers what it evicted."""
+    nr_request_ids: objects of a request replay (0: the machine is not one); request_shadows: its reclaimer remembers what it evicted;
+    nr_memcgs: cgroups that may exist, the root included."""
 
     nr_frames: int
     nr_present: int
@@ -33,6 +34,7 @@ class Sizes:
     next_use: bool
     nr_request_ids: int = 0
     request_shadows: bool = False
+    nr_memcgs: int = 1
 
 
 @attrs.frozen
@@ -57,7 +59,7 @@ def _rows(stride: int, count: Callable[[Sizes], int]) -> Callable[[Sizes], int]:
 
 
 #: words of one entry of m.kill, the OOM killer's log
-KILL_STRIDE = 8
+KILL_STRIDE = 16
 
 ARRAYS: tuple[Array, ...] = (
     Array("sc", "int64", lambda s: rows.NR_SCALARS, "SC_*", "global variables"),
@@ -71,7 +73,7 @@ ARRAYS: tuple[Array, ...] = (
     Array("page", "uint32", lambda s: 4 * (s.nr_frames + s.nr_heads), "next, prev, flags, counts", "struct page", 16),
     Array("pagex", "uint32", lambda s: 4 * s.nr_frames, "mapping, index, private, order/kind/memcg", "struct page", 16),
     Array("pageblock", "uint8", lambda s: s.nr_frames // 512 + 1, "migratetype", "pageblock_flags", 1 / 512),
-    Array("kill", "int64", lambda s: 64 * KILL_STRIDE, "task, total_vm, rss anon/file/shmem, pgtables_bytes, adj, order a kill", "-"),
+    Array("kill", "int64", lambda s: 64 * KILL_STRIDE, "task, total_vm, rss anon/file/shmem, pgtables_bytes, adj, order, cgroup a kill", "-"),
     Array("next_use", "int64", lambda s: s.nr_frames if s.next_use else 1, "event number of the page's next access", "-"),
     Array("task", "int64", _rows(rows.TASK_STRIDE, lambda s: s.nr_tasks), "T_* a task", "struct task_struct"),
     Array("loop", "int64", _rows(rows.LOOP_STRIDE, lambda s: s.nr_tasks), "LOOP_* a task that loops", "-"),
@@ -89,6 +91,10 @@ ARRAYS: tuple[Array, ...] = (
     Array("swap_cache", "int64", lambda s: max(1, s.nr_swap_slots), "pfn << 1 | 1, (shadow + 1) << 1, 0", "swapper_spaces"),
     Array("mthp", "int64", lambda s: rows.MTHP_STRIDE * 16, "MTHP_* an order", "mthp_stats"),
     Array("lazyfree", "int64", lambda s: 32 * s.nr_cpus, "count, then 31 pages of MADV_FREE a CPU", "cpu_fbatches.lru_lazyfree"),
+    Array("swap_memcg", "int32", lambda s: max(1, s.nr_swap_slots), "cgroup charged for a slot", "swap_cgroup"),
+    Array("memcg", "int64", _rows(rows.MEMCG_STRIDE, lambda s: s.nr_memcgs), "MC_* a cgroup", "struct mem_cgroup"),
+    Array("memcg_stat", "int64", _rows(vmstat.VMSTAT_STRIDE, lambda s: s.nr_memcgs), "V_* a cgroup: events", "memcg_vmstats"),
+    Array("memcg_stock", "int64", _rows(rows.STOCK_STRIDE, lambda s: s.nr_cpus), "cgroup, pages a CPU", "struct memcg_stock_pcp"),
     Array("rq_table", "uint32", lambda s: max(1, s.nr_request_ids), "frame of a requested object, if rq_object agrees", "-"),
     Array("rq_object", "uint32", lambda s: s.nr_frames if s.nr_request_ids else 1, "object in a frame | accessed << 31, NO_MAPPING", "-"),
     Array("rq_shadow", "int64", lambda s: s.nr_request_ids if s.request_shadows else 1, "shadow + 1 of an evicted object, 0", "-"),
@@ -102,9 +108,10 @@ SLAB_HEADS_PER_NODE = rows.NR_CACHES
 HUGE_PAGE = 1 << 21
 
 
-def count_heads(nr_cpus: int, nr_nodes: int, nr_zones: int) -> int:
+def count_heads(nr_cpus: int, nr_nodes: int, nr_zones: int, nr_memcgs: int = 1) -> int:
     """List sentinels of a machine."""
-    return nr_zones * FREE_HEADS_PER_ZONE + nr_cpus * nr_zones * PCP_HEADS + nr_nodes * (NR_POLICY_LISTS + SLAB_HEADS_PER_NODE)
+    policy = nr_nodes * nr_memcgs * NR_POLICY_LISTS
+    return nr_zones * FREE_HEADS_PER_ZONE + nr_cpus * nr_zones * PCP_HEADS + policy + nr_nodes * SLAB_HEADS_PER_NODE
 
 
 def reserve(length: int, dtype: str, huge: bool = False) -> np.ndarray:

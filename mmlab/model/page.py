@@ -201,6 +201,18 @@ def set_page_kind(m, pfn, kind):
 
 
 @leaf
+def page_memcg(m, pfn):
+    """Row in m.memcg of the cgroup that is charged for the page; 0: none but the root."""
+    return np.int64(m.pagex[pfn * 4 + 3]) >> 16
+
+
+@leaf
+def set_page_memcg(m, pfn, memcg):
+    """Note who is charged for the page."""
+    m.pagex[pfn * 4 + 3] = (np.int64(m.pagex[pfn * 4 + 3]) & 0xFFFF) | (memcg << 16)
+
+
+@leaf
 def page_folio(m, pfn):
     """The head of the folio that pfn belongs to (a tail's private word is its offset from the head)."""
     if np.int64(m.page[pfn * 4 + 2]) & PG_TAIL:

@@ -17,7 +17,9 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_NR_KILLS, SC_MTHP_ORDERS,
     SC_ZAP_BATCH, SC_KHUGEPAGED_MM, SC_KHUGEPAGED_ADDRESS, SC_KHUGEPAGED_COLLAPSED, SC_KHUGEPAGED_FULL_SCANS, SC_KHUGEPAGED_SEQUENCE,
     SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE, SC_NR_LOOPS,
-) = range(78)
+    SC_NR_MEMCGS, SC_RECLAIM_MEMCG, SC_SHRINK_MEMCG, SC_PROTECTION, SC_SCAN_PRIORITY, SC_NR_SCANNED, SC_NR_RECLAIMED,
+    SC_RECLAIM_NOTES, SC_OOM_MEMCG, SC_IN_LRU_FAULT, SC_MM_WALK, SC_PROACTIVE,
+) = range(90)
 NR_SCALARS = 128
 
 # m.zone: one row a populated zone, in the order of nodes, then zone index ------------------------------------------------------------------
@@ -48,15 +50,15 @@ ZONELIST_THISNODE = 64
 NODE_STRIDE = 32
 (
     N_FIRST_CPU, N_NR_CPUS, N_KSWAPD_AWAKE, N_KSWAPD_PRIORITY, N_KSWAPD_FAILURES, N_KSWAPD_IDX, N_KSWAPD_CLOCK_NS, N_KSWAPD_WAKE_NS,
-    N_KSWAPD_CPU, N_PRESENT, N_MANAGED,
-) = range(11)
+    N_KSWAPD_CPU, N_PRESENT, N_MANAGED, N_KSWAPD_BOOST, N_KSWAPD_RECLAIMED, N_KSWAPD_FLAGS,
+) = range(14)
 
 # m.task ----------------------------------------------------------------------------------------------------------------------------------
 TASK_STRIDE = 32
 (
     T_PID, T_MM, T_CPU, T_ALIVE, T_OOM_SCORE_ADJ, T_MIN_FLT, T_MAJ_FLT, T_PARENT, T_SIGNAL, T_SI_CODE, T_SI_ADDR, T_FLAGS, T_OBJ, T_STACK_PFN,
-    T_CMIN_FLT, T_CMAJ_FLT, T_NODE, T_START_NS,
-) = range(18)
+    T_CMIN_FLT, T_CMAJ_FLT, T_NODE, T_START_NS, T_MEMCG, T_OVER_HIGH,
+) = range(20)
 TF_MEMALLOC, TF_OOM_VICTIM, TF_KILLED = 1, 2, 4
 
 # m.loop: tasks that touch a range again and again beside what the script does (`loop`, `bg`) --------------------------------------------------
@@ -66,6 +68,16 @@ LOOP_STRIDE = 16
     LOOP_BEGAN_NS, LOOP_ENDED_NS,
 ) = range(13)
 LOOP_FREE, LOOP_RUNS, LOOP_DONE, LOOP_FAILED = 0, 1, 2, 3
+# m.memcg: one row a cgroup, the root first, parents before their children; sizes in pages. Row 0 is charged for nothing ---------------------
+MEMCG_STRIDE = 64
+(
+    MC_PARENT, MC_USAGE, MC_PEAK, MC_MIN, MC_LOW, MC_HIGH, MC_MAX, MC_SWAP_USAGE, MC_SWAP_MAX, MC_EMIN, MC_ELOW, MC_OOM_GROUP, MC_KMEM_BYTES,
+    MC_KMEM_PAGES, MC_ITER, MC_EVENT_LOW, MC_EVENT_HIGH, MC_EVENT_MAX, MC_EVENT_OOM, MC_EVENT_OOM_KILL, MC_EVENT_OOM_GROUP_KILL,
+    MC_SWAP_PEAK, MC_EVENT_SWAP_MAX, MC_EVENT_SWAP_FAIL,
+) = range(24)
+MC_LOCAL = 24  # from MC_EVENT_LOW on: the same events, of the cgroup itself only, at MC_EVENT_* - MC_EVENT_LOW + MC_LOCAL
+MEMCG_MAX = 1 << 50  # the limit "max"
+STOCK_STRIDE = 2  # m.memcg_stock, a CPU: the cgroup that has pages charged in advance, and how many
 
 # m.mm ------------------------------------------------------------------------------------------------------------------------------------
 MM_STRIDE = 64
@@ -73,8 +85,11 @@ MM_STRIDE = 64
     MM_ROOT, MM_USERS, MM_MAP_COUNT, MM_TOTAL_VM, MM_DATA_VM, MM_STACK_VM, MM_EXEC_VM, MM_LOCKED_VM, MM_RSS_FILE, MM_RSS_ANON,
     MM_RSS_SHMEM, MM_SWAPENTS, MM_PGTABLES_BYTES, MM_HIWATER_RSS, MM_HIWATER_VM, MM_START_BRK, MM_BRK, MM_MMAP_BASE, MM_RLIMIT_STACK,
     MM_RLIMIT_AS, MM_RLIMIT_DATA, MM_RLIMIT_MEMLOCK, MM_DEF_FLAGS, MM_OWNER, MM_OBJ, MM_ROOT_PFN, MM_START_CODE, MM_END_CODE,
-    MM_KHUGEPAGED,
-) = range(29)
+    MM_KHUGEPAGED, MM_LRU_GEN,
+) = range(30)
+# m.mm[.. + MM_LRU_GEN]: page-table walks of aging know the mm; from MM_LRU_USED on a bit a node: a task of it was switched in since the last walk
+MM_LRU_KNOWN, MM_LRU_USED = 1, 2
+MM_LRU_ALL_USED = ((1 << 48) - 1) & ~MM_LRU_KNOWN
 MM_INDEX = 32  # 16 words of the VMA index's own
 RLIM_INFINITY = 1 << 62
 
@@ -116,7 +131,7 @@ IF_ANON_SHMEM = 4  # a shared anonymous map's
 IF_NORESERVE = 2  # commit charge is taken a page at a time (tmpfs files, MAP_NORESERVE); I_COMMITTED: what the inode holds of it
 XA_STRIDE = 64  # slots of a page-cache tree node in m.xa; m.xa_node holds XN_* per node
 XN_STRIDE = 8
-XN_SHIFT, XN_COUNT, XN_NR_VALUES, XN_PARENT, XN_SLOT, XN_OBJ, XN_NEXT_FREE = range(7)
+XN_SHIFT, XN_COUNT, XN_NR_VALUES, XN_PARENT, XN_SLOT, XN_OBJ, XN_NEXT_FREE, XN_MEMCG = range(8)
 
 # m.swap_map: int32 a slot: how many PTEs refer to it (0 free); m.swap_cache: int64 a slot: pfn of the cached page << 1 | 1, (shadow + 1) << 1, or 0
 
@@ -124,6 +139,7 @@ XN_SHIFT, XN_COUNT, XN_NR_VALUES, XN_PARENT, XN_SLOT, XN_OBJ, XN_NEXT_FREE = ran
 PTE_PRESENT, PTE_WRITE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_PROTNONE, PTE_SOFTDIRTY = (
     1, 2, 4, 8, 16, 32, 64, 128, 256, 512,
 )
+PTE_SEEN = 1024  # beside PTE_ACCESSED: set since before the accessed bit of the PMD entry above was last cleared
 PTE_SHIFT = 12  # above: pfn, table number, or swap slot
 # a table's own record, m.table: pfn of its page, entries in use, level (0 PTE, 1 PMD, 2 PUD, 3 root), deposited table
 TABLE_STRIDE = 4

@@ -9,7 +9,7 @@ from typing import Any
 from mmlab.errors import NotSupported
 from mmlab.model import rows as r
 from mmlab.model.const import EINVAL, ENOENT
-from mmlab.procfs import files_io, maps, meminfo, mthp, status, zones
+from mmlab.procfs import cgroups, files_io, maps, meminfo, mthp, status, zones
 from mmlab.procfs.clear_refs import clear_refs
 from mmlab.procfs.settings import THP_CHOICES, settings_of
 from mmlab.procfs.tasks import living
@@ -60,6 +60,8 @@ def read(sim: Any, path: str) -> str:
 
     sim: needs cfg, layout, tuning, boot, machine and tasks (name -> task with name, index, mm and pid).
     """
+    if path in reclaimer_files(sim):
+        return reclaimer_files(sim)[path][0](sim)
     if path in MACHINE_FILES:
         return MACHINE_FILES[path](sim)
     if (owner := policy_owner(sim, path)) is not None:
@@ -74,6 +76,8 @@ def read(sim: Any, path: str) -> str:
         return mthp.read(sim, path)
     elif files_io.knows(path):
         return files_io.read(sim, path)
+    elif found := cgroups.find(sim, path):
+        return cgroups.read(sim, *found)
     elif (match := _NODE.fullmatch(path)) and match[2] in NODE_FILES:
         if int(match[1]) >= sim.layout.nr_nodes:
             raise FileNotFoundError(path)
@@ -92,8 +96,12 @@ def write(sim: Any, path: str, text: str) -> int:
         return settings.write_sysctl(sysctl_name(path), str(text))
     if path.startswith(THP_ROOT) and f"thp.{path[len(THP_ROOT) :]}" in settings:
         return settings.write_thp(path[len(THP_ROOT) :], str(text))
+    if path in reclaimer_files(sim):
+        return reclaimer_files(sim)[path][1](sim, str(text))
     if files_io.knows(path):
         return files_io.write(sim, path, str(text))
+    if found := cgroups.find(sim, path):
+        return cgroups.write(sim, *found, str(text))
     if path == LRU_GEN_ENABLED and str(text).strip().lower() in ("0", "n", "0x0000"):
         return 0  # the reclaimer is a policy of its own; generations are never on here
     if (match := _TASK.fullmatch(path)) and match[2] == "oom_score_adj":
@@ -101,6 +109,12 @@ def write(sim: Any, path: str, text: str) -> int:
     if match and match[2] == "clear_refs":
         return clear_refs(sim, _task(sim, int(match[1]), path), str(text))
     raise NotSupported(f"{path} = {str(text).strip()}: not supported yet")
+
+
+def reclaimer_files(sim: Any) -> dict[str, tuple[Callable[[Any], str], Callable[[Any, str], int]]]:
+    """The files that the chosen reclaimer brings along."""
+    chosen = sim.machine.chosen.get("reclaimer")
+    return chosen.policy.files if chosen else {}
 
 
 def files(sim: Any, folder: str) -> Iterator[tuple[str, str]]:

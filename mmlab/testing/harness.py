@@ -7,6 +7,7 @@ from typing import Any
 from mmlab._engine.boot import boot_machine, sizes_of
 from mmlab._engine.machine import Chosen, Machine
 from mmlab.machine import ZoneTuning, build_machine, machine_from_table
+from mmlab.model.rows import SC_NEXT_TICK_NS, SC_STAT_INTERVAL_NS
 from mmlab.policies import DEFAULTS, Policy
 from mmlab.testing.standins import STANDINS
 
@@ -23,6 +24,7 @@ def small_machine(memory: str = "64M", cpus: int = 1, swap_pages: int = 0, param
     machine = Machine(sizes_of(layout, nr_swap_slots=swap_pages + 1 if swap_pages else 0, next_use=needs_future), chosen)
     machine.bind()
     boot_machine(machine, layout, ZoneTuning(layout), boot)
+    machine.sc[SC_STAT_INTERVAL_NS] = machine.sc[SC_NEXT_TICK_NS] = 1_000_000_000
     return machine
 
 

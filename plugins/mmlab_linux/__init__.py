@@ -12,6 +12,7 @@ from mmlab_linux.monitor.none import NONE
 from mmlab_linux.monitor.oracle import ORACLE
 from mmlab_linux.oom_policy.linux import LINUX_OOM
 from mmlab_linux.page_allocator.buddy import BUDDY
+from mmlab_linux.reclaimer.mglru import MGLRU
 from mmlab_linux.reclaimer.two_list import TWO_LIST
 from mmlab_linux.slab_allocator.slub import SLUB
 from mmlab_linux.thp.fault_time import ALWAYS, MADVISE, NEVER
@@ -22,6 +23,6 @@ from mmlab_linux.vma_index.maple_tree import MAPLE_TREE
 def mmlab_policies():
     """Linux's policies of every slot, and what watching and time cost."""
     return [
-        SPARSEMEM_VMEMMAP, BUDDY, SLUB, MAPLE_TREE, LINUX_FAULT, TWO_LIST, LINUX_OOM, ALWAYS, MADVISE, NEVER, NONE, ORACLE,
+        SPARSEMEM_VMEMMAP, BUDDY, SLUB, MAPLE_TREE, LINUX_FAULT, MGLRU, TWO_LIST, LINUX_OOM, ALWAYS, MADVISE, NEVER, NONE, ORACLE,
         DAMON, VM_GUEST, NVME_DESKTOP, ICOUNT_GUEST, FREE,
     ]  # fmt: skip

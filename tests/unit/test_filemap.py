@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from mmlab_linux.page_allocator.buddy import BUDDY
 
 from mmlab.kernels.jit import kernel
+from mmlab._engine import loop
 from mmlab.mm import filemap, files, page_cache, readahead, shmem, swap_state, xarray
 from mmlab.model import page as sp
 from mmlab.model import rows as r
@@ -51,7 +52,7 @@ def fread(m, inode, first, pages, advice=0):
     """What a script's fread does: open, advise, read() page by page, close. Returns pages cached afterwards."""
     file = m.run(files.file_open, inode)
     m.run(files.fadvise, file, 0, 0, advice)
-    assert m.run(files.file_read_calls, file, first * 4096, pages * 4096, 4096) == pages * 4096
+    assert m.run(loop.file_io, file, first * 4096, pages * 4096, 4096, 0) == pages * 4096
     m.run(files.file_close, file)
     return nr_cached(m, inode)
 
@@ -367,7 +368,7 @@ def test_files_go_with_their_last_user():
     m = machine_with()
     inode = file_of(m, 64)
     file = m.run(files.file_open, inode)
-    m.run(files.file_read_calls, file, 0, 64 * 4096, 4096)
+    m.run(loop.file_io, file, 0, 64 * 4096, 4096, 0)
     assert m.run(files.inode_put, inode) == 1 and nr_cached(m, inode) == 64
     assert m.run(files.file_close, file) == 0
     assert m.vmstat[v.V_NR_FILE_PAGES] == 0
@@ -416,7 +417,7 @@ def test_a_file_larger_than_memory():
     inode = file_of(m, 8192)
     file = m.run(files.file_open, inode)
     for _ in range(2):
-        assert m.run(files.file_read_calls, file, 0, 8192 * 4096, 4096) == 8192 * 4096
+        assert m.run(loop.file_io, file, 0, 8192 * 4096, 4096, 0) == 8192 * 4096
         assert m.vmstat[v.V_NR_FILE_PAGES] == nr_cached(m, inode) > 1000
     assert m.vmstat[v.V_WORKINGSET_REFAULT_FILE] == inode_field(m, inode, r.I_NRPAGES) + inode_field(m, inode, r.I_NRSHADOWS) == 8192
     for index in range(8192):

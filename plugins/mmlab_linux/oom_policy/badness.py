@@ -5,9 +5,10 @@ machine's), threads (a task is a thread group), shared address spaces (each task
 """
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.memcg import memcg_is_descendant
 from mmlab.model.const import PAGE_SIZE
 from mmlab.model.rows import (
-    MM_PGTABLES_BYTES, MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STRIDE, MM_SWAPENTS, SC_NR_SWAP_SLOTS, SC_NR_TASKS, SC_TOTALRAM, T_ALIVE,
+    MC_MAX, MC_SWAP_MAX, MEMCG_STRIDE, MM_PGTABLES_BYTES, MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STRIDE, MM_SWAPENTS, SC_NR_SWAP_SLOTS, SC_NR_TASKS, SC_OOM_MEMCG, SC_TOTALRAM, T_MEMCG, T_ALIVE,
     T_FLAGS, T_MM, T_OOM_SCORE_ADJ, TASK_STRIDE, TF_KILLED, TF_OOM_VICTIM,
 )
 
@@ -16,7 +17,11 @@ OOM_SCORE_ADJ_MIN = -1000
 
 @leaf
 def oom_totalpages(m):
-    """Pages of memory and swap; swap's first slot is its header."""
+    """Pages of memory and swap (swap's first slot is its header), or of the cgroup that is out of memory."""
+    memcg = m.sc[SC_OOM_MEMCG]
+    if memcg > 0:
+        base = memcg * MEMCG_STRIDE
+        return m.memcg[base + MC_MAX] + min(m.memcg[base + MC_SWAP_MAX], max(0, m.sc[SC_NR_SWAP_SLOTS] - 1))
     return m.sc[SC_TOTALRAM] + max(0, m.sc[SC_NR_SWAP_SLOTS] - 1)
 
 
@@ -44,7 +49,7 @@ def select_bad_process(m):
     chosen = -1
     most = 0
     for task in range(m.sc[SC_NR_TASKS]):
-        if oom_killable(m, task):
+        if oom_killable(m, task) and memcg_is_descendant(m, m.task[task * TASK_STRIDE + T_MEMCG], m.sc[SC_OOM_MEMCG]):
             points = oom_badness(m, task)
             if chosen < 0 or points >= most:
                 chosen = task

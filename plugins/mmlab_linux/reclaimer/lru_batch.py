@@ -7,6 +7,7 @@ freed meanwhile leaves its batch at once. Left out: the batch's own reference, w
 """
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.memcg import count_folio_events
 from mmlab.model.const import PAGEVEC_SIZE
 from mmlab.model.page import PG_ACTIVE, PG_HEAD, PG_LRU, PG_MLOCKED, PG_REFERENCED, PG_UNEVICTABLE, page_flags, set_page_flags
 from mmlab.model.rows import SC_CPU
@@ -40,32 +41,32 @@ def lru_add(m, st, pfn, flags):
         flags &= ~PG_UNEVICTABLE
     flags |= PG_LRU
     set_page_flags(m, pfn, flags)
-    lruvec_add(m, pfn, flags)
+    lruvec_add(m, st, pfn, flags)
 
 
 @kernel
-def lru_move(m, pfn, flags, which):
+def lru_move(m, st, pfn, flags, which):
     """A page on a list moves as its batch says."""
     pages = folio_nr_pages(m, pfn, flags)
     if flags & PG_UNEVICTABLE:
         set_page_flags(m, pfn, flags | PG_LRU)
         return
-    lruvec_del(m, pfn, flags)
+    lruvec_del(m, st, pfn, flags)
     if which == BATCH_ACTIVATE:
         flags |= PG_ACTIVE
-        count_vm_events(m, V_PGACTIVATE, pages)
+        count_folio_events(m, pfn, V_PGACTIVATE, pages)
     elif which == BATCH_DEACTIVATE:
         flags &= ~(PG_ACTIVE | PG_REFERENCED)
-        count_vm_events(m, V_PGDEACTIVATE, pages)
+        count_folio_events(m, pfn, V_PGDEACTIVATE, pages)
     else:
         flags &= ~PG_ACTIVE
         count_vm_events(m, V_PGROTATED, pages)
     flags |= PG_LRU
     set_page_flags(m, pfn, flags)
     if which == BATCH_ROTATE:
-        lruvec_add_tail(m, pfn, flags)
+        lruvec_add_tail(m, st, pfn, flags)
     else:
-        lruvec_add(m, pfn, flags)
+        lruvec_add(m, st, pfn, flags)
 
 
 @kernel
@@ -79,7 +80,7 @@ def drain_batch(m, st, cpu, which):
         if which == BATCH_ADD:
             lru_add(m, st, pfn, flags)
         else:
-            lru_move(m, pfn, flags, which)
+            lru_move(m, st, pfn, flags, which)
     st.batch[base] = 0
     if count:
         refresh_stats(m, st)
@@ -137,6 +138,6 @@ def batch_remove(m, st, pfn):
             st.batch[i] = st.batch[i + 1]
         st.batch[row * BATCH_STRIDE] -= 1
         if which != BATCH_ADD:
-            lruvec_del(m, pfn, page_flags(m, pfn))
+            lruvec_del(m, st, pfn, page_flags(m, pfn))
         return 1
     return 0

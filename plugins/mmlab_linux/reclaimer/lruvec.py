@@ -1,27 +1,27 @@
-"""The lruvec of the classic LRU: five lists a node, how many pages are on them, and the statistics that lag behind.
+"""The lruvec of the classic LRU: five lists for each node of each cgroup, how many pages are on them, and the statistics that lag behind.
 
 Models: include/linux/mm_inline.h lruvec_add_folio(), lruvec_del_folio(); mm/vmscan.c lruvec_lru_size(), inactive_is_low(); mm/memcontrol.c
-lruvec_page_state() of the root group, flush_memcg_stats_dwork(); mm/swap.c lru_note_cost().
+lruvec_page_state(), flush_memcg_stats_dwork(); mm/swap.c lru_note_cost().
 
-List sizes are exact in the zones' rows (Z_LRU). But some decisions read a copy of them that the kernel refreshes every two seconds
-(st.stats); which, ground truth shows to matter.
+List sizes are exact, by zone: all cgroups' in the zones' rows (Z_LRU), each cgroup's own in st.size. But some decisions read a copy of them,
+which includes the cgroup's descendants, that the kernel refreshes every two seconds (st.stats); which, ground truth shows to matter.
 """
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.lists import list_add, list_add_tail, list_del, policy_list
-from mmlab.kernels.zones import page_node
+from mmlab.kernels.memcg import lruvec_memcg, lruvec_node, nr_lruvecs, page_lruvec, parent_lruvec
 from mmlab.model.const import LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, LRU_UNEVICTABLE, SWAP_CLUSTER_MAX
-from mmlab.model.page import PG_ACTIVE, PG_HEAD, PG_LRU, PG_SWAPBACKED, PG_UNEVICTABLE, ZONE_SHIFT, page_flags, page_order
-from mmlab.model.rows import SC_NOW_NS, SC_NR_ZONES, Z_INDEX, Z_LRU, Z_NODE, ZONE_STRIDE
+from mmlab.model.page import PG_ACTIVE, PG_HEAD, PG_LRU, PG_SWAPBACKED, PG_UNEVICTABLE, ZONE_SHIFT, page_flags, page_memcg, page_order
+from mmlab.model.rows import SC_NOW_NS, SC_NR_MEMCGS, SC_NR_ZONES, Z_INDEX, Z_LRU, Z_NODE, ZONE_STRIDE
 
 ANON, FILE = 0, 1
 PAGES_PER_GIB_SHIFT = 18
-# st.vec, VEC_STRIDE words a node: exact values
-VEC_STRIDE = 16
-(
-    VEC_AGE, VEC_COST, VEC_ACTIVATED, VEC_SEEN, VEC_LAST_PRIORITY, VEC_RUN, VEC_RECLAIMED, VEC_DESPERATE,
-) = (0, 1, 3, 5, 7, 9, 11, 13)  # two words each from VEC_COST on: by ANON and FILE, or by direct reclaim and kswapd
-# st.stats, STAT_STRIDE words a node: LRU_* sizes and activations as of the last refresh
+SIZE_STRIDE = 8  # st.size: by LRU_*, for each zone of each cgroup
+ALL_ZONES = 8  # above the highest zone index
+# st.vec, VEC_STRIDE words a lruvec: exact values
+VEC_STRIDE = 8
+VEC_AGE, VEC_COST, VEC_ACTIVATED, VEC_SEEN = 0, 1, 3, 5  # two words each from VEC_COST on, by ANON and FILE
+# st.stats, STAT_STRIDE words a lruvec: LRU_* sizes and activations, descendants' included, as of the last refresh
 STAT_STRIDE = 8
 STAT_ACTIVATED = 5
 
@@ -47,43 +47,66 @@ def folio_lru_list(flags):
 
 
 @leaf
-def update_lru_size(m, flags, lru, pages):
+def update_lru_size(m, st, pfn, flags, lru, pages):
     """Pages join (or leave, if negative) a list of the zone that flags name."""
-    m.zone[(flags >> ZONE_SHIFT) * ZONE_STRIDE + Z_LRU + lru] += pages
+    zone = flags >> ZONE_SHIFT
+    m.zone[zone * ZONE_STRIDE + Z_LRU + lru] += pages
+    memcg = page_memcg(m, pfn) if m.sc[SC_NR_MEMCGS] > 1 else 0
+    st.size[(memcg * m.sc[SC_NR_ZONES] + zone) * SIZE_STRIDE + lru] += pages
 
 
 @kernel
-def lruvec_add(m, pfn, flags):
+def lruvec_add(m, st, pfn, flags):
     """To the head of the list that flags say, counted."""
     lru = folio_lru_list(flags)
-    list_add(m, policy_list(m, page_node(m, pfn), lru), pfn)
-    update_lru_size(m, flags, lru, folio_nr_pages(m, pfn, flags))
+    list_add(m, policy_list(m, page_lruvec(m, pfn), lru), pfn)
+    update_lru_size(m, st, pfn, flags, lru, folio_nr_pages(m, pfn, flags))
 
 
 @kernel
-def lruvec_add_tail(m, pfn, flags):
+def lruvec_add_tail(m, st, pfn, flags):
     """To the tail of the list that flags say, counted."""
     lru = folio_lru_list(flags)
-    list_add_tail(m, policy_list(m, page_node(m, pfn), lru), pfn)
-    update_lru_size(m, flags, lru, folio_nr_pages(m, pfn, flags))
+    list_add_tail(m, policy_list(m, page_lruvec(m, pfn), lru), pfn)
+    update_lru_size(m, st, pfn, flags, lru, folio_nr_pages(m, pfn, flags))
 
 
 @kernel
-def lruvec_del(m, pfn, flags):
+def lruvec_del(m, st, pfn, flags):
     """Off the list that flags say, no longer counted."""
     list_del(m, pfn)
-    update_lru_size(m, flags, folio_lru_list(flags), -folio_nr_pages(m, pfn, flags))
+    update_lru_size(m, st, pfn, flags, folio_lru_list(flags), -folio_nr_pages(m, pfn, flags))
 
 
 @kernel
-def lruvec_lru_size(m, node, lru, reclaim_idx):
-    """Pages on a node's list in zones up to reclaim_idx, exact."""
+def lruvec_lru_size(m, st, lruvec, lru, reclaim_idx):
+    """Pages on a lruvec's list in zones up to reclaim_idx, exact."""
     pages = 0
+    node = lruvec_node(m, lruvec)
+    first = lruvec_memcg(m, lruvec) * m.sc[SC_NR_ZONES]
     for zone in range(m.sc[SC_NR_ZONES]):
-        base = zone * ZONE_STRIDE
-        if m.zone[base + Z_NODE] == node and m.zone[base + Z_INDEX] <= reclaim_idx:
-            pages += m.zone[base + Z_LRU + lru]
+        if m.zone[zone * ZONE_STRIDE + Z_NODE] == node and m.zone[zone * ZONE_STRIDE + Z_INDEX] <= reclaim_idx:
+            pages += st.size[(first + zone) * SIZE_STRIDE + lru]
     return pages
+
+
+@kernel
+def flush_stats(m, st):
+    """Bring the lagging statistics up to date."""
+    last = nr_lruvecs(m) - 1
+    for lruvec in range(last + 1):
+        for lru in range(STAT_ACTIVATED):
+            st.stats[lruvec * STAT_STRIDE + lru] = lruvec_lru_size(m, st, lruvec, lru, ALL_ZONES)
+        for kind in range(2):
+            st.stats[lruvec * STAT_STRIDE + STAT_ACTIVATED + kind] = st.vec[lruvec * VEC_STRIDE + VEC_ACTIVATED + kind]
+    lruvec = last
+    while lruvec >= 0:  # children have higher numbers than their parents
+        parent = parent_lruvec(m, lruvec)
+        if parent >= 0:
+            for item in range(STAT_ACTIVATED + 2):
+                st.stats[parent * STAT_STRIDE + item] += st.stats[lruvec * STAT_STRIDE + item]
+        lruvec -= 1
+    return 0
 
 
 @kernel
@@ -94,18 +117,13 @@ def refresh_stats(m, st):
         return 0
     period = st.stats_period_ms[0] * 1_000_000
     st.next_refresh_ns[0] = (now // period + 1) * period if period > 0 else now
-    for node in range(len(st.vec) // VEC_STRIDE):
-        for lru in range(STAT_ACTIVATED):
-            st.stats[node * STAT_STRIDE + lru] = lruvec_lru_size(m, node, lru, 8)
-        for kind in range(2):
-            st.stats[node * STAT_STRIDE + STAT_ACTIVATED + kind] = st.vec[node * VEC_STRIDE + VEC_ACTIVATED + kind]
-    return 0
+    return flush_stats(m, st)
 
 
 @leaf
-def lruvec_page_state(st, node, lru):
+def lruvec_page_state(st, lruvec, lru):
     """Size of a list as the statistics have it."""
-    return st.stats[node * STAT_STRIDE + lru]
+    return st.stats[lruvec * STAT_STRIDE + lru]
 
 
 @kernel
@@ -118,41 +136,47 @@ def int_sqrt(x):
 
 
 @kernel
-def inactive_is_low(st, node, inactive_lru):
+def inactive_is_low(st, lruvec, inactive_lru):
     """1 if the inactive list is so short against the active one that pages should be deactivated."""
-    inactive = lruvec_page_state(st, node, inactive_lru)
-    active = lruvec_page_state(st, node, inactive_lru + 1)
+    inactive = lruvec_page_state(st, lruvec, inactive_lru)
+    active = lruvec_page_state(st, lruvec, inactive_lru + 1)
     gib = (inactive + active) >> PAGES_PER_GIB_SHIFT
     ratio = int_sqrt(10 * gib) if gib else 1
     return 1 if inactive * ratio < active else 0
 
 
 @kernel
-def lru_note_cost(st, node, kind, nr_io, nr_rotated):
-    """Reclaiming this kind of page cost so much; both costs are halved once they exceed a quarter of the lists."""
-    costs = node * VEC_STRIDE + VEC_COST
-    st.vec[costs + kind] += nr_io * SWAP_CLUSTER_MAX + nr_rotated
-    lru_size = (
-        lruvec_page_state(st, node, LRU_INACTIVE_ANON) + lruvec_page_state(st, node, LRU_ACTIVE_ANON)
-        + lruvec_page_state(st, node, LRU_INACTIVE_FILE) + lruvec_page_state(st, node, LRU_ACTIVE_FILE)
-    )  # fmt: skip
-    if st.vec[costs + ANON] + st.vec[costs + FILE] > lru_size // 4:
-        st.vec[costs + ANON] //= 2
-        st.vec[costs + FILE] //= 2
+def lru_note_cost(m, st, lruvec, kind, nr_io, nr_rotated):
+    """Reclaiming this kind of page cost so much, to the lruvec and its parents; costs are halved once they exceed a quarter of the lists."""
+    at = lruvec
+    while at >= 0:
+        costs = at * VEC_STRIDE + VEC_COST
+        st.vec[costs + kind] += nr_io * SWAP_CLUSTER_MAX + nr_rotated
+        lru_size = (
+            lruvec_page_state(st, at, LRU_INACTIVE_ANON) + lruvec_page_state(st, at, LRU_ACTIVE_ANON)
+            + lruvec_page_state(st, at, LRU_INACTIVE_FILE) + lruvec_page_state(st, at, LRU_ACTIVE_FILE)
+        )  # fmt: skip
+        if st.vec[costs + ANON] + st.vec[costs + FILE] > lru_size // 4:
+            st.vec[costs + ANON] //= 2
+            st.vec[costs + FILE] //= 2
+        at = parent_lruvec(m, at)
 
 
 @leaf
-def workingset_age_nonresident(st, node, pages):
-    """The node's clock of evictions and activations."""
-    st.vec[node * VEC_STRIDE + VEC_AGE] += pages
+def workingset_age_nonresident(m, st, lruvec, pages):
+    """The clock of evictions and activations, the lruvec's and its parents'."""
+    at = lruvec
+    while at >= 0:
+        st.vec[at * VEC_STRIDE + VEC_AGE] += pages
+        at = parent_lruvec(m, at)
 
 
 @kernel
-def put_back(m, st, node, pfn):
-    """An isolated page returns to the head of the list its flags name; landing on an active list moves the node's clock."""
+def put_back(m, st, pfn):
+    """An isolated page returns to the head of the list its flags name; landing on an active list moves its lruvec's clock."""
     flags = page_flags(m, pfn) | PG_LRU
     m.page[pfn * 4 + 2] = flags
-    lruvec_add(m, pfn, flags)
+    lruvec_add(m, st, pfn, flags)
     if flags & PG_ACTIVE:
-        workingset_age_nonresident(st, node, folio_nr_pages(m, pfn, flags))
+        workingset_age_nonresident(m, st, page_lruvec(m, pfn), folio_nr_pages(m, pfn, flags))
     return 0

@@ -6,7 +6,8 @@ move_folios_to_lru(). Left out: PGDAT_DIRTY and PGDAT_WRITEBACK, demotion, too_m
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.lists import list_add, list_del, policy_list
-from mmlab.kernels.scan import count_scan, count_steal
+from mmlab.kernels.memcg import count_folio_events
+from mmlab.kernels.scan import count_refill, count_scan, count_steal
 from mmlab.kernels.services import folio_referenced, reclaim_folio
 from mmlab.model.const import LRU_INACTIVE_FILE, RECLAIM_ACTIVATE, RECLAIM_FREED, RECLAIM_KEEP, SCAN_MAY_UNMAP, SCAN_RECLAIM_IDX_SHIFT
 from mmlab.model.page import (
@@ -14,7 +15,7 @@ from mmlab.model.page import (
     page_prev, page_set, page_test_clear, set_page_flags,
 )
 from mmlab.model.rows import SC_CPU, Z_INDEX, ZONE_STRIDE
-from mmlab.model.vmstat import V_NR_VMSCAN_WRITE, V_PGACTIVATE, V_PGDEACTIVATE, V_PGREFILL, V_PGSKIP_DMA, count_vm_events
+from mmlab.model.vmstat import V_NR_VMSCAN_WRITE, V_PGACTIVATE, V_PGDEACTIVATE, V_PGSKIP_DMA, count_vm_events
 from mmlab_linux.reclaimer.lru_batch import BATCH_ADD, batch_add, lru_add_drain
 from mmlab_linux.reclaimer.lruvec import ANON, FILE, folio_is_file, folio_nr_pages, lru_note_cost, put_back, update_lru_size
 
@@ -25,10 +26,10 @@ YOUNG_PTES, REFERENCED_EXEC, REFERENCED_LOCKED = 0xFFFF, 1 << 16, 1 << 17
 
 
 @kernel
-def isolate_lru_folios(m, node, lru, nr_to_scan, scan_flags):
+def isolate_lru_folios(m, st, lruvec, lru, nr_to_scan, scan_flags):
     """Move pages from the tail of a list to ISOLATED; those of too high zones go to its head. Returns how many of both were looked at."""
-    src = policy_list(m, node, lru)
-    skipped = policy_list(m, node, SKIPPED)
+    src = policy_list(m, lruvec, lru)
+    skipped = policy_list(m, lruvec, SKIPPED)
     reclaim_idx = scan_flags >> SCAN_RECLAIM_IDX_SHIFT
     scan = 0
     total_scan = 0
@@ -48,8 +49,8 @@ def isolate_lru_folios(m, node, lru, nr_to_scan, scan_flags):
                 list_add(m, src, pfn)
             else:
                 set_page_flags(m, pfn, flags & ~PG_LRU)
-                update_lru_size(m, flags, lru, -pages)
-                list_add(m, policy_list(m, node, ISOLATED), pfn)
+                update_lru_size(m, st, pfn, flags, lru, -pages)
+                list_add(m, policy_list(m, lruvec, ISOLATED), pfn)
         pfn = page_prev(m, src)
     pfn = page_prev(m, skipped)
     while pfn != skipped:
@@ -92,22 +93,22 @@ def try_to_reclaim(m, pfn, kind, scan_flags):
 
 
 @kernel
-def return_page(m, st, node, pfn):
+def return_page(m, st, pfn):
     """An isolated page goes back: to its list, or through the batch to the unevictable one."""
     if page_flags(m, pfn) & PG_MLOCKED:
         batch_add(m, st, pfn, BATCH_ADD)
     else:
-        put_back(m, st, node, pfn)
+        put_back(m, st, pfn)
 
 
 @kernel
-def shrink_inactive_list(m, st, node, lru, nr_to_scan, scan_flags):
+def shrink_inactive_list(m, st, lruvec, lru, nr_to_scan, scan_flags):
     """Scan up to nr_to_scan pages from the inactive tail: pages reclaimed."""
     kind = FILE if lru == LRU_INACTIVE_FILE else ANON
     lru_add_drain(m, st, m.sc[SC_CPU])
-    isolated = policy_list(m, node, ISOLATED)
-    kept = policy_list(m, node, KEPT)
-    nr_scanned = isolate_lru_folios(m, node, lru, nr_to_scan, scan_flags)
+    isolated = policy_list(m, lruvec, ISOLATED)
+    kept = policy_list(m, lruvec, KEPT)
+    nr_scanned = isolate_lru_folios(m, st, lruvec, lru, nr_to_scan, scan_flags)
     count_scan(m, scan_flags, kind, nr_scanned)
     nr_written = m.vmstat[V_NR_VMSCAN_WRITE]
     nr_reclaimed = 0
@@ -121,25 +122,25 @@ def shrink_inactive_list(m, st, node, lru, nr_to_scan, scan_flags):
             flags = page_flags(m, pfn)
             if verdict == RECLAIM_ACTIVATE and flags & PG_MLOCKED == 0:
                 set_page_flags(m, pfn, flags | PG_ACTIVE)
-                count_vm_events(m, V_PGACTIVATE, folio_nr_pages(m, pfn, flags))
+                count_folio_events(m, pfn, V_PGACTIVATE, folio_nr_pages(m, pfn, flags))
             list_add(m, kept, pfn)
         pfn = page_prev(m, isolated)
     pfn = page_prev(m, kept)
     while pfn != kept:
         list_del(m, pfn)
-        return_page(m, st, node, pfn)
+        return_page(m, st, pfn)
         pfn = page_prev(m, kept)
     count_steal(m, scan_flags, kind, nr_reclaimed)
-    lru_note_cost(st, node, kind, m.vmstat[V_NR_VMSCAN_WRITE] - nr_written, nr_scanned - nr_reclaimed)
+    lru_note_cost(m, st, lruvec, kind, m.vmstat[V_NR_VMSCAN_WRITE] - nr_written, nr_scanned - nr_reclaimed)
     return nr_reclaimed
 
 
 @kernel
-def shrink_active_list(m, st, node, lru, nr_to_scan, scan_flags):
+def shrink_active_list(m, st, lruvec, lru, nr_to_scan, scan_flags):
     """Move up to nr_to_scan pages from the active tail to the inactive head; referenced program text stays active."""
     lru_add_drain(m, st, m.sc[SC_CPU])
-    isolated = policy_list(m, node, ISOLATED)
-    count_vm_events(m, V_PGREFILL, isolate_lru_folios(m, node, lru, nr_to_scan, scan_flags))
+    isolated = policy_list(m, lruvec, ISOLATED)
+    count_refill(m, isolate_lru_folios(m, st, lruvec, lru, nr_to_scan, scan_flags))
     nr_rotated = 0
     nr_deactivated = 0
     kind = ANON
@@ -155,10 +156,10 @@ def shrink_active_list(m, st, node, lru, nr_to_scan, scan_flags):
                 nr_rotated += folio_nr_pages(m, pfn, flags)
             else:
                 nr_deactivated += folio_nr_pages(m, pfn, flags)
+                count_folio_events(m, pfn, V_PGDEACTIVATE, folio_nr_pages(m, pfn, flags))
                 set_page_flags(m, pfn, (flags & ~PG_ACTIVE) | PG_WORKINGSET)
-        return_page(m, st, node, pfn)
+        return_page(m, st, pfn)
         pfn = page_prev(m, isolated)
-    count_vm_events(m, V_PGDEACTIVATE, nr_deactivated)
     if nr_rotated:
-        lru_note_cost(st, node, kind, 0, nr_rotated)
+        lru_note_cost(m, st, lruvec, kind, 0, nr_rotated)
     return nr_deactivated

@@ -5,6 +5,7 @@ Left out: what badness leaves out. O(1), O(tasks) without a killable caller.
 """
 
 from mmlab.kernels.jit import kernel
+from mmlab.model.rows import SC_OOM_MEMCG
 from mmlab.policies import OomPolicy
 from mmlab_linux.oom_policy.badness import oom_killable, oom_score, select_bad_process
 
@@ -12,7 +13,7 @@ from mmlab_linux.oom_policy.badness import oom_killable, oom_score, select_bad_p
 @kernel
 def select_victim(m, st, task, order):
     """The caller, unless nobody called or it is exempt."""
-    if task >= 0 and oom_killable(m, task):
+    if task >= 0 and m.sc[SC_OOM_MEMCG] == 0 and oom_killable(m, task):
         return task
     return select_bad_process(m)
 

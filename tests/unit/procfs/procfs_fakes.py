@@ -62,7 +62,7 @@ class FakeSimulation:
             nr_swap_slots,
             max(0, nr_swap_slots - 1),
         )
-        self.tasks = {}
+        self.tasks, self.cgroups = {}, {"": 0}
         self.kills = []
         self.next_table = 1
 

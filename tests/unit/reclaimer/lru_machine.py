@@ -39,6 +39,7 @@ class LruMachine:
             self.op(name, pfn)
 
     def shrink(self, priority, nr_to_reclaim=1 << 30, flags=DIRECT):
+        self.op("prepare_scan", 0, priority, nr_to_reclaim, flags)
         return self.op("shrink_node", 0, priority, nr_to_reclaim, flags)
 
     def size(self, lru):

@@ -8,7 +8,10 @@ from lru_machine import ANON_PAGE, DIRECT, FILE_PAGE, LruMachine
 
 from mmlab.kernels.jit import JIT_OFF
 from mmlab.model import rows as r
-from mmlab.model.const import LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, LRU_UNEVICTABLE, SCAN_KSWAPD
+from mmlab.model.const import (
+    LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, LRU_UNEVICTABLE, NOTE_SKIPPED_DEACTIVATE, SCAN_FORCE_DEACTIVATE,
+    SCAN_KSWAPD,
+)
 from mmlab.model.page import PG_ACTIVE, PG_HEAD, PG_LRU, PG_MLOCKED, PG_REFERENCED, PG_WORKINGSET, PG_WRITEBACK
 from mmlab.testing.python_build import digest_arrays, evidence_of
 from mmlab_linux.reclaimer.lruvec import STAT_STRIDE
@@ -245,15 +248,15 @@ def test_decisions_lag_behind_until_the_statistics_are_refreshed():
     assert lru.vmstat("pgdeactivate") == 310
 
 
-def test_direct_reclaim_that_got_nothing_deactivates_by_force_in_its_next_run():
+def test_reclaim_that_got_nothing_says_so_and_deactivates_by_force_when_told():
     lru = machine(params=Params())
     lru.shrink(12)
     active(lru, range(310))
     for priority in range(12, -1, -1):
         assert lru.shrink(priority) == 0
     assert lru.vmstat("pgdeactivate") == 0
-    lru.shrink(12)
-    lru.shrink(3)
+    assert lru.machine.sc[r.SC_RECLAIM_NOTES] & NOTE_SKIPPED_DEACTIVATE
+    lru.shrink(3, flags=DIRECT | SCAN_FORCE_DEACTIVATE)
     assert lru.vmstat("pgdeactivate") == 310 >> 3
 
 

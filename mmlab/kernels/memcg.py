@@ -1,0 +1,89 @@
+"""Memory cgroups as a reclaimer sees them: whose lruvec a page is on, who is whose parent, how much swap a cgroup may still take.
+
+A lruvec is a node's share of a cgroup: number memcg * nr_nodes + node, so the root's lruvecs have the nodes' numbers.
+Models: include/linux/memcontrol.h folio_lruvec(), mem_cgroup_lruvec(), parent_mem_cgroup(); mm/memcontrol.c
+mem_cgroup_get_nr_swap_pages(), count_memcg_events(); mm/vmscan.c get_scan_count() (protection).
+"""
+
+from mmlab.kernels.jit import leaf
+from mmlab.kernels.zones import page_node
+from mmlab.model.const import SWAP_CLUSTER_MAX
+from mmlab.model.page import page_memcg
+from mmlab.model.rows import (
+    MC_PARENT, MC_SWAP_MAX, MC_SWAP_USAGE, MC_USAGE, MEMCG_STRIDE, SC_NR_MEMCGS, SC_NR_NODES, SC_NR_SWAP_FREE, SC_PROTECTION, SC_SHRINK_MEMCG,
+)
+from mmlab.model.vmstat import VMSTAT_STRIDE
+
+
+@leaf
+def page_lruvec(m, pfn):
+    """The lruvec that the page belongs to."""
+    if m.sc[SC_NR_MEMCGS] <= 1:
+        return page_node(m, pfn)
+    return page_memcg(m, pfn) * m.sc[SC_NR_NODES] + page_node(m, pfn)
+
+
+@leaf
+def lruvec_node(m, lruvec):
+    """The lruvec's node."""
+    return lruvec % m.sc[SC_NR_NODES]
+
+
+@leaf
+def lruvec_memcg(m, lruvec):
+    """The lruvec's cgroup."""
+    return lruvec // m.sc[SC_NR_NODES]
+
+
+@leaf
+def nr_lruvecs(m):
+    """Lruvecs of all cgroups there are."""
+    return max(1, m.sc[SC_NR_MEMCGS]) * m.sc[SC_NR_NODES]
+
+
+@leaf
+def parent_lruvec(m, lruvec):
+    """The same node's lruvec of the parent cgroup; -1 above the root."""
+    if m.sc[SC_NR_MEMCGS] <= 1:
+        return -1
+    parent = m.memcg[lruvec // m.sc[SC_NR_NODES] * MEMCG_STRIDE + MC_PARENT]
+    return parent * m.sc[SC_NR_NODES] + lruvec % m.sc[SC_NR_NODES] if parent >= 0 else -1
+
+
+@leaf
+def memcg_is_descendant(m, memcg, root):
+    """1 if memcg is root or below it."""
+    at = memcg
+    while at > root:  # parents have lower numbers
+        at = m.memcg[at * MEMCG_STRIDE + MC_PARENT]
+    return 1 if at == root else 0
+
+
+@leaf
+def memcg_swap_pages(m, memcg):
+    """Pages that the cgroup may still put into swap."""
+    left = m.sc[SC_NR_SWAP_FREE]
+    at = memcg
+    while at > 0:
+        base = at * MEMCG_STRIDE
+        left = min(left, m.memcg[base + MC_SWAP_MAX] - m.memcg[base + MC_SWAP_USAGE])
+        at = m.memcg[base + MC_PARENT]
+    return left
+
+
+@leaf
+def protected_size(m, size):
+    """What may be scanned of a list of this size: less what memory.min and memory.low keep of the cgroup that is being shrunk."""
+    protection = m.sc[SC_PROTECTION]
+    if protection == 0:
+        return size
+    usage = max(m.memcg[m.sc[SC_SHRINK_MEMCG] * MEMCG_STRIDE + MC_USAGE], protection)
+    return max(size - size * protection // (usage + 1), SWAP_CLUSTER_MAX)
+
+
+@leaf
+def count_folio_events(m, pfn, item, n):
+    """n events of a page: the machine's and its cgroup's."""
+    m.vmstat[item] += n
+    if m.sc[SC_NR_MEMCGS] > 1:
+        m.memcg_stat[page_memcg(m, pfn) * VMSTAT_STRIDE + item] += n
