@@ -139,10 +139,9 @@ SlabAllocator = _record("slab_allocator", "SlabAllocator")
 VmaIndex = _record("vma_index", "VmaIndex")
 FaultHandler = _record("fault_handler", "FaultHandler")
 #: wants_accesses: folio_accessed() at every access of a stream; needs_future: m.next_use[pfn] holds the event number of the page's next access;
-#: per_memcg: keeps a page on the lists of its page_lruvec(), so that cgroups can be reclaimed from; files: path of /sys or /proc -> (read(sim) -> text, write(sim, text) -> 0 or -errno)
+#: per_memcg: keeps a page on the lists of its page_lruvec(), so that cgroups can be reclaimed from
 Reclaimer = _record(
     "reclaimer", "Reclaimer", wants_accesses=attrs.field(default=False), needs_future=attrs.field(default=False), per_memcg=attrs.field(default=False),
-    files=attrs.field(factory=dict),
 )
 OomPolicy = _record("oom_policy", "OomPolicy")
 Thp = _record("thp", "Thp")

@@ -60,12 +60,10 @@ def read(sim: Any, path: str) -> str:
 
     sim: needs cfg, layout, tuning, boot, machine and tasks (name -> task with name, index, mm and pid).
     """
-    if path in reclaimer_files(sim):
-        return reclaimer_files(sim)[path][0](sim)
-    if path in MACHINE_FILES:
-        return MACHINE_FILES[path](sim)
     if (owner := policy_owner(sim, path)) is not None:
         return owner.read(path)
+    if path in MACHINE_FILES:
+        return MACHINE_FILES[path](sim)
     settings = settings_of(sim)
     if path.startswith("/proc/sys/"):
         if settings.knows_sysctl(sysctl_name(path)):
@@ -96,8 +94,6 @@ def write(sim: Any, path: str, text: str) -> int:
         return settings.write_sysctl(sysctl_name(path), str(text))
     if path.startswith(THP_ROOT) and f"thp.{path[len(THP_ROOT) :]}" in settings:
         return settings.write_thp(path[len(THP_ROOT) :], str(text))
-    if path in reclaimer_files(sim):
-        return reclaimer_files(sim)[path][1](sim, str(text))
     if files_io.knows(path):
         return files_io.write(sim, path, str(text))
     if found := cgroups.find(sim, path):
@@ -109,12 +105,6 @@ def write(sim: Any, path: str, text: str) -> int:
     if match and match[2] == "clear_refs":
         return clear_refs(sim, _task(sim, int(match[1]), path), str(text))
     raise NotSupported(f"{path} = {str(text).strip()}: not supported yet")
-
-
-def reclaimer_files(sim: Any) -> dict[str, tuple[Callable[[Any], str], Callable[[Any, str], int]]]:
-    """The files that the chosen reclaimer brings along."""
-    chosen = sim.machine.chosen.get("reclaimer")
-    return chosen.policy.files if chosen else {}
 
 
 def files(sim: Any, folder: str) -> Iterator[tuple[str, str]]:
