@@ -149,7 +149,9 @@ class Simulation:
             if script:
                 from mmlab._engine.image import make_driver
 
+                machine.sc[r.SC_IN_LRU_FAULT] = 1  # its memory came by page faults
                 self._driver = make_driver(self)
+                machine.sc[r.SC_IN_LRU_FAULT] = 0
         machine.vmstat[:] = 0
         machine.nr_calls[:] = 0
         machine.sc[r.SC_COMMITTED_AS] = self.boot.committed_as_kb // 4

@@ -9,9 +9,10 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.large_folio import folio_add_rmap_pmd
 from mmlab.kernels.ops import reclaimer_folio_added, thp_fault_gfp
 from mmlab.kernels.pte import folio_mark_dirty, walk_pmd
-from mmlab.kernels.services import alloc_pages, folio_put, rmap_walk
+from mmlab.kernels.services import alloc_pages, free_pages, folio_put, rmap_walk
 from mmlab.kernels.zones import page_node
 from mmlab.mm.huge_memory import make_large_folio
+from mmlab.mm.page_counter import current_memcg, mem_cgroup_charge
 from mmlab.mm.page_cache import filemap_get_page, filemap_remove
 from mmlab.mm.pgtable import free_table, pmd_alloc
 from mmlab.mm.shmem import shmem_acct_blocks, shmem_get_page
@@ -84,6 +85,9 @@ def _new_huge(m, gfp):
     """A huge folio of a file, in no cache yet, with one reference: its head, or -ENOMEM."""
     head = alloc_pages(m, gfp, HPAGE_PMD_ORDER, -1)
     if head < 0:
+        return -ENOMEM
+    if mem_cgroup_charge(m, head, current_memcg(m), gfp, 1 << HPAGE_PMD_ORDER) < 0:
+        free_pages(m, head, HPAGE_PMD_ORDER)
         return -ENOMEM
     page_set(m, head, PG_SWAPBACKED | PG_UPTODATE)
     set_page_kind(m, head, KIND_SHMEM)

@@ -12,6 +12,7 @@ from mmlab_linux.monitor.none import NONE
 from mmlab_linux.monitor.oracle import ORACLE
 from mmlab_linux.oom_policy.linux import LINUX_OOM
 from mmlab_linux.page_allocator.buddy import BUDDY
+from mmlab_linux.reclaimer.mglru import MGLRU
 from mmlab_linux.reclaimer.two_list import TWO_LIST
 from mmlab_linux.slab_allocator.slub import SLUB
 from mmlab_linux.thp.fault_time import ALWAYS, MADVISE, NEVER
@@ -47,6 +48,10 @@ class TestLinuxFault(FaultHandlerConformance):
 
 class TestTwoList(ReclaimerConformance):
     policy = TWO_LIST
+
+
+class TestMglru(ReclaimerConformance):
+    policy = MGLRU
 
 
 class TestLinuxOom(OomPolicyConformance):

@@ -13,7 +13,7 @@ from mmlab.model.page import PG_REFERENCED, PG_SWAPBACKED, page_flags, page_next
 from mmlab.policies import Reclaimer
 from mmlab_rivals.reclaimer.one_list import (
     MAIN_LIST, check, count_shrink, folio_added, folio_deactivate, folio_nr_pages, folio_removed, folio_rotate, new_state, nr_lru_pages,
-    put_first, take_off,
+    put_first, scanned_enough, take_off,
 )
 
 YOUNG_PTES = 0xFFFF  # folio_referenced(): how many, below its VM_* bits
@@ -35,6 +35,8 @@ def shrink_node(m, st, node, priority, nr_to_reclaim, scan_flags):
     scanned_anon = scanned_file = freed_anon = freed_file = 0
     pfn = head
     while nr_reclaimed < nr_to_reclaim and pfn != last and list_empty(m, head) == 0:
+        if scanned_enough(m, node, priority, scanned_anon + scanned_file):
+            break
         pfn = page_prev(m, head)
         referenced = page_test_clear(m, pfn, PG_REFERENCED) | (folio_referenced(m, pfn) & YOUNG_PTES)
         flags = page_flags(m, pfn)

@@ -12,7 +12,7 @@ from mmlab.kernels.lists import list_add, list_add_tail, list_del, list_empty, p
 from mmlab.kernels.scan import count_scan, count_steal
 from mmlab.kernels.services import reclaim_folio
 from mmlab.kernels.zones import page_node
-from mmlab.model.const import LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, LRU_UNEVICTABLE, RECLAIM_FREED
+from mmlab.model.const import LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, LRU_UNEVICTABLE, RECLAIM_FREED, SWAP_CLUSTER_MAX
 from mmlab.model.page import (
     PG_HEAD, PG_LRU, PG_MLOCKED, PG_SWAPBACKED, ZONE_SHIFT, page_flags, page_next, page_order, page_prev, set_page_flags,
 )
@@ -107,13 +107,23 @@ def folio_rotate(m, st, pfn):
 
 
 @leaf
+def scanned_enough(m, node, priority, scanned):
+    """1 if a pass at this priority has looked at its share of the node's pages: pages >> priority, a batch of 32 at least."""
+    if scanned < SWAP_CLUSTER_MAX:
+        return 0
+    return 1 if scanned >= (zone_sum(m, node, LRU_INACTIVE_ANON) + zone_sum(m, node, LRU_INACTIVE_FILE)) >> priority else 0
+
+
+@leaf
 def shrink_oldest(m, st, node, priority, nr_to_reclaim, scan_flags):
-    """Reclaim from the old end; a page that cannot go becomes the newest. At most once round the list, whatever the priority."""
+    """Reclaim from the old end; a page that cannot go becomes the newest. At most once round the list."""
     head = policy_list(m, node, MAIN_LIST)
     last = page_next(m, head)
     nr_reclaimed = nr_scanned = scanned_anon = freed_anon = 0
     pfn = head
     while nr_reclaimed < nr_to_reclaim and pfn != last and list_empty(m, head) == 0:
+        if scanned_enough(m, node, priority, nr_scanned):
+            break
         pfn = page_prev(m, head)
         flags = page_flags(m, pfn)
         nr_pages = folio_nr_pages(m, pfn, flags)

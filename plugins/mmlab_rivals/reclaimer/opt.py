@@ -21,7 +21,7 @@ from mmlab.model.page import PG_LRU, PG_MLOCKED, PG_SWAPBACKED, page_flags, page
 from mmlab.model.rows import SC_NR_NODES
 from mmlab.policies import Reclaimer
 from mmlab_rivals.reclaimer.one_list import (
-    check_list, count_pages, count_shrink, folio_nr_pages, lru_of, nr_lru_pages, put_first, take_off, zone_sum,
+    check_list, count_pages, count_shrink, folio_nr_pages, lru_of, nr_lru_pages, put_first, scanned_enough, take_off, zone_sum,
 )
 
 FIRST = 3  # entries left unused, so that the four children of an entry share a cache line
@@ -161,6 +161,8 @@ def shrink_node(m, st, node, priority, nr_to_reclaim, scan_flags):
     nr_reclaimed = 0
     scanned_anon = scanned_file = freed_anon = freed_file = 0
     while nr_reclaimed < nr_to_reclaim and st.size[node] > 0:
+        if scanned_enough(m, node, priority, scanned_anon + scanned_file):
+            break
         pfn = st.heap[heap_of(st, node) + 1]
         flags = page_flags(m, pfn)
         nr_pages = folio_nr_pages(m, pfn, flags)

@@ -24,7 +24,7 @@ from mmlab_linux.reclaimer.mglru.batch import batch_add, batch_remove, lru_add_d
 from mmlab_linux.reclaimer.mglru.bloom import FILTER_BITS
 from mmlab_linux.reclaimer.mglru.check import check
 from mmlab_linux.reclaimer.mglru.control import CTRL_STRIDE
-from mmlab_linux.reclaimer.mglru.debugfs import files
+from mmlab_linux.reclaimer.mglru.debugfs import lru_gen_files
 from mmlab_linux.reclaimer.mglru.evict import shrink_node
 from mmlab_linux.reclaimer.mglru.look_around import look_around
 from mmlab_linux.reclaimer.mglru.lrugen import GEN_STRIDE, MAX_REFS, MAX_SEQ, MIN_NR_GENS, NR_STRIDE, WALKED_SEQ, lruvec_del_folio
@@ -145,7 +145,7 @@ MGLRU = Reclaimer(
     level="L2",
     params=Params,
     per_memcg=True,
-    files=files,
+    files=lru_gen_files,
     new_state=new_state,
     folio_added=folio_added,
     folio_accessed=folio_accessed,

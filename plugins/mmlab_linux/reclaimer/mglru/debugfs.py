@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mmlab.errors import NotSupported
 from mmlab.kernels.jit import kernel
 from mmlab.model.const import EINVAL, EOPNOTSUPP, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_RECLAIM_IDX_SHIFT
 from mmlab.model.gfp import MAX_NR_ZONES, ZONE_MOVABLE
@@ -127,29 +128,42 @@ def write_min_ttl(sim: Any, text: str) -> int:
     return 0
 
 
-FILES = {
-    "/sys/kernel/mm/lru_gen/enabled": (lambda sim: "0x0007\n", write_enabled),
-    "/sys/kernel/mm/lru_gen/min_ttl_ms": (lambda sim: f"{int(sim.machine.states['reclaimer'].min_ttl_ms[0])}\n", write_min_ttl),
-    "/sys/kernel/debug/lru_gen": (read_lru_gen, write_lru_gen),
+READ = {
+    "/sys/kernel/mm/lru_gen/enabled": lambda sim: "0x0007\n",
+    "/sys/kernel/mm/lru_gen/min_ttl_ms": lambda sim: f"{int(sim.machine.states['reclaimer'].min_ttl_ms[0])}\n",
+    "/sys/kernel/debug/lru_gen": read_lru_gen,
+}
+WRITE = {
+    "/sys/kernel/mm/lru_gen/enabled": write_enabled,
+    "/sys/kernel/mm/lru_gen/min_ttl_ms": write_min_ttl,
+    "/sys/kernel/debug/lru_gen": write_lru_gen,
 }
 
 
 class LruGenFiles:
-    """The files by path, on a simulation."""
+    """The files of one simulation."""
 
     def __init__(self, sim: Any):
         self.sim = sim
 
     def paths(self) -> list[str]:
-        return list(FILES)
+        """All of them."""
+        return list(READ)
 
     def read(self, path: str) -> str:
-        return FILES[path][0](self.sim)
+        """Text of a file."""
+        if path not in READ:
+            raise NotSupported(f"{path}: not supported yet")
+        return READ[path](self.sim)
 
     def write(self, path: str, text: str) -> int:
-        return FILES[path][1](self.sim, text)
+        """Write a file: 0 or -errno."""
+        if path not in WRITE:
+            raise NotSupported(f"{path} = {text.strip()}: not supported yet")
+        return WRITE[path](self.sim, text)
 
 
-def files(sim: Any, state: Any) -> dict[str, LruGenFiles]:
-    """Every file stands for itself."""
-    return dict.fromkeys(FILES, LruGenFiles(sim))
+def lru_gen_files(sim: Any, state: Any) -> dict[str, LruGenFiles]:
+    """Where they lie."""
+    files = LruGenFiles(sim)
+    return {"/sys/kernel/mm/lru_gen/": files, "/sys/kernel/debug/lru_gen": files}
