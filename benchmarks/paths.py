@@ -34,8 +34,8 @@ class FaultPath:
         assert self.sim.machine.run(loop.touch_range, self.task, self.vpn, self.pages, 1, 1) == self.pages
 
     def theirs(self, library: ctypes.CDLL) -> None:
-        """In C. The machine has no memory cgroups, so the root's pages are not charged."""
-        assert call_c(library, "fault", self.sim.machine, (self.task, self.vpn, self.pages, 0)) == self.pages
+        """In C. The task is in the root cgroup, which is not charged."""
+        assert call_c(library, "fault", self.sim.machine, (self.task, self.vpn, self.pages)) == self.pages
 
 
 class ReclaimPath:
@@ -56,7 +56,7 @@ class ReclaimPath:
 
     def ours(self) -> None:
         """In mmlab."""
-        assert self.sim.machine.run(vmscan.shrink_node, 0, 0, self.pages, DIRECT_RECLAIM) == self.pages
+        assert self.sim.machine.run(vmscan.shrink_node, 0, 0, 0, self.pages, DIRECT_RECLAIM, 1) == self.pages
 
     def theirs(self, library: ctypes.CDLL) -> None:
         """In C."""

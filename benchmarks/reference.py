@@ -22,6 +22,7 @@ POLICY_ARRAYS = {
     "vmas": ("vma_index", "vma"),
     "batch": ("reclaimer", "batch"),
     "vec": ("reclaimer", "vec"),
+    "size": ("reclaimer", "size"),
 }
 #: elements of an array that a snapshot keeps: more than any benchmark touches of a pool
 SNAPSHOT_ELEMENTS = 9 << 18
@@ -34,7 +35,7 @@ def have_gcc() -> bool:
 
 def header() -> str:
     """machine.h: a pointer for each array of the machine, and the integer constants of mmlab.model."""
-    fields = [f"    {array.dtype}_t *{array.name};" for array in layout.ARRAYS] + [f"    int64_t *{name};" for name in (*POLICY_ARRAYS, "memcg")]
+    fields = [f"    {array.dtype}_t *{array.name};" for array in layout.ARRAYS] + [f"    int64_t *{name};" for name in POLICY_ARRAYS]
     constants: dict[str, int] = {}
     for module in (const, gfp, page, rows, vmstat):
         constants |= _integers(module)
@@ -54,12 +55,11 @@ def compile_c(name: str, folder: Path) -> ctypes.CDLL:
     return ctypes.CDLL(str(library))
 
 
-def call_c(library: ctypes.CDLL, name: str, machine: Machine, args: Sequence[int], memcg: np.ndarray | None = None) -> int:
-    """NAME(machine, int64...) of a library that includes mm.h. memcg: four words a group (parent, usage, limit, unused); mmlab has none."""
+def call_c(library: ctypes.CDLL, name: str, machine: Machine, args: Sequence[int]) -> int:
+    """NAME(machine, int64...) of a library that includes mm.h."""
     arrays = [getattr(machine, array.name) for array in layout.ARRAYS]
     for slot, field in POLICY_ARRAYS.values():
         arrays.append(getattr(machine.states[slot], field, np.zeros(1, np.int64)))
-    arrays.append(np.zeros(4, np.int64) if memcg is None else memcg)
     pointers = (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
     function = getattr(library, name)
     function.restype = ctypes.c_int64

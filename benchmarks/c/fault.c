@@ -46,7 +46,7 @@ static int64_t alloc_page(struct machine *m, int64_t zone, int64_t highest, int6
     m->vmstat[V_PGALLOC_DMA + z[Z_INDEX]]++;
     FLAGS(p) = zone << ZONE_SHIFT;
     COUNTS(p) = 0;
-    KIND(p) = (KIND(p) & 255) | KIND_KERNEL << 12;
+    KIND(p) = (KIND(p) & ~0xff00u) | KIND_KERNEL << 12;
     return p;
 }
 
@@ -97,22 +97,31 @@ static void lru_add_drain(struct machine *m, int64_t *batch) {
     for (int64_t i = 1; i <= batch[0]; i++) {
         int64_t p = batch[i], zone = FLAGS(p) >> ZONE_SHIFT;
         FLAGS(p) |= PG_LRU;
-        list_add(m, lru_head(m, ZONE(zone)[Z_NODE], LRU_INACTIVE_ANON), p);
-        ZONE(zone)[Z_LRU + LRU_INACTIVE_ANON]++;
+        list_add(m, lru_head(m, (KIND(p) >> 16) * m->sc[SC_NR_NODES] + ZONE(zone)[Z_NODE], LRU_INACTIVE_ANON), p);
+        update_lru_size(m, p, LRU_INACTIVE_ANON, 1);
     }
     batch[0] = 0;
 }
 
-/* Each level of the task's memory cgroup counts the page. The root's is not counted: memcg is 0 there. */
-static int charge(struct machine *m, int64_t memcg) {
-    for (; memcg; memcg = m->memcg[4 * memcg]) /* parent, usage, max */
-        if (++m->memcg[4 * memcg + 1] > m->memcg[4 * memcg + 2]) return -1;
+/* Each level of the task's memory cgroup counts the page, if none would exceed its limit. The root (0) is not charged. */
+static int charge(struct machine *m, int64_t p, int64_t memcg) {
+    if (!memcg) return 0;
+    for (int64_t at = memcg; at > 0; at = m->memcg[at * MEMCG_STRIDE + MC_PARENT]) {
+        int64_t *row = m->memcg + at * MEMCG_STRIDE;
+        if (row[MC_USAGE] + 1 > row[MC_MAX]) return -1;
+    }
+    for (int64_t at = memcg; at > 0; at = m->memcg[at * MEMCG_STRIDE + MC_PARENT]) {
+        int64_t *row = m->memcg + at * MEMCG_STRIDE;
+        row[MC_PEAK] = most(row[MC_PEAK], ++row[MC_USAGE]);
+    }
+    KIND(p) = (KIND(p) & 0xffff) | memcg << 16;
     return 0;
 }
 
 /* Touch count pages from vpn for writing, each for the first time. Returns how many were. */
-int64_t fault(struct machine *m, int64_t task, int64_t vpn, int64_t count, int64_t memcg) {
+int64_t fault(struct machine *m, int64_t task, int64_t vpn, int64_t count) {
     int64_t mm = m->task[task * TASK_STRIDE + T_MM], zone = m->zonelist[0];
+    int64_t memcg = m->sc[SC_NR_MEMCGS] > 1 ? m->task[task * TASK_STRIDE + T_MEMCG] : 0;
     int64_t *batch = m->batch + m->sc[SC_CPU] * 4 * 32;
     for (int64_t i = 0; i < count; i++, vpn++) {
         int64_t slot = walk_pte(m, mm, vpn);
@@ -123,12 +132,12 @@ int64_t fault(struct machine *m, int64_t task, int64_t vpn, int64_t count, int64
         if (vma < 0 || VMA(vma)[VMA_START] > vpn << 12 || !(VMA(vma)[VMA_FLAGS] & VM_WRITE) || VMA(vma)[VMA_ANON_VMA] < 0) return i;
         if ((slot = pte_alloc(m, zone, mm, vpn)) < 0) return i;
         int64_t p = alloc_page(m, zone, ZONE_MOVABLE, MIGRATE_MOVABLE), index = vpn - (VMA(vma)[VMA_START] >> 12) + VMA(vma)[VMA_PGOFF];
-        if (p < 0 || charge(m, memcg) < 0) return i;
+        if (p < 0 || charge(m, p, memcg) < 0) return i;
         FLAGS(p) |= PG_ANON | PG_SWAPBACKED | PG_UPTODATE | PG_ANON_EXCLUSIVE;
         COUNTS(p) = 1;
         MAPPING(p) = VMA(vma)[VMA_ANON_VMA];
         INDEX(p) = index;
-        KIND(p) = (index >> 32 & 255) | KIND_ANON << 12;
+        KIND(p) = (KIND(p) & ~0xffffu) | (index >> 32 & 255) | KIND_ANON << 12;
         m->sc[SC_NOW_NS] += m->cost[COST_ZERO_PAGE];
         MM(mm)[MM_RSS_ANON]++;
         m->vmstat[V_NR_ANON_PAGES]++;

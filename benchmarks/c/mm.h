@@ -10,7 +10,7 @@
 #define MAPPING(p) (m->pagex[4 * (p)])
 #define INDEX(p) (m->pagex[4 * (p) + 1])
 #define PRIVATE(p) (m->pagex[4 * (p) + 2])
-#define KIND(p) (m->pagex[4 * (p) + 3]) /* index bits 32-39, order << 8, kind << 12 */
+#define KIND(p) (m->pagex[4 * (p) + 3]) /* index bits 32-39, order << 8, kind << 12, memcg << 16 */
 
 #define ZONE(z) (m->zone + (z) * ZONE_STRIDE)
 #define PCP(z) (m->pcp + (m->sc[SC_CPU] * m->sc[SC_NR_ZONES] + (z)) * PCP_STRIDE)
@@ -36,6 +36,13 @@ static inline void set_kind(struct machine *m, int64_t p, int64_t kind) { KIND(p
 static inline void set_order(struct machine *m, int64_t p, int64_t order) { KIND(p) = (KIND(p) & ~(15u << 8)) | order << 8; }
 
 static inline int64_t lru_head(struct machine *m, int64_t node, int64_t lru) { return m->sc[SC_POLICY_LISTS] + node * NR_POLICY_LISTS + lru; }
+
+/* Pages join (or leave) a list of a zone: the machine's books and those of the page's memory cgroup. */
+static inline void update_lru_size(struct machine *m, int64_t p, int64_t lru, int64_t pages) {
+    int64_t zone = FLAGS(p) >> ZONE_SHIFT, memcg = KIND(p) >> 16;
+    ZONE(zone)[Z_LRU + lru] += pages;
+    m->size[(memcg * m->sc[SC_NR_ZONES] + zone) * 8 + lru] += pages;
+}
 
 /* The buddy allocator's free lists: a head a zone, order and type; nr_free counts blocks by zone, type and order. */
 static inline int64_t free_head(struct machine *m, int64_t zone, int64_t order, int64_t type) {

@@ -120,7 +120,7 @@ static int reclaim_page(struct machine *m, int64_t p) {
     m->vmstat[V_NR_VMSCAN_WRITE]++, m->vmstat[V_PSWPOUT]++;
     m->sc[SC_NOW_NS] += m->cost[COST_DEVICE_WRITE];
 
-    int64_t shadow = (vec[0]++ << 6 | node) << 1 | (FLAGS(p) & PG_WORKINGSET ? 1 : 0); /* vec[0]: the node's clock of evictions */
+    int64_t shadow = (vec[0]++ << 14 | node) << 1 | (FLAGS(p) & PG_WORKINGSET ? 1 : 0); /* vec[0]: the node's clock of evictions */
     m->swap_cache[slot] = (shadow + 1) << 1;
     PRIVATE(p) = 0;
     m->vmstat[V_NR_SWAPCACHED]--, m->vmstat[V_NR_FILE_PAGES]--;
@@ -136,18 +136,21 @@ int64_t reclaim(struct machine *m, int64_t nr) {
         for (; scanned < SWAP_CLUSTER_MAX && (p = PREV(inactive)) != inactive; scanned++) {
             list_del(m, p);
             FLAGS(p) &= ~PG_LRU;
-            ZONE(FLAGS(p) >> ZONE_SHIFT)[Z_LRU + LRU_INACTIVE_ANON]--;
+            update_lru_size(m, p, LRU_INACTIVE_ANON, -1);
             list_add(m, isolated, p);
         }
         if (!scanned) break;
+        m->sc[SC_NR_SCANNED] += scanned, m->memcg_stat[V_PGSCAN_DIRECT] += scanned;
         m->vmstat[V_PGSCAN_DIRECT] += scanned, m->vmstat[V_PGSCAN_ANON] += scanned;
         m->sc[SC_NOW_NS] += scanned * m->cost[COST_SCAN_PAGE];
         for (; (p = PREV(isolated)) != isolated; done++) {
             list_del(m, p);
             if (reclaim_page(m, p) < 0) return done;
         }
+        m->memcg_stat[V_PGSTEAL_DIRECT] += scanned;
         m->vmstat[V_PGSTEAL_DIRECT] += scanned, m->vmstat[V_PGSTEAL_ANON] += scanned;
         m->sc[SC_NOW_NS] += scanned * m->cost[COST_RECLAIM_PAGE];
     }
+    m->sc[SC_NR_RECLAIMED] += done;
     return done;
 }
