@@ -15,7 +15,7 @@ from mmlab._engine.boot import boot_machine, sizes_of
 from mmlab._engine.core import memblock_services
 from mmlab._engine.machine import Chosen, Machine
 from mmlab.errors import InputError, MmlabError, NotSupported
-from mmlab.machine import MachineConfig, ZoneTuning, build_machine, default_thp, machine_from_table
+from mmlab.machine import MachineConfig, ZoneTuning, build_machine, default_policy, machine_from_table
 from mmlab.mm import files, fork, gup, madvise, mempolicy, mmap, sys_mlock
 from mmlab.mm.memblock import memblock_alloc
 from mmlab.mm.slab import create_kernel_caches
@@ -34,7 +34,6 @@ MAP_FLAGS = {
 }
 FIRST_PID = 150
 WRITE_BYTES = 1 << 20
-LRU_GEN_OFF = ("0", "n", "0x0000")
 
 
 @attrs.frozen
@@ -477,7 +476,7 @@ def _choose(registry: Registry, policies: Mapping[str, Mapping[str, Any]], cfg: 
     chosen = {}
     for slot, default in DEFAULTS.items():
         table = dict(policies.get(slot) or {})
-        name = table.get("use", _default(slot, cfg, default))
+        name = table.get("use", default_policy(slot, cfg, default))
         entry = registry.get(slot, name)
         params = entry.make_params(_boot_params(cfg, slot, entry) | dict(table.get("params") or {}), slot)
         chosen[slot] = Chosen(entry.policy, params, f"plugin {entry.plugin} ({entry.distribution} {entry.version}): {slot} {name!r}")
@@ -491,15 +490,6 @@ def _boot_params(cfg: MachineConfig, slot: str, entry: Any) -> dict[str, int]:
     known = {field.name for field in attrs.fields(entry.policy.params)}
     given = {name: getattr(cfg.options, name) for name in ("slab_min_order", "slab_max_order", "slab_min_objects")}
     return {name: value for name, value in given.items() if value is not None and name in known}
-
-
-def _default(slot: str, cfg: MachineConfig, default: str) -> str:
-    """The policy that the machine's own settings choose."""
-    if slot == "thp":
-        return default_thp(cfg)
-    if slot == "reclaimer" and str(cfg.sysfs.get("kernel/mm/lru_gen/enabled", "y")).strip().lower() in LRU_GEN_OFF:
-        return "two_list"
-    return default
 
 
 def run_cell(*args: Any, **kwargs: Any) -> Any:

@@ -16,7 +16,7 @@ from mmlab._engine.stream_run import Progress, StreamRun
 from mmlab.errors import MmlabError
 from mmlab.experiment.cells import Cell
 from mmlab.experiment.workloads import shipped_trace
-from mmlab.machine import default_thp, machine_from_table
+from mmlab.machine import default_policy, machine_from_table
 from mmlab.results.cell_result import CellResult
 from mmlab.policies import DEFAULTS
 from mmlab.simulation import Simulation
@@ -102,7 +102,7 @@ def unexercised(sim: Simulation, calls: dict[str, int]) -> list[str]:
     for slot in abi.SLOTS:
         name = sim.policies[slot].policy.name
         idle = not calls[slot] and slot != AT_BOOT and (slot, name) not in IDLE
-        if idle and name != DEFAULTS[slot] and not (slot == "thp" and name == default_thp(sim.cfg)):
+        if idle and name not in (DEFAULTS[slot], default_policy(slot, sim.cfg, DEFAULTS[slot])):
             found.append(f"{slot} {name!r} was chosen but never called: the workload does not reach it, so its figures would say nothing about it")
     monitor = sim.policies["monitor"].policy
     if getattr(monitor, "exercised", None) and not monitor.exercised(sim.machine.states["monitor"]):

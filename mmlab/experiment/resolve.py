@@ -44,18 +44,19 @@ class Resolver:
                 put(tables, key, copy.deepcopy(value))
             except InputError as error:
                 self.errors.extend(f"matrix.{m}" for m in error.messages)
-        if "thp" in tables and self.registry.names("thp") and isinstance(tables["thp"], dict) and "use" not in tables["thp"]:
-            tables["thp"]["use"] = self._thp(tables)
+        for slot in ("thp", "reclaimer"):
+            if slot in tables and self.registry.names(slot) and isinstance(tables[slot], dict) and "use" not in tables[slot]:
+                tables[slot]["use"] = self._machines_own(slot, tables)
         return tables
 
-    def _thp(self, tables: dict[str, Any]) -> str:
+    def _machines_own(self, slot: str, tables: dict[str, Any]) -> str:
         """Linux's own choice for this machine; a machine that is described wrongly is reported elsewhere."""
-        from mmlab.machine import default_thp, machine_from_table
+        from mmlab.machine import default_policy, machine_from_table
 
         try:
-            return default_thp(machine_from_table(tables["machine"], "", sysfs=flatten(tables["sysfs"])))
+            return default_policy(slot, machine_from_table(tables["machine"], "", sysfs=flatten(tables["sysfs"])), self.slots[slot])
         except (InputError, TypeError, AttributeError):
-            return self.slots["thp"]
+            return self.slots[slot]
 
     def resolve(self, combinations: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Configurations without a seed, one per combination, in order; look at `errors` before using them."""

@@ -16,10 +16,13 @@ from .zonelists import Zonelists, build_zonelists
 
 __all__ = [
     "PRESETS", "BootState", "ImportedMachine", "MachineConfig", "MachineLayout", "MemmapPages", "NodeConfig", "PcpLimits", "PcpState",
-    "Watermarks", "ZoneBoot", "ZoneLayout", "ZoneTuning", "Zonelists", "boot_from_json", "build_machine", "build_zonelists", "default_thp", "fresh_boot",
+    "Watermarks", "ZoneBoot", "ZoneLayout", "ZoneTuning", "Zonelists", "boot_from_json", "build_machine", "build_zonelists", "default_policy", "fresh_boot",
     "import_machine", "layout_from_boot", "layout_from_config", "machine_from_table", "machine_toml", "parse_size", "preset_table",
     "thp_at_boot", "vmemmap_pages",
 ]  # fmt: skip
+
+
+LRU_GEN_OFF = ("0", "n", "0x0000")
 
 
 def build_machine(cfg: MachineConfig, memmap_pages: MemmapPages = vmemmap_pages) -> tuple[MachineConfig, MachineLayout, BootState]:
@@ -41,9 +44,16 @@ def build_machine(cfg: MachineConfig, memmap_pages: MemmapPages = vmemmap_pages)
     return cfg, layout, fresh_boot(layout)
 
 
-def default_thp(cfg: MachineConfig) -> str:
-    """Which huge-page mode the machine starts with: what [sysfs] says, else what Linux boots with (never below 512 MiB)."""
-    written = cfg.sysfs.get("kernel/mm/transparent_hugepage/enabled")
-    if written in ("always", "madvise", "never"):
-        return written
-    return thp_at_boot(build_machine(cfg)[1], cfg.options.transparent_hugepage)
+def default_policy(slot: str, cfg: MachineConfig, default: str) -> str:
+    """The policy of a slot that the machine's own settings choose; default: where they say nothing.
+
+    thp: what [sysfs] says, else what Linux boots with (never below 512 MiB). reclaimer: two_list where lru_gen is off.
+    """
+    if slot == "thp":
+        written = cfg.sysfs.get("kernel/mm/transparent_hugepage/enabled")
+        if written in ("always", "madvise", "never"):
+            return written
+        return thp_at_boot(build_machine(cfg)[1], cfg.options.transparent_hugepage)
+    if slot == "reclaimer" and str(cfg.sysfs.get("kernel/mm/lru_gen/enabled", "y")).strip().lower() in LRU_GEN_OFF:
+        return "two_list"
+    return default

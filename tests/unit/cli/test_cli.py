@@ -52,7 +52,7 @@ class Policy:
 class Registry:
     def __init__(self):
         made = [Policy(slot, name, Params if slot == "reclaimer" else None) for slot, name in DEFAULTS.items()]
-        self._policies = {(p.slot, p.name): p for p in [*made, Policy("reclaimer", "clock")]}
+        self._policies = {(p.slot, p.name): p for p in [*made, Policy("reclaimer", "two_list", Params), Policy("reclaimer", "clock")]}
 
     def names(self, slot):
         return sorted(name for s, name in self._policies if s == slot)
@@ -206,7 +206,7 @@ def test_plugins(mm):
     code, out, _ = mm("plugins", "--slot", "reclaimer")
     rows = [line.split() for line in out.splitlines() if "reclaimer" in line]
     assert code == 0
-    assert [row[1] for row in rows] == ["two_list", "clock"]
+    assert [row[1] for row in rows] == ["mglru", "two_list", "clock"]
     assert rows[0][2] == "*"
     code, _, err = mm("plugins", "--slot", "reclaimr")
     assert code == 2
