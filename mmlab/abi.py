@@ -186,6 +186,7 @@ ALL_SERVICES: tuple[Op, ...] = (
     _op("khugepaged_scan_mm_slot", "pages max_ptes_none max_ptes_swap max_ptes_shared gfp", "progress in pages | SCAN_* of the last range << 32",
         "khugepaged goes on where it stopped (m.sc[SC_KHUGEPAGED_MM]) until it has collapsed a range or made so much progress.", bound="O(pages)"),
     _op("lru_add_drain_all", "", "0", "All per-CPU batches of pages on their way to the reclaimer's lists take effect."),
+    _op("folio_free_swap", "pfn", "1 if it is out of the swap cache now, else 0", "A folio in the swap cache whose slots nobody refers to leaves it."),
     _op("munlock_folio", "pfn", "1 if the page was unmarked, else 0", "A VM_LOCKED VMA maps the page no more (it has got a copy): unless another one locks it."),
     _op("split_huge_pmd", "mm pmd", "0", "Replace the huge entry m.pt[pmd] by a table of 512; its folio stays."),
     _op("wake_kswapd", "node order", "0", "wakeup_kswapd()."),

@@ -10,7 +10,7 @@ from mmlab import abi
 from mmlab.kernels.jit import JIT_OFF
 from mmlab.mm import (
     compaction, filemap, fork, huge_memory, khugepaged, memcontrol, memory, mlock, monitoring, page_alloc, page_cache, pgtable, rmap,
-    shmem_huge, slab, vmscan,
+    shmem_huge, slab, swap_state, vmscan,
 )
 
 SERVICES: dict[str, Callable] = {
@@ -36,6 +36,7 @@ SERVICES: dict[str, Callable] = {
     "copy_huge_pmd": huge_memory.copy_huge_pmd,
     "khugepaged_scan_mm_slot": khugepaged.khugepaged_scan_mm_slot,
     "lru_add_drain_all": khugepaged.drain_all,
+    "folio_free_swap": swap_state.folio_free_swap,
     "munlock_folio": mlock.munlock_folio,
     "split_huge_pmd": huge_memory.do_split_huge_pmd,
     "wake_kswapd": vmscan.wakeup_kswapd,

@@ -15,6 +15,7 @@ import numpy as np
 
 from mmlab.mm.files import inode_create
 from mmlab.mm.exec import image_anon_pages, image_cache_pages, image_file_pages, image_vma
+from mmlab.mm.swap import lru_add_drain
 from mmlab.model import rows as r
 from mmlab.model.page import PG_MLOCKED
 from mmlab.procfs.walk import entries
@@ -94,6 +95,7 @@ def make_driver(sim) -> int:
             machine.run(image_file_pages, mm, vma, v.start >> 12, v.rss)
         elif v.name == r.NAME_VDSO:
             machine.run(image_file_pages, mm, vma, v.start >> 12, 1)
+    machine.run(lru_add_drain)
     for v in image:  # it has locked itself in memory; boot's figures count that
         vma = machine.op("vma_index", "find", mm, v.start)
         if not v.flags & r.VM_SPECIAL:

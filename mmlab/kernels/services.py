@@ -26,17 +26,18 @@ _do_huge_pmd_wp_page = service_stub(168, 18)
 _copy_huge_pmd = service_stub(169, 19)
 _khugepaged_scan_mm_slot = service_stub(170, 20)
 _lru_add_drain_all = service_stub(171, 21)
-_munlock_folio = service_stub(172, 22)
-_split_huge_pmd = service_stub(173, 23)
-_wake_kswapd = service_stub(174, 24)
-_find_vma = service_stub(175, 25)
-_madvise = service_stub(176, 26)
-_folio_mark_accessed = service_stub(177, 27)
-_folio_deactivate = service_stub(178, 28)
-_pageout_folio = service_stub(179, 29)
-_try_charge = service_stub(180, 30)
-_try_to_compact_pages = service_stub(181, 31)
-_out_of_memory = service_stub(182, 32)
+_folio_free_swap = service_stub(172, 22)
+_munlock_folio = service_stub(173, 23)
+_split_huge_pmd = service_stub(174, 24)
+_wake_kswapd = service_stub(175, 25)
+_find_vma = service_stub(176, 26)
+_madvise = service_stub(177, 27)
+_folio_mark_accessed = service_stub(178, 28)
+_folio_deactivate = service_stub(179, 29)
+_pageout_folio = service_stub(180, 30)
+_try_charge = service_stub(181, 31)
+_try_to_compact_pages = service_stub(182, 32)
+_out_of_memory = service_stub(183, 33)
 
 
 @leaf
@@ -188,6 +189,12 @@ def khugepaged_scan_mm_slot(m, pages, max_ptes_none, max_ptes_swap, max_ptes_sha
 def lru_add_drain_all(m):
     """All per-CPU batches of pages on their way to the reclaimer's lists take effect. Returns 0."""
     return _lru_add_drain_all(m)
+
+
+@leaf
+def folio_free_swap(m, pfn):
+    """A folio in the swap cache whose slots nobody refers to leaves it. Returns 1 if it is out of the swap cache now, else 0."""
+    return _folio_free_swap(m, pfn)
 
 
 @leaf

@@ -16,7 +16,7 @@ from mmlab.mm.mmap import page_align
 from mmlab.mm.page_cache import is_shmem
 from mmlab.mm.readahead import force_page_cache_ra
 from mmlab.mm.swap import folio_mark_lazyfree, lru_add_drain
-from mmlab.mm.swap_state import delete_from_swap_cache, folio_swapped, read_swap_cache_async
+from mmlab.mm.swap_state import folio_free_swap, read_swap_cache_async
 from mmlab.mm.vma import vma_modify
 from mmlab.mm.xarray import XA_VALUE, entry_is, xa_load
 from mmlab.model.const import (
@@ -151,10 +151,8 @@ def madvise_lru_range(m, mm, vma, start_vpn, end_vpn, advice):
             if page_test(m, pfn, PG_SWAPCACHE | PG_DIRTY):
                 if page_mapcount(m, pfn) != nr:
                     continue
-                if page_test(m, pfn, PG_SWAPCACHE):
-                    if folio_swapped(m, pfn):
-                        continue
-                    delete_from_swap_cache(m, pfn, -1)
+                if page_test(m, pfn, PG_SWAPCACHE) and folio_free_swap(m, pfn) == 0:
+                    continue
         elif page_mapcount(m, pfn) != nr:
             continue
         for i in range(nr):

@@ -16,7 +16,7 @@ from mmlab.mm.huge_memory import free_large_folio, make_large_folio, zap_huge_pm
 from mmlab.mm.mlock import clear_page_mlock, mlock_faulted, munlock_folio
 from mmlab.mm.page_counter import current_memcg, mem_cgroup_charge
 from mmlab.mm.swap_slots import swap_free
-from mmlab.mm.swap_state import delete_from_swap_cache, folio_swapped, swap_cache_get, swapin_readahead
+from mmlab.mm.swap_state import delete_from_swap_cache, folio_free_swap, folio_swapped, swap_cache_get, swapin_readahead
 from mmlab.model.const import ENOMEM, EXEC, HPAGE_PMD_ORDER, TASK_SIZE, VM_FAULT_ERROR, VM_FAULT_MAJOR, VM_FAULT_OOM, VM_FAULT_RETRY, VM_FAULT_SIGBUS, WRITE
 from mmlab.model.page import (
     KIND_ANON, NO_MAPPING, PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_MLOCKED, PG_SWAPBACKED, PG_SWAPCACHE,
@@ -304,7 +304,7 @@ def do_user_addr_fault(m, task, vpn, access):
 def do_swap_page(m, mm, vma, vpn, entry, access):
     """Service swap_in: bring back what a swap entry names and map it. VM_FAULT_* bits.
 
-    The slot is freed at once for a locked VMA, when swap is more than half full, or on a write that nobody shares; else the page stays cached.
+    The slot is freed at once for a locked VMA, when swap is more than half full, or on a write if nobody else maps the page; else the page stays cached.
     """
     slot = entry >> PTE_SHIFT
     if m.vma[vma * VMA_STRIDE + VMA_ANON_VMA] < 0 and anon_vma_prepare(m, vma) < 0:
@@ -335,17 +335,16 @@ def do_swap_page(m, mm, vma, vpn, entry, access):
     for i in range(nr):
         swap_free(m, slot + i)
     cached = page_test(m, head, PG_SWAPCACHE)
-    others = folio_swapped(m, head) if cached else 0
-    set_page_mapping(m, head, m.vma[vma * VMA_STRIDE + VMA_ANON_VMA])
-    set_page_index(m, head, linear_page_index(m, vma, vpn - (pfn - head) if nr == 1 else first))
-    page_set(m, head, PG_ANON)
+    if page_test(m, head, PG_ANON) == 0:  # one that never left the swap cache keeps the anon_vma that all its users share
+        set_page_mapping(m, head, m.vma[vma * VMA_STRIDE + VMA_ANON_VMA])
+        set_page_index(m, head, linear_page_index(m, vma, first))
+        page_set(m, head, PG_ANON)
     for i in range(nr):
         add_rmap(m, mm, pfn + i)
     used = m.sc[SC_NR_SWAP_SLOTS] - 1 - m.sc[SC_NR_SWAP_FREE]
-    if cached and (flags & VM_LOCKED or used * 2 > m.sc[SC_NR_SWAP_SLOTS] - 1 or (access == WRITE and others == 0)):
-        if others == 0:
-            delete_from_swap_cache(m, head, -1)
-            page_set(m, head, PG_DIRTY)
+    alone = page_mapcount(m, head) == nr and page_refs(m, head) == 1  # but for the swap cache
+    if cached and (flags & VM_LOCKED or used * 2 > m.sc[SC_NR_SWAP_SLOTS] - 1 or (access == WRITE and alone)):
+        folio_free_swap(m, head)
     new = PTE_PRESENT | PTE_ACCESSED
     if exclusive or page_counts(m, head) == nr:  # these mappings and nothing else, not even the swap cache
         if flags & VM_WRITE:

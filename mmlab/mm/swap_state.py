@@ -137,6 +137,16 @@ def delete_from_swap_cache(m, pfn, shadow):
     return add_refs(m, pfn, -1)
 
 
+@kernel
+def folio_free_swap(m, pfn):
+    """Take a folio in the swap cache out of it, dirty, if nothing refers to its slots: 1, else 0."""
+    if folio_swapped(m, pfn):
+        return 0
+    delete_from_swap_cache(m, pfn, -1)
+    page_set(m, pfn, PG_DIRTY)
+    return 1
+
+
 @leaf
 def _use_vma_readahead(m):
     return m.sc[SC_SWAP_FLAGS] & SWAP_SSD

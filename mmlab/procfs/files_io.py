@@ -12,6 +12,7 @@ from mmlab.model import rows as r
 from mmlab.model.const import EINVAL, PAGE_SHIFT, PAGE_SIZE, PTRS_PER_TABLE
 
 READ_AHEAD_KB = re.compile(r"/sys/block/[a-z0-9]+/queue/read_ahead_kb")
+RESULTS_DISK = "/sys/block/vda/"  # on which a script's results are kept: its setting changes nothing for the files of the script
 FAULT_AROUND_BYTES = "/sys/kernel/debug/fault_around_bytes"
 
 
@@ -24,6 +25,8 @@ def read(sim: Any, path: str) -> str:
     """The setting's text."""
     if path == FAULT_AROUND_BYTES:
         return f"{int(sim.machine.sc[r.SC_FAULT_AROUND]) * PAGE_SIZE}\n"
+    if path.startswith(RESULTS_DISK):
+        return f"{getattr(sim, 'results_read_ahead_kb', 128)}\n"
     return f"{int(sim.machine.sc[r.SC_READAHEAD_PAGES]) * 4}\n"
 
 
@@ -35,6 +38,9 @@ def write(sim: Any, path: str, text: str) -> int:
         return -EINVAL
     if value < 0:
         return -EINVAL
+    if path.startswith(RESULTS_DISK):
+        sim.results_read_ahead_kb = value >> 2 << 2
+        return 0
     if path != FAULT_AROUND_BYTES:
         sim.machine.sc[r.SC_READAHEAD_PAGES] = value * 1024 >> PAGE_SHIFT
         return 0

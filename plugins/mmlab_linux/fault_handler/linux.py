@@ -9,14 +9,13 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.pte import add_rmap, folio_mark_dirty, pte_offset, remove_rmap, swap_duplicate, walk_pmd, walk_pte
 from mmlab.kernels.services import (
     alloc_anon_folio, anon_vma_prepare, copy_huge_pmd, do_anonymous_folio, do_huge_pmd_anonymous_page, do_huge_pmd_shmem_fault,
-    do_huge_pmd_wp_page, filemap_fault, filemap_get_page, folio_add_lru, folio_put, munlock_folio, pte_alloc, swap_in,
+    do_huge_pmd_wp_page, filemap_fault, filemap_get_page, folio_add_lru, folio_free_swap, folio_put, munlock_folio, pte_alloc, swap_in,
 )
 from mmlab.model.const import ENOMEM, VM_FAULT_OOM, VM_FAULT_SIGBUS, WRITE
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
 from mmlab.model.page import (
     PG_ANON, PG_ANON_EXCLUSIVE, PG_HEAD, PG_READAHEAD, PG_SWAPBACKED, PG_SWAPCACHE, PG_TAIL, PG_UPTODATE, add_refs, page_clear, page_folio,
-    page_mapcount, page_order, page_private,
-    page_refs, page_set, page_test,
+    page_mapcount, page_order, page_refs, page_set, page_test,
 )
 from mmlab.model.rows import (
     COST_COPY_PAGE, COST_FORK_PTE, COST_ZERO_PAGE, F_MMAP_MISS, FILE_STRIDE, I_FLAGS, IF_ANON_SHMEM, INODE_STRIDE, MM_STRIDE, MM_SWAPENTS,
@@ -103,7 +102,7 @@ def do_wp_page(m, mm, vma, vpn, slot, entry, flags):
             return _reuse(m, slot, entry)
         if page_test(m, pfn, PG_HEAD | PG_TAIL) == 0 and page_mapcount(m, pfn) == 1:
             refs = page_refs(m, pfn)
-            if refs == 0 or (refs == 1 and page_test(m, pfn, PG_SWAPCACHE) and m.swap_map[page_private(m, pfn)] == 0):
+            if refs == 0 or (refs == 1 and page_test(m, pfn, PG_SWAPCACHE) and folio_free_swap(m, pfn)):
                 page_set(m, pfn, PG_ANON_EXCLUSIVE)
                 return _reuse(m, slot, entry)
     return wp_page_copy(m, mm, vma, vpn, slot, entry)

@@ -200,6 +200,9 @@ def test_fault_around_and_read_ahead():
     assert procfs.write(sim, "/sys/kernel/debug/fault_around_bytes", "20000") == 0 and sim.machine.sc[r.SC_FAULT_AROUND] == 4
     assert procfs.write(sim, "/sys/kernel/debug/fault_around_bytes", "4194304") == -22
     assert procfs.write(sim, "/sys/block/vdb/queue/read_ahead_kb", "16") == 0 and sim.machine.sc[r.SC_READAHEAD_PAGES] == 4
+    # a script's results lie on another disk than its files
+    assert procfs.write(sim, "/sys/block/vda/queue/read_ahead_kb", "64") == 0 and sim.machine.sc[r.SC_READAHEAD_PAGES] == 4
+    assert procfs.read(sim, "/sys/block/vda/queue/read_ahead_kb") == "64\n"
 
 
 @pytest.mark.parametrize("path", ["/proc/pressure/memory", "/proc/sys/vm/unheard_of", "/sys/fs/cgroup/g/memory.stat", "/proc/1/environ"])
