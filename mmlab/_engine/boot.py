@@ -13,6 +13,7 @@ from mmlab.machine import BootState, MachineLayout, ZoneTuning, build_zonelists
 from mmlab.machine.boot import ZoneBoot
 from mmlab.machine.layout import ZoneLayout
 from mmlab.machine.overheads import INITRD_PAGES, KERNEL_LOAD_PFN, KERNEL_PAGES
+from mmlab.machine.record import LRU_LISTS
 from mmlab.mm.memblock import add_range, boot_free_to_pcp, init_heads, init_range, mark_free, mark_range
 from mmlab.model import rows as r
 from mmlab.model.const import MAX_ORDER, MIGRATETYPE_NAMES, NR_POLICY_LISTS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES
@@ -37,6 +38,9 @@ def boot_machine(machine: Machine, layout: MachineLayout, tuning: ZoneTuning, bo
     machine.run(init_heads, machine.sizes.nr_frames, machine.sizes.nr_frames + machine.sizes.nr_heads)
     for number, zone in enumerate(layout.zones):
         _zone_row(machine, number, zone)
+        lists = boot.zones[number].lru
+        first = number * r.ZONE_STRIDE + r.Z_BOOT_LRU
+        machine.zone[first : first + len(LRU_LISTS)] = [lists.get(name, 0) for name in LRU_LISTS]
     _zonelists(machine, layout)
     apply_tuning(machine, layout, tuning)
     for slot in machine.states:

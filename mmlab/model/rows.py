@@ -33,6 +33,7 @@ ZONE_STRIDE = 64
 ) = range(32)
 Z_LOWMEM_RESERVE = 32  # six entries, by highest zone index
 Z_LRU = 40  # five entries: nr_zone_inactive_anon ...
+Z_BOOT_LRU = 48  # five entries: pages that boot left on the lists, which nobody reclaims here
 # zone flags
 ZONE_BOOSTED_WATERMARK, ZONE_RECLAIM_ACTIVE, ZONE_BELOW_HIGH = 1, 2, 4
 

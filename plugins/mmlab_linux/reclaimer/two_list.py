@@ -15,7 +15,7 @@ from attrs.validators import ge
 
 from mmlab.kernels.jit import kernel
 from mmlab.kernels.lists import policy_list
-from mmlab.kernels.memcg import lruvec_memcg, memcg_swap_pages, nr_lruvecs, page_lruvec
+from mmlab.kernels.memcg import lruvec_memcg, lruvec_node, memcg_swap_pages, nr_lruvecs, page_lruvec
 from mmlab.kernels.zones import page_node
 from mmlab.model.const import (
     DEF_PRIORITY, LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, NR_LRU_LISTS, SCAN_KSWAPD, SCAN_MAY_SWAP,
@@ -25,7 +25,9 @@ from mmlab.model.page import (
     PG_ACTIVE, PG_DIRTY, PG_IDLE, PG_LOCKED, PG_LRU, PG_REFERENCED, PG_UNEVICTABLE, PG_WORKINGSET, page_flags, page_next, page_prev,
     page_set, set_page_flags,
 )
-from mmlab.model.rows import N_KSWAPD_IDX, NODE_STRIDE, SC_CPU, SC_NR_NODES, SC_NR_SWAP_SLOTS, SC_RECLAIM_MEMCG
+from mmlab.model.rows import (
+    N_KSWAPD_IDX, NODE_STRIDE, SC_CPU, SC_NR_NODES, SC_NR_SWAP_SLOTS, SC_NR_ZONES, SC_RECLAIM_MEMCG, Z_BOOT_LRU, Z_NODE, ZONE_STRIDE,
+)
 from mmlab.policies import Reclaimer
 from mmlab_linux.reclaimer.lru_batch import (
     BATCH_ACTIVATE, BATCH_ADD, BATCH_DEACTIVATE, BATCH_ROTATE, BATCH_STRIDE, NR_BATCHES, batch_add, batch_remove, find_in_batch,
@@ -200,15 +202,26 @@ def eviction_shadow(m, st, pfn):
 
 
 @kernel
+def competing_pages(m, st, lruvec, lru):
+    """Pages on a list by the statistics; the root's with what boot left there."""
+    pages = lruvec_page_state(st, lruvec, lru)
+    if lruvec == lruvec_node(m, lruvec):
+        for zone in range(m.sc[SC_NR_ZONES]):
+            if m.zone[zone * ZONE_STRIDE + Z_NODE] == lruvec:
+                pages += m.zone[zone * ZONE_STRIDE + Z_BOOT_LRU + lru]
+    return pages
+
+
+@kernel
 def workingset_size(m, st, lruvec, is_file):
     """Pages that a refaulting page competes with."""
-    size = lruvec_page_state(st, lruvec, LRU_ACTIVE_FILE)
+    size = competing_pages(m, st, lruvec, LRU_ACTIVE_FILE)
     if is_file == 0:
-        size += lruvec_page_state(st, lruvec, LRU_INACTIVE_FILE)
+        size += competing_pages(m, st, lruvec, LRU_INACTIVE_FILE)
     if memcg_swap_pages(m, lruvec_memcg(m, lruvec)) > 0:
-        size += lruvec_page_state(st, lruvec, LRU_ACTIVE_ANON)
+        size += competing_pages(m, st, lruvec, LRU_ACTIVE_ANON)
         if is_file:
-            size += lruvec_page_state(st, lruvec, LRU_INACTIVE_ANON)
+            size += competing_pages(m, st, lruvec, LRU_INACTIVE_ANON)
     return size
 
 
