@@ -148,10 +148,10 @@ SLOTS: dict[str, SlotContract] = {c.slot: c for c in (
         _op("step", "now_ns", "ns until the next step, 0: never", "Background work (khugepaged).", optional=True, bound="one pass"),
         CHECK,
     )),
-    SlotContract("monitor", 1, "Estimates which memory is accessed; it changes nothing.", (
+    SlotContract("monitor", 1, "Estimates which memory is accessed. It may act on what it found through the core's services (DAMOS).", (
         INIT,
         _op("on_access", "task vpn access", "0", "Every access of a stream, if the record says wants_accesses.", optional=True),
-        _op("sample", "now_ns", "ns until the next sample, 0: never", "Periodic work; reads and clears accessed bits.", optional=True, bound="O(mapped pages)"),
+        _op("sample", "now_ns", "ns until the next sample, 0: never", "Periodic work; reads and clears accessed bits. Time that it takes on m.sc[SC_NOW_NS] is its own CPU's.", optional=True, bound="O(mapped pages)"),
         CHECK,
     )),
 )}

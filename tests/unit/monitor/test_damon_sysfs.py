@@ -157,10 +157,18 @@ def test_reclaim_watches_the_biggest_range_of_ram_and_reclaims_nothing():
 def test_what_is_not_simulated_is_said(sim):
     ready(sim)
     put(sim, f"{CTX}schemes/nr_schemes", 1)
+    put(sim, f"{CTX}schemes/0/action", "migrate_cold")
+    with pytest.raises(NotSupported, match="migrate_cold"):
+        put(sim, f"{ADMIN}0/state", "on")
+
+
+def test_a_filter_of_a_cgroup_that_is_not_there_is_refused_by_on(sim):
+    ready(sim)
+    put(sim, f"{CTX}schemes/nr_schemes", 1)
     put(sim, f"{CTX}schemes/0/filters/nr_filters", 1)
     put(sim, f"{CTX}schemes/0/filters/0/type", "memcg")
-    with pytest.raises(NotSupported, match="memcg"):
-        put(sim, f"{ADMIN}0/state", "on")
+    put(sim, f"{CTX}schemes/0/filters/0/memcg_path", "/nobody")
+    assert put(sim, f"{ADMIN}0/state", "on") == EINVAL
 
 
 def test_a_run_in_which_damon_looked_at_nothing_fails(sim):

@@ -118,6 +118,14 @@ def test_physical_pageout_spares_young_pages_and_filtered_ones(tmp_path):
     assert found.folder.figure("snap[s].A.smaps[s].Swap") == 4096
 
 
+def test_a_memcg_filter_keeps_to_the_pages_of_a_cgroup(tmp_path):
+    other = "spawn B\nmmap B q 4M anon align=2M huge=no\ntouch B q 0 4M w\nmmap B y 128K anon\ntouch B y 0 128K w\n"
+    script = "cgroup g memory.max=32M\n" + WARM.replace("spawn A", "spawn A cgroup=g") + other + setup("paddr", schemes=1) + regions(0, ("0", "134217728"))
+    script += scheme(0, "pageout", (0, 0), (2, 1000), filter_lines(type="memcg", matching="N", memcg_path="/g")) + ON + "sleep 1500\n" + STATS + OFF + "snapshot s\n"
+    found = run(tmp_path, script, memory="128M", swap="64M", bare=False, reclaimer="mglru")
+    assert found.folder.figure("snap[s].A.smaps[r].Swap") == 8192 and found.folder.figure("snap[s].B.smaps[q].Swap") == 0
+
+
 def test_schemes_on_physical_memory_move_pages_between_the_lists(tmp_path):
     script = WARM + setup("paddr", schemes=2) + regions(0, ("0", "67108864")) + scheme(0, "lru_prio", (10, 20)) + scheme(1, "lru_deprio", (0, 0), (3, 1000))
     found = run(tmp_path, script + "snapshot a\nbg loop A r 0 4M 1500 w period=2000\n" + ON + "join A\n" + STATS + OFF + "snapshot b\n")
