@@ -157,8 +157,9 @@ def test_reclaim_watches_the_biggest_range_of_ram_and_reclaims_nothing():
 def test_what_is_not_simulated_is_said(sim):
     ready(sim)
     put(sim, f"{CTX}schemes/nr_schemes", 1)
-    put(sim, f"{CTX}schemes/0/action", "migrate_cold")
-    with pytest.raises(NotSupported, match="migrate_cold"):
+    put(sim, f"{CTX}schemes/0/quotas/goals/nr_goals", 1)
+    put(sim, f"{CTX}schemes/0/quotas/goals/0/target_metric", "some_mem_psi_us")
+    with pytest.raises(NotSupported, match="some_mem_psi_us"):
         put(sim, f"{ADMIN}0/state", "on")
 
 

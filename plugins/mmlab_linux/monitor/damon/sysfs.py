@@ -259,8 +259,6 @@ def read_context(folder: Folder, cgroups: Mapping[str, int]) -> Context | None:
 
 def read_scheme(folder: Folder, cgroups: Mapping[str, int]) -> Scheme:
     """One scheme."""
-    if folder["action"] in ("migrate_hot", "migrate_cold"):
-        raise NotSupported(f"damos action {folder['action']}")
     pattern, quotas, marks = folder["access_pattern"], folder["quotas"], folder["watermarks"]
     values = {
         s.S_ACTION: s.ACTIONS.index(folder["action"]), s.S_TARGET_NID: int(folder["target_nid"]), s.S_APPLY_US: int(folder["apply_interval_us"]),
