@@ -148,10 +148,10 @@ SLOTS: dict[str, SlotContract] = {c.slot: c for c in (
         _op("step", "now_ns", "ns until the next step, 0: never", "Background work (khugepaged).", optional=True, bound="one pass"),
         CHECK,
     )),
-    SlotContract("monitor", 1, "Estimates which memory is accessed; it changes nothing.", (
+    SlotContract("monitor", 1, "Estimates which memory is accessed. It may act on what it found through the core's services (DAMOS).", (
         INIT,
         _op("on_access", "task vpn access", "0", "Every access of a stream, if the record says wants_accesses.", optional=True),
-        _op("sample", "now_ns", "ns until the next sample, 0: never", "Periodic work; reads and clears accessed bits.", optional=True, bound="O(mapped pages)"),
+        _op("sample", "now_ns", "ns until the next sample, 0: never", "Periodic work; reads and clears accessed bits. Its time, on m.sc[SC_NOW_NS], counts.", optional=True, bound="O(mapped pages)"),
         CHECK,
     )),
 )}
@@ -197,6 +197,7 @@ ALL_SERVICES: tuple[Op, ...] = (
     _op("pageout_folio", "pfn", "1 if the page was freed, else 0", "reclaim_pages() of one page on a list, accessed or not: reclaimed, or put back."),
     _op("try_charge", "memcg gfp nr_pages", "0, or -ENOMEM", "try_charge_memcg(): pages for a cgroup, within its limits and its parents'."),
     _op("try_to_compact_pages", "gfp order alloc_flags node prio", "COMPACT_*", "Direct compaction of the zonelist's zones for an allocation."),
+    _op("migrate_folio_to", "pfn node", "1 if the page moved, else 0", "migrate_pages() of one page on a list to a node, without reclaim: moved, or put back."),
     _op("out_of_memory", "task order", "1 if a victim was killed, else 0", "out_of_memory(): asks the OOM policy, kills, counts."),
 )
 

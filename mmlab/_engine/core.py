@@ -47,6 +47,7 @@ SERVICES: dict[str, Callable] = {
     "pageout_folio": monitoring.pageout_folio,
     "try_charge": memcontrol.try_charge,
     "try_to_compact_pages": compaction.do_try_to_compact_pages,
+    "migrate_folio_to": monitoring.migrate_folio_to,
     "out_of_memory": fork.do_out_of_memory,
 }
 

@@ -613,7 +613,8 @@ def monitor_on_access(m, task, vpn, access):
 
 @leaf
 def monitor_sample(m, now_ns):
-    """Periodic work; reads and clears accessed bits. Returns ns until the next sample, 0: never."""
+    """Periodic work; reads and clears accessed bits. Its time, on m.sc[SC_NOW_NS], counts. Returns ns until the next sample, 0: never.
+    """
     m.nr_calls[73] += 1
     return _monitor_sample(m, now_ns)
 

@@ -37,7 +37,8 @@ _folio_deactivate = service_stub(179, 29)
 _pageout_folio = service_stub(180, 30)
 _try_charge = service_stub(181, 31)
 _try_to_compact_pages = service_stub(182, 32)
-_out_of_memory = service_stub(183, 33)
+_migrate_folio_to = service_stub(183, 33)
+_out_of_memory = service_stub(184, 34)
 
 
 @leaf
@@ -260,6 +261,13 @@ def try_charge(m, memcg, gfp, nr_pages):
 def try_to_compact_pages(m, gfp, order, alloc_flags, node, prio):
     """Direct compaction of the zonelist's zones for an allocation. Returns COMPACT_*."""
     return _try_to_compact_pages(m, gfp, order, alloc_flags, node, prio)
+
+
+@leaf
+def migrate_folio_to(m, pfn, node):
+    """migrate_pages() of one page on a list to a node, without reclaim: moved, or put back. Returns 1 if the page moved, else 0.
+    """
+    return _migrate_folio_to(m, pfn, node)
 
 
 @leaf

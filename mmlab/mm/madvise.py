@@ -27,7 +27,7 @@ from mmlab.model.page import (
     page_test,
 )
 from mmlab.model.rows import (
-    COST_SYSCALL, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, SC_NOW_NS, VM_DONTCOPY, VM_HUGEPAGE,
+    COST_DAMOS_PAGE, COST_LRU_MOVE, COST_SYSCALL, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, SC_NOW_NS, VM_DONTCOPY, VM_HUGEPAGE,
     VM_LOCKED, VM_MAYWRITE, VM_MERGEABLE, VM_NOHUGEPAGE, VM_RAND_READ, VM_SEQ_READ, VM_SHARED, VM_WIPEONFORK, VMA_END, VMA_FILE, VMA_FLAGS,
     VMA_INODE, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
 )
@@ -86,6 +86,7 @@ def advise_folio(m, head, advice):
         page_clear(m, head, PG_DIRTY)
         return folio_mark_lazyfree(m, head)
     page_clear(m, head, PG_REFERENCED | PG_YOUNG)
+    m.sc[SC_NOW_NS] += m.cost[COST_DAMOS_PAGE] + m.cost[COST_LRU_MOVE]
     if advice == MADV_COLD:
         return reclaimer_folio_deactivate(m, head)
     reclaimer_folio_removed(m, head)

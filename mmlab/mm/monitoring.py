@@ -1,15 +1,20 @@
 """What a monitor that acts asks of the core: services about one address or one page.
 
-Models: mm/swap.c folio_mark_accessed(), folio_deactivate(); mm/vmscan.c reclaim_pages() of one page.
+Models: mm/swap.c folio_mark_accessed(), folio_deactivate(); mm/vmscan.c reclaim_pages() of one page; mm/migrate.c
+migrate_pages() of one page (MIGRATE_ASYNC). Left out: large folios are not migrated.
 """
 
 from mmlab.kernels.jit import kernel
 from mmlab.kernels.ops import (
     reclaimer_folio_accessed, reclaimer_folio_added, reclaimer_folio_deactivate, reclaimer_folio_removed, vma_index_find,
 )
-from mmlab.kernels.services import reclaim_folio
+from mmlab.kernels.services import alloc_pages, reclaim_folio
 from mmlab.mm.madvise import MADV_COLD, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_PAGEOUT, MADV_WILLNEED, sys_madvise
+from mmlab.mm.migrate import isolate_movable, migrate_folio, putback_movable
 from mmlab.model.const import EINVAL, RECLAIM_FREED, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_PROACTIVE
+from mmlab.model.gfp import GFP_DIRECT_RECLAIM, GFP_HIGHUSER_MOVABLE, GFP_KSWAPD_RECLAIM, GFP_THISNODE
+from mmlab.model.rows import COST_COPY_PAGE, SC_NOW_NS
+from mmlab.model.vmstat import V_PGMIGRATE_FAIL
 
 
 @kernel
@@ -55,3 +60,20 @@ def pageout_folio(m, pfn):
         return 1
     reclaimer_folio_added(m, pfn)
     return 0
+
+
+@kernel
+def migrate_folio_to(m, pfn, node):
+    """Service migrate_folio_to: isolated, moved to a page of the node (or the next that has one), or put back."""
+    if isolate_movable(m, pfn) == 0:
+        return 0
+    target = alloc_pages(m, GFP_HIGHUSER_MOVABLE & ~(GFP_DIRECT_RECLAIM | GFP_KSWAPD_RECLAIM) | GFP_THISNODE, 0, node)
+    if target < 0:
+        target = alloc_pages(m, GFP_HIGHUSER_MOVABLE & ~(GFP_DIRECT_RECLAIM | GFP_KSWAPD_RECLAIM), 0, node)
+    if target < 0:
+        putback_movable(m, pfn)
+        m.vmstat[V_PGMIGRATE_FAIL] += 1
+        return 0
+    m.sc[SC_NOW_NS] += m.cost[COST_COPY_PAGE]
+    migrate_folio(m, pfn, target)
+    return 1

@@ -14,8 +14,8 @@ from mmlab.model.const import (
 )
 from mmlab.model.gfp import GFP_KERNEL
 from mmlab.model.page import (
-    PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_SWAPBACKED, page_folio, page_index, page_mapcount, page_mapping, page_order,
-    page_private, page_set, page_test,
+    PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_IDLE, PG_SWAPBACKED, PG_YOUNG, page_clear, page_folio, page_index, page_mapcount,
+    page_mapping, page_order, page_private, page_set, page_test, page_test_clear,
 )
 from mmlab.model.rows import (
     ANON_VMA_STRIDE, AV_AVC_FIRST, AV_NEXT_FREE, AV_NUM_ACTIVE_VMAS, AV_NUM_CHILDREN, AV_OBJ, AV_PARENT, AV_REFS, AV_ROOT, AVC_ANON_VMA,
@@ -390,4 +390,8 @@ def folio_referenced(m, pfn):
         avc = m.anon_vma[page_mapping(m, pfn) * ANON_VMA_STRIDE + AV_AVC_FIRST]
         kinds = m.vma[m.avc[avc * AVC_STRIDE + AVC_VMA] * VMA_STRIDE + VMA_FLAGS] if avc >= 0 else 0
     young = rmap_walk(m, pfn, RMAP_REFERENCED)
+    if young:
+        page_clear(m, pfn, PG_IDLE)
+    if page_test_clear(m, pfn, PG_YOUNG):
+        young += 1  # a monitor took the accessed bit
     return young | ((1 << 16) if kinds & VM_EXEC else 0) | ((1 << 17) if kinds & VM_LOCKED else 0)

@@ -42,7 +42,7 @@ def costs(params: Params) -> dict[str, float]:
         "context_switch": 2000,  # estimated
         "lock_wait": 0,  # not modelled
         "split_thp": 20_000,  # estimated: 512 entries rewritten
-        "damos_page": 40,  # estimated: one entry or folio looked at
+        "damos_page": 40,  # estimated: one entry or folio looked at by DAMOS or madvise
         "lru_move": 60,  # estimated: from one list to another, through a batch
         "damon_check": 600,  # estimated: two walks and two folio look-ups, a region and sampling interval
         "oom_kill": 1_000_000,  # estimated: choosing, reporting, signalling

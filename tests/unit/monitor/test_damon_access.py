@@ -4,6 +4,11 @@ import pytest
 from damon_script import CTX, pid, regions, run, setup
 from mmlab_linux.monitor.damon import state as s
 
+from mmlab.mm.rmap import folio_referenced
+from mmlab.model.page import PG_IDLE, PG_YOUNG
+from mmlab.model.rows import PTE_ACCESSED
+from mmlab.procfs.walk import entries, mapped_pages
+
 pytestmark = pytest.mark.nojit
 ONE_PAGE = [("@A.r", "@A.r+4K"), ("@A.r+8K", "@A.r+12K")]
 WARM = "spawn A\nmmap A r 8M anon align=2M huge=no\ntouch A r 0 8M w\n"
@@ -77,6 +82,15 @@ def test_two_targets_are_traced_by_their_numbers(tmp_path):
     script += regions(0, ONE_PAGE[0]) + regions(1, ("@B.r", "@B.r+4K")) + "bg loop B r 0 4K 200 w period=1000\n" + ON + "sleep 110\n" + OFF
     found = run(tmp_path, script)
     assert [(r.who, r.nr_accesses) for r in found.trace.aggregations[0][1]] == [(0, 0), (1, 20)]
+
+
+def test_reclaim_still_learns_of_an_access_that_damon_cleared(tmp_path):
+    found = run(tmp_path, WARM + setup("fvaddr") + pid(0, "A") + regions(0, ONE_PAGE[0]) + ON + "sleep 7\n")
+    machine = found.sim.machine
+    region = found.folder.regions_at(99)["A"]["r"][0]
+    page = mapped_pages(machine, entries(machine, found.sim.tasks["A"].mm, region >> 12, (region >> 12) + 1))
+    assert page.entry[0] & PTE_ACCESSED == 0 and page.flags[0] & PG_YOUNG and page.flags[0] & PG_IDLE
+    assert [machine.run(folio_referenced, int(page.pfn[0])) & 0xFFFF for _ in range(2)] == [1, 0]
 
 
 def test_check_finds_what_is_broken(tmp_path):

@@ -2,8 +2,10 @@
 
 import pytest
 from damon_script import ADMIN, CTX
+from mmlab_linux.monitor.damon import report
 
 from mmlab import procfs
+from mmlab._engine.cell import unexercised
 from mmlab.errors import NotSupported
 from mmlab.model import rows as r
 from mmlab.simulation import Simulation
@@ -155,10 +157,45 @@ def test_reclaim_watches_the_biggest_range_of_ram_and_reclaims_nothing():
 def test_what_is_not_simulated_is_said(sim):
     ready(sim)
     put(sim, f"{CTX}schemes/nr_schemes", 1)
+    put(sim, f"{CTX}schemes/0/quotas/goals/nr_goals", 1)
+    put(sim, f"{CTX}schemes/0/quotas/goals/0/target_metric", "some_mem_psi_us")
+    with pytest.raises(NotSupported, match="some_mem_psi_us"):
+        put(sim, f"{ADMIN}0/state", "on")
+
+
+def test_a_filter_of_a_cgroup_that_is_not_there_is_refused_by_on(sim):
+    ready(sim)
+    put(sim, f"{CTX}schemes/nr_schemes", 1)
     put(sim, f"{CTX}schemes/0/filters/nr_filters", 1)
     put(sim, f"{CTX}schemes/0/filters/0/type", "memcg")
-    with pytest.raises(NotSupported, match="memcg"):
-        put(sim, f"{ADMIN}0/state", "on")
+    put(sim, f"{CTX}schemes/0/filters/0/memcg_path", "/nobody")
+    assert put(sim, f"{ADMIN}0/state", "on") == EINVAL
+
+
+def test_a_run_in_which_damon_looked_at_nothing_fails(sim):
+    ready(sim)
+    sim.sleep(100)
+    assert ["looked at nothing" in text for text in unexercised(sim, sim.machine.calls()) if "damon" in text] == [True]
+    put(sim, f"{CTX}targets/0/regions/nr_regions", 1)
+    put(sim, f"{CTX}targets/0/regions/0/end", 1 << 20)
+    assert put(sim, f"{ADMIN}0/state", "on") == 0
+    sim.sleep(100)
+    assert [text for text in unexercised(sim, sim.machine.calls()) if "damon" in text] == []
+
+
+@pytest.mark.parametrize("paddr", [True, False])
+def test_damon_starts_by_itself_where_no_script_does(paddr):
+    sim = Simulation.from_table({"memory": "32M", "bare": True}, policies={"monitor": {"use": "damon", "params": {"paddr": paddr}}})
+    sim.sleep(20)
+    assert report(sim.machine, sim.machine.states["monitor"]) == [] or paddr
+    sim.spawn("A")
+    places = [sim.mmap("A", 1 << 20, addr=place, flags=["fixed"]) for place in (0x10000000, 0x20000000, 0x40000000)]
+    sim.touch("A", places[2], 256, 1)
+    sim.sleep(500)
+    rows = report(sim.machine, sim.machine.states["monitor"])
+    watched = sum(row["end"] - row["start"] for row in rows)
+    assert sim.check_state() == []
+    assert watched == (int(sim.machine.sc[r.SC_MAX_PFN]) << 12 if paddr else 3 << 20)
 
 
 def test_without_damon_its_files_are_not_there():

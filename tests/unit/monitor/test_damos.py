@@ -118,6 +118,25 @@ def test_physical_pageout_spares_young_pages_and_filtered_ones(tmp_path):
     assert found.folder.figure("snap[s].A.smaps[s].Swap") == 4096
 
 
+def test_a_memcg_filter_keeps_to_the_pages_of_a_cgroup(tmp_path):
+    other = "spawn B\nmmap B q 4M anon align=2M huge=no\ntouch B q 0 4M w\nmmap B y 128K anon\ntouch B y 0 128K w\n"
+    script = "cgroup g memory.max=32M\n" + WARM.replace("spawn A", "spawn A cgroup=g") + other + setup("paddr", schemes=1) + regions(0, ("0", "134217728"))
+    script += scheme(0, "pageout", (0, 0), (2, 1000), filter_lines(type="memcg", matching="N", memcg_path="/g")) + ON + "sleep 1500\n" + STATS + OFF + "snapshot s\n"
+    found = run(tmp_path, script, memory="128M", swap="64M", bare=False, reclaimer="mglru")
+    assert found.folder.figure("snap[s].A.smaps[r].Swap") == 8192 and found.folder.figure("snap[s].B.smaps[q].Swap") == 0
+
+
+def test_migrate_moves_cold_pages_to_another_node(tmp_path):
+    script = "spawn A\nmmap A r 8M anon align=2M huge=no\ntouch A r 0 8M w\nmmap A x 128K anon\ntouch A x 0 128K w\n" + setup("paddr", schemes=1)
+    script += regions(0, ("0", "67108864")) + scheme(0, "migrate_cold", (0, 0), (3, 1000), "target_nid 1") + "snapshot a\n"
+    script += "bg loop A r 0 4M 1900 w period=2000\n" + ON + "join A\n" + STATS + OFF + "snapshot b\n"
+    nodes = [{"memory": "64M", "cpus": [0]}, {"memory": "64M"}]
+    found = run(tmp_path, script, memory="128M", nodes=nodes, bare=False)
+    moved = found.folder.figure("snap[b].A.numa_maps[r].N1")
+    assert found.folder.figure("snap[a].A.numa_maps[r].N1") == 0 and 800 <= moved <= 1300  # the cold half is 1024 pages
+    assert stat(found, "sz_applied") >= moved * 4096 and found.folder.figure("delta[a,b].vmstat.pgmigrate_success") >= moved
+
+
 def test_schemes_on_physical_memory_move_pages_between_the_lists(tmp_path):
     script = WARM + setup("paddr", schemes=2) + regions(0, ("0", "67108864")) + scheme(0, "lru_prio", (10, 20)) + scheme(1, "lru_deprio", (0, 0), (3, 1000))
     found = run(tmp_path, script + "snapshot a\nbg loop A r 0 4M 1500 w period=2000\n" + ON + "join A\n" + STATS + OFF + "snapshot b\n")

@@ -2,7 +2,7 @@
 
 Models: mm/damon (6.12): core.c (kdamond.py, merge_split.py, region.py, damos.py, quota.py, filters.py, watermarks.py, commit.py), vaddr.c, paddr.c
 (access.py, vaddr.py, paddr.py), ops-common.c, sysfs.c (sysfs.py, control.py), reclaim.c and lru_sort.c (modules.py).
-Left out: more than one context a kdamond, MMU notifiers, the migrate actions, memcg filters, goals of memory pressure.
+Left out: more than one context a kdamond, MMU notifiers, goals of memory pressure.
 Cost: O(regions) a sampling interval, whatever the size of memory.
 """
 
@@ -114,7 +114,7 @@ DAMON = Monitor(
     name="damon",
     summary="Linux's DAMON with DAMOS: samples one page a region and interval",
     models="mm/damon (6.12)",
-    left_out="several contexts a kdamond, migrate actions, memcg filters, goals of memory pressure",
+    left_out="several contexts a kdamond, goals of memory pressure",
     level="L4",
     params=Params,
     new_state=new_state,

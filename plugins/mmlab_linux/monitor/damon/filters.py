@@ -1,17 +1,16 @@
 """Filters: which regions, and which pages of them, a scheme leaves alone.
 
 Models: mm/damon/core.c damos_filter_match(), damos_filter_out(); mm/damon/paddr.c damos_pa_filter_match(), damos_pa_filter_out().
-Left out: the memcg filter (no page has a memory cgroup here, so none matches).
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.model.page import PG_ANON, page_test
+from mmlab.model.page import PG_ANON, page_memcg, page_test
 from mmlab_linux.monitor.damon.ops_common import damon_folio_mkold, damon_folio_young
 from mmlab_linux.monitor.damon.quota import scheme_row
 from mmlab_linux.monitor.damon.region import split_region_at
 from mmlab_linux.monitor.damon.state import (
-    D_MIN, F_END, F_MATCHING, F_START, F_TARGET, F_TYPE, FILTER_ADDR, FILTER_ANON, FILTER_STRIDE, FILTER_TARGET, FILTER_YOUNG, MAX_FILTERS,
-    MAX_SCHEMES, R_END, R_START, REGION_STRIDE, S_NR_FILTERS,
+    D_MIN, F_END, F_MATCHING, F_MEMCG, F_START, F_TARGET, F_TYPE, FILTER_ADDR, FILTER_ANON, FILTER_MEMCG, FILTER_STRIDE, FILTER_TARGET,
+    FILTER_YOUNG, MAX_FILTERS, MAX_SCHEMES, R_END, R_START, REGION_STRIDE, S_NR_FILTERS,
 )
 
 
@@ -64,6 +63,8 @@ def damos_pa_filter_out(m, st, k, scheme, folio):
         matched = 0
         if kind == FILTER_ANON:
             matched = 1 if page_test(m, folio, PG_ANON) else 0
+        elif kind == FILTER_MEMCG:
+            matched = 1 if page_memcg(m, folio) == st.filter[at + F_MEMCG] else 0
         elif kind == FILTER_YOUNG:
             matched = damon_folio_young(m, folio)
             if matched:

@@ -1,17 +1,22 @@
 """DAMOS actions on physical memory: page by page over the folios that are on an LRU list.
 
-Models: mm/damon/paddr.c damon_pa_apply_scheme(), damon_pa_pageout(), damon_pa_mark_accessed_or_deactivate(). Left out: migrate_hot and
-migrate_cold (sysfs refuses them). O(pages of the region).
+Models: mm/damon/paddr.c damon_pa_apply_scheme(), damon_pa_pageout(), damon_pa_mark_accessed_or_deactivate(),
+damon_pa_migrate(). Left out: large folios are not migrated. O(pages of the region).
 """
 
 from mmlab.kernels.jit import kernel
-from mmlab.kernels.services import folio_deactivate, folio_mark_accessed, pageout_folio, rmap_walk
+from mmlab.kernels.services import folio_deactivate, folio_mark_accessed, migrate_folio_to, pageout_folio, rmap_walk
+from mmlab.kernels.zones import page_node
 from mmlab.model.const import RMAP_CLEAR_YOUNG
 from mmlab.model.page import PG_LRU, PG_MLOCKED, PG_REFERENCED, PG_UNEVICTABLE, PG_YOUNG, page_clear, page_test
-from mmlab.model.rows import COST_DAMOS_PAGE, COST_LRU_MOVE, SC_NOW_NS
+from mmlab.model.rows import COST_DAMOS_PAGE, COST_LRU_MOVE, SC_NOW_NS, SC_NR_NODES
 from mmlab_linux.monitor.damon.filters import damos_pa_filter_out, has_young_filter
 from mmlab_linux.monitor.damon.ops_common import damon_folio_mkold, damon_folio_young, damon_get_folio, folio_sz
-from mmlab_linux.monitor.damon.state import D_MIN, DAMOS_LRU_DEPRIO, DAMOS_LRU_PRIO, DAMOS_PAGEOUT, R_END, R_START, REGION_STRIDE
+from mmlab_linux.monitor.damon.quota import scheme_row
+from mmlab_linux.monitor.damon.state import (
+    D_MIN, DAMOS_LRU_DEPRIO, DAMOS_LRU_PRIO, DAMOS_MIGRATE_COLD, DAMOS_MIGRATE_HOT, DAMOS_PAGEOUT, R_END, R_START, REGION_STRIDE,
+    S_TARGET_NID,
+)
 
 
 @kernel
@@ -27,8 +32,12 @@ def pageout(m, folio):
 
 @kernel
 def pa_apply_scheme(m, st, k, scheme, r, action):
-    """Bytes applied: freed by pageout, visited by the others."""
-    if action not in (DAMOS_PAGEOUT, DAMOS_LRU_PRIO, DAMOS_LRU_DEPRIO):
+    """Bytes applied: freed by pageout, migrated, or visited by the others."""
+    migrate = action in (DAMOS_MIGRATE_HOT, DAMOS_MIGRATE_COLD)
+    node = st.scheme[scheme_row(k, scheme) + S_TARGET_NID]
+    if migrate and (node < 0 or node >= m.sc[SC_NR_NODES]):
+        return 0
+    if action not in (DAMOS_PAGEOUT, DAMOS_LRU_PRIO, DAMOS_LRU_DEPRIO) and not migrate:
         return 0
     skip_young = action == DAMOS_PAGEOUT and has_young_filter(st, k, scheme) == 0
     addr, end = st.region[r * REGION_STRIDE + R_START], st.region[r * REGION_STRIDE + R_END]
@@ -48,6 +57,10 @@ def pa_apply_scheme(m, st, k, scheme, r, action):
                 damon_folio_mkold(m, folio)
                 continue
             applied += pageout(m, folio)
+            continue
+        if migrate:
+            if page_node(m, folio) != node and migrate_folio_to(m, folio, node):
+                applied += sz
             continue
         if action == DAMOS_LRU_PRIO:
             folio_mark_accessed(m, folio)

@@ -6,7 +6,7 @@ writing nr_*. What a running kdamond has is not here: `state` copies it in and o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from errno import EACCES
 from typing import Any
 
@@ -171,7 +171,8 @@ class SysfsTree:
             return -EINVAL
         context = contexts[0]
         if command == "on":
-            error = self.control.start(k, read_context(context))
+            described = read_context(context, self.control.sim.cgroups)
+            error = self.control.start(k, described) if described else -EINVAL
             kdamond["pid"] = "0" if error == 0 else kdamond["pid"]  # it has had a context
             return error
         if command == "off":
@@ -182,7 +183,8 @@ class SysfsTree:
         if command == "clear_schemes_tried_regions":
             return self.control.ask(k, s.REQ_LOOK, lambda: _clear_tried(schemes))
         if command in ("commit", "commit_schemes_quota_goals"):
-            error = self.control.fill(s.PARAM_CTX + k, read_context(context))
+            described = read_context(context, self.control.sim.cgroups)
+            error = self.control.fill(s.PARAM_CTX + k, described) if described else -EINVAL
             return error or self.control.ask(k, s.REQ_COMMIT if command == "commit" else s.REQ_GOALS, lambda: None)
         if command in ("update_schemes_tried_bytes", "update_schemes_tried_regions"):
             self._want_tried(k, schemes)
@@ -236,8 +238,15 @@ def _checked(name: str, text: str) -> str | None:
     return None if value is None else str(value)
 
 
-def read_context(folder: Folder) -> Context:
-    """The context that the files describe. Raises NotSupported for what is not simulated."""
+def read_context(folder: Folder, cgroups: Mapping[str, int]) -> Context | None:
+    """The context that the files describe, None if a filter names a cgroup that is not there. Raises NotSupported for what is not simulated.
+
+    cgroups: path below the root of cgroup v2 -> row in m.memcg.
+    """
+    schemes = numbered(folder["schemes"])
+    paths = [row["memcg_path"] for scheme in schemes for row in numbered(scheme["filters"]) if row["type"] == "memcg"]
+    if any(path[:1] != "/" or path[1:] not in cgroups for path in paths):
+        return None
     intervals, bounds = folder["monitoring_attrs"]["intervals"], folder["monitoring_attrs"]["nr_regions"]
     targets = [
         Target(int(target["pid_target"]), tuple((int(region["start"]), int(region["end"])) for region in numbered(target["regions"])))
@@ -245,13 +254,11 @@ def read_context(folder: Folder) -> Context:
     ]
     sample, aggr, update = (int(intervals[name]) for name in ("sample_us", "aggr_us", "update_us"))
     attrs = (sample, aggr, update, int(bounds["min"]), int(bounds["max"]))
-    return Context(s.OPS_NAMES.index(folder["operations"]), attrs, targets, [read_scheme(scheme) for scheme in numbered(folder["schemes"])])
+    return Context(s.OPS_NAMES.index(folder["operations"]), attrs, targets, [read_scheme(scheme, cgroups) for scheme in schemes])
 
 
-def read_scheme(folder: Folder) -> Scheme:
+def read_scheme(folder: Folder, cgroups: Mapping[str, int]) -> Scheme:
     """One scheme."""
-    if folder["action"] in ("migrate_hot", "migrate_cold"):
-        raise NotSupported(f"damos action {folder['action']}")
     pattern, quotas, marks = folder["access_pattern"], folder["quotas"], folder["watermarks"]
     values = {
         s.S_ACTION: s.ACTIONS.index(folder["action"]), s.S_TARGET_NID: int(folder["target_nid"]), s.S_APPLY_US: int(folder["apply_interval_us"]),
@@ -264,7 +271,7 @@ def read_scheme(folder: Folder) -> Scheme:
         s.S_WM_INTERVAL_US: int(marks["interval_us"]), s.S_WM_HIGH: int(marks["high"]), s.S_WM_MID: int(marks["mid"]),
         s.S_WM_LOW: int(marks["low"]),
     }  # fmt: skip
-    return Scheme(values, [_goal(goal) for goal in numbered(quotas["goals"])], [_filter(row) for row in numbered(folder["filters"])])
+    return Scheme(values, [_goal(goal) for goal in numbered(quotas["goals"])], [_filter(row, cgroups) for row in numbered(folder["filters"])])
 
 
 def _goal(folder: Folder) -> dict[int, int]:
@@ -273,10 +280,8 @@ def _goal(folder: Folder) -> dict[int, int]:
     return {s.G_METRIC: 0, s.G_TARGET: int(folder["target_value"]), s.G_CURRENT: int(folder["current_value"])}
 
 
-def _filter(folder: Folder) -> dict[int, int]:
-    if folder["type"] == "memcg":
-        raise NotSupported("damos filter memcg")
+def _filter(folder: Folder, cgroups: Mapping[str, int]) -> dict[int, int]:
     return {
         s.F_TYPE: s.FILTER_TYPES.index(folder["type"]), s.F_MATCHING: int(folder["matching"] == "Y"), s.F_START: int(folder["addr_start"]),
-        s.F_END: int(folder["addr_end"]), s.F_TARGET: int(folder["damon_target_idx"]),
+        s.F_END: int(folder["addr_end"]), s.F_TARGET: int(folder["damon_target_idx"]), s.F_MEMCG: cgroups.get(folder["memcg_path"][1:], 0),
     }  # fmt: skip

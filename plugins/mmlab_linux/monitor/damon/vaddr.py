@@ -6,7 +6,7 @@ damon_va_apply_scheme(). O(VMAs).
 
 from mmlab.kernels.jit import kernel
 from mmlab.kernels.services import find_vma, madvise
-from mmlab.model.rows import COST_DAMOS_PAGE, COST_LRU_MOVE, SC_NOW_NS, T_MM, TASK_STRIDE, VMA_END, VMA_START, VMA_STRIDE
+from mmlab.model.rows import T_MM, TASK_STRIDE, VMA_END, VMA_START, VMA_STRIDE
 from mmlab_linux.monitor.damon.region import insert_region, region_sz, set_regions, target_row
 from mmlab_linux.monitor.damon.state import (
     C_MIN_NR_REGIONS, CTX_STRIDE, D_MIN, DAMOS_COLD, DAMOS_HUGEPAGE, DAMOS_NOHUGEPAGE, DAMOS_PAGEOUT, DAMOS_WILLNEED, MAX_RANGES, R_END,
@@ -112,6 +112,4 @@ def va_apply_scheme(m, st, k, index, r, action):
         return 0
     start, sz = st.region[r * REGION_STRIDE + R_START], region_sz(st, r)
     mm = m.task[st.target[target_row(k, index) + T_TASK] * TASK_STRIDE + T_MM]
-    if action == DAMOS_COLD or action == DAMOS_PAGEOUT:
-        m.sc[SC_NOW_NS] += sz // D_MIN * (m.cost[COST_DAMOS_PAGE] + m.cost[COST_LRU_MOVE])
     return sz if madvise(m, mm, start, sz, advice) == 0 else 0

@@ -13,7 +13,7 @@ from attrs.validators import ge
 from mmlab.kernels.jit import kernel
 from mmlab.kernels.memcg import lruvec_node
 from mmlab.model.page import (
-    PG_ACTIVE, PG_DIRTY, PG_IDLE, PG_LOCKED, PG_LRU, PG_REFERENCED, PG_UNEVICTABLE, PG_WORKINGSET, page_flags, set_page_flags,
+    PG_ACTIVE, PG_DIRTY, PG_LOCKED, PG_LRU, PG_REFERENCED, PG_UNEVICTABLE, PG_WORKINGSET, page_flags, set_page_flags,
 )
 from mmlab.model.rows import SC_IN_LRU_FAULT, SC_IN_RECLAIM, SC_SCAN_PRIORITY
 from mmlab.policies import Reclaimer
@@ -87,8 +87,8 @@ def folio_removed(m, st, pfn):
 
 @kernel
 def folio_accessed(m, st, pfn):
-    """folio_inc_refs(): PG_REFERENCED, then PG_WORKINGSET, then a count."""
-    flags = page_flags(m, pfn) & ~PG_IDLE
+    """folio_inc_refs(): PG_REFERENCED, then PG_WORKINGSET, then a count. PG_IDLE stays: a monitor does not see such an access."""
+    flags = page_flags(m, pfn)
     if flags & PG_UNEVICTABLE:
         return 0
     if flags & PG_REFERENCED == 0:
