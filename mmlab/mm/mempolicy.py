@@ -1,7 +1,7 @@
 """NUMA policies: from which node a task's pages come (mbind(), which moves pages: mm/mbind.py).
 
-A policy is one number: 0 the default, else mode | nodes << 8 | slot << POLICY_SLOT_SHIFT; equal numbers may merge. The slot names the zonelists
-that hold only the policy's nodes (bind, preferred_many), rows of m.zonelist behind the nodes' own.
+A policy is one number: 0 the default, else mode | nodes << 8 | slot << POLICY_SLOT_SHIFT; equal numbers may merge. The slot names the
+zonelists that hold only the policy's nodes (bind, preferred_many), rows of m.zonelist behind the nodes' own.
 Models: mm/mempolicy.c policy_nodemask(), interleave_nid(), weighted_interleave_nid(), interleave_nodes().
 Left out: policies of shared memory objects, home nodes, MPOL_F_STATIC_NODES and MPOL_F_RELATIVE_NODES; preferred_many goes
 outside its set before it would wake kswapd.

@@ -218,7 +218,8 @@ def alloc_pages_direct_compact(m, gfp, order, alloc_flags, node, prio):
 @leaf
 def should_compact_retry(m, order, prio, retries):
     """The priority with which to try again, or -1: a success that came to nothing is retried as it was, a failure harder."""
-    if m.sc[SC_COMPACT_RESULT] == COMPACT_SUCCESS and retries <= (MAX_RECLAIM_RETRIES if order <= COSTLY_ORDER else MAX_RECLAIM_RETRIES // 4):
+    most = MAX_RECLAIM_RETRIES if order <= COSTLY_ORDER else MAX_RECLAIM_RETRIES // 4
+    if m.sc[SC_COMPACT_RESULT] == COMPACT_SUCCESS and retries <= most:
         return prio
     hardest = COMPACT_PRIO_SYNC_LIGHT if order > COSTLY_ORDER else COMPACT_PRIO_SYNC_FULL
     return prio - 1 if prio > hardest else -1

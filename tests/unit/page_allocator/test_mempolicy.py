@@ -89,7 +89,7 @@ def test_a_bound_task_never_leaves_its_nodes_and_a_preferring_one_does():
     assert counts(sim, r.Z_NUMA_FOREIGN)[1] == counts(sim, r.Z_NUMA_MISS)[0] > 0
     assert sim.set_mempolicy("A", "bind", [1]) == 0
     sim.touch("A", sim.mmap("A", 4096 << 12, prot="rw"), 4096, WRITE)
-    assert [kill["name"] for kill in sim.kills] == ["A"]
+    assert [kill["task"] for kill in sim.kills] == ["A"]
 
 
 def test_mbind_moves_only_what_lies_outside_and_is_not_shared():
