@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from mmlab.errors import NotSupported
+from mmlab.mm import compaction
 from mmlab.model import rows as r
 from mmlab.model.const import EINVAL, ENOENT
 from mmlab.procfs import cgroups, files_io, maps, meminfo, mthp, status, zones
@@ -99,6 +100,8 @@ def write(sim: Any, path: str, text: str) -> int:
         return settings.write_thp(path[len(THP_ROOT) :], str(text))
     if files_io.knows(path):
         return files_io.write(sim, path, str(text))
+    if (match := _NODE.fullmatch(path)) and match[2] == "compact" and int(match[1]) < sim.layout.nr_nodes:
+        return sim.machine.run(compaction.compact_node, int(match[1]), 0)
     if (node := weight_node(sim, path)) >= 0:
         return write_weight(sim, node, str(text))
     if found := cgroups.find(sim, path):
