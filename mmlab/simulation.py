@@ -11,12 +11,12 @@ import numpy as np
 
 from mmlab._engine import loop
 from mmlab._engine.compile import Entry
-from mmlab._engine.boot import boot_machine, sizes_of
+from mmlab._engine.boot import boot_machine, nodemask_slot, sizes_of
 from mmlab._engine.core import memblock_services
 from mmlab._engine.machine import Chosen, Machine
 from mmlab.errors import InputError, MmlabError, NotSupported
 from mmlab.machine import MachineConfig, ZoneTuning, build_machine, default_policy, machine_from_table
-from mmlab.mm import files, fork, gup, madvise, mempolicy, mmap, sys_mlock
+from mmlab.mm import files, fork, gup, madvise, mbind, mempolicy, mmap, sys_mlock
 from mmlab.mm.memblock import memblock_alloc
 from mmlab.mm.slab import create_kernel_caches
 from mmlab.model import rows as r
@@ -308,16 +308,34 @@ class Simulation:
             raise NotSupported(f"madvise {advice}")
         return self._call(name, madvise.sys_madvise, addr, length, madvise.ADVICES.index(advice))
 
-    def mbind(self, name: str, addr: int, length: int, policy: str, nodes: Iterable[int] = ()) -> int:
-        """mbind(2) on a machine with one node, where a policy changes which VMAs may merge and nothing else; NotSupported with more nodes."""
-        if self.layout.nr_nodes > 1:
-            raise NotSupported("mbind with several nodes")
-        mode = mempolicy.MODES.index(policy)
-        if any(node != 0 for node in nodes) or (mode in (0, 4)) == bool(nodes) and mode != 1:
+    def mbind(self, name: str, addr: int, length: int, policy: str, nodes: Iterable[int] = (), move: bool = False) -> int:
+        """mbind(2): a NUMA policy for a range; move: pages on other nodes than it names move (MPOL_MF_MOVE)."""
+        number = self._mempolicy(policy, nodes)
+        return number if number < 0 else self._call(name, mbind.sys_mbind, addr, length, number, int(move))
+
+    def set_mempolicy(self, name: str, policy: str, nodes: Iterable[int] = ()) -> int:
+        """set_mempolicy(2): the policy of what the task allocates from now on, where no mbind() says otherwise."""
+        number = self._mempolicy(policy, nodes)
+        if number < 0:
+            return number
+        row = self.tasks[name].index * r.TASK_STRIDE
+        self.machine.task[row + r.T_MEMPOLICY] = number
+        self.machine.task[row + r.T_IL_PREV], self.machine.task[row + r.T_IL_WEIGHT] = -1, 0
+        return 0
+
+    def _mempolicy(self, policy: str, nodes: Iterable[int]) -> int:
+        """The number of a policy, or -EINVAL: nodes without memory are dropped, and the others must be what the mode needs."""
+        mode, asked = mempolicy.MODES.index(policy), set(nodes)
+        usable = sorted(asked & {zone.node for zone in self.layout.zones})
+        if mode in (0, mempolicy.MPOL_LOCAL):
+            return -EINVAL if asked else mode
+        if mode == mempolicy.MPOL_PREFERRED and not asked:
+            return mempolicy.MPOL_LOCAL
+        if not usable:
             return -EINVAL
-        if mode == 1 and not nodes:
-            mode = 4  # preferred without a node is local
-        return self._call(name, mempolicy.sys_mbind, addr, length, mode | sum(1 << node for node in nodes) << 8)
+        mask = sum(1 << node for node in usable)
+        slot = nodemask_slot(self.machine, self.layout, mask, mode == mempolicy.MPOL_PREFERRED_MANY)
+        return mode | mask << 8 | slot << mempolicy.POLICY_SLOT_SHIFT
 
     def mlock(self, name: str, addr: int, length: int, onfault: bool = False) -> int:
         """mlock(2), mlock2(2) with MLOCK_ONFAULT."""

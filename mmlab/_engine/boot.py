@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from mmlab._engine.machine import Machine
+from mmlab.errors import NotSupported
 from mmlab.machine import BootState, MachineLayout, ZoneTuning, build_zonelists
 from mmlab.machine.boot import ZoneBoot
 from mmlab.machine.layout import ZoneLayout
@@ -97,6 +98,23 @@ def _zonelists(machine: Machine, layout: MachineLayout) -> None:
         for offset, which in ((0, lists.fallback[node]), (r.ZONELIST_THISNODE, lists.thisnode[node])):
             at = node * r.ZONELIST_STRIDE + offset
             machine.zonelist[at : at + len(which)] = which
+
+
+def nodemask_slot(machine: Machine, layout: MachineLayout, mask: int, then_all: bool) -> int:
+    """Number of the zonelists that hold only the zones of a set of nodes (then_all: and all others behind them), made at their first use.
+    Raises NotSupported beyond NR_NODEMASKS sets."""
+    key = (mask, then_all)
+    if key not in machine.nodemasks:
+        if len(machine.nodemasks) == r.NR_NODEMASKS:
+            raise NotSupported(f"policies with more than {r.NR_NODEMASKS} sets of nodes")
+        machine.nodemasks.append(key)
+        lists = build_zonelists(layout)
+        for node in range(layout.nr_nodes):
+            zones = [zone for zone in lists.fallback[node] if mask >> layout.zones[zone].node & 1]
+            at = (layout.nr_nodes * machine.nodemasks.index(key) + layout.nr_nodes + node) * r.ZONELIST_STRIDE
+            for offset, which in ((0, zones + (list(lists.fallback[node]) if then_all else [])), (r.ZONELIST_THISNODE, zones)):
+                machine.zonelist[at + offset : at + offset + len(which)] = which
+    return machine.nodemasks.index(key)
 
 
 def apply_tuning(machine: Machine, layout: MachineLayout, tuning: ZoneTuning) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from mmlab._engine.script_state import Region, ScriptError, ScriptState, TaskName
-from mmlab.errors import NotSupported
 from mmlab.model import rows as r
 from mmlab.model.const import EINVAL, ENOMEM
 from mmlab.procfs import mincore, pagemap
@@ -125,9 +124,11 @@ def _madvise(run: ScriptState, op: Operation) -> Answer:
 
 def _mbind(run: ScriptState, op: Operation) -> Answer:
     at = run.region(op.task, op.args["region"]).addr + op.args["offset"]
-    if op.args["move"]:
-        raise NotSupported("mbind move")
-    return {"ret": run.sim.mbind(op.task, at, op.args["length"], op.args["policy"], op.args["nodes"] or ())}
+    return {"ret": run.sim.mbind(op.task, at, op.args["length"], op.args["policy"], op.args["nodes"] or (), move=op.args["move"])}
+
+
+def _set_mempolicy(run: ScriptState, op: Operation) -> Answer:
+    return {"ret": run.sim.set_mempolicy(op.task, op.args["policy"], op.args["nodes"] or ())}
 
 
 def _mlock(run: ScriptState, op: Operation) -> Answer:
@@ -171,6 +172,6 @@ def _cpu(run: ScriptState, op: Operation) -> Answer:
 
 OPERATIONS: dict[str, Callable[[ScriptState, Operation], Answer]] = {
     "mmap": _mmap, "nmap": _nmap, "munmap": _munmap, "mprotect": _mprotect, "mremap": _mremap, "brk": _brk, "region": _region,
-    "madvise": _madvise, "mbind": _mbind, "mlock": _mlock, "munlock": _mlock, "mlockall": _mlockall, "munlockall": _mlockall, "mincore": _mincore,
+    "madvise": _madvise, "mbind": _mbind, "set_mempolicy": _set_mempolicy, "mlock": _mlock, "munlock": _mlock, "mlockall": _mlockall, "munlockall": _mlockall, "mincore": _mincore,
     "pagemap": _pagemap, "rlimit": _rlimit, "cpu": _cpu,
 }  # fmt: skip

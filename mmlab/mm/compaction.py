@@ -1,7 +1,7 @@
 """Compaction: movable pages of a zone's low end move into free pages of its high end, so that large free blocks come together.
 
-Two scanners walk a zone by pageblocks, one upwards for pages to move, one downwards for places, until they meet. m.compact holds what a zone
-remembers between runs (CZ_*), m.cc the run that is going on (CC_*), m.block_skip a pageblock's skip bit; isolated pages and places wait on
+Two scanners walk a zone by pageblocks, one upwards for pages to move, one downwards for places, until they meet. m.compact holds what a
+zone remembers between runs (CZ_*), m.cc the run that is going on (CC_*), m.block_skip a pageblock's skip bit; isolated pages and places wait on
 lists behind all others of mem_map.
 Models: mm/compaction.c. Left out: large folios, free-page hints of fast_find_migrateblock() and fast_isolate_freepages(), capture of the
 freed block, contention. Cost: O(pages of the zone) a run.
@@ -23,7 +23,9 @@ from mmlab.model.const import (
     PAGEBLOCK_ORDER, PAGEBLOCK_PAGES,
 )
 from mmlab.model.gfp import GFP_IO, GFP_THISNODE, gfp_migratetype, gfp_zone
-from mmlab.model.page import KIND_KERNEL, PG_HEAD, PG_TAIL, ZONE_SHIFT, page_flags, page_order, set_page_flags, set_page_kind, set_page_order
+from mmlab.model.page import (
+    KIND_KERNEL, PG_HEAD, PG_TAIL, ZONE_SHIFT, page_flags, page_order, set_page_flags, set_page_kind, set_page_order,
+)
 from mmlab.model.rows import (
     CC_BLOCK_SUITABLE, CC_DIRECT, CC_FINISH_PAGEBLOCK, CC_FREE_PFN, CC_FREE_SCANNED, CC_IGNORE_SKIP, CC_LAST_MIGRATED, CC_MIGRATE_PFN,
     CC_MIGRATE_SCANNED, CC_MIGRATETYPE, CC_MODE, CC_NR_FREEPAGES, CC_NR_MIGRATEPAGES, CC_ORDER, CC_PROACTIVE, CC_WHOLE_ZONE, CC_ZONE,

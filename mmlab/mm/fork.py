@@ -28,7 +28,8 @@ from mmlab.model.rows import (
     MM_KHUGEPAGED, MM_MMAP_BASE, MM_OBJ, MM_OWNER, MM_PGTABLES_BYTES, MM_RLIMIT_AS, MM_RLIMIT_DATA, MM_RLIMIT_MEMLOCK, MM_RLIMIT_STACK,
     MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STACK_VM, MM_START_BRK, MM_STRIDE, MM_TOTAL_VM, MM_USERS, RLIM_INFINITY, SC_COMMITTED_AS,
     SC_CPU, SC_NOW_NS, SC_NR_KILLS, SC_NR_TASKS, SC_OOM_VICTIM, SC_PANIC, SC_PID_NEXT, T_ALIVE, T_CMAJ_FLT, T_CMIN_FLT, T_CPU, T_FLAGS,
-    T_MAJ_FLT, T_MIN_FLT, T_MM, T_OBJ, T_OOM_SCORE_ADJ, T_PARENT, T_PID, T_SIGNAL, T_STACK_PFN, T_START_NS, TASK_STRIDE, TF_KILLED,
+    T_IL_PREV, T_IL_WEIGHT, T_MAJ_FLT, T_MEMPOLICY, T_MIN_FLT, T_MM, T_OBJ, T_OOM_SCORE_ADJ, T_PARENT, T_PID, T_SIGNAL, T_STACK_PFN,
+    T_START_NS, TASK_STRIDE, TF_KILLED,
     TF_OOM_VICTIM, VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED, VM_LOCKONFAULT, VMA_END, VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_NAME, VMA_PGOFF,
     VMA_POLICY, VMA_START, VMA_STRIDE,
 )
@@ -109,7 +110,8 @@ def sys_fork(m, parent):
     child = task_alloc(m, m.task[row + T_CPU], m.task[row + T_OOM_SCORE_ADJ], parent)
     if child < 0:
         return -ENOMEM
-    m.task[child * TASK_STRIDE + T_MEMCG] = m.task[row + T_MEMCG]
+    for field in (T_MEMCG, T_MEMPOLICY, T_IL_PREV, T_IL_WEIGHT):
+        m.task[child * TASK_STRIDE + field] = m.task[row + field]
     old, new = m.task[row + T_MM], child
     for field in range(MM_MMAP_BASE, MM_DEF_FLAGS):
         m.mm[new * MM_STRIDE + field] = m.mm[old * MM_STRIDE + field]

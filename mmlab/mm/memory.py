@@ -13,6 +13,7 @@ from mmlab.kernels.large_folio import folio_remove_rmap_pte, note_partially_mapp
 from mmlab.kernels.pte import add_rmap, note_rss, remove_rmap, walk_pmd, walk_pte
 from mmlab.kernels.services import alloc_pages, anon_vma_prepare, free_pages, split_huge_pmd, zap_pte
 from mmlab.mm.huge_memory import free_large_folio, make_large_folio, zap_huge_pmd
+from mmlab.mm.mempolicy import vma_zonelist
 from mmlab.mm.mlock import clear_page_mlock, mlock_faulted, munlock_folio
 from mmlab.mm.page_counter import current_memcg, mem_cgroup_charge
 from mmlab.mm.swap_slots import swap_free
@@ -28,7 +29,7 @@ from mmlab.model.rows import (
     MM_STACK_VM, MM_STRIDE, MM_SWAPENTS, MM_TOTAL_VM, MTHP_NR_ANON, MTHP_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT,
     PTE_SHIFT, SC_IN_LRU_FAULT, VM_RAND_READ, VM_SEQ_READ,
     PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE, SC_COMMITTED_AS, SC_MMAP_MIN_ADDR, SC_NOW_NS, SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS,
-    SC_PGTABLE_LEVELS, SC_STACK_GUARD_GAP, SC_ZAP_BATCH, T_FLAGS, T_MAJ_FLT, T_MIN_FLT, T_MM, T_SI_ADDR, T_SI_CODE, T_SIGNAL, TASK_STRIDE,
+    SC_NR_NODES, SC_PGTABLE_LEVELS, SC_STACK_GUARD_GAP, SC_ZAP_BATCH, T_FLAGS, T_MAJ_FLT, T_MIN_FLT, T_MM, T_SI_ADDR, T_SI_CODE, T_SIGNAL, TASK_STRIDE,
     TF_KILLED, VM_ACCOUNT, VM_EXEC, VM_GROWSDOWN, VM_LOCKED, VM_READ, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_PGOFF, VMA_START,
     VMA_STRIDE,
 )
@@ -58,7 +59,7 @@ def set_anon(m, pfn, vma, vpn):
 @kernel
 def alloc_anon_folio(m, mm, vma, vpn, order, gfp):
     """Service: a zeroed anonymous folio of 2^order pages for vpn (its first page); the zeroing takes its simulated time."""
-    pfn = alloc_pages(m, gfp, order, -1)
+    pfn = alloc_pages(m, gfp, order, vma_zonelist(m, vma, vpn, order) if m.sc[SC_NR_NODES] > 1 else -1)
     if pfn < 0:
         return -ENOMEM
     if mem_cgroup_charge(m, pfn, current_memcg(m), gfp, 1 << order) < 0:

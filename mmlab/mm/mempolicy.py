@@ -1,36 +1,122 @@
-"""NUMA policy of address ranges: what mbind() does to VMAs. Where pages go does not follow it yet (see `sim.mbind`).
+"""NUMA policies: from which node a task's pages come (mbind(), which moves pages: mm/mbind.py).
 
-Models: mm/mempolicy.c do_mbind(), mbind_range(). A policy is one number: 0 the default, else mode | nodes << 8; equal numbers may merge.
+A policy is one number: 0 the default, else mode | nodes << 8 | slot << POLICY_SLOT_SHIFT; equal numbers may merge. The slot names the
+zonelists that hold only the policy's nodes (bind, preferred_many), rows of m.zonelist behind the nodes' own.
+Models: mm/mempolicy.c policy_nodemask(), interleave_nid(), weighted_interleave_nid(), interleave_nodes().
+Left out: policies of shared memory objects, home nodes, MPOL_F_STATIC_NODES and MPOL_F_RELATIVE_NODES; preferred_many goes
+outside its set before it would wake kswapd.
 """
 
-from mmlab.kernels.jit import kernel
-from mmlab.kernels.ops import vma_index_find
-from mmlab.mm.mmap import page_align
-from mmlab.mm.vma import vma_modify
-from mmlab.model.const import EFAULT, EINVAL, ENOMEM
-from mmlab.model.rows import COST_SYSCALL, SC_NOW_NS, VMA_END, VMA_FLAGS, VMA_START, VMA_STRIDE
+from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.zones import page_node, zone_of
+from mmlab.model.rows import (
+    N_WEIGHT, NODE_STRIDE, SC_INTERLEAVE_NODE, SC_NODE, SC_NR_NODES, SC_TASK, T_IL_PREV, T_IL_WEIGHT, T_MEMPOLICY, TASK_STRIDE, VMA_PGOFF,
+    VMA_POLICY, VMA_START, VMA_STRIDE, Z_NUMA_INTERLEAVE, ZONE_STRIDE,
+)
 
 MODES = ("default", "preferred", "bind", "interleave", "local", "preferred_many", "weighted_interleave")  # numbered as in the kernel
+MPOL_PREFERRED, MPOL_BIND, MPOL_INTERLEAVE, MPOL_LOCAL, MPOL_PREFERRED_MANY, MPOL_WEIGHTED_INTERLEAVE = range(1, 7)
+POLICY_SLOT_SHIFT = 44
+
+
+@leaf
+def policy_mode(policy):
+    """MPOL_*."""
+    return policy & 255
+
+
+@leaf
+def policy_nodes(policy):
+    """The policy's nodes, a bit each."""
+    return (policy >> 8) & 0xFFFFFFFF
+
+
+@leaf
+def next_node_in(m, node, nodes):
+    """The next node of a set after `node`, round and round."""
+    for step in range(1, m.sc[SC_NR_NODES] + 1):
+        after = (node + step) % m.sc[SC_NR_NODES]
+        if (nodes >> after) & 1:
+            return after
+    return 0
+
+
+@leaf
+def node_weight(m, node):
+    """The node's share of a weighted interleave."""
+    return max(1, m.node[node * NODE_STRIDE + N_WEIGHT])
 
 
 @kernel
-def sys_mbind(m, mm, start, length, policy):
-    """mbind(2): 0, -EINVAL (unaligned), -EFAULT over a hole (nothing changed), -ENOMEM at max_map_count."""
-    m.sc[SC_NOW_NS] += m.cost[COST_SYSCALL]
-    if start & 4095:
-        return -EINVAL
-    end = start + page_align(length)
-    at = start
-    while at < end:
-        vma = vma_index_find(m, mm, at)
-        if vma < 0 or m.vma[vma * VMA_STRIDE + VMA_START] > at:
-            return -EFAULT
-        at = m.vma[vma * VMA_STRIDE + VMA_END]
-    at = start
-    while at < end:
-        vma = vma_index_find(m, mm, at)
-        stop = min(end, m.vma[vma * VMA_STRIDE + VMA_END])
-        if vma_modify(m, vma, at, stop, m.vma[vma * VMA_STRIDE + VMA_FLAGS], policy) < 0:
-            return -ENOMEM
-        at = stop
-    return 0
+def interleave_nid(m, policy, index):
+    """Node of page `index` of a range that is interleaved: the set's nodes by turns, or by their weights."""
+    nodes = policy_nodes(policy)
+    weighted = policy_mode(policy) == MPOL_WEIGHTED_INTERLEAVE
+    total = 0
+    for node in range(m.sc[SC_NR_NODES]):
+        if (nodes >> node) & 1:
+            total += node_weight(m, node) if weighted else 1
+    target = index % total
+    for node in range(m.sc[SC_NR_NODES]):
+        if (nodes >> node) & 1:
+            target -= node_weight(m, node) if weighted else 1
+            if target < 0:
+                return node
+    return m.sc[SC_NODE]
+
+
+@kernel
+def interleave_nodes(m, policy, row):
+    """Node of a task's next page that belongs to no range (page tables, page cache): taken by turns."""
+    nodes = policy_nodes(policy)
+    if policy_mode(policy) == MPOL_INTERLEAVE:
+        m.task[row + T_IL_PREV] = next_node_in(m, m.task[row + T_IL_PREV], nodes)
+        return m.task[row + T_IL_PREV]
+    if m.task[row + T_IL_WEIGHT] == 0 or (nodes >> max(0, m.task[row + T_IL_PREV])) & 1 == 0:
+        m.task[row + T_IL_PREV] = next_node_in(m, m.task[row + T_IL_PREV], nodes)
+        m.task[row + T_IL_WEIGHT] = node_weight(m, m.task[row + T_IL_PREV])
+    m.task[row + T_IL_WEIGHT] -= 1
+    return m.task[row + T_IL_PREV]
+
+
+@kernel
+def policy_zonelist(m, policy, index):
+    """Row of m.zonelist from which a page is taken; index: its place in an interleaved range, -1 for none."""
+    mode = policy_mode(policy)
+    m.sc[SC_INTERLEAVE_NODE] = 0
+    if mode == MPOL_PREFERRED:
+        return next_node_in(m, -1, policy_nodes(policy))
+    if mode == MPOL_BIND or mode == MPOL_PREFERRED_MANY:
+        return m.sc[SC_NR_NODES] * (1 + (policy >> POLICY_SLOT_SHIFT)) + m.sc[SC_NODE]
+    if mode == MPOL_INTERLEAVE or mode == MPOL_WEIGHTED_INTERLEAVE:
+        node = interleave_nid(m, policy, index) if index >= 0 else interleave_nodes(m, policy, m.sc[SC_TASK] * TASK_STRIDE)
+        if mode == MPOL_INTERLEAVE:
+            m.sc[SC_INTERLEAVE_NODE] = node + 1
+        return node
+    return m.sc[SC_NODE]
+
+
+@kernel
+def task_zonelist(m):
+    """The same for memory that belongs to no range, by the policy of the task that runs."""
+    policy = m.task[m.sc[SC_TASK] * TASK_STRIDE + T_MEMPOLICY] if m.sc[SC_TASK] >= 0 else 0
+    return policy_zonelist(m, policy, -1)
+
+
+@kernel
+def vma_zonelist(m, vma, vpn, order):
+    """The same for a folio of a VMA: by the VMA's policy, else by the task's."""
+    row = vma * VMA_STRIDE
+    policy = m.vma[row + VMA_POLICY]
+    if policy == 0 and m.sc[SC_TASK] >= 0:
+        policy = m.task[m.sc[SC_TASK] * TASK_STRIDE + T_MEMPOLICY]
+    return policy_zonelist(m, policy, (m.vma[row + VMA_PGOFF] + vpn - (m.vma[row + VMA_START] >> 12)) >> order)
+
+
+@leaf
+def count_interleave(m, pfn):
+    """A page that came from the node whose turn it was."""
+    if m.sc[SC_INTERLEAVE_NODE] > 0:
+        if pfn >= 0 and page_node(m, pfn) == m.sc[SC_INTERLEAVE_NODE] - 1:
+            m.zone[zone_of(m, pfn) * ZONE_STRIDE + Z_NUMA_INTERLEAVE] += 1
+        m.sc[SC_INTERLEAVE_NODE] = 0

@@ -9,6 +9,7 @@ from mmlab.kernels.ops import page_allocator_alloc, page_allocator_can_alloc, pa
 from mmlab.kernels.services import out_of_memory, try_to_compact_pages, wake_kswapd
 from mmlab.kernels.zones import wmark_pages, zone_of, zone_watermark_order0
 from mmlab.mm.compaction import compaction_zonelist_suitable
+from mmlab.mm.mempolicy import count_interleave, task_zonelist
 from mmlab.mm.page_counter import current_memcg, mem_cgroup_charge, mem_cgroup_uncharge
 from mmlab.mm.vmscan import try_to_free_pages, zone_reclaimable_pages
 from mmlab.model.const import (
@@ -217,7 +218,8 @@ def alloc_pages_direct_compact(m, gfp, order, alloc_flags, node, prio):
 @leaf
 def should_compact_retry(m, order, prio, retries):
     """The priority with which to try again, or -1: a success that came to nothing is retried as it was, a failure harder."""
-    if m.sc[SC_COMPACT_RESULT] == COMPACT_SUCCESS and retries <= (MAX_RECLAIM_RETRIES if order <= COSTLY_ORDER else MAX_RECLAIM_RETRIES // 4):
+    most = MAX_RECLAIM_RETRIES if order <= COSTLY_ORDER else MAX_RECLAIM_RETRIES // 4
+    if m.sc[SC_COMPACT_RESULT] == COMPACT_SUCCESS and retries <= most:
         return prio
     hardest = COMPACT_PRIO_SYNC_LIGHT if order > COSTLY_ORDER else COMPACT_PRIO_SYNC_FULL
     return prio - 1 if prio > hardest else -1
@@ -318,13 +320,14 @@ def free_pages(m, pfn, order):
 def alloc_pages(m, gfp, order, node):
     """A block of 2^order pages by the rules of gfp from node (-1: the CPU's): its pfn with counts 0, or -ENOMEM."""
     if node < 0:
-        node = m.sc[SC_NODE]
+        node = m.sc[SC_NODE] if m.sc[SC_NR_NODES] == 1 else task_zonelist(m)
     flags = ALLOC_WMARK_LOW | alloc_flags_nofragment(m, gfp, node)
     if gfp & GFP_KSWAPD_RECLAIM:
         flags |= ALLOC_KSWAPD
     pfn = get_page_from_freelist(m, gfp, order, node, flags)
     if pfn < 0:
         pfn = alloc_pages_slowpath(m, gfp, order, node)
+    count_interleave(m, pfn)
     if gfp & GFP_ACCOUNT and pfn >= 0 and mem_cgroup_charge(m, pfn, current_memcg(m), gfp, 1 << order) < 0:
         free_pages(m, pfn, order)
         return -ENOMEM

@@ -19,8 +19,8 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE, SC_NR_LOOPS,
     SC_NR_MEMCGS, SC_RECLAIM_MEMCG, SC_SHRINK_MEMCG, SC_PROTECTION, SC_SCAN_PRIORITY, SC_NR_SCANNED, SC_NR_RECLAIMED,
     SC_RECLAIM_NOTES, SC_OOM_MEMCG, SC_IN_LRU_FAULT, SC_MM_WALK, SC_PROACTIVE,
-    SC_MIGRATE_TO, SC_EXTFRAG_THRESHOLD, SC_PROACTIVENESS, SC_COMPACT_RESULT,
-) = range(94)
+    SC_MIGRATE_TO, SC_EXTFRAG_THRESHOLD, SC_PROACTIVENESS, SC_COMPACT_RESULT, SC_INTERLEAVE_NODE,
+) = range(95)
 NR_SCALARS = 128
 
 # m.zone: one row a populated zone, in the order of nodes, then zone index ------------------------------------------------------------------
@@ -57,20 +57,22 @@ COMPACT_HEADS = 16  # the last list heads: isolated free blocks by order, then i
 # m.zonelist: row a node: the zones a request from it tries (row numbers of m.zone), fallback list then the node's own, each ended by -1 ------
 ZONELIST_STRIDE = 128
 ZONELIST_THISNODE = 64
+NR_NODEMASKS = 16  # behind the nodes' own rows: for each set of nodes that a policy names, a row a node, with that set's zones alone
 
 # m.node ----------------------------------------------------------------------------------------------------------------------------------
 NODE_STRIDE = 32
 (
     N_FIRST_CPU, N_NR_CPUS, N_KSWAPD_AWAKE, N_KSWAPD_PRIORITY, N_KSWAPD_FAILURES, N_KSWAPD_IDX, N_KSWAPD_CLOCK_NS, N_KSWAPD_WAKE_NS,
-    N_KSWAPD_CPU, N_PRESENT, N_MANAGED, N_KSWAPD_BOOST, N_KSWAPD_RECLAIMED, N_KSWAPD_FLAGS,
-) = range(14)
+    N_KSWAPD_CPU, N_PRESENT, N_MANAGED, N_KSWAPD_BOOST, N_KSWAPD_RECLAIMED, N_KSWAPD_FLAGS, N_WEIGHT,
+) = range(15)
 
 # m.task ----------------------------------------------------------------------------------------------------------------------------------
 TASK_STRIDE = 32
 (
     T_PID, T_MM, T_CPU, T_ALIVE, T_OOM_SCORE_ADJ, T_MIN_FLT, T_MAJ_FLT, T_PARENT, T_SIGNAL, T_SI_CODE, T_SI_ADDR, T_FLAGS, T_OBJ, T_STACK_PFN,
     T_CMIN_FLT, T_CMAJ_FLT, T_NODE, T_START_NS, T_MEMCG, T_OVER_HIGH,
-) = range(20)
+    T_MEMPOLICY, T_IL_PREV, T_IL_WEIGHT,
+) = range(23)
 TF_MEMALLOC, TF_OOM_VICTIM, TF_KILLED = 1, 2, 4
 
 # m.loop: tasks that touch a range again and again beside what the script does (`loop`, `bg`) --------------------------------------------------

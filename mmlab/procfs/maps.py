@@ -15,6 +15,7 @@ from mmlab.mm.shmem import shmem_partial_swap_usage
 from mmlab.mm.shmem_huge import thp_eligible_shmem
 from mmlab.model import rows as r
 from mmlab.model.page import PG_ACTIVE, PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPBACKED, PG_SWAPCACHE, PG_WRITEBACK, PG_YOUNG
+from mmlab.procfs.mempolicy import policy_text
 from mmlab.procfs.settings import THP_SIZES, settings_of
 from mmlab.procfs.tasks import backing, vma_name
 from mmlab.procfs.walk import Pages, Vma, entries, mapped_pages, vmas, zone_nodes
@@ -163,12 +164,13 @@ def smaps_rollup(sim: Any, task: Any) -> str:
 
 
 def numa_maps(sim: Any, task: Any) -> str:
-    """/proc/PID/numa_maps; every VMA has the default policy."""
-    return "".join(_numa_line(sim, task.mm, vma) for vma in vmas(sim.machine, task.mm))
+    """/proc/PID/numa_maps; a VMA without a policy shows its task's."""
+    of_task = int(sim.machine.task[task.index * r.TASK_STRIDE + r.T_MEMPOLICY])
+    return "".join(_numa_line(sim, task.mm, vma, of_task) for vma in vmas(sim.machine, task.mm))
 
 
-def _numa_line(sim: Any, mm: int, vma: Vma) -> str:
-    text = f"{vma.start:08x} default"
+def _numa_line(sim: Any, mm: int, vma: Vma, of_task: int) -> str:
+    text = f"{vma.start:08x} {policy_text(int(sim.machine.vma[vma.row * r.VMA_STRIDE + r.VMA_POLICY]) or of_task)}"
     path = backing(sim, vma)[2]
     name = vma_name(sim.machine, mm, vma)
     text += f" file={path}" if path else {"[heap]": " heap", "[stack]": " stack"}.get(name, "")

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from mmlab.errors import NotSupported
+from mmlab.mm import compaction
 from mmlab.model import rows as r
 from mmlab.model.const import EINVAL, ENOENT
 from mmlab.procfs import cgroups, files_io, maps, meminfo, mthp, status, zones
 from mmlab.procfs.clear_refs import clear_refs
+from mmlab.procfs.mempolicy import node_ranges, read_weight, weight_node, write_weight
 from mmlab.procfs.settings import THP_CHOICES, settings_of
 from mmlab.procfs.tasks import living
 
@@ -74,6 +76,8 @@ def read(sim: Any, path: str) -> str:
         return mthp.read(sim, path)
     elif files_io.knows(path):
         return files_io.read(sim, path)
+    elif (node := weight_node(sim, path)) >= 0:
+        return read_weight(sim, node)
     elif found := cgroups.find(sim, path):
         return cgroups.read(sim, *found)
     elif (match := _NODE.fullmatch(path)) and match[2] in NODE_FILES:
@@ -96,6 +100,10 @@ def write(sim: Any, path: str, text: str) -> int:
         return settings.write_thp(path[len(THP_ROOT) :], str(text))
     if files_io.knows(path):
         return files_io.write(sim, path, str(text))
+    if (match := _NODE.fullmatch(path)) and match[2] == "compact" and int(match[1]) < sim.layout.nr_nodes:
+        return sim.machine.run(compaction.compact_node, int(match[1]), 0)
+    if (node := weight_node(sim, path)) >= 0:
+        return write_weight(sim, node, str(text))
     if found := cgroups.find(sim, path):
         return cgroups.write(sim, *found, str(text))
     if path == LRU_GEN_ENABLED and str(text).strip().lower() in ("0", "n", "0x0000"):
@@ -149,11 +157,5 @@ def sysctl_name(path: str) -> str:
 
 
 def cpulist(numbers: Iterable[int]) -> str:
-    """``0-2,5``: ascending numbers as Linux lists CPUs and nodes."""
-    ranges: list[list[int]] = []
-    for n in numbers:
-        if ranges and ranges[-1][1] == n - 1:
-            ranges[-1][1] = n
-        else:
-            ranges.append([n, n])
-    return ",".join(f"{a}-{b}" if a != b else str(a) for a, b in ranges) + "\n"
+    """A line of ascending numbers as Linux lists CPUs and nodes."""
+    return node_ranges(numbers) + "\n"

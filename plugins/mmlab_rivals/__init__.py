@@ -2,8 +2,11 @@
 
 from mmlab.hookspecs import hookimpl
 from mmlab_rivals.memory_model.flatmem import FLATMEM
+from mmlab_rivals.memory_model.sparsemem import SPARSEMEM
 from mmlab_rivals.monitor.accessed_bit_scan import ACCESSED_BIT_SCAN
 from mmlab_rivals.oom_policy.allocating_task import ALLOCATING_TASK
+from mmlab_rivals.page_allocator.buddy_nomigratetype import BUDDY_NOMIGRATETYPE
+from mmlab_rivals.page_allocator.buddy_nopcp import BUDDY_NOPCP
 from mmlab_rivals.page_allocator.first_fit import FIRST_FIT
 from mmlab_rivals.reclaimer.clock import CLOCK
 from mmlab_rivals.reclaimer.fifo import FIFO
@@ -15,4 +18,4 @@ from mmlab_rivals.vma_index.sorted_array import SORTED_ARRAY
 @hookimpl
 def mmlab_policies():
     """The rivals of every slot."""
-    return [FLATMEM, FIRST_FIT, SORTED_ARRAY, FIFO, CLOCK, LRU, OPT, ALLOCATING_TASK, ACCESSED_BIT_SCAN]
+    return [FLATMEM, SPARSEMEM, FIRST_FIT, BUDDY_NOPCP, BUDDY_NOMIGRATETYPE, SORTED_ARRAY, FIFO, CLOCK, LRU, OPT, ALLOCATING_TASK, ACCESSED_BIT_SCAN]

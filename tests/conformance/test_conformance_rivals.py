@@ -2,8 +2,11 @@
 
 import pytest
 from mmlab_rivals.memory_model.flatmem import FLATMEM
+from mmlab_rivals.memory_model.sparsemem import SPARSEMEM
 from mmlab_rivals.monitor.accessed_bit_scan import ACCESSED_BIT_SCAN
 from mmlab_rivals.oom_policy.allocating_task import ALLOCATING_TASK
+from mmlab_rivals.page_allocator.buddy_nomigratetype import BUDDY_NOMIGRATETYPE
+from mmlab_rivals.page_allocator.buddy_nopcp import BUDDY_NOPCP
 from mmlab_rivals.page_allocator.first_fit import FIRST_FIT
 from mmlab_rivals.reclaimer.clock import CLOCK
 from mmlab_rivals.reclaimer.fifo import FIFO
@@ -20,6 +23,18 @@ pytestmark = pytest.mark.nojit
 
 class TestFlatmem(MemoryModelConformance):
     policy = FLATMEM
+
+
+class TestSparsemem(MemoryModelConformance):
+    policy = SPARSEMEM
+
+
+class TestBuddyNopcp(PageAllocatorConformance):
+    policy = BUDDY_NOPCP
+
+
+class TestBuddyNomigratetype(PageAllocatorConformance):
+    policy = BUDDY_NOMIGRATETYPE
 
 
 class TestFirstFit(PageAllocatorConformance):

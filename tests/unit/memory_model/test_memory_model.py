@@ -7,6 +7,7 @@ import pytest
 from mmlab.testing.harness import small_machine
 from mmlab_linux.memory_model.sparsemem_vmemmap import SPARSEMEM_VMEMMAP
 from mmlab_rivals.memory_model.flatmem import FLATMEM
+from mmlab_rivals.memory_model.sparsemem import SPARSEMEM
 
 SECTION = 32768
 
@@ -92,3 +93,14 @@ def test_check_finds_tables_that_contradict_each_other():
     flat = Model(FLATMEM)
     flat.m.states["memory_model"].max_mapnr[0] = 1 << 30
     assert flat.check() == 1
+
+
+def test_sparsemem_numbers_its_arrays_as_sections_appear():
+    model = Model(SPARSEMEM, "64M")
+    before = int(model.m.states["memory_model"].nr[1])
+    model.add_range(0, 40 * SECTION, 41 * SECTION)
+    assert model.pfn_to_page(40 * SECTION + 7) == before * SECTION + 7
+    assert model.page_to_pfn(before * SECTION + 7) == 40 * SECTION + 7
+    assert model.pfn_valid(39 * SECTION) == 0 and model.pfn_valid(41 * SECTION - 1) == 1
+    assert model.memmap_pages(39 * SECTION, 42 * SECTION) == 512
+    assert model.check() == 0

@@ -99,6 +99,13 @@ def test_shared_and_file_pages_keep_all_their_mappings():
     sim.check_state()
 
 
+def test_a_node_is_compacted_by_its_own_file():
+    sim = a_machine()
+    fragmented(sim, 12_000)
+    assert write(sim, "/sys/devices/system/node/node0/compact", "1") == 0
+    assert events(sim, "pgmigrate_success")["pgmigrate_success"] > 500
+
+
 def test_only_one_is_written_to_compact_memory():
     sim = a_machine()
     assert write(sim, COMPACT_MEMORY, "2") == -22 and events(sim, "compact_migrate_scanned") == {"compact_migrate_scanned": 0}

@@ -1,0 +1,130 @@
+"""NUMA policies: which node each page comes from, what numastat makes of it, and mbind() with MPOL_MF_MOVE."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mmlab.kernels.pte import walk_pte
+from mmlab.kernels.zones import page_node
+from mmlab.model import rows as r
+from mmlab.model.const import EINVAL, WRITE
+from mmlab.model.vmstat import V_PGMIGRATE_SUCCESS
+from mmlab.procfs import read, write
+from mmlab.simulation import Simulation
+
+WEIGHTS = "/sys/kernel/mm/mempolicy/weighted_interleave/node"
+
+
+def a_machine(nodes: int = 2) -> Simulation:
+    """128 MiB a node; node 0 has the CPU, and a task A."""
+    sim = Simulation.from_table(
+        {"memory": f"{128 * nodes}M", "cpus": 1, "cmdline": "transparent_hugepage=never",
+         "nodes": [{"memory": "128M", "cpus": [0]}] + [{"memory": "128M"}] * (nodes - 1)},
+    )  # fmt: skip
+    sim.spawn("A")
+    return sim
+
+
+def nodes_of(sim: Simulation, addr: int, pages: int) -> list[int]:
+    """The node of each page of a range."""
+    m = sim.machine
+    mm = int(m.task[sim.tasks["A"].index * r.TASK_STRIDE + r.T_MM])
+    return [m.run(page_node, int(m.pt[m.run(walk_pte, mm, (addr >> 12) + i)]) >> r.PTE_SHIFT) for i in range(pages)]
+
+
+def touched(sim: Simulation, pages: int) -> int:
+    addr = sim.mmap("A", pages << 12, prot="rw")
+    sim.touch("A", addr, pages, WRITE)
+    return addr
+
+
+def counts(sim: Simulation, field: int) -> list[int]:
+    """A zone counter, by node."""
+    rows = sim.machine.zone[: len(sim.layout.zones) * r.ZONE_STRIDE].reshape(-1, r.ZONE_STRIDE)
+    return np.bincount([z.node for z in sim.layout.zones], rows[:, field]).astype(int).tolist()
+
+
+@pytest.mark.parametrize("policy, nodes, wanted", [
+    ("default", (), [0] * 12), ("local", (), [0] * 12), ("preferred", (), [0] * 12), ("preferred", (1, 2), [1] * 12), ("bind", (2,), [2] * 12),
+    ("bind", (1, 2), [1] * 12), ("preferred_many", (2,), [2] * 12), ("interleave", (0, 2), [0, 2] * 6), ("weighted_interleave", (0, 1), [0, 0, 0, 1] * 3),
+])  # fmt: skip
+def test_pages_of_a_range_follow_its_policy(policy, nodes, wanted):
+    sim = a_machine(3)
+    assert write(sim, WEIGHTS + "0", "3") == 0
+    assert sim.set_mempolicy("A", policy, nodes) == 0
+    addr = touched(sim, 12)
+    turn = {"interleave": (addr >> 12) % 2, "weighted_interleave": (addr >> 12) % 4}.get(policy, 0)
+    assert nodes_of(sim, addr, 12) == (wanted * 2)[turn : turn + 12]
+    assert sim.check_state() == []
+
+
+def test_a_range_with_a_policy_of_its_own_does_not_follow_the_task():
+    sim = a_machine()
+    addr = sim.mmap("A", 8 << 12, prot="rw")
+    assert sim.set_mempolicy("A", "bind", [1]) == 0 and sim.mbind("A", addr, 4 << 12, "local") == 0
+    sim.touch("A", addr, 8, WRITE)
+    assert nodes_of(sim, addr, 8) == [0] * 4 + [1] * 4
+    lines = [line.split()[1] for line in read(sim, f"/proc/{sim.tasks['A'].pid}/numa_maps").splitlines() if line.split()[0] in (f"{addr:x}", f"{addr + 0x4000:x}")]
+    assert lines == ["local", "bind:1"]
+
+
+def test_numastat_of_policies():
+    sim = a_machine()
+    before = counts(sim, r.Z_NUMA_HIT), counts(sim, r.Z_NUMA_OTHER), counts(sim, r.Z_NUMA_INTERLEAVE)
+    assert sim.set_mempolicy("A", "interleave", [0, 1]) == 0
+    touched(sim, 100)
+    after = counts(sim, r.Z_NUMA_HIT), counts(sim, r.Z_NUMA_OTHER), counts(sim, r.Z_NUMA_INTERLEAVE)
+    hit, other, interleave = ([y - x for x, y in zip(old, new)] for old, new in zip(before, after))
+    assert hit == interleave and min(hit) >= 50 and sum(hit) < 120  # the rest: page tables and slabs, by turns
+    assert other == [0, hit[1]] and counts(sim, r.Z_NUMA_MISS) == [0, 0]
+
+
+def test_a_bound_task_never_leaves_its_nodes_and_a_preferring_one_does():
+    sim = a_machine()
+    free = sum(int(sim.machine.zone[i * r.ZONE_STRIDE + r.Z_FREE]) for i, z in enumerate(sim.layout.zones) if z.node == 1)
+    assert sim.set_mempolicy("A", "preferred", [1]) == 0
+    addr = touched(sim, free + 100)
+    assert set(nodes_of(sim, addr, 100)) == {1} and 0 in nodes_of(sim, addr + (free << 12), 100)
+    assert counts(sim, r.Z_NUMA_FOREIGN)[1] == counts(sim, r.Z_NUMA_MISS)[0] > 0
+    assert sim.set_mempolicy("A", "bind", [1]) == 0
+    sim.touch("A", sim.mmap("A", 4096 << 12, prot="rw"), 4096, WRITE)
+    assert [kill["task"] for kill in sim.kills] == ["A"]
+
+
+def test_mbind_moves_only_what_lies_outside_and_is_not_shared():
+    sim = a_machine()
+    addr = touched(sim, 64)
+    assert sim.mbind("A", addr, 32 << 12, "bind", [1]) == 0 and nodes_of(sim, addr, 64) == [0] * 64
+    assert sim.mbind("A", addr, 32 << 12, "bind", [1], move=True) == 0
+    assert nodes_of(sim, addr, 64) == [1] * 32 + [0] * 32
+    assert sim.mbind("A", addr, 64 << 12, "interleave", [0, 1], move=True) == 0
+    assert nodes_of(sim, addr, 64) == [1] * 32 + [0] * 32
+    assert sim.machine.vmstat[V_PGMIGRATE_SUCCESS] == 32
+    sim.fork("A", "B")
+    assert sim.mbind("A", addr, 64 << 12, "bind", [0], move=True) == 0
+    assert nodes_of(sim, addr, 64) == [1] * 32 + [0] * 32
+    assert sim.check_state() == []
+
+
+def test_a_child_has_its_parents_policy():
+    sim = a_machine()
+    assert sim.set_mempolicy("A", "bind", [1]) == 0
+    sim.fork("A", "B")
+    task = sim.machine.task
+    assert task[sim.tasks["B"].index * r.TASK_STRIDE + r.T_MEMPOLICY] == task[sim.tasks["A"].index * r.TASK_STRIDE + r.T_MEMPOLICY] != 0
+
+
+@pytest.mark.parametrize("policy, nodes", [("bind", [5]), ("bind", []), ("interleave", []), ("default", [0]), ("local", [0]), ("preferred_many", [])])
+def test_sets_that_a_policy_cannot_have(policy, nodes):
+    sim = a_machine()
+    addr = touched(sim, 1)
+    assert sim.set_mempolicy("A", policy, nodes) == sim.mbind("A", addr, 4096, policy, nodes) == -EINVAL
+
+
+def test_weights_are_read_and_written():
+    sim = a_machine()
+    assert read(sim, WEIGHTS + "1") == "1\n"
+    assert write(sim, WEIGHTS + "1", "256") == write(sim, WEIGHTS + "1", "much") == -EINVAL
+    assert write(sim, WEIGHTS + "1", "7") == 0 and read(sim, WEIGHTS + "1") == "7\n"
+    assert write(sim, WEIGHTS + "1", "0") == 0 and read(sim, WEIGHTS + "1") == "1\n"
