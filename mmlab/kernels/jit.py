@@ -12,6 +12,8 @@ from typing import Any
 
 from numba import config, njit, types
 
+from mmlab.kernels.inner import InnerCompiler
+
 JIT_OFF: bool = bool(getattr(config, "DISABLE_JIT"))  # noqa: B009 (numba sets it at run time)
 BUILD: str = "python" if JIT_OFF else os.environ.get("MMLAB_BUILD", "jit")
 if BUILD not in ("jit", "checked", "python"):
@@ -22,7 +24,7 @@ OPTIONS: dict[str, Any] = {"_nrt": False, "nogil": True, "error_model": "numpy",
 
 
 # Kernels call one another; only the generated wrappers are called from Python (a fifth less to compile).
-_INNER: dict[str, Any] = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_INNER: dict[str, Any] = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": InnerCompiler}
 
 
 def kernel(function: Callable) -> Callable:

@@ -1,0 +1,71 @@
+"""How inner kernels, which only other kernels call, are compiled: to LLVM's intermediate code, to be linked into the wrappers.
+
+numba optimises every function and generates machine code for it, once for itself and once more in every caller; for inner kernels the first
+is never run. This pipeline leaves it out (a third of all compiling).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler_machinery import register_pass
+from numba.core.typed_passes import NativeLowering
+
+
+class _NoEnvironment:
+    """A codegen for which environments (the Python objects that a function keeps) are nobody's business: inner kernels have none."""
+
+    def __init__(self, codegen: Any):
+        self._codegen = codegen
+
+    def set_env(self, name: str, env: Any) -> None:
+        """Nothing to do."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._codegen, name)
+
+
+class InnerLibrary(JITCodeLibrary):
+    """Code to be linked into other libraries, never run by itself."""
+
+    @property
+    def codegen(self) -> _NoEnvironment:
+        return _NoEnvironment(self._codegen)
+
+    def _optimize_final_module(self) -> None:
+        """The wrapper's library optimises everything at once."""
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._verify_declare_only_symbols()
+        self._finalized = True
+
+    def get_pointer_to_function(self, name: str) -> int:
+        """0: there is none."""
+        self._ensure_finalized()
+        return 0
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class InnerLowering(NativeLowering):
+    """Lowering into an InnerLibrary."""
+
+    _name = "mmlab_inner_lowering"
+
+    def run_pass(self, state: Any) -> bool:
+        if state.library is None:
+            state.library = InnerLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        return super().run_pass(state)
+
+
+class InnerCompiler(CompilerBase):
+    """numba's usual passes, with lowering into an InnerLibrary."""
+
+    def define_pipelines(self) -> list[Any]:
+        pipeline = DefaultPassBuilder.define_nopython_pipeline(self.state, "mmlab_inner")
+        pipeline.passes = [(InnerLowering, what) if step is NativeLowering else (step, what) for step, what in pipeline.passes]
+        pipeline._finalized = False
+        pipeline.finalize()
+        return [pipeline]
