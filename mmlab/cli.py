@@ -337,15 +337,26 @@ def _print_plan(console: Console, name: str, question: str, lines: list[tuple[st
 
 
 def _print_rows(console: Console, titles: list[str], body: list[list[str]]) -> None:
-    """A table of texts, which may be folded."""
+    """A table of texts. Only the last two columns may be folded; where they would get too narrow for that, they stand below their row."""
     from rich import box
     from rich.markup import escape
+    from rich.padding import Padding
     from rich.table import Table
 
-    table = Table(*titles, box=box.SIMPLE_HEAD, pad_edge=False)
+    whole = max(1, len(titles) - 2)
+    fits = sum(3 + max(len(row[i]) for row in [titles, *body]) for i in range(whole)) + 24 * (len(titles) - whole) <= console.width
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, title in enumerate(titles if fits else titles[:whole]):
+        table.add_column(escape(title), no_wrap=index < whole, overflow="fold")
+    if fits:
+        for line in body:
+            table.add_row(*map(escape, line))
+        console.print(table)
+        return
     for line in body:
-        table.add_row(*map(escape, line))
-    console.print(table)
+        console.print("  ".join(escape(text) for text in line[:whole]), soft_wrap=True)
+        for text in line[whole:]:
+            console.print(Padding(escape(text), (0, 0, 0, 4)), overflow="fold")
 
 
 def _print_figures(console: Console, titles: list[str], body: list[list[str]]) -> None:

@@ -313,3 +313,12 @@ def test_public_names():
     assert mmlab.load_experiment.__module__ == "mmlab.experiment.load"
     with pytest.raises(AttributeError, match="has no attribute 'Simulatoin'"):
         _ = mmlab.Simulatoin
+
+
+@pytest.mark.parametrize("columns", ["200", "50"])
+def test_names_of_policies_are_never_cut(mm, monkeypatch, columns):
+    """What one types into `use` is shown whole, however narrow the terminal is."""
+    monkeypatch.setenv("COLUMNS", columns)
+    code, out, _ = mm("plugins")
+    assert code == 0
+    assert set(DEFAULTS.values()) < {word for line in out.splitlines() for word in line.split()}
