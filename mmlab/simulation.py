@@ -223,7 +223,7 @@ class Simulation:
     # -- tasks -----------------------------------------------------------------------------------------------------------------------------
     def spawn(self, name: str, cpu: int = 0, oom_score_adj: int = 0, cgroup: str | None = None) -> Task:
         """Start a process: a fork of the script's driver with its image, or an empty one outside scripts. cgroup: moved there at once."""
-        if name in self.tasks:
+        if name in self.tasks and self.alive(name):
             raise MmlabError(f"task {name!r} exists already")
         if self._driver >= 0:
             from mmlab._engine.image import settle

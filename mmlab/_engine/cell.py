@@ -71,7 +71,9 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
     if stream is None:
         happened = _run_script(sim, cell, progress, out_dir)
     else:
-        happened = StreamRun(sim, stream, sampler, config["run"].get("check_every", 0), out_dir.with_suffix(".state")).run(progress)
+        run = StreamRun(sim, stream, sampler, config["run"].get("check_every", 0), out_dir.with_suffix(".state"))
+        happened = run.run(progress)
+        began -= run.seconds_before
     timing["wall_s"] = time.perf_counter() - began - (timing["compile_s"] - compiling)
     if config["run"].get("check_every"):
         broken = sim.check_state()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,12 +23,13 @@ CHUNK = 1 << 19
 
 class StreamRun:
     """A stream on a simulation. check_every: events between two checks of every invariant, 0 for none. state: the checkpoint's folder, used
-    when progress raises KeyboardInterrupt, and looked for at the start."""
+    when progress raises KeyboardInterrupt, and looked for at the start. seconds_before: what earlier parts of the run took."""
 
     def __init__(self, sim: Simulation, stream: EventStream, sampler: Sampler, check_every: int = 0, state: Path | None = None):
         self.sim, self.stream, self.sampler, self.check_every, self.state = sim, stream, sampler, check_every, state
         self.tasks = StreamTasks(sim, stream.tasks)
         self.done = self.nr_signals = 0
+        self.seconds_before, self.began = 0.0, time.perf_counter()
         if state is not None and state.is_dir():
             self._resume(state)
 
@@ -35,6 +37,7 @@ class StreamRun:
         """Run all events that are left; what happened on the way. Between chunks progress is called, and may raise KeyboardInterrupt to stop:
         the run is saved then."""
         sc, total, reported = self.sim.machine.sc, len(self.stream.words), self.done
+        self.began = time.perf_counter()
         if self.done:
             progress(self.done, total, "")
         future = self.stream.next_use() if sc[r.SC_NEEDS_FUTURE] else self.stream.words
@@ -101,7 +104,7 @@ class StreamRun:
             return
         sim, tasks, sampler = self.sim, self.tasks, self.sampler
         rest = {
-            "done": self.done, "nr_signals": self.nr_signals,
+            "done": self.done, "nr_signals": self.nr_signals, "seconds": self.seconds_before + time.perf_counter() - self.began,
             "tasks": [attrs.asdict(task) for task in sim.tasks.values()], "kills": sim.kills, "files": sim._files,
             "open": {name: file.index for name, file in tasks.files.items()}, "nr_failed": tasks.nr_failed, "dead": sorted(tasks.dead),
             "rows": sampler.rows, "period": sampler.period,
@@ -113,7 +116,7 @@ class StreamRun:
         if rest is None:
             return
         sim, tasks, sampler = self.sim, self.tasks, self.sampler
-        self.done, self.nr_signals = rest["done"], rest["nr_signals"]
+        self.done, self.nr_signals, self.seconds_before = rest["done"], rest["nr_signals"], rest["seconds"]
         sim.tasks = {task["name"]: Task(**task) for task in rest["tasks"]}
         sim.kills, sim._files = rest["kills"], rest["files"]
         sim._file_names = {inode: name for name, inode in sim._files.items()}

@@ -8,10 +8,15 @@ import numpy as np
 import pytest
 
 from mmlab._engine import checkpoint, stream_run
+from mmlab._engine.sampler import Sampler
+from mmlab._engine.stream_run import StreamRun
 from mmlab.experiment.executor import Interrupted, execute
 from mmlab.experiment.load import load_experiment
 from mmlab.experiment.run import simulate
 from mmlab.model.layout import reserve
+from mmlab.simulation import Simulation
+from mmlab.workload.operation import Operation, Place
+from mmlab.workload.stream import KIND_OPERATION, EventStream, pack, repeated
 
 TOML = """
 name = "stopped"
@@ -97,3 +102,25 @@ def test_a_damaged_checkpoint_is_no_checkpoint(tmp_path, damage):
     array[:] = 5
     assert checkpoint.load(tmp_path / "s", arrays) is None
     assert array.tolist() == [5] * 2000
+
+
+def test_a_recorded_program_runs_again_and_again(tmp_path):
+    """repeat: from spawn to exit each time, as often as asked; every run faults in the same pages anew."""
+    once = _faults(tmp_path, 1)
+    assert once > 0
+    assert _faults(tmp_path, 3) == 3 * once
+
+
+def _faults(tmp_path: Path, times: int) -> int:
+    program = [
+        Operation("spawn", "p", {"cpu": 0}),
+        Operation("mmap", "p", {"at": Place(None, 0x10000000), "size": 64 << 12}),
+        Operation("exit", "p"),
+    ]
+    words = np.concatenate([pack(KIND_OPERATION, 0, [0, 1]), pack(1, 0, 0x10000 + np.arange(64)), pack(KIND_OPERATION, 0, [2])])
+    stream = repeated(EventStream(words, tuple(program), ("p",)), times)
+    sim = Simulation.from_table({"memory": "8M", "bare": True})
+    happened = StreamRun(sim, stream, Sampler(sim, 1000)).run(lambda *_: None)
+    assert happened["failed_operations"] == 0
+    assert sim.check_state() == []
+    return sim.counters()["pgfault"]
