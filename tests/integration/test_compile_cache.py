@@ -43,9 +43,16 @@ def package(tmp_path: Path) -> Path:
     return folder
 
 
+def environment_of(package: Path) -> dict[str, str]:
+    """The package can be imported; Python's own cache, which goes by times and sizes, is off."""
+    path = os.pathsep.join([str(package.parent), *sys.path])
+    cache = str(package.parent / "cache")
+    return {**os.environ, "NUMBA_DISABLE_JIT": "0", "MMLAB_CACHE_DIR": cache, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+
+
 def use(package: Path, *args: str) -> str:
     """The op of 5, and whether it was compiled or loaded, in a process of its own."""
-    environment = {**os.environ, "NUMBA_DISABLE_JIT": "0", "MMLAB_CACHE_DIR": str(package.parent / "cache"), "PYTHONPATH": os.pathsep.join([str(package.parent), *sys.path])}
+    environment = environment_of(package)
     done = subprocess.run([sys.executable, "-c", USE, *args], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -87,7 +94,7 @@ def test_two_processes_at_once_compile_each_unit_once(package):
         "compile_units(list(units.values()), None)\n"
         "print(*(sum(u.dispatcher.stats.cache_misses.values()) for u in units.values()), *(u.dispatcher(m, st, 5) for u in units.values()))\n"
     )
-    environment = {**os.environ, "NUMBA_DISABLE_JIT": "0", "MMLAB_CACHE_DIR": str(package.parent / "cache"), "PYTHONPATH": os.pathsep.join([str(package.parent), *sys.path])}
+    environment = environment_of(package)
     both = [subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)]
     answers = [process.communicate()[0].split() for process in both]
     assert [answer[2:] for answer in answers] == [["26", "26"]] * 2
