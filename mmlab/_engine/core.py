@@ -10,7 +10,7 @@ from mmlab import abi
 from mmlab.kernels.jit import JIT_OFF
 from mmlab.mm import (
     compaction, filemap, fork, huge_memory, khugepaged, memcontrol, memory, mlock, monitoring, page_alloc, page_cache, pgtable, rmap,
-    shmem_huge, slab, swap_state, vmscan,
+    shmem_huge, swap_state, vmscan,
 )
 
 SERVICES: dict[str, Callable] = {
@@ -24,8 +24,6 @@ SERVICES: dict[str, Callable] = {
     "swap_in": memory.do_swap_page,
     "filemap_fault": filemap.filemap_fault,
     "filemap_get_page": page_cache.filemap_get_page,
-    "kmem_cache_alloc": slab.kmem_cache_alloc,
-    "kmem_cache_free": slab.kmem_cache_free,
     "pte_alloc": pgtable.pte_alloc,
     "anon_vma_prepare": rmap.anon_vma_prepare,
     "zap_pte": memory.do_zap_pte,
@@ -40,10 +38,7 @@ SERVICES: dict[str, Callable] = {
     "munlock_folio": mlock.munlock_folio,
     "split_huge_pmd": huge_memory.do_split_huge_pmd,
     "wake_kswapd": vmscan.wakeup_kswapd,
-    "find_vma": monitoring.find_vma,
     "madvise": monitoring.do_madvise,
-    "folio_mark_accessed": monitoring.folio_mark_accessed,
-    "folio_deactivate": monitoring.folio_deactivate,
     "pageout_folio": monitoring.pageout_folio,
     "try_charge": memcontrol.try_charge,
     "try_to_compact_pages": compaction.do_try_to_compact_pages,

@@ -5,7 +5,7 @@ it is folded out. Models: include/linux/pgtable.h, mm/rmap.c folio_add_*_rmap(),
 """
 
 from mmlab.kernels.jit import leaf
-from mmlab.kernels.large_folio import folio_add_rmap_pte, folio_remove_rmap_pte, note_partially_mapped
+from mmlab.kernels.large_folio import folio_add_rmap_pte, folio_remove_rmap_pte, folio_rss_counter, note_partially_mapped
 from mmlab.kernels.zones import page_node
 from mmlab.model.page import PG_ANON, PG_DIRTY, PG_HEAD, PG_SWAPBACKED, PG_TAIL, add_mapcount, page_flags, page_folio, page_set, page_test
 from mmlab.model.rows import (
@@ -54,14 +54,6 @@ def lru_gen_use_mm(m):
 
 
 @leaf
-def rss_counter(m, pfn):
-    """Which MM_RSS_* field counts the page."""
-    if page_test(m, pfn, PG_ANON):
-        return MM_RSS_ANON
-    return MM_RSS_SHMEM if page_test(m, pfn, PG_SWAPBACKED) else MM_RSS_FILE
-
-
-@leaf
 def mm_rss(m, mm):
     """Resident pages of an address space."""
     base = mm * MM_STRIDE
@@ -75,7 +67,7 @@ def add_rmap(m, mm, pfn):
     if flags & (PG_HEAD | PG_TAIL):
         folio_add_rmap_pte(m, mm, pfn)
         return
-    m.mm[mm * MM_STRIDE + rss_counter(m, pfn)] += 1
+    m.mm[mm * MM_STRIDE + folio_rss_counter(m, pfn)] += 1
     if add_mapcount(m, pfn, 1) == 1:
         mod_node_state(m, page_node(m, pfn), V_NR_ANON_PAGES if flags & PG_ANON else V_NR_MAPPED, 1)
 
@@ -96,7 +88,7 @@ def remove_rmap(m, mm, pfn):
         left = folio_remove_rmap_pte(m, mm, pfn)
         note_partially_mapped(m, page_folio(m, pfn))
         return left
-    m.mm[mm * MM_STRIDE + rss_counter(m, pfn)] -= 1
+    m.mm[mm * MM_STRIDE + folio_rss_counter(m, pfn)] -= 1
     left = add_mapcount(m, pfn, -1)
     if left == 0:
         mod_node_state(m, page_node(m, pfn), V_NR_ANON_PAGES if page_test(m, pfn, PG_ANON) else V_NR_MAPPED, -1)

@@ -2,7 +2,12 @@
 
 from mmlab.kernels.calls import service_stub
 from mmlab.kernels.jit import leaf
+from mmlab.kernels.ops import slab_allocator_alloc
+from mmlab.kernels.ops import slab_allocator_free
 from mmlab.kernels.ops import reclaimer_folio_added
+from mmlab.kernels.ops import vma_index_find
+from mmlab.kernels.ops import reclaimer_folio_accessed
+from mmlab.kernels.ops import reclaimer_folio_deactivate
 
 _alloc_pages = service_stub(150, 0)
 _free_pages = service_stub(151, 1)
@@ -14,31 +19,26 @@ _alloc_anon_folio = service_stub(156, 6)
 _swap_in = service_stub(157, 7)
 _filemap_fault = service_stub(158, 8)
 _filemap_get_page = service_stub(159, 9)
-_kmem_cache_alloc = service_stub(160, 10)
-_kmem_cache_free = service_stub(161, 11)
-_pte_alloc = service_stub(162, 12)
-_anon_vma_prepare = service_stub(163, 13)
-_zap_pte = service_stub(164, 14)
-_do_huge_pmd_anonymous_page = service_stub(165, 15)
-_do_anonymous_folio = service_stub(166, 16)
-_do_huge_pmd_shmem_fault = service_stub(167, 17)
-_do_huge_pmd_wp_page = service_stub(168, 18)
-_copy_huge_pmd = service_stub(169, 19)
-_khugepaged_scan_mm_slot = service_stub(170, 20)
-_lru_add_drain_all = service_stub(171, 21)
-_folio_free_swap = service_stub(172, 22)
-_munlock_folio = service_stub(173, 23)
-_split_huge_pmd = service_stub(174, 24)
-_wake_kswapd = service_stub(175, 25)
-_find_vma = service_stub(176, 26)
-_madvise = service_stub(177, 27)
-_folio_mark_accessed = service_stub(178, 28)
-_folio_deactivate = service_stub(179, 29)
-_pageout_folio = service_stub(180, 30)
-_try_charge = service_stub(181, 31)
-_try_to_compact_pages = service_stub(182, 32)
-_migrate_folio_to = service_stub(183, 33)
-_out_of_memory = service_stub(184, 34)
+_pte_alloc = service_stub(160, 10)
+_anon_vma_prepare = service_stub(161, 11)
+_zap_pte = service_stub(162, 12)
+_do_huge_pmd_anonymous_page = service_stub(163, 13)
+_do_anonymous_folio = service_stub(164, 14)
+_do_huge_pmd_shmem_fault = service_stub(165, 15)
+_do_huge_pmd_wp_page = service_stub(166, 16)
+_copy_huge_pmd = service_stub(167, 17)
+_khugepaged_scan_mm_slot = service_stub(168, 18)
+_lru_add_drain_all = service_stub(169, 19)
+_folio_free_swap = service_stub(170, 20)
+_munlock_folio = service_stub(171, 21)
+_split_huge_pmd = service_stub(172, 22)
+_wake_kswapd = service_stub(173, 23)
+_madvise = service_stub(174, 24)
+_pageout_folio = service_stub(175, 25)
+_try_charge = service_stub(176, 26)
+_try_to_compact_pages = service_stub(177, 27)
+_migrate_folio_to = service_stub(178, 28)
+_out_of_memory = service_stub(179, 29)
 
 
 @leaf
@@ -109,13 +109,13 @@ def filemap_get_page(m, inode, index):
 @leaf
 def kmem_cache_alloc(m, cache, gfp):
     """An object from the slab slot. Returns object address, or -ENOMEM."""
-    return _kmem_cache_alloc(m, cache, gfp)
+    return slab_allocator_alloc(m, cache, gfp)
 
 
 @leaf
 def kmem_cache_free(m, obj):
     """Give it back. Returns 0."""
-    return _kmem_cache_free(m, obj)
+    return slab_allocator_free(m, obj)
 
 
 @leaf
@@ -221,7 +221,7 @@ def wake_kswapd(m, node, order):
 @leaf
 def find_vma(m, mm, addr):
     """The VMA index's find, for policies. Returns the lowest VMA with vm_end > addr, or -1."""
-    return _find_vma(m, mm, addr)
+    return vma_index_find(m, mm, addr)
 
 
 @leaf
@@ -235,13 +235,13 @@ def madvise(m, mm, start, length, advice):
 @leaf
 def folio_mark_accessed(m, pfn):
     """Tell the reclaimer that the page was used; on a list it may move up. Returns 0."""
-    return _folio_mark_accessed(m, pfn)
+    return reclaimer_folio_accessed(m, pfn)
 
 
 @leaf
 def folio_deactivate(m, pfn):
     """Tell the reclaimer that the page is a near candidate. Returns 0."""
-    return _folio_deactivate(m, pfn)
+    return reclaimer_folio_deactivate(m, pfn)
 
 
 @leaf

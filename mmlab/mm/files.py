@@ -94,12 +94,6 @@ def file_open(m, inode):
     return file
 
 
-@leaf
-def file_get(m, file):
-    """One more user (a map, a dup)."""
-    m.file[file * FILE_STRIDE + F_USERS] += 1
-
-
 @kernel
 def file_close(m, file):
     """One user less; the last one frees the open file and its reference to the inode. Returns users left."""

@@ -1,12 +1,12 @@
 """What a monitor that acts asks of the core: services about one address or one page.
 
-Models: mm/swap.c folio_mark_accessed(), folio_deactivate(); mm/vmscan.c reclaim_pages() of one page; mm/migrate.c
+Models: mm/vmscan.c reclaim_pages() of one page; mm/migrate.c
 migrate_pages() of one page (MIGRATE_ASYNC). Left out: large folios are not migrated.
 """
 
 from mmlab.kernels.jit import kernel
 from mmlab.kernels.ops import (
-    reclaimer_folio_accessed, reclaimer_folio_added, reclaimer_folio_deactivate, reclaimer_folio_removed, vma_index_find,
+    reclaimer_folio_added, reclaimer_folio_removed,
 )
 from mmlab.kernels.services import alloc_pages, reclaim_folio
 from mmlab.mm.madvise import MADV_COLD, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_PAGEOUT, MADV_WILLNEED, sys_madvise
@@ -15,12 +15,6 @@ from mmlab.model.const import EINVAL, RECLAIM_FREED, SCAN_MAY_SWAP, SCAN_MAY_UNM
 from mmlab.model.gfp import GFP_DIRECT_RECLAIM, GFP_HIGHUSER_MOVABLE, GFP_KSWAPD_RECLAIM, GFP_THISNODE
 from mmlab.model.rows import COST_COPY_PAGE, SC_NOW_NS
 from mmlab.model.vmstat import V_PGMIGRATE_FAIL
-
-
-@kernel
-def find_vma(m, mm, addr):
-    """Service find_vma."""
-    return vma_index_find(m, mm, addr)
 
 
 @kernel
@@ -38,18 +32,6 @@ def do_madvise(m, mm, start, length, advice):
     elif advice == 21:
         own = MADV_PAGEOUT
     return sys_madvise(m, mm, start, length, own) if own >= 0 else -EINVAL
-
-
-@kernel
-def folio_mark_accessed(m, pfn):
-    """Service folio_mark_accessed."""
-    return reclaimer_folio_accessed(m, pfn)
-
-
-@kernel
-def folio_deactivate(m, pfn):
-    """Service folio_deactivate."""
-    return reclaimer_folio_deactivate(m, pfn)
 
 
 @kernel

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 import attrs
 
 from mmlab.errors import MmlabError
-from mmlab.kernels.jit import kernel
-from mmlab.kernels.ops import slab_allocator_alloc, slab_allocator_create, slab_allocator_free
 from mmlab.model import rows as r
 from mmlab.model.const import (
     SLAB_STAT_ACTIVE_OBJS, SLAB_STAT_NUM_OBJS, SLAB_STAT_NUM_SLABS, SLAB_STAT_OBJPERSLAB, SLAB_STAT_OBJSIZE, SLAB_STAT_PAGESPERSLAB,
@@ -24,24 +22,6 @@ from mmlab.model.slabinfo import (
 
 if TYPE_CHECKING:
     from mmlab._engine.machine import Machine
-
-
-@kernel
-def kmem_cache_alloc(m, cache, gfp):
-    """An object of a cache: its address in bytes, or -ENOMEM."""
-    return slab_allocator_alloc(m, cache, gfp)
-
-
-@kernel
-def kmem_cache_free(m, obj):
-    """Give an object back."""
-    return slab_allocator_free(m, obj)
-
-
-@kernel
-def slab_create(m, cache, size, align, flags):
-    """slab_allocator create."""
-    return slab_allocator_create(m, cache, size, align, flags)
 
 
 @attrs.frozen

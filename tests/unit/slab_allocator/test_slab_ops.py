@@ -211,7 +211,7 @@ def test_nodes_have_lists_of_their_own_and_lend_when_they_have_plenty():
 
 
 def test_kmem_cache_services_reach_the_slab_slot():
-    from mmlab.mm.slab import kmem_cache_alloc, kmem_cache_free
+    from mmlab.kernels.services import kmem_cache_alloc, kmem_cache_free
 
     machine = SlabMachine()
     create_kernel_caches(machine.m)
