@@ -158,6 +158,7 @@ SLOTS: dict[str, SlotContract] = {c.slot: c for c in (
 
 ALL_SERVICES: tuple[Op, ...] = (
     _op("alloc_pages", "gfp order node", "pfn, or -ENOMEM", "__alloc_pages(): zonelist, watermarks, slow path with reclaim and OOM. node -1: the CPU's."),
+    _op("alloc_pages_slowpath", "gfp order node", "pfn, or -ENOMEM", "What alloc_pages() does where no zone of the list passes its watermark."),
     _op("free_pages", "pfn order", "0", "__free_pages(): resets the struct page and hands the block back."),
     _op("folio_put", "pfn", "1 if that was the last reference and the page was freed, else 0", "Drop one reference that is not a mapping."),
     _op("folio_referenced", "pfn", "young PTEs | VM_EXEC << 16 | VM_LOCKED << 17", "Counts and clears the accessed bits of all PTEs that map the page."),
@@ -165,7 +166,8 @@ ALL_SERVICES: tuple[Op, ...] = (
         "Unmap, give a swap slot, write if dirty, leave a shadow, free. The caller has taken the page off its list and puts it back if it was not freed."),
     _op("rmap_walk", "pfn what", "sum over the PTEs that map the page",
         "what: RMAP_COUNT, RMAP_YOUNG, RMAP_CLEAR_YOUNG, RMAP_UNMAP, RMAP_DIRTY, RMAP_MKCLEAN, RMAP_LOCKED (VM_LOCKED VMAs), RMAP_MIGRATE."),
-    _op("alloc_anon_folio", "mm vma vpn order gfp", "pfn, or -ENOMEM", "An anonymous folio with its counters, not yet mapped."),
+    _op("vma_alloc_zeroed_movable_folio", "mm vma vpn", "pfn, or -ENOMEM", "A zeroed anonymous page with its counters, not yet mapped."),
+    _op("alloc_anon_folio", "mm vma vpn order gfp", "pfn, or -ENOMEM", "The same with 2^order pages (order > 0)."),
     _op("swap_in", "mm vma vpn entry access", "VM_FAULT_* bits", "do_swap_page(): swap cache, read-ahead, map."),
     _op("filemap_fault", "mm vma vpn access", "pfn of the page-cache page | VM_FAULT_MAJOR << 40, or -VM_FAULT_*", "Find or read the page behind a file mapping."),
     _op("filemap_get_page", "inode index", "pfn, or -1 when the cache has no page there", "Look-up only."),

@@ -46,7 +46,7 @@ static int64_t alloc_page(struct machine *m, int64_t zone, int64_t highest, int6
     m->vmstat[V_PGALLOC_DMA + z[Z_INDEX]]++;
     FLAGS(p) = zone << ZONE_SHIFT;
     COUNTS(p) = 0;
-    KIND(p) = (KIND(p) & ~0xff00u) | KIND_KERNEL << 12;
+    KIND(p) = KIND_KERNEL << 12;
     return p;
 }
 

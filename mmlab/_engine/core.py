@@ -15,11 +15,13 @@ from mmlab.mm import (
 
 SERVICES: dict[str, Callable] = {
     "alloc_pages": page_alloc.alloc_pages,
+    "alloc_pages_slowpath": page_alloc.do_alloc_pages_slowpath,
     "free_pages": page_alloc.free_pages,
     "folio_put": memory.do_folio_put,
     "folio_referenced": rmap.folio_referenced,
     "reclaim_folio": vmscan.do_reclaim_folio,
     "rmap_walk": rmap.do_rmap_walk,
+    "vma_alloc_zeroed_movable_folio": memory.vma_alloc_zeroed_movable_folio,
     "alloc_anon_folio": memory.alloc_anon_folio,
     "swap_in": memory.do_swap_page,
     "filemap_fault": filemap.filemap_fault,

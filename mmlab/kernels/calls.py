@@ -1,7 +1,8 @@
 """Calls through the machine's table: a slot's op, or a core service, by address.
 
-A callee is compiled by itself, so exchanging a policy recompiles that policy alone. Calls use numba's own calling convention, not C's: an
-IndexError of the checked build travels up to Python from any depth. Cost: 1-2 ns.
+A callee is compiled by itself, so exchanging a policy recompiles that policy alone. Callees are plain functions (see
+:mod:`mmlab.kernels.plain`); those of the checked build follow numba's own convention: an IndexError travels up to Python from any depth.
+Cost: 1-2 ns.
 
 Table words: op i has (address, state pointer) at 2i, 2i+1; service j has its address at 2*NR_OPS + j.
 """
@@ -15,7 +16,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from mmlab.kernels.jit import JIT_OFF
+from mmlab.kernels.jit import BUILD, JIT_OFF
+from mmlab.kernels.plain import CONVENTION, plain_type
 
 _I64 = ir.IntType(64)
 
@@ -25,6 +27,10 @@ def _emit_call(context, builder, machine_type, machine, state, address, args, ar
     values = [context.cast(builder, v, t, types.int64) for v, t in zip(args, arg_types)]
     if state is not None:
         values = [state, *values]
+    if BUILD != "checked":
+        nr_pointers = 1 if state is None else 2
+        function = builder.inttoptr(address, plain_type(nr_pointers, len(args)).as_pointer())
+        return builder.call(function, [machine, *values], cconv=CONVENTION)
     # A pointer and an int64 travel alike, so the state's own type need not be known here.
     types_ = (machine_type,) + ((machine_type,) if state is not None else ()) + (types.int64,) * len(args)
     function_type = context.call_conv.get_function_type(types.int64, types_)

@@ -64,8 +64,13 @@ class InnerCompiler(CompilerBase):
     """numba's usual passes, with lowering into an InnerLibrary."""
 
     def define_pipelines(self) -> list[Any]:
-        pipeline = DefaultPassBuilder.define_nopython_pipeline(self.state, "mmlab_inner")
-        pipeline.passes = [(InnerLowering, what) if step is NativeLowering else (step, what) for step, what in pipeline.passes]
-        pipeline._finalized = False
-        pipeline.finalize()
-        return [pipeline]
+        return [with_lowering(self.state, "mmlab_inner", InnerLowering)]
+
+
+def with_lowering(state: Any, name: str, lowering: type) -> Any:
+    """numba's usual pipeline with another lowering."""
+    pipeline = DefaultPassBuilder.define_nopython_pipeline(state, name)
+    pipeline.passes = [(lowering, what) if step is NativeLowering else (step, what) for step, what in pipeline.passes]
+    pipeline._finalized = False
+    pipeline.finalize()
+    return pipeline

@@ -13,6 +13,7 @@ from typing import Any
 from numba import config, njit, types
 
 from mmlab.kernels.inner import InnerCompiler
+from mmlab.kernels.plain import PlainCompiler
 
 JIT_OFF: bool = bool(getattr(config, "DISABLE_JIT"))  # noqa: B009 (numba sets it at run time)
 BUILD: str = "python" if JIT_OFF else os.environ.get("MMLAB_BUILD", "jit")
@@ -25,6 +26,10 @@ OPTIONS: dict[str, Any] = {"_nrt": False, "nogil": True, "error_model": "numpy",
 
 # Kernels call one another; only the generated wrappers are called from Python (a fifth less to compile).
 _INNER: dict[str, Any] = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": InnerCompiler}
+
+
+# The wrappers. In the checked build they keep numba's convention, by which errors travel.
+LINKED: dict[str, Any] = {**OPTIONS, "no_cfunc_wrapper": True, "cache": True} | ({} if BUILD == "checked" else {"pipeline_class": PlainCompiler})
 
 
 def kernel(function: Callable) -> Callable:

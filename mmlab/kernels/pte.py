@@ -73,6 +73,14 @@ def add_rmap(m, mm, pfn):
 
 
 @leaf
+def folio_add_new_anon_rmap(m, mm, pfn):
+    """The first PTE that maps a fresh anonymous page (not of a large folio)."""
+    m.mm[mm * MM_STRIDE + MM_RSS_ANON] += 1
+    add_mapcount(m, pfn, 1)
+    mod_node_state(m, page_node(m, pfn), V_NR_ANON_PAGES, 1)
+
+
+@leaf
 def note_rss(m, mm):
     """The high-water mark of RSS, which Linux notes before it unmaps."""
     rss = mm_rss(m, mm)

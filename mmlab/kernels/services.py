@@ -10,41 +10,49 @@ from mmlab.kernels.ops import reclaimer_folio_accessed
 from mmlab.kernels.ops import reclaimer_folio_deactivate
 
 _alloc_pages = service_stub(150, 0)
-_free_pages = service_stub(151, 1)
-_folio_put = service_stub(152, 2)
-_folio_referenced = service_stub(153, 3)
-_reclaim_folio = service_stub(154, 4)
-_rmap_walk = service_stub(155, 5)
-_alloc_anon_folio = service_stub(156, 6)
-_swap_in = service_stub(157, 7)
-_filemap_fault = service_stub(158, 8)
-_filemap_get_page = service_stub(159, 9)
-_pte_alloc = service_stub(160, 10)
-_anon_vma_prepare = service_stub(161, 11)
-_zap_pte = service_stub(162, 12)
-_do_huge_pmd_anonymous_page = service_stub(163, 13)
-_do_anonymous_folio = service_stub(164, 14)
-_do_huge_pmd_shmem_fault = service_stub(165, 15)
-_do_huge_pmd_wp_page = service_stub(166, 16)
-_copy_huge_pmd = service_stub(167, 17)
-_khugepaged_scan_mm_slot = service_stub(168, 18)
-_lru_add_drain_all = service_stub(169, 19)
-_folio_free_swap = service_stub(170, 20)
-_munlock_folio = service_stub(171, 21)
-_split_huge_pmd = service_stub(172, 22)
-_wake_kswapd = service_stub(173, 23)
-_madvise = service_stub(174, 24)
-_pageout_folio = service_stub(175, 25)
-_try_charge = service_stub(176, 26)
-_try_to_compact_pages = service_stub(177, 27)
-_migrate_folio_to = service_stub(178, 28)
-_out_of_memory = service_stub(179, 29)
+_alloc_pages_slowpath = service_stub(151, 1)
+_free_pages = service_stub(152, 2)
+_folio_put = service_stub(153, 3)
+_folio_referenced = service_stub(154, 4)
+_reclaim_folio = service_stub(155, 5)
+_rmap_walk = service_stub(156, 6)
+_vma_alloc_zeroed_movable_folio = service_stub(157, 7)
+_alloc_anon_folio = service_stub(158, 8)
+_swap_in = service_stub(159, 9)
+_filemap_fault = service_stub(160, 10)
+_filemap_get_page = service_stub(161, 11)
+_pte_alloc = service_stub(162, 12)
+_anon_vma_prepare = service_stub(163, 13)
+_zap_pte = service_stub(164, 14)
+_do_huge_pmd_anonymous_page = service_stub(165, 15)
+_do_anonymous_folio = service_stub(166, 16)
+_do_huge_pmd_shmem_fault = service_stub(167, 17)
+_do_huge_pmd_wp_page = service_stub(168, 18)
+_copy_huge_pmd = service_stub(169, 19)
+_khugepaged_scan_mm_slot = service_stub(170, 20)
+_lru_add_drain_all = service_stub(171, 21)
+_folio_free_swap = service_stub(172, 22)
+_munlock_folio = service_stub(173, 23)
+_split_huge_pmd = service_stub(174, 24)
+_wake_kswapd = service_stub(175, 25)
+_madvise = service_stub(176, 26)
+_pageout_folio = service_stub(177, 27)
+_try_charge = service_stub(178, 28)
+_try_to_compact_pages = service_stub(179, 29)
+_migrate_folio_to = service_stub(180, 30)
+_out_of_memory = service_stub(181, 31)
 
 
 @leaf
 def alloc_pages(m, gfp, order, node):
     """__alloc_pages(): zonelist, watermarks, slow path with reclaim and OOM. node -1: the CPU's. Returns pfn, or -ENOMEM."""
     return _alloc_pages(m, gfp, order, node)
+
+
+@leaf
+def alloc_pages_slowpath(m, gfp, order, node):
+    """What alloc_pages() does where no zone of the list passes its watermark. Returns pfn, or -ENOMEM."""
+    return _alloc_pages_slowpath(m, gfp, order, node)
 
 
 @leaf
@@ -83,8 +91,14 @@ def rmap_walk(m, pfn, what):
 
 
 @leaf
+def vma_alloc_zeroed_movable_folio(m, mm, vma, vpn):
+    """A zeroed anonymous page with its counters, not yet mapped. Returns pfn, or -ENOMEM."""
+    return _vma_alloc_zeroed_movable_folio(m, mm, vma, vpn)
+
+
+@leaf
 def alloc_anon_folio(m, mm, vma, vpn, order, gfp):
-    """An anonymous folio with its counters, not yet mapped. Returns pfn, or -ENOMEM."""
+    """The same with 2^order pages (order > 0). Returns pfn, or -ENOMEM."""
     return _alloc_anon_folio(m, mm, vma, vpn, order, gfp)
 
 

@@ -63,14 +63,3 @@ def build_zonelists(layout: MachineLayout) -> Zonelists:
     orders = node_orders(layout.distances, with_memory, with_cpus)
     fallback = tuple(tuple(i for n in order for i in by_node[n]) for order in orders)
     return Zonelists(fallback, tuple(map(tuple, by_node)), tuple(orders))
-
-
-def nofragment_allowed(layout: MachineLayout, zone: int) -> bool:
-    """Whether a request that prefers this zone avoids mixing pageblocks: Normal only, alone or above a DMA32 of its node.
-
-    Models: mm/page_alloc.c alloc_flags_nofragment()
-    """
-    z = layout.zones[zone]
-    if z.name != "Normal":
-        return False
-    return layout.nr_nodes == 1 or any(o.node == z.node and o.name == "DMA32" for o in layout.zones)

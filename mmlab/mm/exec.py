@@ -4,8 +4,8 @@ Models: fs/binfmt_elf.c load_elf_binary() only in its result.
 """
 
 from mmlab.kernels.jit import kernel
-from mmlab.kernels.pte import add_rmap
-from mmlab.kernels.services import alloc_anon_folio, anon_vma_prepare, filemap_get_page, pte_alloc
+from mmlab.kernels.pte import add_rmap, folio_add_new_anon_rmap
+from mmlab.kernels.services import anon_vma_prepare, filemap_get_page, pte_alloc, vma_alloc_zeroed_movable_folio
 from mmlab.mm.page_cache import filemap_add
 from mmlab.mm.vma import vm_area_alloc, vm_stat_account, vma_link
 from mmlab.model.const import ENOMEM
@@ -47,10 +47,10 @@ def image_anon_pages(m, mm, vma, vpn, count):
         slot = pte_alloc(m, mm, at)
         if slot < 0:
             return -ENOMEM
-        pfn = alloc_anon_folio(m, mm, vma, at, 0, GFP_HIGHUSER_MOVABLE)
+        pfn = vma_alloc_zeroed_movable_folio(m, mm, vma, at)
         if pfn < 0:
             return -ENOMEM
-        add_rmap(m, mm, pfn)
+        folio_add_new_anon_rmap(m, mm, pfn)
         m.pt[slot] = (pfn << PTE_SHIFT) | PTE_PRESENT | PTE_ACCESSED | PTE_DIRTY | writable
     return count
 

@@ -15,10 +15,12 @@ from mmlab.kernels.services import alloc_pages, anon_vma_prepare, free_pages, sp
 from mmlab.mm.huge_memory import free_large_folio, make_large_folio, zap_huge_pmd
 from mmlab.mm.mempolicy import vma_zonelist
 from mmlab.mm.mlock import clear_page_mlock, mlock_faulted, munlock_folio
+from mmlab.mm.page_alloc import do_alloc_pages
 from mmlab.mm.page_counter import current_memcg, mem_cgroup_charge
 from mmlab.mm.swap_slots import swap_free
 from mmlab.mm.swap_state import delete_from_swap_cache, folio_free_swap, folio_swapped, swap_cache_get, swapin_readahead
 from mmlab.model.const import ENOMEM, EXEC, HPAGE_PMD_ORDER, TASK_SIZE, VM_FAULT_ERROR, VM_FAULT_MAJOR, VM_FAULT_OOM, VM_FAULT_RETRY, VM_FAULT_SIGBUS, WRITE
+from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
 from mmlab.model.page import (
     KIND_ANON, NO_MAPPING, PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_MLOCKED, PG_SWAPBACKED, PG_SWAPCACHE,
     PG_TAIL, PG_UPTODATE, add_refs, page_clear, page_counts, page_flags, page_folio, page_mapcount, page_order,
@@ -56,24 +58,37 @@ def set_anon(m, pfn, vma, vpn):
     set_page_index(m, pfn, linear_page_index(m, vma, vpn))
 
 
-@kernel
-def alloc_anon_folio(m, mm, vma, vpn, order, gfp):
-    """Service: a zeroed anonymous folio of 2^order pages for vpn (its first page); the zeroing takes its simulated time."""
-    pfn = alloc_pages(m, gfp, order, vma_zonelist(m, vma, vpn, order) if m.sc[SC_NR_NODES] > 1 else -1)
-    if pfn < 0:
-        return -ENOMEM
+@leaf
+def charge_anon(m, pfn, vma, vpn, order, gfp):
+    """A fresh folio counts for the task's memory cgroup and becomes anonymous: pfn, or -ENOMEM with the folio freed."""
     if mem_cgroup_charge(m, pfn, current_memcg(m), gfp, 1 << order) < 0:
         free_pages(m, pfn, order)
         return -ENOMEM
     set_anon(m, pfn, vma, vpn)
-    if order > 0:
-        # below 2 MiB, where pages are mapped one by one, each is exclusive by itself
-        flags = PG_ANON | PG_SWAPBACKED | PG_UPTODATE | (PG_ANON_EXCLUSIVE if order < HPAGE_PMD_ORDER else 0)
-        make_large_folio(m, pfn, order, flags, KIND_ANON)
-        m.mthp[order * MTHP_STRIDE + MTHP_NR_ANON] += 1
-        m.sc[SC_NOW_NS] += m.cost[COST_HUGE_ZERO] >> (HPAGE_PMD_ORDER - order)
-    else:
-        m.sc[SC_NOW_NS] += m.cost[COST_ZERO_PAGE]
+    return pfn
+
+
+@kernel
+def vma_alloc_zeroed_movable_folio(m, mm, vma, vpn):
+    """Service: a zeroed anonymous page for vpn; the zeroing takes its simulated time."""
+    pfn = do_alloc_pages(m, GFP_HIGHUSER_MOVABLE, 0, vma_zonelist(m, vma, vpn, 0) if m.sc[SC_NR_NODES] > 1 else -1)
+    if pfn < 0 or charge_anon(m, pfn, vma, vpn, 0, GFP_HIGHUSER_MOVABLE) < 0:
+        return -ENOMEM
+    m.sc[SC_NOW_NS] += m.cost[COST_ZERO_PAGE]
+    return pfn
+
+
+@kernel
+def alloc_anon_folio(m, mm, vma, vpn, order, gfp):
+    """Service: a zeroed anonymous folio of 2^order pages (order > 0) for vpn, its first page; the zeroing takes its simulated time."""
+    pfn = alloc_pages(m, gfp, order, vma_zonelist(m, vma, vpn, order) if m.sc[SC_NR_NODES] > 1 else -1)
+    if pfn < 0 or charge_anon(m, pfn, vma, vpn, order, gfp) < 0:
+        return -ENOMEM
+    # below 2 MiB, where pages are mapped one by one, each is exclusive by itself
+    flags = PG_ANON | PG_SWAPBACKED | PG_UPTODATE | (PG_ANON_EXCLUSIVE if order < HPAGE_PMD_ORDER else 0)
+    make_large_folio(m, pfn, order, flags, KIND_ANON)
+    m.mthp[order * MTHP_STRIDE + MTHP_NR_ANON] += 1
+    m.sc[SC_NOW_NS] += m.cost[COST_HUGE_ZERO] >> (HPAGE_PMD_ORDER - order)
     return pfn
 
 

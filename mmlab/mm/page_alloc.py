@@ -6,7 +6,7 @@ __free_pages(). Left out: cpusets, CMA.
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import page_allocator_alloc, page_allocator_can_alloc, page_allocator_drain, page_allocator_free
-from mmlab.kernels.services import out_of_memory, try_to_compact_pages, wake_kswapd
+from mmlab.kernels.services import alloc_pages_slowpath, out_of_memory, try_to_compact_pages, wake_kswapd
 from mmlab.kernels.zones import wmark_pages, zone_of, zone_watermark_order0
 from mmlab.mm.compaction import compaction_zonelist_suitable
 from mmlab.mm.mempolicy import count_interleave, task_zonelist
@@ -23,7 +23,7 @@ from mmlab.model.gfp import (
     GFP_THISNODE, ZONE_NORMAL, gfp_migratetype, gfp_zone,
 )
 from mmlab.model.page import (
-    KIND_FREE, KIND_KERNEL, ZONE_MASK, ZONE_SHIFT, page_flags, set_page_counts, set_page_flags, set_page_kind, set_page_order,
+    KIND_FREE, KIND_KERNEL, ZONE_MASK, ZONE_SHIFT, page_flags, set_page_counts, set_page_flags, set_page_fresh, set_page_kind,
 )
 from mmlab.model.rows import (
     CZ_BLOCKSKIP_FLUSH, CZ_CONSIDERED, CZ_DEFER_SHIFT, CZ_ORDER_FAILED, CZ_STRIDE, SC_COMPACT_RESULT, SC_CPU, SC_IN_RECLAIM,
@@ -63,21 +63,35 @@ def zone_statistics(m, preferred, zone):
 
 
 @leaf
-def get_page_from_freelist(m, gfp, order, node, alloc_flags):
-    """The first zone of the zonelist that passes its watermark and has a block: the block's pfn, or -ENOMEM."""
+def alloc_flags_nofragment(m, zone):
+    """1 where a request that prefers the zone should not mix mobility types: Normal with memory below it on its node (or on the only node)."""
+    base = zone * ZONE_STRIDE
+    if m.zone[base + Z_INDEX] != ZONE_NORMAL:
+        return 0
+    if m.sc[SC_NR_NODES] == 1:
+        return 1
+    return 1 if zone > 0 and m.zone[base - ZONE_STRIDE + Z_NODE] == m.zone[base + Z_NODE] else 0  # rows: by node, then zone
+
+
+@leaf
+def get_page_from_freelist(m, gfp, order, node, alloc_flags, nofragment):
+    """The first zone of the zonelist that passes its watermark and has a block: the block's pfn, or -ENOMEM.
+
+    nofragment: 1 to avoid mixing mobility types where alloc_flags_nofragment() says so, as the fast path does.
+    """
     highest = gfp_zone(gfp)
     migratetype = gfp_migratetype(gfp)
     first = node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)
-    flags = alloc_flags
+    unmixed = 0  # ALLOC_NOFRAGMENT, or 0
     at = first
     preferred = -1
     while True:
         zone = m.zonelist[at]
         at += 1
         if zone < 0:
-            if flags & ALLOC_NOFRAGMENT == 0:
+            if unmixed == 0:
                 return -ENOMEM
-            flags &= ~ALLOC_NOFRAGMENT  # no zone could without mixing mobility types: scan again and mix
+            unmixed = 0  # no zone could without mixing mobility types: scan again and mix
             at = first
             continue
         base = zone * ZONE_STRIDE
@@ -85,56 +99,39 @@ def get_page_from_freelist(m, gfp, order, node, alloc_flags):
             continue
         if preferred < 0:
             preferred = zone
-        if flags & ALLOC_NOFRAGMENT and m.sc[SC_NR_NODES] > 1 and m.zone[base + Z_NODE] != m.zone[preferred * ZONE_STRIDE + Z_NODE]:
-            flags &= ~ALLOC_NOFRAGMENT  # local memory with mixed blocks is better than remote memory
+            if nofragment and alloc_flags_nofragment(m, zone):
+                unmixed = ALLOC_NOFRAGMENT
+        if unmixed and m.sc[SC_NR_NODES] > 1 and m.zone[base + Z_NODE] != m.zone[preferred * ZONE_STRIDE + Z_NODE]:
+            unmixed = 0  # local memory with mixed blocks is better than remote memory
             at = first
             continue
         passes = 0
         if m.zone[base + Z_FLAGS] & ZONE_BELOW_HIGH == 0:
-            passes = zone_watermark_fast(m, zone, order, wmark_pages(m, zone, 2), highest, flags)
+            passes = zone_watermark_fast(m, zone, order, wmark_pages(m, zone, 2), highest, alloc_flags)
             if passes == 0:
                 m.zone[base + Z_FLAGS] |= ZONE_BELOW_HIGH
-        if passes == 0 and flags & ALLOC_NO_WATERMARKS == 0:
-            if zone_watermark_fast(m, zone, order, wmark_pages(m, zone, flags & ALLOC_WMARK_MASK), highest, flags) == 0:
+        if passes == 0 and alloc_flags & ALLOC_NO_WATERMARKS == 0:
+            if zone_watermark_fast(m, zone, order, wmark_pages(m, zone, alloc_flags & ALLOC_WMARK_MASK), highest, alloc_flags) == 0:
                 continue
-        pfn = page_allocator_alloc(m, zone, order, migratetype, flags)
+        pfn = page_allocator_alloc(m, zone, order, migratetype, alloc_flags | unmixed)
         if pfn < 0:
             continue
         if m.zone[base + Z_FLAGS] & ZONE_BOOSTED_WATERMARK:
             m.zone[base + Z_FLAGS] &= ~ZONE_BOOSTED_WATERMARK
-            if flags & ALLOC_KSWAPD:
+            if alloc_flags & ALLOC_KSWAPD:
                 wake_kswapd(m, m.zone[base + Z_NODE], 0)
         zone_statistics(m, preferred, zone)
         m.zone[base + Z_ALLOCATED] += 1 << order
         m.vmstat[V_PGALLOC_DMA + m.zone[base + Z_INDEX]] += 1 << order
         set_page_flags(m, pfn, zone << ZONE_SHIFT)
         set_page_counts(m, pfn, 0, 0)
-        set_page_order(m, pfn, order)
-        set_page_kind(m, pfn, KIND_KERNEL)
+        set_page_fresh(m, pfn, KIND_KERNEL, order)
         if m.sc[SC_NEEDS_FUTURE]:
             m.next_use[pfn] = NEVER  # until an access of the stream says when the next one comes
         for tail in range(pfn + 1, pfn + (1 << order)):
             set_page_flags(m, tail, zone << ZONE_SHIFT)
-            set_page_kind(m, tail, KIND_KERNEL)
+            set_page_fresh(m, tail, KIND_KERNEL, 0)
         return pfn
-
-
-@leaf
-def alloc_flags_nofragment(m, gfp, node):
-    """NOFRAGMENT only where the preferred zone is Normal and its node has memory below it (or there is one node)."""
-    at = node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)
-    highest = gfp_zone(gfp)
-    while m.zonelist[at] >= 0 and m.zone[m.zonelist[at] * ZONE_STRIDE + Z_INDEX] > highest:
-        at += 1
-    zone = m.zonelist[at]
-    if zone < 0 or m.zone[zone * ZONE_STRIDE + Z_INDEX] != ZONE_NORMAL:
-        return 0
-    if m.sc[SC_NR_NODES] == 1:
-        return ALLOC_NOFRAGMENT
-    below = zone - 1  # rows are in the order of nodes, then zones
-    if below >= 0 and m.zone[below * ZONE_STRIDE + Z_NODE] == m.zone[zone * ZONE_STRIDE + Z_NODE]:
-        return ALLOC_NOFRAGMENT
-    return 0
 
 
 @leaf
@@ -187,7 +184,7 @@ def should_reclaim_retry(m, gfp, order, node, alloc_flags, no_progress):
 @kernel
 def retry_freelist(m, gfp, order, node, alloc_flags):
     """get_page_from_freelist() for the slow path, which asks in many places."""
-    return get_page_from_freelist(m, gfp, order, node, alloc_flags)
+    return get_page_from_freelist(m, gfp, order, node, alloc_flags, 0)
 
 
 @kernel
@@ -203,7 +200,7 @@ def alloc_pages_direct_compact(m, gfp, order, alloc_flags, node, prio):
     if m.sc[SC_COMPACT_RESULT] == COMPACT_SKIPPED:
         return -ENOMEM
     m.vmstat[V_COMPACT_STALL] += 1
-    pfn = get_page_from_freelist(m, gfp, order, node, alloc_flags)
+    pfn = get_page_from_freelist(m, gfp, order, node, alloc_flags, 0)
     if pfn < 0:
         m.vmstat[V_COMPACT_FAIL] += 1
         return -ENOMEM
@@ -226,8 +223,8 @@ def should_compact_retry(m, order, prio, retries):
 
 
 @kernel
-def alloc_pages_slowpath(m, gfp, order, node):
-    """Wake kswapd, try the reserves, reclaim, retry, at last the OOM policy: a pfn, or -ENOMEM."""
+def do_alloc_pages_slowpath(m, gfp, order, node):
+    """Service alloc_pages_slowpath: wake kswapd, try the reserves, reclaim, retry, at last the OOM policy. A pfn, or -ENOMEM."""
     flags = gfp_to_alloc_flags(gfp, order)
     if gfp & GFP_KSWAPD_RECLAIM:
         wake_all_kswapds(m, node, order, gfp)
@@ -316,15 +313,13 @@ def free_pages(m, pfn, order):
     return page_allocator_free(m, pfn, order)
 
 
-@kernel
-def alloc_pages(m, gfp, order, node):
+@leaf
+def do_alloc_pages(m, gfp, order, node):
     """A block of 2^order pages by the rules of gfp from node (-1: the CPU's): its pfn with counts 0, or -ENOMEM."""
     if node < 0:
         node = m.sc[SC_NODE] if m.sc[SC_NR_NODES] == 1 else task_zonelist(m)
-    flags = ALLOC_WMARK_LOW | alloc_flags_nofragment(m, gfp, node)
-    if gfp & GFP_KSWAPD_RECLAIM:
-        flags |= ALLOC_KSWAPD
-    pfn = get_page_from_freelist(m, gfp, order, node, flags)
+    flags = ALLOC_WMARK_LOW | (ALLOC_KSWAPD if gfp & GFP_KSWAPD_RECLAIM else 0)
+    pfn = get_page_from_freelist(m, gfp, order, node, flags, 1)
     if pfn < 0:
         pfn = alloc_pages_slowpath(m, gfp, order, node)
     count_interleave(m, pfn)
@@ -332,3 +327,9 @@ def alloc_pages(m, gfp, order, node):
         free_pages(m, pfn, order)
         return -ENOMEM
     return pfn
+
+
+@kernel
+def alloc_pages(m, gfp, order, node):
+    """Service: do_alloc_pages()."""
+    return do_alloc_pages(m, gfp, order, node)

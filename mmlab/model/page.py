@@ -201,6 +201,12 @@ def set_page_kind(m, pfn, kind):
 
 
 @leaf
+def set_page_fresh(m, pfn, kind, order):
+    """A frame just allocated: its KIND_* and order; no index, nobody charged."""
+    m.pagex[pfn * 4 + 3] = (kind << 12) | (order << 8)
+
+
+@leaf
 def page_memcg(m, pfn):
     """Row in m.memcg of the cgroup that is charged for the page; 0: none but the root."""
     return np.int64(m.pagex[pfn * 4 + 3]) >> 16

@@ -2,9 +2,10 @@
 
 from mmlab.kernels.jit import kernel
 from mmlab.kernels.pte import add_rmap, folio_mark_dirty, remove_rmap, swap_duplicate, walk_pte
-from mmlab.kernels.services import alloc_anon_folio, anon_vma_prepare, filemap_fault, folio_add_lru, folio_put, pte_alloc, swap_in
+from mmlab.kernels.services import (
+    anon_vma_prepare, filemap_fault, folio_add_lru, folio_put, pte_alloc, swap_in, vma_alloc_zeroed_movable_folio,
+)
 from mmlab.model.const import ENOMEM, VM_FAULT_OOM, VM_FAULT_SIGBUS, WRITE
-from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
 from mmlab.model.page import PG_ANON, PG_SWAPBACKED, add_refs, page_mapcount, page_test
 from mmlab.model.rows import (
     MM_STRIDE, MM_SWAPENTS, PTE_ACCESSED, PTE_DIRTY, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE,
@@ -21,7 +22,7 @@ def map_new_page(m, mm, vma, vpn, slot, old):
         return VM_FAULT_OOM
     if old >= 0:
         add_refs(m, old, 1)  # the allocation may reclaim pages: not this one
-    pfn = alloc_anon_folio(m, mm, vma, vpn, 0, GFP_HIGHUSER_MOVABLE)
+    pfn = vma_alloc_zeroed_movable_folio(m, mm, vma, vpn)
     if pfn >= 0:
         if old >= 0 and m.pt[slot] & PTE_PRESENT:
             m.pt[slot] = 0

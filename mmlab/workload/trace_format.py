@@ -43,6 +43,11 @@ _SCHEMA = pa.schema([("kind", pa.uint8()), ("task", pa.uint16()), ("page", pa.in
 _ADVICE_NAME = {number: name for name, number in ADVICE.items()}
 
 
+def _numpy_type(arrow_type: pa.DataType) -> np.dtype:
+    """The same integer type in numpy (pyarrow's own conversion needs pandas in some versions)."""
+    return np.dtype(str(arrow_type))
+
+
 @frozen
 class Change:
     """One change of an address space: a row of kind 16 and above; the fields are the columns."""
@@ -84,14 +89,14 @@ def write_trace(trace: Trace, path: str | Path) -> None:
     arrays = []
     for name, column in columns.items():
         column[rows] = [getattr(change, name) for change in trace.changes]
-        arrays.append(pa.array(column.astype(_SCHEMA.field(name).type.to_pandas_dtype())))
+        arrays.append(pa.array(column.astype(_numpy_type(_SCHEMA.field(name).type))))
     for name, kind_of in _FIELDS.items():
         values, missing = np.zeros(n, np.int64), np.ones(n, np.bool_)
         given = [(row, getattr(change, name)) for row, change in zip(rows.tolist(), trace.changes) if getattr(change, name) is not None]
         if given:
             at = [row for row, _ in given]
             values[at], missing[at] = [value for _, value in given], False
-        arrays.append(pa.array(values.astype(kind_of.to_pandas_dtype()), mask=missing))
+        arrays.append(pa.array(values.astype(_numpy_type(kind_of)), mask=missing))
     schema = _SCHEMA.with_metadata({"mmlab": json.dumps({"version": VERSION, **trace.meta}, sort_keys=True)})
     partial = path.with_name(path.name + ".partial")
     try:

@@ -6,13 +6,13 @@ Cost: O(1) a fault, O(window) with fault-around, O(pages) for fork.
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.pte import add_rmap, folio_mark_dirty, pte_offset, remove_rmap, swap_duplicate, walk_pmd, walk_pte
+from mmlab.kernels.pte import add_rmap, folio_add_new_anon_rmap, folio_mark_dirty, pte_offset, remove_rmap, swap_duplicate, walk_pmd, walk_pte
 from mmlab.kernels.services import (
-    alloc_anon_folio, anon_vma_prepare, copy_huge_pmd, do_anonymous_folio, do_huge_pmd_anonymous_page, do_huge_pmd_shmem_fault,
-    do_huge_pmd_wp_page, filemap_fault, filemap_get_page, folio_add_lru, folio_free_swap, folio_put, munlock_folio, pte_alloc, swap_in,
+    anon_vma_prepare, copy_huge_pmd, do_anonymous_folio, do_huge_pmd_anonymous_page, do_huge_pmd_shmem_fault, do_huge_pmd_wp_page,
+    filemap_fault, filemap_get_page, folio_add_lru, folio_free_swap, folio_put, munlock_folio, pte_alloc, swap_in,
+    vma_alloc_zeroed_movable_folio,
 )
 from mmlab.model.const import ENOMEM, VM_FAULT_OOM, VM_FAULT_SIGBUS, WRITE
-from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
 from mmlab.model.page import (
     PG_ANON, PG_ANON_EXCLUSIVE, PG_HEAD, PG_READAHEAD, PG_SWAPBACKED, PG_SWAPCACHE, PG_TAIL, PG_UPTODATE, add_refs, page_clear, page_folio,
     page_mapcount, page_order, page_refs, page_set, page_test,
@@ -29,7 +29,7 @@ from mmlab.policies import FaultHandler
 @leaf
 def _map_new_anon(m, mm, vma, vpn, slot, pfn, flags):
     """A fresh anonymous page goes into an empty entry, writable where the VMA is."""
-    add_rmap(m, mm, pfn)
+    folio_add_new_anon_rmap(m, mm, pfn)
     folio_add_lru(m, pfn)
     m.pt[slot] = (pfn << PTE_SHIFT) | PTE_PRESENT | PTE_ACCESSED | PTE_DIRTY | (PTE_WRITE if flags & VM_WRITE else 0)
 
@@ -50,7 +50,7 @@ def do_anonymous_page(m, mm, vma, vpn, slot, access, flags):
             return result
     if m.vma[vma * VMA_STRIDE + VMA_ANON_VMA] < 0 and anon_vma_prepare(m, vma) < 0:
         return VM_FAULT_OOM
-    pfn = alloc_anon_folio(m, mm, vma, vpn, 0, GFP_HIGHUSER_MOVABLE)
+    pfn = vma_alloc_zeroed_movable_folio(m, mm, vma, vpn)
     if pfn < 0:
         return VM_FAULT_OOM
     _map_new_anon(m, mm, vma, vpn, slot, pfn, flags)
@@ -71,7 +71,7 @@ def wp_page_copy(m, mm, vma, vpn, slot, entry):
     old = -1 if entry & PTE_SPECIAL else entry >> PTE_SHIFT
     if old >= 0:
         add_refs(m, page_folio(m, old), 1)  # reclaim within the allocation must not take it
-    pfn = alloc_anon_folio(m, mm, vma, vpn, 0, GFP_HIGHUSER_MOVABLE)
+    pfn = vma_alloc_zeroed_movable_folio(m, mm, vma, vpn)
     if pfn < 0:
         if old >= 0:
             folio_put(m, page_folio(m, old))
@@ -183,7 +183,7 @@ def do_fault(m, mm, vma, vpn, access, flags):
         if m.vma[vma * VMA_STRIDE + VMA_ANON_VMA] < 0 and anon_vma_prepare(m, vma) < 0:
             folio_put(m, pfn)
             return VM_FAULT_OOM
-        copy = alloc_anon_folio(m, mm, vma, vpn, 0, GFP_HIGHUSER_MOVABLE)
+        copy = vma_alloc_zeroed_movable_folio(m, mm, vma, vpn)
         folio_put(m, entry >> PTE_SHIFT)
         if copy < 0:
             return VM_FAULT_OOM

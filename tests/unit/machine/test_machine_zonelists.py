@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmlab.machine import build_zonelists, layout_from_config, machine_from_table
-from mmlab.machine.zonelists import node_orders, nofragment_allowed
+from mmlab.machine.zonelists import node_orders
 
 
 @pytest.mark.parametrize("entry", recorded.CASES, ids=recorded.NAMES)
@@ -55,10 +55,3 @@ def test_every_order_holds_each_node_with_memory_once_nearest_first(d, data):
         assert node not in memory or order[0] == node
         # the two preferences move a node by at most 2 units of distance
         assert all(d[node][b] >= d[node][a] - 2 for a, b in zip(order, order[1:]))
-
-
-def test_nofragment_needs_a_normal_zone():
-    six = recorded.layout(recorded.case("zones-6g"))
-    assert [nofragment_allowed(six, i) for i in range(3)] == [False, False, True]
-    server = layout_from_config(machine_from_table({"preset": "server-2node"}))
-    assert [nofragment_allowed(server, i) for i in range(4)] == [False, False, True, False]
