@@ -96,14 +96,14 @@ def background(m):
 @leaf
 def fault_event(m, task, vpn, access):
     """A fault within a stream or a touch: 0 to go on, else why to stop (STOP_*)."""
-    switch_task(m, task)
+    if m.sc[SC_TASK] != task:
+        switch_task(m, task)
     result = do_user_addr_fault(m, task, vpn, access)
-    return_to_user(m)
-    if m.task[task * TASK_STRIDE + T_FLAGS] & TF_KILLED or m.sc[SC_PANIC]:
-        return STOP_KILL
-    if result < 0:
-        return STOP_SIGNAL
-    return STOP_KILL if m.sc[SC_OOM_VICTIM] >= 0 else 0
+    return_to_user(m, task)
+    if result >= 0 and m.sc[SC_OOM_VICTIM] < 0 and m.sc[SC_PANIC] == 0:
+        return 0
+    killed = m.task[task * TASK_STRIDE + T_FLAGS] & TF_KILLED or m.sc[SC_PANIC]
+    return STOP_SIGNAL if result < 0 and not killed else STOP_KILL
 
 
 @kernel
@@ -291,7 +291,7 @@ def file_io(m, file, offset_bytes, length_bytes, call_bytes, write):
             got = file_write(m, file, offset_bytes + done, size)
         else:
             got = file_read(m, file, offset_bytes + done, size)
-        return_to_user(m)
+        return_to_user(m, m.sc[SC_TASK])
         if got < 0 and done == 0:
             return got
         if got <= 0:
@@ -304,9 +304,9 @@ def file_io(m, file, offset_bytes, length_bytes, call_bytes, write):
 
 
 @leaf
-def return_to_user(m):
-    """The end of a system call: what memory.high asks of the task, and background work that has become due."""
-    resume_user_mode(m, m.sc[SC_TASK])
+def return_to_user(m, task):
+    """The end of a system call or fault: what memory.high asks of the task, and background work that has become due."""
+    resume_user_mode(m, task)
     if m.sc[SC_NOW_NS] >= m.sc[SC_NEXT_EVENT_NS]:
         background(m)
 

@@ -204,18 +204,12 @@ def handle_mm_fault(m, st, mm, vma, vpn, access):
     flags = m.vma[vma * VMA_STRIDE + VMA_FLAGS]
     anonymous = m.vma[vma * VMA_STRIDE + VMA_INODE] < 0
     pmd = walk_pmd(m, mm, vpn)
-    if pmd < 0 or m.pt[pmd] == 0:
-        if anonymous:
-            result = do_huge_pmd_anonymous_page(m, mm, vma, vpn, access)
-            if result >= 0:
-                return result
-            return do_anonymous_page(m, mm, vma, vpn, -1, access, flags)
-        result = do_huge_pmd_shmem_fault(m, mm, vma, vpn, access)
+    entry = m.pt[pmd] if pmd >= 0 else 0
+    if entry == 0:
+        result = do_huge_pmd_anonymous_page(m, mm, vma, vpn, access) if anonymous else do_huge_pmd_shmem_fault(m, mm, vma, vpn, access)
         if result >= 0:
             return result
-        return do_fault(m, mm, vma, vpn, access, flags)
-    entry = m.pt[pmd]
-    if entry & PTE_HUGE:
+    elif entry & PTE_HUGE:
         if entry & PTE_PROTNONE:
             entry = (entry & ~PTE_PROTNONE) | PTE_PRESENT
         if access != WRITE or entry & PTE_WRITE:
@@ -223,10 +217,11 @@ def handle_mm_fault(m, st, mm, vma, vpn, access):
             return 0
         if do_huge_pmd_wp_page(m, mm, pmd) == 0:
             return 0
-        if m.pt[pmd] == 0:  # shared memory leaves no table
-            return do_fault(m, mm, vma, vpn, access, flags)
-    slot = pte_offset(m, pmd, vpn)
-    entry = m.pt[slot]
+        entry = m.pt[pmd]
+    slot = -1
+    if entry:  # a split leaves a table, but for shared memory
+        slot = pte_offset(m, pmd, vpn)
+        entry = m.pt[slot]
     if entry == 0:
         if anonymous:
             return do_anonymous_page(m, mm, vma, vpn, slot, access, flags)
