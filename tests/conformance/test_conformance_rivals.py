@@ -8,10 +8,15 @@ from mmlab_rivals.oom_policy.allocating_task import ALLOCATING_TASK
 from mmlab_rivals.page_allocator.buddy_nomigratetype import BUDDY_NOMIGRATETYPE
 from mmlab_rivals.page_allocator.buddy_nopcp import BUDDY_NOPCP
 from mmlab_rivals.page_allocator.first_fit import FIRST_FIT
+from mmlab_rivals.reclaimer.arc import ARC
 from mmlab_rivals.reclaimer.clock import CLOCK
 from mmlab_rivals.reclaimer.fifo import FIFO
+from mmlab_rivals.reclaimer.lirs import LIRS
 from mmlab_rivals.reclaimer.lru import LRU
 from mmlab_rivals.reclaimer.opt import OPT
+from mmlab_rivals.reclaimer.s3_fifo import S3_FIFO
+from mmlab_rivals.reclaimer.sieve import SIEVE
+from mmlab_rivals.reclaimer.two_q import TWO_Q
 from mmlab_rivals.vma_index.sorted_array import SORTED_ARRAY
 
 from mmlab.testing.conformance import (
@@ -59,6 +64,31 @@ class TestLru(ReclaimerConformance):
 
 class TestOpt(ReclaimerConformance):
     policy = OPT
+
+
+class TestSieve(ReclaimerConformance):
+    policy = SIEVE
+
+
+class TestS3Fifo(ReclaimerConformance):
+    policy = S3_FIFO
+
+
+class TestTwoQ(ReclaimerConformance):
+    policy = TWO_Q
+
+
+class TestArc(ReclaimerConformance):
+    policy = ARC
+
+
+class TestLirs(ReclaimerConformance):
+    policy = LIRS
+
+
+class TestLirsThatFreesOnHits(ReclaimerConformance):
+    policy = LIRS
+    params = {"demote_on_queue_hit": True, "hir_size_ratio": 0.1}
 
 
 class TestAllocatingTask(OomPolicyConformance):

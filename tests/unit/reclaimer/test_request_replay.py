@@ -13,12 +13,13 @@ from mmlab.model.page import NO_MAPPING
 from mmlab.policies import Reclaimer
 from mmlab.testing.oracles.replacement import ORACLES
 from mmlab_linux.reclaimer.two_list import TWO_LIST
+from mmlab_rivals.reclaimer import RECLAIMERS
 from mmlab_rivals.reclaimer.clock import CLOCK
 from mmlab_rivals.reclaimer.fifo import FIFO
 from mmlab_rivals.reclaimer.lru import LRU
 from mmlab_rivals.reclaimer.opt import OPT
 
-EXACT = [FIFO, CLOCK, LRU, OPT]
+EXACT = RECLAIMERS
 ALL = [*EXACT, TWO_LIST]
 
 
