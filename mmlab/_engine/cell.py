@@ -133,7 +133,7 @@ def _run_requests(cell: Cell, machine: Any, progress: Progress, compiled: Callab
     entry = load_plugins().get("reclaimer", table["use"])
     params = entry.make_params(table.get("params") or {}, "reclaimer")
     frames = workload.get("cache_objects") or machine.memory_bytes >> 12
-    run = RequestMachine(entry.policy, params, requests.ids, frames, compiled)
+    run = RequestMachine(entry.policy, params, requests.ids, frames, compiled, cell.seed)
     began, compiling = time.perf_counter(), timing["compile_s"]
     while not run.done:
         run.step()

@@ -32,12 +32,13 @@ class RequestMachine:
     """A cache of nr_frames objects under one reclaimer, at some point of a request stream. One frame more is kept free.
 
     ids: whole numbers from 0, one a request (any integer dtype; a table of max + 1 entries is made, so keep them dense);
-    params: an instance of the policy's params class, None for its defaults; progress: told what is compiled, and how long it took.
+    params: an instance of the policy's params class, None for its defaults; progress: told what is compiled, and how long it took;
+    seed: of policies that draw lots.
     `step()` runs a chunk; `counters()` may be read between chunks.
     Raises InputError for ids or nr_frames that cannot be, MmlabError from step() when the reclaimer stops freeing frames.
     """
 
-    def __init__(self, policy: Policy, params: Any, ids: np.ndarray, nr_frames: int, progress: Progress | None = None):
+    def __init__(self, policy: Policy, params: Any, ids: np.ndarray, nr_frames: int, progress: Progress | None = None, seed: int = 0):
         self.ids = _checked(ids, nr_frames)
         self.position = self.misses = 0
         self.seconds = self.prepare_seconds = 0.0
@@ -49,6 +50,7 @@ class RequestMachine:
         )  # fmt: skip
         self.machine = Machine(sizes, {"reclaimer": Chosen(policy, params)}, progress, SERVICES_WITH_SHADOWS if shadows else SERVICES)
         self.machine.bind()
+        self.machine.sc[r.SC_SEED] = seed
         self._boot(policy, nr_frames)
         self.next_use = self._future(objects) if policy.needs_future else np.zeros(1, np.int64)
 

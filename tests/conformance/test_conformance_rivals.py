@@ -8,15 +8,8 @@ from mmlab_rivals.oom_policy.allocating_task import ALLOCATING_TASK
 from mmlab_rivals.page_allocator.buddy_nomigratetype import BUDDY_NOMIGRATETYPE
 from mmlab_rivals.page_allocator.buddy_nopcp import BUDDY_NOPCP
 from mmlab_rivals.page_allocator.first_fit import FIRST_FIT
-from mmlab_rivals.reclaimer.arc import ARC
-from mmlab_rivals.reclaimer.clock import CLOCK
-from mmlab_rivals.reclaimer.fifo import FIFO
+from mmlab_rivals.reclaimer import RECLAIMERS
 from mmlab_rivals.reclaimer.lirs import LIRS
-from mmlab_rivals.reclaimer.lru import LRU
-from mmlab_rivals.reclaimer.opt import OPT
-from mmlab_rivals.reclaimer.s3_fifo import S3_FIFO
-from mmlab_rivals.reclaimer.sieve import SIEVE
-from mmlab_rivals.reclaimer.two_q import TWO_Q
 from mmlab_rivals.vma_index.sorted_array import SORTED_ARRAY
 
 from mmlab.testing.conformance import (
@@ -50,40 +43,9 @@ class TestSortedArray(VmaIndexConformance):
     policy = SORTED_ARRAY
 
 
-class TestFifo(ReclaimerConformance):
-    policy = FIFO
-
-
-class TestClock(ReclaimerConformance):
-    policy = CLOCK
-
-
-class TestLru(ReclaimerConformance):
-    policy = LRU
-
-
-class TestOpt(ReclaimerConformance):
-    policy = OPT
-
-
-class TestSieve(ReclaimerConformance):
-    policy = SIEVE
-
-
-class TestS3Fifo(ReclaimerConformance):
-    policy = S3_FIFO
-
-
-class TestTwoQ(ReclaimerConformance):
-    policy = TWO_Q
-
-
-class TestArc(ReclaimerConformance):
-    policy = ARC
-
-
-class TestLirs(ReclaimerConformance):
-    policy = LIRS
+for _policy in RECLAIMERS:
+    _name = f"Test{_policy.name.title().replace('_', '')}"
+    globals()[_name] = type(_name, (ReclaimerConformance,), {"policy": _policy, "__module__": __name__})
 
 
 class TestLirsThatFreesOnHits(ReclaimerConformance):

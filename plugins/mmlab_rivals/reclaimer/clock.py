@@ -5,25 +5,17 @@ PG_REFERENCED for accesses through read() and write(). A new page has no bit of 
 Amortised O(1) a victim, at most once round the list a pass.
 """
 
-from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.jit import leaf
 from mmlab.kernels.lists import list_add, list_del, list_empty, policy_list
-from mmlab.kernels.services import folio_referenced, reclaim_folio
+from mmlab.kernels.services import reclaim_folio
 from mmlab.model.const import RECLAIM_FREED
-from mmlab.model.page import PG_REFERENCED, PG_SWAPBACKED, page_flags, page_next, page_prev, page_set, page_test_clear
+from mmlab.model.page import PG_SWAPBACKED, page_flags, page_next, page_prev
 from mmlab.policies import Reclaimer
 from mmlab_rivals.reclaimer.one_list import (
     MAIN_LIST, check, count_shrink, folio_added, folio_deactivate, folio_nr_pages, folio_removed, folio_rotate, new_state, nr_lru_pages,
-    put_first, scanned_enough, take_off,
+    put_first, scanned_enough, set_referenced, take_off, was_accessed,
 )
 
-YOUNG_PTES = 0xFFFF  # folio_referenced(): how many, below its VM_* bits
-
-
-@kernel
-def folio_accessed(m, st, pfn):
-    """Sets the page's bit."""
-    page_set(m, pfn, PG_REFERENCED)
-    return 0
 
 
 @leaf
@@ -38,7 +30,7 @@ def shrink_node(m, st, node, priority, nr_to_reclaim, scan_flags):
         if scanned_enough(m, node, priority, scanned_anon + scanned_file):
             break
         pfn = page_prev(m, head)
-        referenced = page_test_clear(m, pfn, PG_REFERENCED) | (folio_referenced(m, pfn) & YOUNG_PTES)
+        referenced = was_accessed(m, pfn)
         flags = page_flags(m, pfn)
         nr_pages = folio_nr_pages(m, pfn, flags)
         freed = 0
@@ -69,7 +61,7 @@ CLOCK = Reclaimer(
     level="L1",
     new_state=new_state,
     folio_added=folio_added,
-    folio_accessed=folio_accessed,
+    folio_accessed=set_referenced,
     folio_removed=folio_removed,
     folio_deactivate=folio_deactivate,
     folio_rotate=folio_rotate,

@@ -10,35 +10,32 @@ longer in S only renews it, libCacheSim first makes S's oldest LIR a HIR, for wh
 does that. (With less than 200 pages, where Q has one place, libCacheSim then counts the accessed page as gone and hits it all the same;
 here it stays, and Q has one page more.)
 
-State beside queues.py's and ghosts.py's: stack, int32, two words a node of S: older + 1, newer + 1; nodes are page frames, then ghosts, then
-a head for each of the machine's nodes; 0 0: not in S. nr_stack: nodes of S a machine's node. nr_frames: where ghosts begin.
+State: that of queues.py, ghosts.py and stack.py.
 """
 
 from typing import Any
 
 import attrs
-import numpy as np
 from attrs.validators import and_, ge, gt, le, lt
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.zones import page_node
 from mmlab.model.const import SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_RECLAIM_IDX_SHIFT
 from mmlab.model.gfp import ZONE_MOVABLE
-from mmlab.model.layout import reserve
 from mmlab.model.page import PG_LRU, PG_MLOCKED, page_flags
 from mmlab.model.rows import SC_NR_NODES
 from mmlab.policies import Reclaimer
 from mmlab_rivals.reclaimer.ghosts import (
-    NR_SLOTS, REFAULT_RECENT, add_ghost, check_ghosts, drop_ghost, find_ghost, ghost_list, ghost_shadow, ghost_state, oldest_ghost,
+    REFAULT_RECENT, add_ghost, check_ghosts, find_ghost, ghost_list, ghost_shadow, ghost_state, oldest_ghost,
 )
 from mmlab_rivals.reclaimer.one_list import make_oldest, nr_lru_pages
 from mmlab_rivals.reclaimer.queues import (
     begin_pass, can_move, capacity, check_queues, dequeue, end_pass, enqueue, evict, folio_rotate, make_newest, more_wanted, nr_queued,
     oldest, queue_of, queue_state, requeue, set_queue,
 )
+from mmlab_rivals.reclaimer.stack import bottom, check_stack, in_stack, newer, stack_drop, stack_head, stack_insert, stack_remove, stack_state
 
 HIR, LIR = 0, 1
-OLDER, NEWER = 0, 1
 ON_HIT = SCAN_MAY_SWAP | SCAN_MAY_UNMAP | SCAN_MAY_WRITEPAGE | ZONE_MOVABLE << SCAN_RECLAIM_IDX_SHIFT
 
 
@@ -53,65 +50,9 @@ class Params:
 
 
 def new_state(params: Params, machine: Any) -> dict[str, Any]:
-    """Queues, the ghosts of S, and what the module's docstring lists."""
+    """Queues, S, and its ghosts."""
     ghosts = ghost_state(machine, 1, params.stack_size_ratio)
-    frames, nodes = machine.sizes.nr_frames, machine.sizes.nr_nodes
-    first = frames + int(ghosts["ghost_pool"][NR_SLOTS])
-    stack = reserve(2 * (first + nodes), "int32", huge=first <= 1 << 24)
-    for head in range(first, first + nodes):
-        stack[2 * head + OLDER] = stack[2 * head + NEWER] = head + 1
-    return {
-        "stack": stack, "nr_stack": np.zeros(nodes, np.int64), "nr_frames": np.array([frames], np.int64), **queue_state(machine), **ghosts,
-    }  # fmt: skip
-
-
-@leaf
-def head_of(st, node):
-    """The node of S that its newest lies below, and its oldest above."""
-    return st.nr_frames[0] + st.ghost_pool[NR_SLOTS] + node
-
-
-@leaf
-def in_stack(st, x):
-    """1 if a page or ghost is in S."""
-    return 1 if st.stack[2 * x] != 0 else 0
-
-
-@leaf
-def stack_remove(st, node, x):
-    """Out of S."""
-    older = np.int64(st.stack[2 * x + OLDER]) - 1
-    newer = np.int64(st.stack[2 * x + NEWER]) - 1
-    st.stack[2 * newer + OLDER] = older + 1
-    st.stack[2 * older + NEWER] = newer + 1
-    st.stack[2 * x + OLDER] = 0
-    st.stack[2 * x + NEWER] = 0
-    st.nr_stack[node] -= 1
-
-
-@leaf
-def stack_insert(st, node, newer, x):
-    """Into S, right below another (the head: as the newest)."""
-    older = np.int64(st.stack[2 * newer + OLDER]) - 1
-    st.stack[2 * x + OLDER] = older + 1
-    st.stack[2 * x + NEWER] = newer + 1
-    st.stack[2 * newer + OLDER] = x + 1
-    st.stack[2 * older + NEWER] = x + 1
-    st.nr_stack[node] += 1
-
-
-@leaf
-def bottom(st, node):
-    """The oldest of S, or its head."""
-    return np.int64(st.stack[2 * head_of(st, node) + NEWER]) - 1
-
-
-@leaf
-def stack_drop(st, node, x):
-    """Out of S, and a ghost is forgotten."""
-    stack_remove(st, node, x)
-    if x >= st.nr_frames[0]:
-        drop_ghost(st, x - st.nr_frames[0])
+    return {**queue_state(machine), **ghosts, **stack_state(machine, ghosts)}
 
 
 @leaf
@@ -170,7 +111,7 @@ def access_hir(m, st, node, pfn, flags):
     """An access to a page of Q: in S it becomes LIR, else it is renewed in both."""
     if in_stack(st, pfn):
         stack_remove(st, node, pfn)
-        stack_insert(st, node, head_of(st, node), pfn)
+        stack_insert(st, node, stack_head(st, node), pfn)
         demote_for_one(m, st, node)
         requeue(m, st, node, pfn, LIR)
         return 0
@@ -182,7 +123,7 @@ def access_hir(m, st, node, pfn, flags):
             begin_pass(m, st, node, 0)
             evict(m, st, node, victim, ON_HIT)
             end_pass(m, st, ON_HIT)
-    stack_insert(st, node, head_of(st, node), pfn)
+    stack_insert(st, node, stack_head(st, node), pfn)
     limit_stack(m, st, node)
     return 0
 
@@ -198,7 +139,7 @@ def folio_accessed(m, st, pfn):
         else:
             was_bottom = 1 if bottom(st, node) == pfn else 0
             stack_remove(st, node, pfn)
-            stack_insert(st, node, head_of(st, node), pfn)
+            stack_insert(st, node, stack_head(st, node), pfn)
             if was_bottom:
                 prune(m, st, node)
     return 0
@@ -212,7 +153,7 @@ def folio_added(m, st, pfn):
     if flags & PG_MLOCKED == 0:
         if queue_of(flags) == HIR and nr_queued(st, node, LIR) < capacity(m, st, node) - hir_size(m, st, node):
             set_queue(m, pfn, LIR)
-        stack_insert(st, node, head_of(st, node), pfn)
+        stack_insert(st, node, stack_head(st, node), pfn)
     enqueue(m, st, node, pfn)
     limit_stack(m, st, node)
     return 0
@@ -282,27 +223,21 @@ def shrink_node(m, st, node, priority, nr_to_reclaim, scan_flags):
 
 @kernel
 def check(m, st):
-    """Codes of check_queues() and check_ghosts(), 30: S is broken, 31: it lacks a LIR page, 32: it ends with a HIR, 33: wrong number."""
+    """Codes of check_queues(), check_ghosts() and check_stack(), 32: S ends with a HIR, 33: it lacks a LIR page."""
     broken = check_queues(m, st)
     if broken == 0:
         broken = check_ghosts(st)
     for node in range(m.sc[SC_NR_NODES]):
-        head = head_of(st, node)
-        x = np.int64(st.stack[2 * head + OLDER]) - 1
-        before = head
-        found = nr_lir = 0
-        while x != head and broken == 0:
-            if np.int64(st.stack[2 * x + NEWER]) - 1 != before:
-                broken = 30
-            found += 1
-            nr_lir += is_lir(m, st, x)
-            before = x
-            x = np.int64(st.stack[2 * x + OLDER]) - 1
-        if broken == 0 and nr_lir != nr_queued(st, node, LIR):
-            broken = 31
-        if broken == 0 and nr_lir > 0 and is_lir(m, st, before) == 0:
+        if broken == 0:
+            broken = check_stack(st, node)
+        nr_lir = 0
+        x = bottom(st, node)
+        if broken == 0 and nr_queued(st, node, LIR) > 0 and is_lir(m, st, x) == 0:
             broken = 32
-        if broken == 0 and found != st.nr_stack[node]:
+        while broken == 0 and x != stack_head(st, node):
+            nr_lir += is_lir(m, st, x)
+            x = newer(st, x)
+        if broken == 0 and nr_lir != nr_queued(st, node, LIR):
             broken = 33
     return broken
 

@@ -11,16 +11,18 @@ import numpy as np
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.lists import list_add, list_add_tail, list_del, list_empty, policy_list
 from mmlab.kernels.scan import count_scan, count_steal
-from mmlab.kernels.services import reclaim_folio
+from mmlab.kernels.services import folio_referenced, reclaim_folio
 from mmlab.kernels.zones import page_node
 from mmlab.model.const import LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, LRU_UNEVICTABLE, RECLAIM_FREED, SWAP_CLUSTER_MAX
 from mmlab.model.page import (
-    GEN_MASK, GEN_SHIFT, PG_HEAD, PG_LRU, PG_MLOCKED, PG_SWAPBACKED, ZONE_SHIFT, page_flags, page_next, page_order, page_prev, set_page_flags,
+    GEN_MASK, GEN_SHIFT, PG_HEAD, PG_LRU, PG_MLOCKED, PG_REFERENCED, PG_SWAPBACKED, ZONE_SHIFT, page_flags, page_next, page_order, page_prev,
+    page_set, page_test_clear, set_page_flags,
 )
 from mmlab.model.rows import SC_NR_NODES, SC_NR_ZONES, Z_LRU, Z_NODE, ZONE_STRIDE
 from mmlab.model.vmstat import V_PGROTATED, count_vm_events
 
 MAIN_LIST = 0
+YOUNG_PTES = 0xFFFF  # folio_referenced(): how many, below its VM_* bits
 NR_QUEUES = 4  # lists that a policy may use: below LRU_UNEVICTABLE
 
 
@@ -65,6 +67,19 @@ def take_off(m, pfn, flags, nr_pages):
     list_del(m, pfn)
     set_page_flags(m, pfn, flags & ~PG_LRU)
     count_pages(m, flags, -nr_pages)
+
+
+@leaf
+def was_accessed(m, pfn):
+    """Nonzero if the page's mark is set: the accessed bit of a page-table entry, or PG_REFERENCED. All of them are clear afterwards."""
+    return page_test_clear(m, pfn, PG_REFERENCED) | (folio_referenced(m, pfn) & YOUNG_PTES)
+
+
+@kernel
+def set_referenced(m, st, pfn):
+    """folio_accessed() of policies that look at marks: an access through read() or write() sets the page's own."""
+    page_set(m, pfn, PG_REFERENCED)
+    return 0
 
 
 @leaf

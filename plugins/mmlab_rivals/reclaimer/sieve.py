@@ -11,16 +11,14 @@ import numpy as np
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.lists import policy_list
-from mmlab.kernels.services import folio_referenced
 from mmlab.kernels.zones import page_node
-from mmlab.model.page import PG_LRU, PG_REFERENCED, page_flags, page_prev, page_set, page_test_clear
+from mmlab.model.page import PG_LRU, page_flags, page_prev
 from mmlab.model.rows import SC_NR_NODES
 from mmlab.model.vmstat import V_PGROTATED, count_vm_events
 from mmlab.policies import Reclaimer
-from mmlab_rivals.reclaimer.one_list import MAIN_LIST, make_oldest, nr_lru_pages
+from mmlab_rivals.reclaimer.one_list import MAIN_LIST, make_oldest, nr_lru_pages, set_referenced, was_accessed
 from mmlab_rivals.reclaimer.queues import begin_pass, check_queues, dequeue, end_pass, evict, folio_added, more_wanted, pass_over, queue_state
 
-YOUNG_PTES = 0xFFFF  # folio_referenced(): how many, below its VM_* bits
 
 
 def new_state(params, machine):
@@ -34,13 +32,6 @@ def step_hand(m, st, pfn):
     node = page_node(m, pfn)
     if st.hand[node] == pfn:
         st.hand[node] = page_prev(m, pfn)
-
-
-@kernel
-def folio_accessed(m, st, pfn):
-    """Sets the page's mark."""
-    page_set(m, pfn, PG_REFERENCED)
-    return 0
 
 
 @kernel
@@ -78,7 +69,7 @@ def shrink_node(m, st, node, priority, nr_to_reclaim, scan_flags):
         if pfn < 0 or pfn == head:
             pfn = page_prev(m, head)
         st.hand[node] = page_prev(m, pfn)
-        if page_test_clear(m, pfn, PG_REFERENCED) | (folio_referenced(m, pfn) & YOUNG_PTES):
+        if was_accessed(m, pfn):
             pass_over(m, st, pfn)
         else:
             evict(m, st, node, pfn, scan_flags)
@@ -100,6 +91,6 @@ def check(m, st):
 
 SIEVE = Reclaimer(
     name="sieve", summary="FIFO with a hand that passes over accessed pages and leaves them where they are", models="Zhang et al. 2024",
-    level="L2", new_state=new_state, folio_added=folio_added, folio_accessed=folio_accessed, folio_removed=folio_removed,
+    level="L2", new_state=new_state, folio_added=folio_added, folio_accessed=set_referenced, folio_removed=folio_removed,
     folio_deactivate=folio_deactivate, folio_rotate=folio_rotate, shrink_node=shrink_node, nr_lru_pages=nr_lru_pages, check=check,
 )  # fmt: skip
