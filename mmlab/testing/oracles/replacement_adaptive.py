@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 Outcome = tuple[list[bool], set[int]]
 
@@ -352,20 +353,43 @@ def clock_pro(requests: Sequence[int], size: int, cold_share: float = 0.1) -> Ou
     return missed, {x for x in kind if kind[x] != "ghost"}
 
 
-def w_tinylfu(requests: Sequence[int], size: int, window_share: float = 0.01, protected_share: float = 0.8, factor: int = 32) -> Outcome:
-    """W-TinyLFU with exact numbers of requests."""
+class ExactCounts:
+    """How often objects were asked for; what a sketch estimates."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[int] = Counter()
+
+    def add(self, x: int) -> None:
+        """Once more."""
+        self.counts[x] += 1
+
+    def estimate(self, x: int) -> int:
+        """So often."""
+        return self.counts[x]
+
+    def halve(self) -> None:
+        """All counts."""
+        for x in self.counts:
+            self.counts[x] >>= 1
+
+
+def w_tinylfu(
+    requests: Sequence[int], size: int, window_share: float = 0.01, protected_share: float = 0.8, factor: int = 32,
+    make_counts: Callable[[int], Any] = lambda main: ExactCounts(),
+) -> Outcome:  # fmt: skip
+    """W-TinyLFU; make_counts: for a main part of this size what has the methods of ExactCounts."""
     window: deque[int] = deque()
     probation: deque[int] = deque()
     protected: deque[int] = deque()
-    freq: Counter[int] = Counter()
     main = size - max(1, int(size * window_share))
     most = int(main * protected_share)
+    counts = make_counts(main)
     since = 0
     missed = []
 
     def admit() -> None:
         admitted = window.popleft()
-        freq[admitted] += 1
+        counts.add(admitted)
         (protected if len(probation) >= main - most and len(protected) < most else probation).append(admitted)
 
     def evict() -> None:
@@ -373,11 +397,11 @@ def w_tinylfu(requests: Sequence[int], size: int, window_share: float = 0.01, pr
             rivals = probation or protected
             if len(probation) + len(protected) < main:
                 admit()
-            elif rivals and freq[window[0]] > freq[rivals[0]]:
+            elif rivals and counts.estimate(window[0]) > counts.estimate(rivals[0]):
                 rivals.popleft()
                 admit()
             else:
-                freq[window.popleft()] += 1
+                counts.add(window.popleft())
 
     for wanted in requests:
         cache = window if wanted in window else probation if wanted in probation else protected
@@ -385,7 +409,7 @@ def w_tinylfu(requests: Sequence[int], size: int, window_share: float = 0.01, pr
         if missed[-1]:
             evict()
             window.append(wanted)
-            freq[wanted] += 1
+            counts.add(wanted)
             continue
         cache.remove(wanted)
         if cache is window:
@@ -394,10 +418,9 @@ def w_tinylfu(requests: Sequence[int], size: int, window_share: float = 0.01, pr
         protected.append(wanted)
         if len(protected) > most:
             probation.append(protected.popleft())
-        freq[wanted] += 1
+        counts.add(wanted)
         since += 1
         if since >= factor * main:
             since = 0
-            for x in freq:
-                freq[x] >>= 1
+            counts.halve()
     return missed, {*window, *probation, *protected}
