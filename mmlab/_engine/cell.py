@@ -41,8 +41,13 @@ def load_stream(cell: Cell) -> EventStream:
     elif kind == "stream":
         stream = read_accesses(cell.path(w["file"]))
     else:
-        stream = make_generator(w["generator"], w.get("params") or {}, "workload.params").stream(cell.seed)  # type: ignore[misc]
+        stream = _generated(cell)
     return repeated(stream, w["repeat"]) if w.get("repeat", 1) > 1 else stream
+
+
+def _generated(cell: Cell) -> EventStream:
+    w = cell.config["workload"]
+    return make_generator(w["generator"], w.get("params") or {}, "workload.params").stream(cell.seed)  # type: ignore[misc]
 
 
 def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
@@ -127,7 +132,7 @@ def _run_script(sim: Simulation, cell: Cell, progress: Progress, out_dir: Path) 
 def _load_requests(cell: Cell) -> Requests:
     w = cell.config["workload"]
     if w.get("generator"):
-        requests = page_requests(make_generator(w["generator"], w.get("params") or {}, "workload.params").stream(cell.seed))
+        requests = page_requests(_generated(cell))
     elif w.get("trace"):
         requests = read_requests(shipped_trace(w["trace"]))
     else:
