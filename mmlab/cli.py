@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -97,7 +97,7 @@ def run(
 @app.command(rich_help_panel="Experiments")
 def mrc(
     trace: Annotated[str, typer.Argument(metavar="FILE|TRACE", help="A request stream, or the name of a recorded program.")],
-    policy: Annotated[list[str] | None, typer.Option("--policy", "-p", metavar="NAME", help="A reclaimer; may be repeated; lru if left out.")] = None,
+    policy: Annotated[list[str] | None, typer.Option("--policy", "-p", metavar="NAME[:PARAM=V,...]", help="A reclaimer, with parameters; may be repeated; lru if left out.")] = None,
     sizes: Annotated[str, typer.Option(metavar="N,N,...", help="Objects in the cache, or shares of the trace's such as 0.1.")] = "",
     points: Annotated[int, typer.Option(min=2, max=1000, metavar="N", help="How many sizes where none are given.")] = 20,
     sample: Annotated[float, typer.Option(metavar="R", help="Take a share R of the objects (SHARDS): faster, with an error.")] = 1.0,
@@ -114,9 +114,10 @@ def mrc(
     Examples:
 
     - mmlab mrc gcc -p lru -p sieve -p opt
-    - mmlab mrc web.oracleGeneral.zst -p s3_fifo --sample 0.01
+    - mmlab mrc web.oracleGeneral.zst -p s3_fifo:small_size_ratio=0.2 --sample 0.01
     - mmlab mrc usr_0.csv --format msr --sizes 0.01,0.1,0.5
     """
+    from attrs import evolve
     from rich.console import Console
 
     from mmlab._engine.mrc import default_sizes, exact_curve, sampled_curve
@@ -129,21 +130,31 @@ def mrc(
     if not 0 < sample <= 1:
         raise InputError(f"--sample: must be above 0 and at most 1, got {sample}")
     console = Console(highlight=False)
-    entries = [load_plugins().get("reclaimer", name) for name in dict.fromkeys(policy or ["lru"])]
+    chosen = {text: _policy_with_params(text) for text in policy or ["lru"]}
+    entries = {text: (load_plugins().get("reclaimer", name), params) for text, (name, params) in chosen.items()}
     requests = read_requests(shipped().get(trace, Path(trace)), format_, dict(read_set(item) for item in column or []))
     wanted = _cache_sizes(sizes, requests.objects) if sizes else default_sizes(requests.objects, points)
     console.print(f"{requests.meta['file']}: {len(requests):,} {requests.meta['unit']}, {requests.objects:,} different")
     found = []
-    for entry in entries:
-        params = entry.make_params({}, "reclaimer")
+    for text, (entry, given) in entries.items():
+        params = entry.make_params(given, "reclaimer")
         if sample < 1:
-            found += sampled_curve(entry.policy, params, requests, wanted, sample, samples, seed)
+            curve = sampled_curve(entry.policy, params, requests, wanted, sample, samples, seed)
         else:
-            found += exact_curve(entry.policy, params, requests, wanted, seed)
+            curve = exact_curve(entry.policy, params, requests, wanted, seed)
+        found += [evolve(point, policy=text) for point in curve]
     _print_rows(console, *curve_table(found))
     how = f"sampled, {samples} samples of {sample:g} of the objects, with the standard error of their mean" if sample < 1 else "exact"
     page = write_curves(found, f"{requests.meta['file']}: {requests.meta['unit']} ({how})", results / f"mrc_{Path(trace).name.partition('.')[0]}")
     console.print(f"{how}; plot: {page}  table: {page.with_name('mrc.csv')}", soft_wrap=True)
+
+
+def _policy_with_params(text: str) -> tuple[str, dict[str, Any]]:
+    """`s3_fifo:small_size_ratio=0.2,ghost_size_ratio=2`: name and parameters."""
+    from mmlab.experiment.toml_file import read_set
+
+    name, _, params = text.partition(":")
+    return name, dict(read_set(item) for item in params.split(",")) if params else {}
 
 
 def _cache_sizes(text: str, objects: int) -> list[int]:

@@ -46,7 +46,8 @@ COLUMNS = (
 )
 
 
-#: by how many percent a policy's misses (on a machine: major faults) are above those of opt, where that ran under the same conditions
+#: by how many percent a policy's misses are above those of opt under the same conditions (of a request replay: a machine reads ahead, and
+#: then opt is no bound)
 REGRET = Column("regret %", ())
 
 
@@ -72,11 +73,10 @@ def columns_for(cells: Sequence[FinishedCell], extra: Iterable[str]) -> tuple[Co
 
 def table_columns(columns: Sequence[Column], cells: Sequence[FinishedCell]) -> tuple[Column, ...]:
     """The columns and, behind the figure that it is of, the regret where the optimum is among the cells."""
-    judged = next((i for i, c in enumerate(columns) if c.title in ("misses", "major faults")), None)
-    uses = {cell.axes.get("reclaimer.use") for cell in cells}
-    if judged is None or not {"opt"} < uses:
+    misses = next((i for i, column in enumerate(columns) if column.title == "misses"), None)
+    if misses is None or not {"opt"} < {cell.axes.get("reclaimer.use") for cell in cells}:
         return tuple(columns)
-    return (*columns[: judged + 1], REGRET, *columns[judged + 1 :])
+    return (*columns[: misses + 1], REGRET, *columns[misses + 1 :])
 
 
 def rows(cells: Sequence[FinishedCell], columns: Sequence[Column] = COLUMNS) -> list[Row]:
@@ -84,9 +84,8 @@ def rows(cells: Sequence[FinishedCell], columns: Sequence[Column] = COLUMNS) -> 
     found = _plain_rows(cells, columns)
     if REGRET not in columns:
         return found
-    judged = columns[columns.index(REGRET) - 1].title
-    best = {_conditions(row): row.values[judged] for row in found if row.axes.get("reclaimer.use") == "opt"}
-    return [evolve(row, values={**row.values, REGRET.title: _regret(row.values[judged], best.get(_conditions(row)))}) for row in found]
+    best = {_conditions(row): row.values["misses"] for row in found if row.axes.get("reclaimer.use") == "opt"}
+    return [evolve(row, values={**row.values, REGRET.title: _regret(row.values["misses"], best.get(_conditions(row)))}) for row in found]
 
 
 def _conditions(row: Row) -> str:
