@@ -174,6 +174,7 @@ def lirs(requests: Sequence[int], size: int, hir_share: float = 0.01, demote_on_
                 demote()
                 del queue[wanted]
                 push(wanted, "LIR")
+                prune()
             else:
                 queue.move_to_end(wanted)
                 if demote_on_queue_hit:
@@ -190,6 +191,7 @@ def lirs(requests: Sequence[int], size: int, hir_share: float = 0.01, demote_on_
                 evict()
             if known or lir() < size - hir_size:
                 push(wanted, "LIR")
+                prune()
             else:
                 push(wanted, "HIR")
                 queue[wanted] = None

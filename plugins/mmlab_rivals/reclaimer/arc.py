@@ -19,10 +19,11 @@ from mmlab.policies import Reclaimer
 from mmlab_rivals.reclaimer.ghosts import (
     REFAULT_RECENT, add_ghost, check, drop_ghost, find_ghost, ghost_list, ghost_shadow, ghost_state, keep_ghosts,
 )
-from mmlab_rivals.reclaimer.one_list import nr_lru_pages
+from mmlab_rivals.reclaimer.one_list import folio_deactivate, folio_rotate, nr_lru_pages
+from mmlab_rivals.reclaimer.passes import end_pass, more_wanted
 from mmlab_rivals.reclaimer.queues import (
-    begin_pass, can_move, capacity, end_pass, enqueue, evict, folio_deactivate, folio_removed, folio_rotate, make_newest, more_wanted,
-    nr_queued, oldest, queue_of, queue_state, requeue, set_queue,
+    begin_pass, can_move, capacity, enqueue, evict, folio_removed, make_newest, nr_queued, oldest, queue_of, queue_state, requeue,
+    set_queue,
 )
 
 T1, T2 = 0, 1

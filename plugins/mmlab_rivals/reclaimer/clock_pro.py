@@ -27,10 +27,10 @@ from mmlab.model.page import PG_LRU, PG_MLOCKED, page_flags
 from mmlab.model.rows import SC_NR_NODES
 from mmlab.policies import Reclaimer
 from mmlab_rivals.reclaimer.ghosts import REFAULT_RECENT, add_ghost, check_ghosts, find_ghost, ghost_list, ghost_shadow, ghost_state
-from mmlab_rivals.reclaimer.one_list import make_oldest, nr_lru_pages, set_referenced, was_accessed
+from mmlab_rivals.reclaimer.one_list import folio_rotate, make_oldest, nr_lru_pages, set_referenced, was_accessed
+from mmlab_rivals.reclaimer.passes import end_pass, more_wanted
 from mmlab_rivals.reclaimer.queues import (
-    begin_pass, can_move, capacity, check_queues, dequeue, end_pass, enqueue, evict, folio_rotate, more_wanted, nr_queued, pass_over, queue_of,
-    queue_state, requeue, set_queue,
+    begin_pass, can_move, capacity, check_queues, dequeue, enqueue, evict, nr_queued, pass_over, queue_of, queue_state, requeue, set_queue,
 )
 from mmlab_rivals.reclaimer.stack import bottom, check_stack, in_stack, newer, stack_drop, stack_head, stack_insert, stack_remove, stack_state
 
@@ -198,6 +198,8 @@ def eviction_shadow(m, st, pfn):
     slot = add_ghost(st, node) if np.int64(st.in_test[pfn]) else -1
     if slot >= 0:
         stack_insert(st, node, pfn, st.nr_frames[0] + slot)
+        if st.hand_test[node] == pfn:
+            st.hand_test[node] = st.nr_frames[0] + slot
     drop(st, node, pfn)
     return ghost_shadow(st, slot)
 

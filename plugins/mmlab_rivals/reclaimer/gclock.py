@@ -15,11 +15,9 @@ from attrs.validators import and_, ge, le
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.zones import page_node
 from mmlab.policies import Reclaimer
-from mmlab_rivals.reclaimer.one_list import MAIN_LIST, nr_lru_pages
-from mmlab_rivals.reclaimer.queues import (
-    begin_pass, check, end_pass, enqueue, evict, folio_deactivate, folio_removed, folio_rotate, more_wanted, oldest, pass_over, queue_state,
-    requeue,
-)
+from mmlab_rivals.reclaimer.one_list import MAIN_LIST, folio_deactivate, folio_rotate, nr_lru_pages
+from mmlab_rivals.reclaimer.passes import end_pass, more_wanted
+from mmlab_rivals.reclaimer.queues import begin_pass, check, enqueue, evict, folio_removed, oldest, pass_over, queue_state, requeue
 
 
 @attrs.frozen

@@ -13,18 +13,19 @@ from mmlab.kernels.services import reclaim_folio
 from mmlab.kernels.zones import page_node
 from mmlab.model.const import LRU_UNEVICTABLE, RECLAIM_FREED
 from mmlab.model.layout import reserve
-from mmlab.model.page import PG_LRU, PG_MLOCKED, PG_SWAPBACKED, page_flags, page_next, set_page_flags, set_page_next
+from mmlab.model.page import PG_LRU, PG_MLOCKED, page_flags, page_next, set_page_flags, set_page_next
 from mmlab.model.rows import SC_NR_NODES
 from mmlab_rivals.reclaimer.one_list import (
-    check_list, count_pages, count_shrink, folio_nr_pages, lru_of, put_first, scanned_enough, take_off, zone_sum,
+    check_list, count_pages, evictable_pages, folio_nr_pages, lru_of, put_first, take_off, zone_sum,
 )
+from mmlab_rivals.reclaimer.passes import begin_looks, end_pass, freed, look, more_wanted, pass_state
 
 FIRST = 3  # entries left unused, so that the four children of an entry share a cache line
 SET_ASIDE = 0  # the node's list for pages that could not be freed in this pass
 
 
 def heap_state(machine):
-    """heap: (key, pfn) pairs, `run` words a node; size: pairs in use a node; counted: scratch of check()."""
+    """heap: (key, pfn) pairs, `run` words a node; size: pairs in use a node; counted: scratch of check(); that of passes.py."""
     pages, nodes = machine.sizes.nr_frames, machine.sizes.nr_nodes
     run = 2 * (pages + FIRST) + -2 * (pages + FIRST) % 8
     return {
@@ -32,6 +33,7 @@ def heap_state(machine):
         "size": np.zeros(nodes, np.int64),
         "counted": np.zeros(LRU_UNEVICTABLE + 1, np.int64),
         "run": np.array([run], np.int64),
+        **pass_state(),
     }
 
 
@@ -149,32 +151,19 @@ def folio_removed(m, st, pfn):
 @leaf
 def evict_first(m, st, node, priority, nr_to_reclaim, scan_flags):
     """One pass: reclaim the first pages; those that cannot go are set aside, for the caller to take back by next_aside(). Pages freed."""
-    head = policy_list(m, node, SET_ASIDE)
-    nr_reclaimed = 0
-    scanned_anon = scanned_file = freed_anon = freed_file = 0
-    while nr_reclaimed < nr_to_reclaim and st.size[node] > 0:
-        if scanned_enough(m, node, priority, scanned_anon + scanned_file):
-            break
+    begin_looks(st, evictable_pages(m, node), priority)
+    while more_wanted(st, nr_to_reclaim) and st.size[node] > 0:
         pfn = st.heap[heap_of(st, node) + 1]
         flags = page_flags(m, pfn)
-        nr_pages = folio_nr_pages(m, pfn, flags)
+        look(m, st, pfn, flags)
         remove(m, st, node, 0)
         set_page_flags(m, pfn, flags & ~PG_LRU)
-        count_pages(m, flags, -nr_pages)
-        freed = 0
+        count_pages(m, flags, -folio_nr_pages(m, pfn, flags))
         if reclaim_folio(m, pfn, scan_flags) == RECLAIM_FREED:
-            freed = 1
-            nr_reclaimed += 1
+            freed(st, flags)
         else:
-            list_add(m, head, pfn)
-        if flags & PG_SWAPBACKED:
-            scanned_anon += nr_pages
-            freed_anon += freed
-        else:
-            scanned_file += nr_pages
-            freed_file += freed
-    count_shrink(m, scan_flags, scanned_anon, scanned_file, freed_anon, freed_file)
-    return nr_reclaimed
+            list_add(m, policy_list(m, node, SET_ASIDE), pfn)
+    return end_pass(m, st, scan_flags)
 
 
 @leaf

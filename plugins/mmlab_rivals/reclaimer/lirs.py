@@ -28,10 +28,11 @@ from mmlab.policies import Reclaimer
 from mmlab_rivals.reclaimer.ghosts import (
     REFAULT_RECENT, add_ghost, check_ghosts, find_ghost, ghost_list, ghost_shadow, ghost_state, oldest_ghost,
 )
-from mmlab_rivals.reclaimer.one_list import make_oldest, nr_lru_pages
+from mmlab_rivals.reclaimer.one_list import folio_rotate, make_oldest, nr_lru_pages
+from mmlab_rivals.reclaimer.passes import end_pass, more_wanted
 from mmlab_rivals.reclaimer.queues import (
-    begin_pass, can_move, capacity, check_queues, dequeue, end_pass, enqueue, evict, folio_rotate, make_newest, more_wanted, nr_queued,
-    oldest, queue_of, queue_state, requeue, set_queue,
+    begin_pass, can_move, capacity, check_queues, dequeue, enqueue, evict, make_newest, nr_queued, oldest, queue_of, queue_state, requeue,
+    set_queue,
 )
 from mmlab_rivals.reclaimer.stack import bottom, check_stack, in_stack, newer, stack_drop, stack_head, stack_insert, stack_remove, stack_state
 
@@ -69,6 +70,12 @@ def prune(m, st, node):
         stack_drop(st, node, x)
         x = bottom(st, node)
     return 0
+
+
+@leaf
+def prune_for_first(m, st, node):
+    """A page became LIR: if it is the only one, what is below it goes."""
+    return prune(m, st, node) if nr_queued(st, node, LIR) == 1 else 0
 
 
 @kernel
@@ -114,7 +121,7 @@ def access_hir(m, st, node, pfn, flags):
         stack_insert(st, node, stack_head(st, node), pfn)
         demote_for_one(m, st, node)
         requeue(m, st, node, pfn, LIR)
-        return 0
+        return prune_for_first(m, st, node)
     make_newest(m, node, pfn, flags)
     if st.demote_on_queue_hit[0]:
         demote_for_one(m, st, node)
@@ -155,6 +162,7 @@ def folio_added(m, st, pfn):
             set_queue(m, pfn, LIR)
         stack_insert(st, node, stack_head(st, node), pfn)
     enqueue(m, st, node, pfn)
+    prune_for_first(m, st, node)
     limit_stack(m, st, node)
     return 0
 

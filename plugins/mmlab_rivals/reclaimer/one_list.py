@@ -128,7 +128,7 @@ def scanned_enough(m, node, priority, scanned):
     """1 if a pass at this priority has looked at its share of the node's pages: pages >> priority, a batch of 32 at least."""
     if scanned < SWAP_CLUSTER_MAX:
         return 0
-    return 1 if scanned >= (zone_sum(m, node, LRU_INACTIVE_ANON) + zone_sum(m, node, LRU_INACTIVE_FILE)) >> priority else 0
+    return 1 if scanned >= evictable_pages(m, node) >> priority else 0
 
 
 @leaf
@@ -178,6 +178,12 @@ def zone_sum(m, node, lru):
         if m.zone[zone * ZONE_STRIDE + Z_NODE] == node:
             pages += m.zone[zone * ZONE_STRIDE + Z_LRU + lru]
     return pages
+
+
+@leaf
+def evictable_pages(m, node):
+    """Pages of a node that may be reclaimed."""
+    return zone_sum(m, node, LRU_INACTIVE_ANON) + zone_sum(m, node, LRU_INACTIVE_FILE)
 
 
 @kernel

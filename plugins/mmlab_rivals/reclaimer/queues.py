@@ -1,10 +1,10 @@
-"""What reclaimers with several queues a node share: their sizes, the capacity that shares are taken of, and the frame of one pass.
+"""What reclaimers with several queues a node share: their sizes, the capacity that shares are taken of, and how a page is evicted.
 
 A policy has up to four queues, numbered as the lists of one_list.py: 0 is where new pages come in; workingset_refault() may give a page that
 comes back another one. shrink_node() is begin_pass(), then evict() or pass_over() for a page at a time while more_wanted(), then end_pass().
 
-State: nr, pages a queue, NR_QUEUES a node; capacity, pages a node (see capacity()); seen, scratch of a pass (LEFT ...); counted, scratch of
-check(). Left out: as one_list.py; a page that is migrated starts anew in queue 0.
+State: nr, pages a queue, NR_QUEUES a node; capacity, pages a node (see capacity()); that of passes.py; counted, scratch of check(). Left
+out: as one_list.py; a page that is migrated starts anew in queue 0.
 """
 
 import numpy as np
@@ -13,15 +13,11 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.lists import list_add, list_del, list_last, policy_list
 from mmlab.kernels.services import reclaim_folio
 from mmlab.kernels.zones import page_node
-from mmlab.model.const import LRU_UNEVICTABLE, RECLAIM_FREED, SWAP_CLUSTER_MAX
-from mmlab.model.page import GEN_MASK, GEN_SHIFT, PG_LRU, PG_MLOCKED, PG_SWAPBACKED, page_flags, set_page_flags
+from mmlab.model.const import LRU_UNEVICTABLE, RECLAIM_FREED
+from mmlab.model.page import GEN_MASK, GEN_SHIFT, PG_LRU, PG_MLOCKED, page_flags, set_page_flags
 from mmlab.model.rows import SC_NR_NODES, SC_NR_ZONES, Z_MANAGED, Z_NODE, ZONE_STRIDE
-from mmlab.model.vmstat import V_PGROTATED, count_vm_events
-from mmlab_rivals.reclaimer.one_list import (
-    NR_QUEUES, check_list, count_shrink, folio_nr_pages, head_of, make_oldest, put_first, take_off, zone_sum,
-)
-
-LEFT, FREED, SCANNED_ANON, SCANNED_FILE, FREED_ANON, FREED_FILE, NR_SEEN = range(7)
+from mmlab_rivals.reclaimer.one_list import NR_QUEUES, check_list, folio_nr_pages, head_of, put_first, take_off, zone_sum
+from mmlab_rivals.reclaimer.passes import begin_looks, freed, look, pass_state
 
 
 def queue_state(machine):
@@ -30,7 +26,7 @@ def queue_state(machine):
     return {
         "nr": np.zeros(nodes * NR_QUEUES, np.int64),
         "capacity": np.zeros(nodes, np.int64),
-        "seen": np.zeros(NR_SEEN, np.int64),
+        **pass_state(),
         "counted": np.zeros(LRU_UNEVICTABLE + 1, np.int64),
     }
 
@@ -133,66 +129,33 @@ def folio_removed(m, st, pfn):
     return 0
 
 
-@kernel
-def folio_deactivate(m, st, pfn):
-    """Next victim of its queue."""
-    make_oldest(m, pfn)
-    return 0
-
-
-@kernel
-def folio_rotate(m, st, pfn):
-    """Next victim of its queue, counted as rotated."""
-    count_vm_events(m, V_PGROTATED, make_oldest(m, pfn))
-    return 0
-
-
 @leaf
 def begin_pass(m, st, node, priority):
-    """A pass at this priority may look at its share of the pages: all >> priority, 32 at least, but none twice."""
+    """begin_looks() over the node's queues; what they hold is the capacity from now on."""
     pages = 0
     for queue in range(NR_QUEUES):
         pages += st.nr[node * NR_QUEUES + queue]
-    for i in range(NR_SEEN):
-        st.seen[i] = 0
-    st.seen[LEFT] = min(pages, max(SWAP_CLUSTER_MAX, pages >> priority))
+    begin_looks(st, pages, priority)
     st.capacity[node] = pages
-
-
-@leaf
-def more_wanted(st, nr_to_reclaim):
-    """1 while the pass has to free more and may look at more."""
-    return 1 if st.seen[FREED] < nr_to_reclaim and st.seen[LEFT] > 0 else 0
 
 
 @leaf
 def pass_over(m, st, pfn):
     """Count a page that was looked at and stays."""
-    flags = page_flags(m, pfn)
-    nr_pages = folio_nr_pages(m, pfn, flags)
-    st.seen[LEFT] -= nr_pages
-    st.seen[SCANNED_ANON if flags & PG_SWAPBACKED else SCANNED_FILE] += nr_pages
+    look(m, st, pfn, page_flags(m, pfn))
 
 
 @leaf
 def evict(m, st, node, pfn, scan_flags):
     """Take a page off its queue and reclaim it: 1, or 0 if it cannot go and is the newest of its queue now."""
-    pass_over(m, st, pfn)
-    is_anon = page_flags(m, pfn) & PG_SWAPBACKED
+    flags = page_flags(m, pfn)
+    look(m, st, pfn, flags)
     dequeue(m, st, node, pfn)
     if reclaim_folio(m, pfn, scan_flags) != RECLAIM_FREED:
         enqueue(m, st, node, pfn)
         return 0
-    st.seen[FREED] += 1
-    st.seen[FREED_ANON if is_anon else FREED_FILE] += 1
+    freed(st, flags)
     return 1
-
-
-@leaf
-def end_pass(m, st, scan_flags):
-    """Count what the pass looked at and freed; returns pages freed."""
-    count_shrink(m, scan_flags, st.seen[SCANNED_ANON], st.seen[SCANNED_FILE], st.seen[FREED_ANON], st.seen[FREED_FILE])
-    return st.seen[FREED]
 
 
 @leaf

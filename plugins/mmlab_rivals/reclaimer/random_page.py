@@ -2,8 +2,8 @@
 
 Models: the baseline of Belady, "A study of replacement algorithms" (1966). Draws come from the experiment's seed and a counter. O(1).
 
-State: page, int32, the pages of a node, in no order, `run` entries a node; size, how many; draws, how many so far; seen and counted as in
-queues.py. A page's forward link holds its place.
+State: page, int32, the pages of a node, in no order, `run` entries a node; size, how many; draws, how many so far; counted,
+scratch of check(); that of passes.py. A page's forward link holds its place.
 """
 
 import numpy as np
@@ -14,12 +14,13 @@ from mmlab.kernels.services import reclaim_folio
 from mmlab.kernels.zones import page_node
 from mmlab.model.const import LRU_UNEVICTABLE, RECLAIM_FREED
 from mmlab.model.layout import reserve
-from mmlab.model.page import PG_LRU, PG_MLOCKED, PG_SWAPBACKED, page_flags, page_next, set_page_flags, set_page_next
+from mmlab.model.page import PG_LRU, PG_MLOCKED, page_flags, page_next, set_page_flags, set_page_next
 from mmlab.model.rows import SC_NR_NODES, SC_SEED
 from mmlab.policies import Reclaimer
 from mmlab_rivals.reclaimer.one_list import (
-    check_list, count_pages, count_shrink, folio_nr_pages, lru_of, nr_lru_pages, put_first, scanned_enough, take_off, zone_sum,
+    check_list, count_pages, evictable_pages, folio_nr_pages, lru_of, nr_lru_pages, put_first, take_off, zone_sum,
 )
+from mmlab_rivals.reclaimer.passes import begin_looks, end_pass, freed, look, more_wanted, pass_state
 
 STREAM = 0x52414E44  # apart from other users of the seed
 
@@ -29,7 +30,7 @@ def new_state(params, machine):
     pages, nodes = machine.sizes.nr_frames, machine.sizes.nr_nodes
     return {
         "page": reserve(pages * nodes, "int32"), "size": np.zeros(nodes, np.int64), "draws": np.zeros(1, np.int64),
-        "run": np.array([pages], np.int64), "counted": np.zeros(LRU_UNEVICTABLE + 1, np.int64),
+        "run": np.array([pages], np.int64), "counted": np.zeros(LRU_UNEVICTABLE + 1, np.int64), **pass_state(),
     }  # fmt: skip
 
 
@@ -82,31 +83,19 @@ def folio_removed(m, st, pfn):
 @leaf
 def shrink_node(m, st, node, priority, nr_to_reclaim, scan_flags):
     """Draw pages; one that cannot go may be drawn again."""
-    nr_reclaimed = 0
-    scanned_anon = scanned_file = freed_anon = freed_file = 0
-    drawn = 0
-    while nr_reclaimed < nr_to_reclaim and drawn < st.size[node] + nr_reclaimed:
-        if scanned_enough(m, node, priority, scanned_anon + scanned_file):
-            break
+    begin_looks(st, evictable_pages(m, node), priority)
+    while more_wanted(st, nr_to_reclaim) and st.size[node] > 0:
         i = random_below(m.sc[SC_SEED], STREAM, st.draws[0], st.size[node])
         st.draws[0] += 1
-        drawn += 1
         pfn = np.int64(st.page[node * st.run[0] + i])
         flags = page_flags(m, pfn)
-        nr_pages = folio_nr_pages(m, pfn, flags)
+        look(m, st, pfn, flags)
         remove(m, st, node, pfn)
-        freed = 1 if reclaim_folio(m, pfn, scan_flags) == RECLAIM_FREED else 0
-        if freed == 0:
-            folio_added(m, st, pfn)
-        nr_reclaimed += freed
-        if flags & PG_SWAPBACKED:
-            scanned_anon += nr_pages
-            freed_anon += freed
+        if reclaim_folio(m, pfn, scan_flags) == RECLAIM_FREED:
+            freed(st, flags)
         else:
-            scanned_file += nr_pages
-            freed_file += freed
-    count_shrink(m, scan_flags, scanned_anon, scanned_file, freed_anon, freed_file)
-    return nr_reclaimed
+            folio_added(m, st, pfn)
+    return end_pass(m, st, scan_flags)
 
 
 @kernel

@@ -21,10 +21,10 @@ from mmlab.kernels.zones import page_node
 from mmlab.model.page import page_flags
 from mmlab.policies import Reclaimer
 from mmlab_rivals.reclaimer.ghosts import RETURNED, check, ghost_state, remember, workingset_refault
-from mmlab_rivals.reclaimer.one_list import nr_lru_pages
+from mmlab_rivals.reclaimer.one_list import folio_deactivate, folio_rotate, nr_lru_pages
+from mmlab_rivals.reclaimer.passes import end_pass, more_wanted
 from mmlab_rivals.reclaimer.queues import (
-    begin_pass, capacity, end_pass, enqueue, evict, folio_deactivate, folio_removed, folio_rotate, more_wanted, nr_queued,
-    oldest, pass_over, queue_of, queue_state, requeue, set_queue,
+    begin_pass, capacity, enqueue, evict, folio_removed, nr_queued, oldest, pass_over, queue_of, queue_state, requeue, set_queue,
 )
 
 SMALL, MAIN = 0, RETURNED

@@ -17,7 +17,8 @@ from mmlab.model.rows import SC_NR_NODES
 from mmlab.model.vmstat import V_PGROTATED, count_vm_events
 from mmlab.policies import Reclaimer
 from mmlab_rivals.reclaimer.one_list import MAIN_LIST, make_oldest, nr_lru_pages, set_referenced, was_accessed
-from mmlab_rivals.reclaimer.queues import begin_pass, check_queues, dequeue, end_pass, evict, folio_added, more_wanted, pass_over, queue_state
+from mmlab_rivals.reclaimer.passes import end_pass, more_wanted
+from mmlab_rivals.reclaimer.queues import begin_pass, check_queues, dequeue, evict, folio_added, pass_over, queue_state
 
 
 

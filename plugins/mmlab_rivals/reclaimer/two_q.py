@@ -15,10 +15,10 @@ from mmlab.kernels.zones import page_node
 from mmlab.model.page import page_flags
 from mmlab.policies import Reclaimer
 from mmlab_rivals.reclaimer.ghosts import RETURNED, check, ghost_state, remember, workingset_refault
-from mmlab_rivals.reclaimer.one_list import nr_lru_pages
+from mmlab_rivals.reclaimer.one_list import folio_deactivate, folio_rotate, nr_lru_pages
+from mmlab_rivals.reclaimer.passes import end_pass, more_wanted
 from mmlab_rivals.reclaimer.queues import (
-    begin_pass, can_move, capacity, end_pass, evict, folio_added, folio_deactivate, folio_removed, folio_rotate, make_newest,
-    more_wanted, nr_queued, oldest, queue_of, queue_state,
+    begin_pass, can_move, capacity, evict, folio_added, folio_removed, make_newest, nr_queued, oldest, queue_of, queue_state,
 )
 
 A1IN, AM = 0, RETURNED

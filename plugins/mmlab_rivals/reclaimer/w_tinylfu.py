@@ -23,10 +23,11 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.zones import page_node
 from mmlab.model.page import page_flags
 from mmlab.policies import Reclaimer
-from mmlab_rivals.reclaimer.one_list import nr_lru_pages
+from mmlab_rivals.reclaimer.one_list import folio_deactivate, folio_rotate, nr_lru_pages
+from mmlab_rivals.reclaimer.passes import end_pass, more_wanted
 from mmlab_rivals.reclaimer.queues import (
-    begin_pass, can_move, capacity, check, end_pass, enqueue, evict, folio_deactivate, folio_removed, folio_rotate, make_newest, more_wanted,
-    nr_queued, oldest, pass_over, queue_of, queue_state, requeue,
+    begin_pass, can_move, capacity, check, enqueue, evict, folio_removed, make_newest, nr_queued, oldest, pass_over, queue_of, queue_state,
+    requeue,
 )
 
 WINDOW, PROBATION, PROTECTED = 0, 1, 2

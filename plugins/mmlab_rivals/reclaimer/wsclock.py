@@ -19,11 +19,9 @@ from mmlab.kernels.zones import page_node
 from mmlab.model.const import SWAP_CLUSTER_MAX
 from mmlab.model.rows import SC_NOW_NS
 from mmlab.policies import Reclaimer
-from mmlab_rivals.reclaimer.one_list import MAIN_LIST, nr_lru_pages, set_referenced, was_accessed
-from mmlab_rivals.reclaimer.queues import (
-    FREED, LEFT, begin_pass, check, end_pass, enqueue, evict, folio_deactivate, folio_removed, folio_rotate, more_wanted, oldest,
-    pass_over, queue_state, requeue,
-)
+from mmlab_rivals.reclaimer.one_list import MAIN_LIST, folio_deactivate, folio_rotate, nr_lru_pages, set_referenced, was_accessed
+from mmlab_rivals.reclaimer.passes import FREED, LEFT, end_pass, more_wanted
+from mmlab_rivals.reclaimer.queues import begin_pass, check, enqueue, evict, folio_removed, oldest, pass_over, queue_state, requeue
 
 
 @attrs.frozen

@@ -47,7 +47,7 @@ def zipf(requests, objects, seed=7):
 
 
 @pytest.mark.parametrize("policy", EXACT, ids=names)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(requests=st.lists(st.integers(0, 12), max_size=150), size=st.integers(1, 9))
 def test_every_request_hits_or_misses_as_in_the_oracle(policy, requests, size):
     machine = RequestMachine(policy, None, np.array(requests, np.int64), size)
