@@ -17,10 +17,15 @@ from mmlab._engine.requests import RequestMachine
 from mmlab.workload.generators import make_generator
 from mmlab.workload.requests import ORACLE_GENERAL, read_oracle_general
 from mmlab.workload.stream import KIND_READ, NEVER, next_use, pack
+from mmlab_rivals.reclaimer.arc import ARC
 from mmlab_rivals.reclaimer.clock import CLOCK
 from mmlab_rivals.reclaimer.fifo import FIFO
+from mmlab_rivals.reclaimer.lirs import LIRS
 from mmlab_rivals.reclaimer.lru import LRU
 from mmlab_rivals.reclaimer.opt import OPT
+from mmlab_rivals.reclaimer.s3_fifo import S3_FIFO
+from mmlab_rivals.reclaimer.sieve import SIEVE
+from mmlab_rivals.reclaimer.two_q import TWO_Q
 
 libcachesim = pytest.importorskip("libcachesim")
 pytestmark = pytest.mark.bench
@@ -29,7 +34,13 @@ OBJECTS, REQUESTS, SEED = 1_000_000, 20_000_000, 20240607
 SHARES = (0.01, 0.1, 0.5)
 ROUNDS = 6
 #: ours, theirs, and the goal: how many times their requests/s
-POLICIES = {"fifo": (FIFO, "FIFO", 15), "clock": (CLOCK, "Clock", 10), "lru": (LRU, "LRU", 4), "opt": (OPT, "Belady", 4)}
+POLICIES = {
+    "fifo": (FIFO, "FIFO", 15), "clock": (CLOCK, "Clock", 10), "lru": (LRU, "LRU", 4), "opt": (OPT, "Belady", 4),
+    "sieve": (SIEVE, "Sieve", 6), "s3_fifo": (S3_FIFO, "S3FIFO", 4), "two_q": (TWO_Q, "TwoQ", 3), "arc": (ARC, "ARC", 2.5),
+    "lirs": (LIRS, "LIRS", 4),
+}  # fmt: skip
+#: what a policy needs to be theirs
+PARAMS = {"lirs": LIRS.params(demote_on_queue_hit=True)}
 END_TO_END_GOAL = 2
 
 
@@ -61,10 +72,10 @@ def theirs(trace, name, size):
     return round(miss_ratio * REQUESTS), time.process_time() - begin
 
 
-def replayed(policy, ids, size):
+def replayed(policy, params, ids, size):
     """(misses, CPU seconds). A machine that looks for next uses does so while it is made, which counts."""
     begin = time.process_time()
-    machine = RequestMachine(policy, None, ids, size)
+    machine = RequestMachine(policy, params, ids, size)
     if not policy.needs_future:
         begin = time.process_time()
     while not machine.done:
@@ -89,7 +100,7 @@ def test_replay(name, share, trace, requests, record_property):
     size = int(OBJECTS * share)
     ours, other = [], []
     for _ in range(ROUNDS):
-        misses, seconds = replayed(policy, requests.ids, size)
+        misses, seconds = replayed(policy, PARAMS.get(name), requests.ids, size)
         ours.append(seconds)
         their_misses, seconds = theirs(trace, their_name, size)
         other.append(seconds)
@@ -104,7 +115,7 @@ def test_end_to_end(name, trace, record_property):
     ours, other = [], []
     for _ in range(ROUNDS):
         begin = time.process_time()
-        machine = RequestMachine(policy, None, read_oracle_general(trace).ids, size)
+        machine = RequestMachine(policy, PARAMS.get(name), read_oracle_general(trace).ids, size)
         while not machine.done:
             machine.step()
         ours.append(time.process_time() - begin)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -92,6 +92,83 @@ def run(
             console.print(f"what the run left: {result.folder / 'cells' / experiment.cells[0].key}", soft_wrap=True)
     if outcome.failed:
         raise failure(outcome)
+
+
+@app.command(rich_help_panel="Experiments")
+def mrc(
+    trace: Annotated[str, typer.Argument(metavar="FILE|TRACE", help="A request stream, or the name of a recorded program.")],
+    policy: Annotated[list[str] | None, typer.Option("--policy", "-p", metavar="NAME[:PARAM=V,...]", help="A reclaimer, with parameters; may be repeated; lru if left out.")] = None,
+    sizes: Annotated[str, typer.Option(metavar="N,N,...", help="Objects in the cache, or shares of the trace's such as 0.1.")] = "",
+    points: Annotated[int, typer.Option(min=2, max=1000, metavar="N", help="How many sizes where none are given.")] = 20,
+    sample: Annotated[float, typer.Option(metavar="R", help="Take a share R of the objects (SHARDS): faster, with an error.")] = 1.0,
+    samples: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="How many samples; their spread gives the error.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the samples, and of policies that draw lots.")] = 1,
+    format_: Annotated[str, typer.Option("--format", metavar="F", help="oracleGeneral, csv, msr, vscsi, lackey, recorded; by the ending if left out.")] = "",
+    column: Annotated[list[str] | None, typer.Option(metavar="ROLE=COLUMN", help="Of a CSV file, such as object=key; may be repeated.")] = None,
+    results: Results = Path("results"),
+) -> None:
+    """Miss-ratio curves: how often reclaimers miss at every size of a cache, as a table and a plot.
+
+    LRU's is exact for all sizes in one pass. Other policies are replayed once a size. With --sample R all are estimated, with their error.
+
+    Examples:
+
+    - mmlab mrc gcc -p lru -p sieve -p opt
+    - mmlab mrc web.oracleGeneral.zst -p s3_fifo:small_size_ratio=0.2 --sample 0.01
+    - mmlab mrc usr_0.csv --format msr --sizes 0.01,0.1,0.5
+    """
+    from attrs import evolve
+    from rich.console import Console
+
+    from mmlab._engine.mrc import default_sizes, exact_curve, sampled_curve
+    from mmlab.experiment.toml_file import read_set
+    from mmlab.pluginmanager import load_plugins
+    from mmlab.results.mrc import curve_table, write_curves
+    from mmlab.workload.request_readers import read_requests
+    from mmlab.workload.traces import shipped
+
+    if not 0 < sample <= 1:
+        raise InputError(f"--sample: must be above 0 and at most 1, got {sample}")
+    console = Console(highlight=False)
+    chosen = {text: _policy_with_params(text) for text in policy or ["lru"]}
+    entries = {text: (load_plugins().get("reclaimer", name), params) for text, (name, params) in chosen.items()}
+    requests = read_requests(shipped().get(trace, Path(trace)), format_, dict(read_set(item) for item in column or []))
+    wanted = _cache_sizes(sizes, requests.objects) if sizes else default_sizes(requests.objects, points)
+    console.print(f"{requests.meta['file']}: {len(requests):,} {requests.meta['unit']}, {requests.objects:,} different")
+    found = []
+    for text, (entry, given) in entries.items():
+        params = entry.make_params(given, "reclaimer")
+        if sample < 1:
+            curve = sampled_curve(entry.policy, params, requests, wanted, sample, samples, seed)
+        else:
+            curve = exact_curve(entry.policy, params, requests, wanted, seed)
+        found += [evolve(point, policy=text) for point in curve]
+    _print_rows(console, *curve_table(found))
+    how = f"sampled, {samples} samples of {sample:g} of the objects, with the standard error of their mean" if sample < 1 else "exact"
+    page = write_curves(found, f"{requests.meta['file']}: {requests.meta['unit']} ({how})", results / f"mrc_{Path(trace).name.partition('.')[0]}")
+    console.print(f"{how}; plot: {page}  table: {page.with_name('mrc.csv')}", soft_wrap=True)
+
+
+def _policy_with_params(text: str) -> tuple[str, dict[str, Any]]:
+    """`s3_fifo:small_size_ratio=0.2,ghost_size_ratio=2`: name and parameters."""
+    from mmlab.experiment.toml_file import read_set
+
+    name, _, params = text.partition(":")
+    return name, dict(read_set(item) for item in params.split(",")) if params else {}
+
+
+def _cache_sizes(text: str, objects: int) -> list[int]:
+    """`100,0.5`: numbers of objects, and shares of all."""
+    found = set()
+    for word in text.split(","):
+        try:
+            value = float(word)
+        except ValueError:
+            value = 0.0
+        if value <= 0 or (value >= 1 and value != int(value)):
+            raise InputError(f"--sizes: must be whole numbers from 1 or shares below 1, with commas between, got {word!r}")
+        found.add(max(1, round(value * objects)) if value < 1 else int(value))
+    return sorted(found)
 
 
 @app.command(rich_help_panel="Experiments")

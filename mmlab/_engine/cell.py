@@ -22,6 +22,8 @@ from mmlab.policies import DEFAULTS
 from mmlab.simulation import Simulation
 from mmlab.workload.generators import make_generator
 from mmlab.workload.readers import read_accesses
+from mmlab.workload.request_readers import page_requests, read_requests
+from mmlab.workload.requests import Requests
 from mmlab.workload.stream import EventStream, repeated
 from mmlab.workload.trace_format import read_recorded
 
@@ -39,8 +41,13 @@ def load_stream(cell: Cell) -> EventStream:
     elif kind == "stream":
         stream = read_accesses(cell.path(w["file"]))
     else:
-        stream = make_generator(w["generator"], w.get("params") or {}, "workload.params").stream(cell.seed)  # type: ignore[misc]
+        stream = _generated(cell)
     return repeated(stream, w["repeat"]) if w.get("repeat", 1) > 1 else stream
+
+
+def _generated(cell: Cell) -> EventStream:
+    w = cell.config["workload"]
+    return make_generator(w["generator"], w.get("params") or {}, "workload.params").stream(cell.seed)  # type: ignore[misc]
 
 
 def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
@@ -122,18 +129,29 @@ def _run_script(sim: Simulation, cell: Cell, progress: Progress, out_dir: Path) 
     return {"events": len(operations)}
 
 
+def _load_requests(cell: Cell) -> Requests:
+    w = cell.config["workload"]
+    if w.get("generator"):
+        requests = page_requests(_generated(cell))
+    elif w.get("trace"):
+        requests = read_requests(shipped_trace(w["trace"]))
+    else:
+        requests = read_requests(cell.path(w["file"]), w.get("format", ""), w.get("columns"))
+    return requests.repeated(w.get("repeat", 1))
+
+
 def _run_requests(cell: Cell, machine: Any, progress: Progress, compiled: Callable[[str, float], None], timing: dict[str, float]) -> CellResult:
     """A cache trace: the reclaimer alone, over as many frames as the cache holds objects."""
     from mmlab._engine.requests import RequestMachine
     from mmlab.pluginmanager import load_plugins
-    from mmlab.workload.requests import read_oracle_general
 
     workload, table = cell.config["workload"], cell.config["policies"].get("reclaimer") or {}
-    requests = read_oracle_general(cell.path(workload["file"])).repeated(workload.get("repeat", 1))
+    requests = _load_requests(cell)
     entry = load_plugins().get("reclaimer", table["use"])
     params = entry.make_params(table.get("params") or {}, "reclaimer")
-    frames = workload.get("cache_objects") or machine.memory_bytes >> 12
-    run = RequestMachine(entry.policy, params, requests.ids, frames, compiled)
+    share = round(workload.get("cache_share", 0) * requests.objects)
+    frames = workload.get("cache_objects") or share or machine.memory_bytes >> 12
+    run = RequestMachine(entry.policy, params, requests.ids, frames, compiled, cell.seed)
     began, compiling = time.perf_counter(), timing["compile_s"]
     while not run.done:
         run.step()

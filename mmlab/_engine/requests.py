@@ -29,30 +29,32 @@ SERVICES_WITH_SHADOWS = {**SERVICES, "reclaim_folio": core.reclaim_folio_with_sh
 
 
 class RequestMachine:
-    """A cache of nr_frames objects under one reclaimer, at some point of a request stream.
+    """A cache of nr_frames objects under one reclaimer, at some point of a request stream. One frame more is kept free.
 
     ids: whole numbers from 0, one a request (any integer dtype; a table of max + 1 entries is made, so keep them dense);
-    params: an instance of the policy's params class, None for its defaults; progress: told what is compiled, and how long it took.
+    params: an instance of the policy's params class, None for its defaults; progress: told what is compiled, and how long it took;
+    seed: of policies that draw lots.
     `step()` runs a chunk; `counters()` may be read between chunks.
     Raises InputError for ids or nr_frames that cannot be, MmlabError from step() when the reclaimer stops freeing frames.
     """
 
-    def __init__(self, policy: Policy, params: Any, ids: np.ndarray, nr_frames: int, progress: Progress | None = None):
+    def __init__(self, policy: Policy, params: Any, ids: np.ndarray, nr_frames: int, progress: Progress | None = None, seed: int = 0):
         self.ids = _checked(ids, nr_frames)
         self.position = self.misses = 0
         self.seconds = self.prepare_seconds = 0.0
         objects = int(self.ids.max(initial=0)) + 1
         shadows = policy.ops().get("workingset_refault") is not None
         sizes = Sizes(
-            nr_frames=nr_frames, nr_present=0, nr_heads=count_heads(1, 1, 1), nr_cpus=1, nr_nodes=1, nr_zones=1, nr_tasks=1,
+            nr_frames=nr_frames + 1, nr_present=0, nr_heads=count_heads(1, 1, 1), nr_cpus=1, nr_nodes=1, nr_zones=1, nr_tasks=1,
             nr_swap_slots=0, next_use=policy.needs_future, nr_request_ids=objects, request_shadows=shadows,
         )  # fmt: skip
         self.machine = Machine(sizes, {"reclaimer": Chosen(policy, params)}, progress, SERVICES_WITH_SHADOWS if shadows else SERVICES)
         self.machine.bind()
-        self._boot(policy)
+        self.machine.sc[r.SC_SEED] = seed
+        self._boot(policy, nr_frames)
         self.next_use = self._future(objects) if policy.needs_future else np.zeros(1, np.int64)
 
-    def _boot(self, policy: Policy) -> None:
+    def _boot(self, policy: Policy, cache: int) -> None:
         """One node with one zone whose frames are all free, the lowest first in line."""
         m, frames = self.machine, self.machine.sizes.nr_frames
         m.sc[r.SC_NR_NODES] = m.sc[r.SC_NR_ZONES] = m.sc[r.SC_NR_CPUS] = 1
@@ -60,7 +62,8 @@ class RequestMachine:
         m.sc[r.SC_POLICY_LISTS] = frames
         m.sc[r.SC_WANTS_ACCESS], m.sc[r.SC_NEEDS_FUTURE] = policy.wants_accesses, policy.needs_future
         m.zone[r.Z_INDEX] = 2
-        m.zone[[r.Z_END_PFN, r.Z_PRESENT, r.Z_MANAGED]] = frames
+        m.zone[r.Z_END_PFN] = frames
+        m.zone[[r.Z_PRESENT, r.Z_MANAGED]] = cache
         m.run(init_heads, frames, frames + m.sizes.nr_heads)
         m.rq_object[:] = NO_MAPPING
         m.page[2 : 4 * frames : 4] = PG_UPTODATE

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 from attrs import field, frozen
-from attrs.validators import ge
+from attrs.validators import and_, ge, le
 
 from mmlab.errors import InputError, did_you_mean
 from mmlab.experiment.cells import resolve_path
@@ -48,15 +48,29 @@ class StreamWorkload:
 
 @frozen
 class RequestsWorkload:
-    """`kind = "requests"`: a cache trace (oracleGeneral, also .zst), over the reclaimer alone.
+    """`kind = "requests"`: a stream of requests over the reclaimer alone: a file, the pages of a shipped recording (trace), or of a generator.
 
-    cache_objects: how many objects the cache holds, all of one size; 0: as many as the machine has pages.
+    format: of the file (`mmlab.workload.request_readers.FORMATS`), "" by its ending; columns: of a CSV file, see `read_csv()`.
+    cache_objects: how many objects the cache holds, all of one size; cache_share: the same as a share of the different objects of the stream;
+    both 0: as many as the machine has pages.
     """
 
     kind: str
-    file: str
+    file: str = ""
+    trace: str = ""
+    generator: str = ""
+    format: str = ""
+    columns: dict[str, Any] = field(factory=dict)
+    params: dict[str, Any] = field(factory=dict)
     cache_objects: int = field(default=0, validator=ge(0))
+    cache_share: float = field(default=0.0, validator=and_(ge(0), le(1)))
     repeat: int = field(default=1, validator=ge(1))
+
+    def __attrs_post_init__(self) -> None:
+        if sum(map(bool, (self.file, self.trace, self.generator))) != 1:
+            raise ValueError("needs one of file = PATH, trace = NAME (`mmlab traces` lists them) and generator = NAME")
+        if self.cache_objects and self.cache_share:
+            raise ValueError("needs one of cache_objects and cache_share, got both")
 
 
 @frozen
@@ -83,7 +97,13 @@ READING = ("access", "probe")
 
 
 def check_workload(table: Any, base_dir: Path, errors: list[str]) -> dict[str, Any]:
-    """The table with its defaults filled in, as a cell's configuration keeps it; each fault is added to `errors`."""
+    """The table with its defaults filled in, as a cell's configuration keeps it; each fault is added to `errors`.
+
+    `sources` holds named tables, of which `source` chooses one: its keys count as the workload's own. So a matrix can vary whole workloads.
+    """
+    source = ""
+    if isinstance(table, dict) and ("source" in table or "sources" in table):
+        table, source = _chosen_source(table, errors), table.get("source", "")
     if not isinstance(table, dict) or "kind" not in table:
         errors.append(f"workload: must be a table with a kind (one of: {', '.join(KINDS)}), got {table!r}")
         return {"kind": ""}
@@ -98,10 +118,24 @@ def check_workload(table: Any, base_dir: Path, errors: list[str]) -> dict[str, A
     faults = _check_files(config, base_dir)
     if not faults and kind == "ops":
         faults = _check_script(config["script"], base_dir)
-    if kind == "synthetic":
+    if config.get("format"):
+        faults += _check_format(config["format"])
+    if config.get("generator"):
         faults += _check_generator(config["generator"], config["params"])
     errors.extend(faults)
-    return {key: value for key, value in config.items() if value != ""}
+    return {key: value for key, value in {**config, "source": source}.items() if value != ""}
+
+
+def _chosen_source(table: dict[str, Any], errors: list[str]) -> dict[str, Any]:
+    sources, name = table.get("sources", {}), table.get("source")
+    own = {key: value for key, value in table.items() if key not in ("source", "sources")}
+    if not isinstance(sources, dict) or not all(isinstance(source, dict) for source in sources.values()):
+        errors.append(f"workload.sources: must hold tables, [workload.sources.NAME], got {sources!r}")
+    elif name not in sources:
+        errors.append(f"workload.source: must name one of workload.sources ({', '.join(sources) or 'there is none'}), got {name!r}{did_you_mean(str(name), sources)}")
+    else:
+        return {**own, **sources[name]}
+    return own
 
 
 def workload_files(config: dict[str, Any], base_dir: Path) -> list[tuple[str, Path]]:
@@ -151,6 +185,12 @@ def _script_files(script: Path) -> list[tuple[str, Path]]:
 
     operations = parse_ops(script.read_text(encoding="utf-8"), str(script))
     return [(f"{script}:{op.line}", script.parent / op.args["file"]) for op in operations if op.name in READING]
+
+
+def _check_format(name: str) -> list[str]:
+    from mmlab.workload.request_readers import FORMATS
+
+    return [] if name in FORMATS else [f"workload.format: must be one of {', '.join(FORMATS)}, got {name!r}{did_you_mean(name, FORMATS)}"]
 
 
 def _check_generator(name: str, params: dict[str, Any]) -> list[str]:

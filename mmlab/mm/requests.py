@@ -1,8 +1,9 @@
 """Request replay: a reclaimer alone, as the replacement policy of a cache of equal objects. No address spaces, no page allocator, no swap.
 
 Every object that is in the cache has a frame; the reclaimer sees it as a clean file page. A hit sets the object's accessed bit, or is told
-to a reclaimer that wants accesses. A miss takes a free frame, or makes the reclaimer free one: just one is asked for, so a policy with an
-exact order gives the miss counts of a cache simulator. The accessed bit of a new object is clear.
+to a reclaimer that wants accesses. On a miss the reclaimer is told of an object that it evicted before, then asked for a frame if the cache
+is full (just one), then given the object: the order of a cache simulator, so a policy with an exact order gives the same miss counts. That
+takes one frame more than the cache holds. The accessed bit of a new object is clear.
 """
 
 import numpy as np
@@ -77,12 +78,8 @@ def free_a_frame(m):
 
 
 @leaf
-def load_object(m, wanted):
-    """Give an object a frame: its pfn, or -ENOMEM."""
-    if m.rq_free[0] == 0:
-        m.rq_free[0] = 0
-        if free_a_frame(m) == 0:
-            return -ENOMEM
+def take_frame(m, wanted):
+    """Give an object the frame that is kept free: its pfn."""
     nr_free = np.int64(m.rq_free[0])
     pfn = np.int64(m.rq_free[nr_free])
     m.rq_free[0] = nr_free - 1
@@ -113,6 +110,7 @@ def replay_requests(m, ids, next_use, start, stop):
     """
     wants_accesses = m.sc[SC_WANTS_ACCESS]
     needs_future = m.sc[SC_NEEDS_FUTURE]
+    shadows = 1 if len(m.rq_shadow) == len(m.rq_table) else 0
     last_ahead = len(ids) - 3 * LOOK_AHEAD
     misses = 0
     for i in range(start, stop):
@@ -124,13 +122,13 @@ def replay_requests(m, ids, next_use, start, stop):
         if entry & OBJECT != wanted:
             misses += 1
             m.sc[SC_NOW_NS] = i * NS_PER_REQUEST
-            pfn = load_object(m, wanted)
-            if pfn < 0:
-                return pfn
+            pfn = take_frame(m, wanted)
             if needs_future:
                 m.next_use[pfn] = next_use[i]
-            if len(m.rq_shadow) == len(m.rq_table) and m.rq_shadow[wanted] > 0:
+            if shadows and m.rq_shadow[wanted] > 0:
                 workingset_refault(m, pfn, m.rq_shadow[wanted] - 1, 1)
+            if m.rq_free[0] == 0 and free_a_frame(m) == 0:
+                return -ENOMEM
             reclaimer_folio_added(m, pfn)
         elif wants_accesses:
             if needs_future:

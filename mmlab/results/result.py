@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mmlab.errors import InputError
 from mmlab.results.cell_files import FinishedCell, read_cell
 from mmlab.results.stats import Difference, compare
-from mmlab.results.summary import Column, Row, columns_for, cost_models, rows, text_number, varying
+from mmlab.results.summary import Column, Row, columns_for, cost_models, rows, table_columns, text_number, varying
 
 if TYPE_CHECKING:
     import plotly.graph_objects
@@ -51,6 +51,9 @@ class Result:
 
     def columns(self) -> tuple[Column, ...]:
         """The figures of the table per policy."""
+        return table_columns(self._measured(), self.cells)
+
+    def _measured(self) -> tuple[Column, ...]:
         return columns_for(self.cells, self.about["report"]["counters"])
 
     def rows(self) -> list[Row]:
@@ -59,7 +62,7 @@ class Result:
 
     def differences(self) -> list[Difference]:
         """Each policy against the baseline, the largest certain differences first."""
-        return compare(self.cells, self.about["report"]["baseline"], self.columns())
+        return compare(self.cells, self.about["report"]["baseline"], self._measured())
 
     def plot(self, name: str = "pgfault") -> plotly.graph_objects.Figure:
         """A series over simulated time, a line per policy (and label), of the first seed; see `mmlab.results.cell_result.SERIES`."""

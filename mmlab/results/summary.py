@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from mmlab.results.cell_files import FinishedCell
 
@@ -46,6 +46,11 @@ COLUMNS = (
 )
 
 
+#: by how many percent a policy's misses are above those of opt under the same conditions (of a request replay: a machine reads ahead, and
+#: then opt is no bound)
+REGRET = Column("regret %", ())
+
+
 @frozen
 class Row:
     """axes: what tells this row from the others; cells: its runs, one per seed; values: column title -> mean over them."""
@@ -66,8 +71,33 @@ def columns_for(cells: Sequence[FinishedCell], extra: Iterable[str]) -> tuple[Co
     return (*measured, *(Column(name, (name,), tested=True) for name in extra))
 
 
+def table_columns(columns: Sequence[Column], cells: Sequence[FinishedCell]) -> tuple[Column, ...]:
+    """The columns and, behind the figure that it is of, the regret where the optimum is among the cells."""
+    misses = next((i for i, column in enumerate(columns) if column.title == "misses"), None)
+    if misses is None or not {"opt"} < {cell.axes.get("reclaimer.use") for cell in cells}:
+        return tuple(columns)
+    return (*columns[: misses + 1], REGRET, *columns[misses + 1 :])
+
+
 def rows(cells: Sequence[FinishedCell], columns: Sequence[Column] = COLUMNS) -> list[Row]:
     """One row per different setting of the axes, in the order of the cells."""
+    found = _plain_rows(cells, columns)
+    if REGRET not in columns:
+        return found
+    best = {_conditions(row): row.values["misses"] for row in found if row.axes.get("reclaimer.use") == "opt"}
+    return [evolve(row, values={**row.values, REGRET.title: _regret(row.values["misses"], best.get(_conditions(row)))}) for row in found]
+
+
+def _conditions(row: Row) -> str:
+    """What a policy runs under, as text."""
+    return json.dumps({key: value for key, value in row.axes.items() if not key.startswith("reclaimer.")}, sort_keys=True)
+
+
+def _regret(value: float | None, best: float | None) -> float | None:
+    return 100 * (value - best) / best if value is not None and best else None
+
+
+def _plain_rows(cells: Sequence[FinishedCell], columns: Sequence[Column]) -> list[Row]:
     groups: dict[str, list[FinishedCell]] = {}
     for cell in cells:
         groups.setdefault(json.dumps(cell.axes, sort_keys=True), []).append(cell)

@@ -8,14 +8,12 @@ from mmlab_rivals.oom_policy.allocating_task import ALLOCATING_TASK
 from mmlab_rivals.page_allocator.buddy_nomigratetype import BUDDY_NOMIGRATETYPE
 from mmlab_rivals.page_allocator.buddy_nopcp import BUDDY_NOPCP
 from mmlab_rivals.page_allocator.first_fit import FIRST_FIT
-from mmlab_rivals.reclaimer.clock import CLOCK
-from mmlab_rivals.reclaimer.fifo import FIFO
-from mmlab_rivals.reclaimer.lru import LRU
-from mmlab_rivals.reclaimer.opt import OPT
+from mmlab_rivals.reclaimer import RECLAIMERS
 from mmlab_rivals.vma_index.sorted_array import SORTED_ARRAY
 
 
 @hookimpl
 def mmlab_policies():
     """The rivals of every slot."""
-    return [FLATMEM, SPARSEMEM, FIRST_FIT, BUDDY_NOPCP, BUDDY_NOMIGRATETYPE, SORTED_ARRAY, FIFO, CLOCK, LRU, OPT, ALLOCATING_TASK, ACCESSED_BIT_SCAN]
+    others = [FLATMEM, SPARSEMEM, FIRST_FIT, BUDDY_NOPCP, BUDDY_NOMIGRATETYPE, SORTED_ARRAY, ALLOCATING_TASK, ACCESSED_BIT_SCAN]
+    return [*others, *RECLAIMERS]

@@ -8,10 +8,8 @@ from mmlab_rivals.oom_policy.allocating_task import ALLOCATING_TASK
 from mmlab_rivals.page_allocator.buddy_nomigratetype import BUDDY_NOMIGRATETYPE
 from mmlab_rivals.page_allocator.buddy_nopcp import BUDDY_NOPCP
 from mmlab_rivals.page_allocator.first_fit import FIRST_FIT
-from mmlab_rivals.reclaimer.clock import CLOCK
-from mmlab_rivals.reclaimer.fifo import FIFO
-from mmlab_rivals.reclaimer.lru import LRU
-from mmlab_rivals.reclaimer.opt import OPT
+from mmlab_rivals.reclaimer import RECLAIMERS
+from mmlab_rivals.reclaimer.lirs import LIRS
 from mmlab_rivals.vma_index.sorted_array import SORTED_ARRAY
 
 from mmlab.testing.conformance import (
@@ -45,20 +43,14 @@ class TestSortedArray(VmaIndexConformance):
     policy = SORTED_ARRAY
 
 
-class TestFifo(ReclaimerConformance):
-    policy = FIFO
+for _policy in RECLAIMERS:
+    _name = f"Test{_policy.name.title().replace('_', '')}"
+    globals()[_name] = type(_name, (ReclaimerConformance,), {"policy": _policy, "__module__": __name__})
 
 
-class TestClock(ReclaimerConformance):
-    policy = CLOCK
-
-
-class TestLru(ReclaimerConformance):
-    policy = LRU
-
-
-class TestOpt(ReclaimerConformance):
-    policy = OPT
+class TestLirsThatFreesOnHits(ReclaimerConformance):
+    policy = LIRS
+    params = {"demote_on_queue_hit": True, "hir_size_ratio": 0.1}
 
 
 class TestAllocatingTask(OomPolicyConformance):

@@ -5,71 +5,40 @@ PG_REFERENCED for accesses through read() and write(). A new page has no bit of 
 Amortised O(1) a victim, at most once round the list a pass.
 """
 
-from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.lists import list_add, list_del, list_empty, policy_list
-from mmlab.kernels.services import folio_referenced, reclaim_folio
-from mmlab.model.const import RECLAIM_FREED
-from mmlab.model.page import PG_REFERENCED, PG_SWAPBACKED, page_flags, page_next, page_prev, page_set, page_test_clear
+from mmlab.kernels.jit import leaf
 from mmlab.policies import Reclaimer
-from mmlab_rivals.reclaimer.one_list import (
-    MAIN_LIST, check, count_shrink, folio_added, folio_deactivate, folio_nr_pages, folio_removed, folio_rotate, new_state, nr_lru_pages,
-    put_first, scanned_enough, take_off,
-)
-
-YOUNG_PTES = 0xFFFF  # folio_referenced(): how many, below its VM_* bits
+from mmlab_rivals.reclaimer.one_list import MAIN_LIST, folio_deactivate, folio_rotate, nr_lru_pages, set_referenced, was_accessed
+from mmlab_rivals.reclaimer.passes import end_pass, more_wanted
+from mmlab_rivals.reclaimer.queues import begin_pass, check, evict, folio_added, folio_removed, oldest, pass_over, queue_state, requeue
 
 
-@kernel
-def folio_accessed(m, st, pfn):
-    """Sets the page's bit."""
-    page_set(m, pfn, PG_REFERENCED)
-    return 0
+def new_state(params, machine):
+    """One queue."""
+    return queue_state(machine)
 
 
 @leaf
 def shrink_node(m, st, node, priority, nr_to_reclaim, scan_flags):
     """Reclaim from the old end; a referenced page loses its bit and becomes the newest, as does one that cannot go."""
-    head = policy_list(m, node, MAIN_LIST)
-    last = page_next(m, head)
-    nr_reclaimed = 0
-    scanned_anon = scanned_file = freed_anon = freed_file = 0
-    pfn = head
-    while nr_reclaimed < nr_to_reclaim and pfn != last and list_empty(m, head) == 0:
-        if scanned_enough(m, node, priority, scanned_anon + scanned_file):
-            break
-        pfn = page_prev(m, head)
-        referenced = page_test_clear(m, pfn, PG_REFERENCED) | (folio_referenced(m, pfn) & YOUNG_PTES)
-        flags = page_flags(m, pfn)
-        nr_pages = folio_nr_pages(m, pfn, flags)
-        freed = 0
-        if referenced:
-            list_del(m, pfn)
-            list_add(m, head, pfn)
+    begin_pass(m, st, node, priority)
+    while more_wanted(st, nr_to_reclaim):
+        pfn = oldest(m, node, MAIN_LIST)
+        if was_accessed(m, pfn):
+            pass_over(m, st, pfn)
+            requeue(m, st, node, pfn, MAIN_LIST)
         else:
-            take_off(m, pfn, flags, nr_pages)
-            if reclaim_folio(m, pfn, scan_flags) == RECLAIM_FREED:
-                freed = 1
-                nr_reclaimed += 1
-            else:
-                put_first(m, node, pfn)
-        if flags & PG_SWAPBACKED:
-            scanned_anon += nr_pages
-            freed_anon += freed
-        else:
-            scanned_file += nr_pages
-            freed_file += freed
-    count_shrink(m, scan_flags, scanned_anon, scanned_file, freed_anon, freed_file)
-    return nr_reclaimed
+            evict(m, st, node, pfn, scan_flags)
+    return end_pass(m, st, scan_flags)
 
 
 CLOCK = Reclaimer(
     name="clock",
     summary="second chance: FIFO that passes over accessed pages once",
     models="Corbato 1968",
-    level="L1",
+    level="L2",
     new_state=new_state,
     folio_added=folio_added,
-    folio_accessed=folio_accessed,
+    folio_accessed=set_referenced,
     folio_removed=folio_removed,
     folio_deactivate=folio_deactivate,
     folio_rotate=folio_rotate,

@@ -1,8 +1,9 @@
-"""What FIFO, CLOCK and LRU share: one list a node, newest first, and a second one for pages that mlock() holds.
+"""What the rivals share: lists a node, newest first (FIFO, CLOCK and LRU have one), and one more for pages that mlock() holds.
 
-Pages on the lists carry PG_LRU. Their numbers are kept in the zones' rows (anonymous or file, all as inactive, or unevictable), so
-/proc and the OOM decision see them. PG_SWAPBACKED and PG_MLOCKED must not change while a page is on a list: the core takes it off
-(folio_removed), changes the flag and adds it again. Left out: per-CPU batches; a request for a low zone takes any page of the node.
+Pages on the lists carry PG_LRU. Which list a page belongs to is in the generation bits of its flags: 0 for a new page. Their numbers are
+kept in the zones' rows (anonymous or file, all as inactive, or unevictable), so /proc and the OOM decision see them. PG_SWAPBACKED and
+PG_MLOCKED must not change while a page is on a list: the core takes it off (folio_removed), changes the flag and adds it again.
+Left out: per-CPU batches; a request for a low zone takes any page of the node.
 """
 
 import numpy as np
@@ -10,16 +11,19 @@ import numpy as np
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.lists import list_add, list_add_tail, list_del, list_empty, policy_list
 from mmlab.kernels.scan import count_scan, count_steal
-from mmlab.kernels.services import reclaim_folio
+from mmlab.kernels.services import folio_referenced, reclaim_folio
 from mmlab.kernels.zones import page_node
 from mmlab.model.const import LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, LRU_UNEVICTABLE, RECLAIM_FREED, SWAP_CLUSTER_MAX
 from mmlab.model.page import (
-    PG_HEAD, PG_LRU, PG_MLOCKED, PG_SWAPBACKED, ZONE_SHIFT, page_flags, page_next, page_order, page_prev, set_page_flags,
+    GEN_MASK, GEN_SHIFT, PG_HEAD, PG_LRU, PG_MLOCKED, PG_REFERENCED, PG_SWAPBACKED, ZONE_SHIFT, page_flags, page_next, page_order, page_prev,
+    page_set, page_test_clear, set_page_flags,
 )
 from mmlab.model.rows import SC_NR_NODES, SC_NR_ZONES, Z_LRU, Z_NODE, ZONE_STRIDE
 from mmlab.model.vmstat import V_PGROTATED, count_vm_events
 
 MAIN_LIST = 0
+YOUNG_PTES = 0xFFFF  # folio_referenced(): how many, below its VM_* bits
+NR_QUEUES = 4  # lists that a policy may use: below LRU_UNEVICTABLE
 
 
 @leaf
@@ -33,7 +37,7 @@ def lru_of(flags):
 @leaf
 def head_of(m, node, flags):
     """Head of the list for a page with these flags."""
-    return policy_list(m, node, LRU_UNEVICTABLE if flags & PG_MLOCKED else MAIN_LIST)
+    return policy_list(m, node, LRU_UNEVICTABLE if flags & PG_MLOCKED else (flags & GEN_MASK) >> GEN_SHIFT)
 
 
 @leaf
@@ -63,6 +67,19 @@ def take_off(m, pfn, flags, nr_pages):
     list_del(m, pfn)
     set_page_flags(m, pfn, flags & ~PG_LRU)
     count_pages(m, flags, -nr_pages)
+
+
+@leaf
+def was_accessed(m, pfn):
+    """Nonzero if the page's mark is set: the accessed bit of a page-table entry, or PG_REFERENCED. All of them are clear afterwards."""
+    return page_test_clear(m, pfn, PG_REFERENCED) | (folio_referenced(m, pfn) & YOUNG_PTES)
+
+
+@kernel
+def set_referenced(m, st, pfn):
+    """folio_accessed() of policies that look at marks: an access through read() or write() sets the page's own."""
+    page_set(m, pfn, PG_REFERENCED)
+    return 0
 
 
 @leaf
@@ -111,7 +128,7 @@ def scanned_enough(m, node, priority, scanned):
     """1 if a pass at this priority has looked at its share of the node's pages: pages >> priority, a batch of 32 at least."""
     if scanned < SWAP_CLUSTER_MAX:
         return 0
-    return 1 if scanned >= (zone_sum(m, node, LRU_INACTIVE_ANON) + zone_sum(m, node, LRU_INACTIVE_FILE)) >> priority else 0
+    return 1 if scanned >= evictable_pages(m, node) >> priority else 0
 
 
 @leaf
@@ -163,6 +180,12 @@ def zone_sum(m, node, lru):
     return pages
 
 
+@leaf
+def evictable_pages(m, node):
+    """Pages of a node that may be reclaimed."""
+    return zone_sum(m, node, LRU_INACTIVE_ANON) + zone_sum(m, node, LRU_INACTIVE_FILE)
+
+
 @kernel
 def nr_lru_pages(m, st, node, lru):
     """From the zones' rows."""
@@ -195,11 +218,10 @@ def check(m, st):
     for node in range(m.sc[SC_NR_NODES]):
         for lru in range(len(st.counted)):
             st.counted[lru] = 0
-        broken = check_list(m, node, MAIN_LIST, st.counted)
-        if broken == 0:
-            broken = check_list(m, node, LRU_UNEVICTABLE, st.counted)
-        if broken:
-            return broken
+        for number in range(NR_QUEUES + 1):
+            broken = check_list(m, node, number, st.counted)
+            if broken:
+                return broken
         for lru in range(len(st.counted)):
             if zone_sum(m, node, lru) != st.counted[lru]:
                 return 4

@@ -13,13 +13,23 @@ from mmlab.model.page import NO_MAPPING
 from mmlab.policies import Reclaimer
 from mmlab.testing.oracles.replacement import ORACLES
 from mmlab_linux.reclaimer.two_list import TWO_LIST
+from mmlab_rivals.reclaimer import RECLAIMERS
 from mmlab_rivals.reclaimer.clock import CLOCK
+from mmlab_rivals.reclaimer.clock_pro import CLOCK_PRO
 from mmlab_rivals.reclaimer.fifo import FIFO
+from mmlab_rivals.reclaimer.gclock import GCLOCK
 from mmlab_rivals.reclaimer.lru import LRU
 from mmlab_rivals.reclaimer.opt import OPT
+from mmlab_rivals.reclaimer.lirs import LIRS
+from mmlab_rivals.reclaimer.lru_k import LRU_K
+from mmlab_rivals.reclaimer.random_page import RANDOM
+from mmlab_rivals.reclaimer.s3_fifo import S3_FIFO
+from mmlab_rivals.reclaimer.two_q import TWO_Q
+from mmlab_rivals.reclaimer.w_tinylfu import W_TINYLFU
+from mmlab_rivals.reclaimer.wsclock import WSCLOCK
 
-EXACT = [FIFO, CLOCK, LRU, OPT]
-ALL = [*EXACT, TWO_LIST]
+EXACT = [policy for policy in RECLAIMERS if policy is not RANDOM]
+ALL = [*RECLAIMERS, TWO_LIST]
 
 
 def names(policy):
@@ -37,7 +47,7 @@ def zipf(requests, objects, seed=7):
 
 
 @pytest.mark.parametrize("policy", EXACT, ids=names)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(requests=st.lists(st.integers(0, 12), max_size=150), size=st.integers(1, 9))
 def test_every_request_hits_or_misses_as_in_the_oracle(policy, requests, size):
     machine = RequestMachine(policy, None, np.array(requests, np.int64), size)
@@ -59,6 +69,59 @@ def test_longer_stream(policy, size):
         machine.step(1500)
     assert machine.misses == sum(ORACLES[policy.name](ids.tolist(), size)[0])
     assert machine.machine.op("reclaimer", "check") == 0
+
+
+VARIANTS = [
+    (GCLOCK, {"max_count": 7}), (WSCLOCK, {"tau": 5}), (WSCLOCK, {"tau": 100}), (LRU_K, {"k": 1}), (LRU_K, {"k": 4}),
+    (TWO_Q, {"a_in": 0.5, "a_out": 2.0}), (TWO_Q, {"a_out": 0.0}), (S3_FIFO, {"small_share": 0.4, "ghost_share": 3.0, "threshold": 1}),
+    (S3_FIFO, {"ghost_share": 0.0}), (LIRS, {"hir_share": 0.3}), (LIRS, {"demote_on_queue_hit": True, "hir_share": 0.1}),
+    (CLOCK_PRO, {"cold_share": 0.6}), (W_TINYLFU, {"window_share": 0.3, "protected_share": 0.5, "factor": 2}),
+]  # fmt: skip
+#: the oracles' names for parameters, where they are shorter
+PARAMS = {
+    "tau": "tau_us", "a_in": "a_in_size_ratio", "a_out": "a_out_size_ratio", "small_share": "small_size_ratio", "hir_share": "hir_size_ratio",
+    "ghost_share": "ghost_size_ratio", "threshold": "move_to_main_threshold", "cold_share": "cold_size_ratio", "window_share": "window_size",
+    "protected_share": "protected_size", "factor": "sample_factor",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("policy", "changed"), VARIANTS, ids=lambda x: x.name if hasattr(x, "name") else "-".join(map(str, x)))
+def test_parameters(policy, changed):
+    ids = zipf(3000, 400)
+    params = policy.params(**{PARAMS.get(name, name): value for name, value in changed.items()})
+    machine = RequestMachine(policy, params, ids, 50)
+    missed = [machine.step(1) == 1 for _ in ids]
+    expected, left = ORACLES[policy.name](ids.tolist(), 50, **changed)
+    assert missed == expected
+    assert cached(machine) == left
+    assert machine.machine.op("reclaimer", "check") == 0
+    default = RequestMachine(policy, None, ids, 50)
+    default.step()
+    assert default.misses != machine.misses  # so the parameters matter
+
+
+def test_random_is_the_seed_s():
+    ids = zipf(3000, 400)
+    runs = []
+    for seed in (1, 2, 1):
+        machine = RequestMachine(RANDOM, None, ids, 50, seed=seed)
+        machine.step()
+        runs.append((machine.misses, cached(machine)))
+    assert runs[0] == runs[2] and runs[0][1] != runs[1][1]
+    assert machine.machine.op("reclaimer", "check") == 0
+
+
+def test_random_takes_each_with_the_same_chance():
+    """A new object 100 times, each into a cache of 20 that holds 0 to 19: after 20 draws without what came in since, 2000 in all, each old
+    object has left with chance 1 - (19/20)**20 = 0.64."""
+    left = np.zeros(20)
+    for seed in range(100):
+        machine = RequestMachine(RANDOM, None, np.arange(40), 20, seed=seed)
+        machine.step()
+        left[[x for x in range(20) if x not in cached(machine)]] += 1
+    expected = 1 - (19 / 20) ** 20
+    assert abs(left.mean() / 100 - expected) < 0.05
+    assert left.min() > 100 * expected - 4 * 5 and left.max() < 100 * expected + 4 * 5
 
 
 @pytest.mark.parametrize("size", [40, 200, 1000])

@@ -1,0 +1,63 @@
+"""The experiments that come with mmlab, at a reduced size: they run, and show what they are about."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from mmlab.experiment.load import load_experiment
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+
+
+def run(folder, name, *changes):
+    """The reduced experiment in a process of its own: (what it printed, (axis values..., counter) -> value)."""
+    command = [sys.executable, "-m", "mmlab", "run", str(EXPERIMENTS / name), "--jobs", "1", "--results", str(folder / "r")]
+    command += [word for change in changes for word in ("--set", change)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "NUMBA_DISABLE_JIT": "1", "COLUMNS": "200"})
+    assert done.returncode == 0, done.stderr
+    rows = pq.read_table(next((folder / "r").glob("*/cells.parquet"))).to_pylist()
+    return done.stdout, {(row["workload.source"], row["reclaimer.use"], row["counter"]): row["value"] for row in rows}
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_experiment_is_well_formed(path):
+    assert load_experiment(path, {}).cells
+
+
+def test_reclaim_shootout(tmp_path):
+    """On a loop of 100 pages over a cache of 40, LRU and FIFO always miss, the optimum misses 60 of 99 after the first round, and the table
+    has each policy's regret."""
+    shown, found = run(
+        tmp_path, "reclaim_shootout.toml", 'matrix.workload.source=["loop", "mix"]', "matrix.workload.cache_share=[0.4]",
+        "workload.sources.loop.params.pages=100", "workload.sources.loop.params.events=2080", "workload.sources.mix.params.repeat=1",
+        'workload.sources.mix.params.phases=[{generator="zipf", pages=300, events=2000}, {generator="scan", first_page=300, pages=200, events=200}]',
+    )  # fmt: skip
+    policies = {policy for _, policy, _ in found}
+    assert len(policies) == 19
+    assert found["loop", "lru", "misses"] == found["loop", "fifo", "misses"] == 2080
+    assert found["loop", "opt", "misses"] == 100 + 60 * 1980 // 99
+    for policy in policies:
+        for source in ("loop", "mix"):
+            assert found[source, "opt", "misses"] <= found[source, policy, "misses"] <= found[source, policy, "requests"]
+    assert "regret %" in shown
+    line = next(line for line in shown.splitlines() if "source=loop, lru " in line)
+    assert line.split()[2:5] == ["2,080", "2,080", "60"]  # requests, misses, and 60 % more than the 1300 of the optimum
+
+
+def test_mglru_vs_lru(tmp_path):
+    """Both reclaim by kswapd and swap; the optimum has fewer major faults."""
+    shown, found = run(
+        tmp_path, "mglru_vs_lru.toml", 'matrix.workload.source=["loop"]', 'matrix.machine.memory=["8M"]', "seeds.count=1",
+        "workload.sources.loop.params.pages=2400", "workload.sources.loop.params.events=6000",
+    )  # fmt: skip
+    for policy in ("two_list", "mglru", "opt"):
+        assert found["loop", policy, "pgscan_kswapd"] > 0
+        assert found["loop", policy, "pgmajfault"] > 0
+    assert found["loop", "opt", "pgmajfault"] < min(found["loop", policy, "pgmajfault"] for policy in ("two_list", "mglru"))
+    assert "regret %" not in shown  # major faults of opt are no bound
