@@ -8,6 +8,10 @@ from mmlab_rivals.oom_policy.allocating_task import ALLOCATING_TASK
 from mmlab_rivals.page_allocator.buddy_nomigratetype import BUDDY_NOMIGRATETYPE
 from mmlab_rivals.page_allocator.buddy_nopcp import BUDDY_NOPCP
 from mmlab_rivals.page_allocator.first_fit import FIRST_FIT
+from mmlab_rivals.page_allocator.llfree import LLFREE
+from mmlab_rivals.page_allocator.next_fit import NEXT_FIT
+from mmlab_rivals.page_allocator.reservation import RESERVATION
+from mmlab_rivals.page_allocator.tlsf import TLSF
 from mmlab_rivals.reclaimer.clock import CLOCK
 from mmlab_rivals.reclaimer.fifo import FIFO
 from mmlab_rivals.reclaimer.lru import LRU
@@ -18,4 +22,6 @@ from mmlab_rivals.vma_index.sorted_array import SORTED_ARRAY
 @hookimpl
 def mmlab_policies():
     """The rivals of every slot."""
-    return [FLATMEM, SPARSEMEM, FIRST_FIT, BUDDY_NOPCP, BUDDY_NOMIGRATETYPE, SORTED_ARRAY, FIFO, CLOCK, LRU, OPT, ALLOCATING_TASK, ACCESSED_BIT_SCAN]
+    memory_models, monitors = [FLATMEM, SPARSEMEM], [ACCESSED_BIT_SCAN]
+    page_allocators = [FIRST_FIT, NEXT_FIT, LLFREE, TLSF, RESERVATION, BUDDY_NOPCP, BUDDY_NOMIGRATETYPE]
+    return [*memory_models, *page_allocators, SORTED_ARRAY, FIFO, CLOCK, LRU, OPT, ALLOCATING_TASK, *monitors]

@@ -8,6 +8,10 @@ from mmlab_rivals.oom_policy.allocating_task import ALLOCATING_TASK
 from mmlab_rivals.page_allocator.buddy_nomigratetype import BUDDY_NOMIGRATETYPE
 from mmlab_rivals.page_allocator.buddy_nopcp import BUDDY_NOPCP
 from mmlab_rivals.page_allocator.first_fit import FIRST_FIT
+from mmlab_rivals.page_allocator.llfree import LLFREE
+from mmlab_rivals.page_allocator.next_fit import NEXT_FIT
+from mmlab_rivals.page_allocator.reservation import RESERVATION
+from mmlab_rivals.page_allocator.tlsf import TLSF
 from mmlab_rivals.reclaimer.clock import CLOCK
 from mmlab_rivals.reclaimer.fifo import FIFO
 from mmlab_rivals.reclaimer.lru import LRU
@@ -39,6 +43,22 @@ class TestBuddyNomigratetype(PageAllocatorConformance):
 
 class TestFirstFit(PageAllocatorConformance):
     policy = FIRST_FIT
+
+
+class TestLlfree(PageAllocatorConformance):
+    policy = LLFREE
+
+
+class TestNextFit(PageAllocatorConformance):
+    policy = NEXT_FIT
+
+
+class TestReservation(PageAllocatorConformance):
+    policy = RESERVATION
+
+
+class TestTlsf(PageAllocatorConformance):
+    policy = TLSF
 
 
 class TestSortedArray(VmaIndexConformance):
