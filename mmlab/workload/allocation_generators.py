@@ -113,7 +113,8 @@ def _in_turns(first: Allocations, second: Allocations, batch: int) -> Allocation
     n = len(first)
     order = np.argsort(np.concatenate((2 * (np.arange(n) // batch), 2 * (np.arange(n) // batch) + 1)), kind="stable")
     names = ("op", "id", "arg", "gfp", "cpu", "node")
-    return Allocations(**{name: np.concatenate((getattr(first, name), getattr(second, name)))[order] for name in names})
+    columns: dict[str, Any] = {name: np.concatenate((getattr(first, name), getattr(second, name)))[order] for name in names}
+    return Allocations(**columns)
 
 
 @frozen

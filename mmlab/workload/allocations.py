@@ -78,8 +78,11 @@ class Allocations:
 class AllocationStream(Protocol):
     """What a machine runs: a stream that is there (`Allocations`), or one that is made part by part (`GeneratedAllocations`)."""
 
-    caches: tuple[int, ...]
-    meta: dict[str, Any]
+    @property
+    def caches(self) -> tuple[int, ...]: ...
+
+    @property
+    def meta(self) -> dict[str, Any]: ...
 
     @property
     def events(self) -> int: ...

@@ -21,7 +21,7 @@ DONE, UNKNOWN_GFP, MISSING, BAD_ORDER, LOST = range(5)
 
 _MASK = (1 << 30) - 1
 _GFP_MASK = (1 << 55) - 1
-_SPACE, _NEWLINE, _COLON, _EQUALS, _OPEN, _CLOSE, _DOT, _MINUS, _HASH, _UNDERSCORE = b" \n:=[].-#_"
+_SPACE, _NEWLINE, _COLON, _EQUALS, _OPEN, _CLOSE, _DOT, _UNDERSCORE = b" \n:=[]._"
 GFP_PLACES = 4096
 
 
@@ -121,13 +121,26 @@ def _time_ns(text, start, colon):
 
 
 @leaf
-def _contains(text, start, end, word):
-    """1 if the word, a tuple of letters, stands in the text."""
-    for at in range(start, end - len(word) + 1):
-        found = 0
-        while found < len(word) and text[at + found] == word[found]:
-            found += 1
-        if found == len(word):
+def _stands_at(text, at, end, word):
+    """1 if the word, a tuple of letters, stands there."""
+    if end - at < len(word):
+        return 0
+    for i in range(len(word)):
+        if text[at + i] != word[i]:
+            return 0
+    return 1
+
+
+@leaf
+def _tells_of_loss(text, start, end):
+    """1 if a line that is no event says how many events were lost."""
+    for at in range(start, end):
+        letter = np.int64(text[at])
+        if letter == _LOST[0] and _stands_at(text, at, end, _LOST):
+            return 1
+        if letter == _DROPPED[0] and _stands_at(text, at, end, _DROPPED):
+            return 1
+        if letter == _ENTRIES[0] and _stands_at(text, at, end, _ENTRIES):
             return 1
     return 0
 
@@ -186,10 +199,9 @@ def scan(text, stop, op, ident, arg, gfp, cpu, node, time_ns, gfps, state):
                     on_cpu = value
             j += 1
         if found < 0:
-            if text[at] == _HASH or k == at:
-                if _contains(text, at, end, _LOST) or _contains(text, at, end, _DROPPED) or _contains(text, at, end, _ENTRIES):
-                    state[FROM], state[TO] = at, end
-                    return LOST
+            if _tells_of_loss(text, at, end):
+                state[FROM], state[TO] = at, end
+                return LOST
             state[OTHER] += 1
             state[LINE] += 1
             at = end + 1

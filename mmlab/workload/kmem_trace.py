@@ -62,11 +62,12 @@ class _Reading:
     def read(self, text: np.ndarray, stop: int) -> None:
         """The whole lines of a block."""
         rows = int(np.count_nonzero(text[:stop] == _NEWLINE))
-        op, columns = np.empty(rows, np.uint8), [np.empty(rows, np.int64) for _ in _COLUMNS]
+        op = np.empty(rows, np.uint8)
+        columns: list[np.ndarray] = [np.empty(rows, np.int64) for _ in _COLUMNS]
         self.state[AT] = self.state[ROWS] = 0
         while reason := scan(text, stop, op, *columns, self.gfps, self.state):
             start, end = int(self.state[FROM]), int(self.state[TO])
-            words = text[start:end].tobytes().decode(errors="replace")
+            words = bytes(text[start:end]).decode(errors="replace")
             if reason == LOST:
                 self._count_lost(words)
                 self.state[AT] = end + 1
@@ -78,7 +79,7 @@ class _Reading:
             elif reason == BAD_ORDER:
                 raise self.error(f"order must be 0 to 10: {words.strip()!r}")
         done = int(self.state[ROWS])
-        self.parts.append([column[:done].copy() for column in (op, *columns)])
+        self.parts.append([column[:done].copy() for column in [op, *columns]])
 
     def _learn(self, text: str) -> None:
         try:
