@@ -10,6 +10,8 @@ import attrs
 import numpy as np
 
 from mmlab._engine import loop
+from mmlab._engine.aged import age
+from mmlab._engine.alloc_run import ENTRIES as AGING
 from mmlab._engine.compile import Entry
 from mmlab._engine.boot import boot_machine, nodemask_slot, sizes_of
 from mmlab._engine.core import memblock_services
@@ -79,6 +81,8 @@ class Simulation:
                  registry: Registry | None = None, progress: Callable[[str, float], None] = _quiet, nr_tasks: int = 256, base_dir: Path | None = None, entries: Iterable[Entry] = ()):
         if cfg.import_dir and base_dir is not None and not Path(cfg.import_dir).is_absolute() and (base_dir / cfg.import_dir).exists():
             cfg = attrs.evolve(cfg, import_dir=str(base_dir / cfg.import_dir))
+        if cfg.aged and cfg.aged.pagetypeinfo and base_dir is not None and (base_dir / cfg.aged.pagetypeinfo).exists():
+            cfg = attrs.evolve(cfg, aged=attrs.evolve(cfg.aged, pagetypeinfo=str(base_dir / cfg.aged.pagetypeinfo)))
         self.registry = registry or load_plugins()
         self.warm_text, self.seed = warm_text, seed
         self.policies = _choose(self.registry, policies or {}, cfg)
@@ -96,7 +100,7 @@ class Simulation:
         nr_memcgs = NR_MEMCGS if script and reclaimer.per_memcg else 1
         sizes = sizes_of(self.layout, nr_tasks, swap_bytes >> 12, bool(reclaimer.needs_future), nr_memcgs)
         self.machine = Machine(sizes, self.policies, progress)
-        self.machine.bind(entries)
+        self.machine.bind([*entries, *(AGING if self.cfg.aged and AGING[0] not in entries else ())])
         boot_machine(self.machine, self.layout, self.tuning, self.boot)
         self._settings()
         self._early(script)
@@ -105,6 +109,8 @@ class Simulation:
             self._setting("/proc/sys/" + key.replace(".", "/"), value)
         for key, value in self.cfg.sysfs.items():
             self._setting("/sys/" + key, value)
+        if self.cfg.aged and self.cfg.aged.generator:
+            age(self)
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any], *, sysctl: Mapping[str, Any] | None = None, sysfs: Mapping[str, Any] | None = None, where: str = "", **more: Any) -> Simulation:

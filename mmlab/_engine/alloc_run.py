@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mmlab._engine import alloc_loop as loop
 from mmlab._engine.compile import Entry
 from mmlab._engine.loop import STOP_SAMPLE
-from mmlab._engine.sampler import Sampler
 from mmlab.errors import InputError, MmlabError
 from mmlab.mm.slab import KMALLOC_FIRST, KMALLOC_SIZES, kmalloc_cache
 from mmlab.mm.slab_common import kmalloc_order, kmalloc_type
@@ -18,6 +17,9 @@ from mmlab.model import rows as r
 from mmlab.model.gfp import GFP_DIRECT_RECLAIM, GFP_RETRY_MAYFAIL
 from mmlab.model.layout import reserve
 from mmlab.workload.allocations import ALLOC_OBJECT, KMALLOC, NS_PER_EVENT, Allocations, AllocationStream
+
+if TYPE_CHECKING:
+    from mmlab._engine.sampler import Sampler
 
 CHUNK = 1 << 19
 ENTRIES = [Entry(loop.run_allocations, arrays=5)]
@@ -36,20 +38,22 @@ class AllocationRun:
         self.where = reserve(self.nr_pages + stream.nr_object_ids, "int64")
         self.counts = np.zeros(loop.NR_COUNTS, np.int64)
         self.caches = self._make_caches()
+        self.ns_per_event = NS_PER_EVENT
         self.done = 0
 
     def run(self, progress: Callable[[int, int, str], None]) -> dict[str, int]:
         """Run all of it; what happened on the way."""
         total = self.stream.events
         for part in self.stream.parts():
-            self._part(part, lambda: progress(self.done, total, ""))
+            self.run_part(part, lambda: progress(self.done, total, ""))
             if self.sampler is not None:
                 self.sampler.sample()
         names = ("failed_allocations", "unknown_frees", "missing_frees")
         counted = {name: value for name, value in self.stream.meta.items() if name in ("lost_events", "other_lines", "failed_in_trace")}
         return {"events": self.done, **dict(zip(names, self.counts.tolist())), **counted}
 
-    def _part(self, part: Allocations, progress: Callable[[], None]) -> None:
+    def run_part(self, part: Allocations, progress: Callable[[], None] = lambda: None) -> None:
+        """Run one part of the stream; samples are taken when the clock says so."""
         words, ids = self._words(part), np.where(part.op > 1, part.id + self.nr_pages, part.id)
         times = np.zeros(1, np.int64) if part.time_ns is None else part.time_ns
         if len(times) == len(words) == 1:  # one element says that there are none
@@ -57,7 +61,7 @@ class AllocationRun:
         at = 0
         while at < len(words):
             stop = min(len(words), at + CHUNK, at + self.check_every - self.done % self.check_every if self.check_every else len(words))
-            now = self.sim.machine.run(loop.run_allocations, words, ids, times, self.where, self.counts, NS_PER_EVENT, at, stop)
+            now = self.sim.machine.run(loop.run_allocations, words, ids, times, self.where, self.counts, self.ns_per_event, at, stop)
             self.done += now - at
             at = now
             if self.sim.machine.sc[r.SC_EVENT] == STOP_SAMPLE:

@@ -16,7 +16,7 @@ from mmlab._engine.stream_run import Progress, StreamRun
 from mmlab.errors import MmlabError
 from mmlab.experiment.cells import Cell
 from mmlab.experiment.workloads import shipped_trace
-from mmlab.machine import MachineConfig, build_machine, default_policy, machine_from_table
+from mmlab.machine import MachineConfig, default_policy, layout_of, machine_from_table
 from mmlab.results.cell_result import CellResult
 from mmlab.policies import DEFAULTS
 from mmlab.simulation import Simulation
@@ -50,7 +50,7 @@ def load_allocations(cell: Cell, machine: MachineConfig) -> AllocationStream:
     """The allocator stream of a cell's workload on this machine. Raises InputError for files that are missing or cut short."""
     w = cell.config["workload"]
     if w.get("generator"):
-        pages = sum(zone.present for zone in build_machine(machine)[1].zones)
+        pages = sum(zone.present for zone in layout_of(machine).zones)
         return GeneratedAllocations(make_allocation_generator(w["generator"], w.get("params") or {}, "workload.params"), pages, cell.seed)
     path = shipped_trace(w["trace"], w["kind"]) if w.get("trace") else cell.path(w["file"])
     return read_allocations(path) if path.suffix == ".npz" else read_kmem_trace(path, w["events"])

@@ -15,6 +15,7 @@ from attrs.validators import and_, ge, gt, le
 from mmlab.errors import InputError, did_you_mean
 from mmlab.experiment.structure import structure
 from mmlab.model.const import MAX_ORDER
+from mmlab.model.gfp import GFP_KERNEL
 from mmlab.workload.allocations import ALLOC_PAGES, FREE_PAGES, Allocations
 from mmlab.workload.gfp_names import gfp_flags
 
@@ -35,7 +36,8 @@ class Fragmentation:
              512 pages, drawn at random)
     rounds   how often `churn` of the blocks that are left, drawn at random, are freed and allocated again, `batch` at a time
     order    of the blocks
-    gfp      of the allocations
+    unmovable  of the blocks, drawn at random, allocated with GFP_KERNEL and never freed
+    gfp      of the other allocations
     cpus     CPUs that share the work of each part, the first part of it on CPU 0 and so on
     seed     overrides the experiment's
     """
@@ -49,6 +51,7 @@ class Fragmentation:
     churn: float = field(default=0.1, validator=and_(gt(0.0), le(1.0)))
     batch: int = field(default=1, validator=ge(1))
     order: int = field(default=0, validator=and_(ge(0), le(MAX_ORDER)))
+    unmovable: float = field(default=0.0, validator=FRACTION)
     gfp: str = field(default="GFP_HIGHUSER_MOVABLE", validator=_known_gfp)
     cpus: int = field(default=1, validator=and_(ge(1), le(1024)))
     seed: int | None = None
@@ -64,17 +67,22 @@ class Fragmentation:
     def total(self, pages: int) -> int:
         """Events of the whole stream."""
         blocks = self.blocks(pages)
-        freed = int(self.free * blocks)
-        return blocks + freed + 2 * self.rounds * int(self.churn * (blocks - freed))
+        movable = blocks - int(self.unmovable * blocks)
+        freed = int(self.free * movable)
+        return blocks + freed + 2 * self.rounds * int(self.churn * (movable - freed))
 
     def events(self, pages: int, seed: int) -> Iterator[Allocations]:
         """The parts: filling, freeing, then each round."""
         rng = np.random.Generator(np.random.PCG64(self.seed if self.seed is not None else seed))
         blocks = self.blocks(pages)
-        yield self._part(np.arange(blocks), ALLOC_PAGES)
-        freed = PATTERNS[self.pattern](rng, blocks, int(self.free * blocks), max(1, 512 >> self.order))
+        fill = self._part(np.arange(blocks), ALLOC_PAGES)
+        stays = rng.permutation(blocks)[: int(self.unmovable * blocks)] if self.unmovable else np.zeros(0, np.int64)
+        fill.gfp[stays] = GFP_KERNEL
+        yield fill
+        movable = np.setdiff1d(np.arange(blocks), stays, assume_unique=True)
+        freed = movable[PATTERNS[self.pattern](rng, len(movable), int(self.free * len(movable)), max(1, 512 >> self.order))]
         yield self._part(freed, FREE_PAGES)
-        left = np.setdiff1d(np.arange(blocks), freed, assume_unique=True)
+        left = np.setdiff1d(movable, freed, assume_unique=True)
         for _ in range(self.rounds):
             chosen = rng.permutation(left)[: int(self.churn * len(left))]
             yield _in_turns(self._part(chosen, FREE_PAGES), self._part(chosen, ALLOC_PAGES), self.batch)
