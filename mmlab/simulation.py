@@ -15,6 +15,7 @@ from mmlab._engine.alloc_run import ENTRIES as AGING
 from mmlab._engine.compile import Entry
 from mmlab._engine.boot import boot_machine, nodemask_slot, sizes_of
 from mmlab._engine.core import memblock_services
+from mmlab._engine.page_calls import HeldBlocks
 from mmlab._engine.machine import Chosen, Machine
 from mmlab.errors import InputError, MmlabError, NotSupported
 from mmlab.machine import MachineConfig, ZoneTuning, build_machine, default_policy, machine_from_table
@@ -90,6 +91,7 @@ class Simulation:
         self.tuning = ZoneTuning(self.layout, thp=cfg.options.transparent_hugepage)
         self.tasks: dict[str, Task] = {}
         self.kills: list[dict[str, Any]] = []
+        self.held = HeldBlocks(self)
         self.cgroups: dict[str, int] = {"": 0}
         self._files: dict[str, int] = {}
         self._file_names: dict[int, str] = {}
@@ -225,6 +227,15 @@ class Simulation:
         answer = self.machine.run(function, task.mm, *args)
         self._notice_kills()
         return answer
+
+    # -- pages -----------------------------------------------------------------------------------------------------------------------------
+    def alloc_pages(self, order: int = 0, gfp: str | int = "GFP_KERNEL", node: int = -1, cpu: int = 0) -> int:
+        """A block of 2^order frames that belongs to no task: its first frame, or -errno. gfp: names joined by | or bits of model/gfp.py."""
+        return self.held.alloc(order, gfp, node, cpu)
+
+    def free_pages(self, pfn: int, order: int = 0, cpu: int = 0) -> None:
+        """Give such a block back. Raises MmlabError that says what the frame is, unless exactly this block was handed out and not freed since."""
+        self.held.free(pfn, order, cpu)
 
     # -- tasks -----------------------------------------------------------------------------------------------------------------------------
     def spawn(self, name: str, cpu: int = 0, oom_score_adj: int = 0, cgroup: str | None = None) -> Task:
