@@ -16,6 +16,10 @@ from mmlab_rivals.reclaimer.clock import CLOCK
 from mmlab_rivals.reclaimer.fifo import FIFO
 from mmlab_rivals.reclaimer.lru import LRU
 from mmlab_rivals.reclaimer.opt import OPT
+from mmlab_rivals.slab_allocator.sheaves import SHEAVES
+from mmlab_rivals.slab_allocator.slab import SLAB
+from mmlab_rivals.slab_allocator.slob import SLOB
+from mmlab_rivals.slab_allocator.slub_nocpupartial import SLUB_NOCPUPARTIAL
 from mmlab_rivals.vma_index.sorted_array import SORTED_ARRAY
 
 
@@ -24,4 +28,5 @@ def mmlab_policies():
     """The rivals of every slot."""
     memory_models, monitors = [FLATMEM, SPARSEMEM], [ACCESSED_BIT_SCAN]
     page_allocators = [FIRST_FIT, NEXT_FIT, LLFREE, TLSF, RESERVATION, BUDDY_NOPCP, BUDDY_NOMIGRATETYPE]
-    return [*memory_models, *page_allocators, SORTED_ARRAY, FIFO, CLOCK, LRU, OPT, ALLOCATING_TASK, *monitors]
+    slab_allocators = [SLUB_NOCPUPARTIAL, SLAB, SLOB, SHEAVES]
+    return [*memory_models, *page_allocators, *slab_allocators, SORTED_ARRAY, FIFO, CLOCK, LRU, OPT, ALLOCATING_TASK, *monitors]

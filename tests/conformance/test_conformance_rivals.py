@@ -16,10 +16,15 @@ from mmlab_rivals.reclaimer.clock import CLOCK
 from mmlab_rivals.reclaimer.fifo import FIFO
 from mmlab_rivals.reclaimer.lru import LRU
 from mmlab_rivals.reclaimer.opt import OPT
+from mmlab_rivals.slab_allocator.sheaves import SHEAVES
+from mmlab_rivals.slab_allocator.slab import SLAB
+from mmlab_rivals.slab_allocator.slob import SLOB
+from mmlab_rivals.slab_allocator.slub_nocpupartial import SLUB_NOCPUPARTIAL
 from mmlab_rivals.vma_index.sorted_array import SORTED_ARRAY
 
 from mmlab.testing.conformance import (
-    MemoryModelConformance, MonitorConformance, OomPolicyConformance, PageAllocatorConformance, ReclaimerConformance, VmaIndexConformance,
+    MemoryModelConformance, MonitorConformance, OomPolicyConformance, PageAllocatorConformance, ReclaimerConformance, SlabAllocatorConformance,
+    VmaIndexConformance,
 )
 
 pytestmark = pytest.mark.nojit
@@ -59,6 +64,22 @@ class TestReservation(PageAllocatorConformance):
 
 class TestTlsf(PageAllocatorConformance):
     policy = TLSF
+
+
+class TestSheaves(SlabAllocatorConformance):
+    policy = SHEAVES
+
+
+class TestSlab(SlabAllocatorConformance):
+    policy = SLAB
+
+
+class TestSlob(SlabAllocatorConformance):
+    policy = SLOB
+
+
+class TestSlubNocpupartial(SlabAllocatorConformance):
+    policy = SLUB_NOCPUPARTIAL
 
 
 class TestSortedArray(VmaIndexConformance):
