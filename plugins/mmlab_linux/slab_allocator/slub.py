@@ -35,7 +35,7 @@ from mmlab_linux.slab_allocator.partial import (
 from mmlab_linux.slab_allocator.rows import (
     ALLOCATED, CACHE_STRIDE, CPU_FREELIST, CPU_PARTIAL, CPU_SLAB, CPU_STRIDE, END, KC_ALLOCFLAGS, KC_CPU_PARTIAL_SLABS, KC_HAS_CPU_PARTIAL,
     KC_MIN_OBJECTS, KC_MIN_ORDER, KC_MIN_PARTIAL, KC_OBJECTS, KC_ORDER, KC_SIZE, KN_NR_PARTIAL, NODE_STRIDE, SLOTS_SHIFT, chain_next,
-    cpu_row, next_free, node_row, partial_head, set_chain_next, set_next_free, set_slab_counts, set_slab_freelist, set_slab_length,
+    cpu_row, next_free, node_row, object_number, partial_head, set_chain_next, set_next_free, set_slab_counts, set_slab_freelist, set_slab_length,
     slab_freelist, slab_frozen, slab_inuse, slab_objects,
 )
 from mmlab_linux.slab_allocator.shrink import destroy, shrink
@@ -283,7 +283,7 @@ def free(m, st, obj):
     cache = page_mapping(m, slab)
     size = st.cache[cache * CACHE_STRIDE + KC_SIZE]
     offset = obj - (slab << PAGE_SHIFT)
-    n = offset // size
+    n = object_number(st, cache, offset)
     if n * size != offset or n >= slab_objects(m, slab) or next_free(st, slab, n) != ALLOCATED:
         return -EINVAL
     cpu = cpu_row(m, cache, m.sc[SC_CPU])

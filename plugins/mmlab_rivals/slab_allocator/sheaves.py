@@ -23,7 +23,7 @@ from mmlab.model.page import PG_SLAB, page_folio, page_mapping, page_test
 from mmlab.model.rows import NR_CACHES, SC_CPU, SC_MAX_PFN, SC_NODE, SC_NR_CPUS, SC_NR_NODES
 from mmlab.model.slabinfo import SLAB_STAT_LIVE_OBJS
 from mmlab_linux.slab_allocator import slub
-from mmlab_linux.slab_allocator.rows import ALLOCATED, CACHE_STRIDE, KC_SIZE, SLOTS_SHIFT, next_free, slab_objects
+from mmlab_linux.slab_allocator.rows import ALLOCATED, CACHE_STRIDE, KC_SIZE, SLOTS_SHIFT, next_free, object_number, slab_objects
 from mmlab_linux.slab_allocator.shrink import destroy as slub_destroy
 from mmlab_linux.slab_allocator.shrink import shrink as slub_shrink
 from mmlab_linux.slab_allocator.slub import SLUB
@@ -105,7 +105,7 @@ def capacity(st, cache):
 @leaf
 def held_at(st, slab, obj, cache):
     """Where an object's mark lies in st.held."""
-    return (slab << SLOTS_SHIFT) + (obj - (slab << PAGE_SHIFT)) // st.cache[cache * CACHE_STRIDE + KC_SIZE]
+    return (slab << SLOTS_SHIFT) + object_number(st, cache, obj - (slab << PAGE_SHIFT))
 
 
 @leaf
@@ -254,7 +254,7 @@ def free(m, st, obj):
     cache = page_mapping(m, slab)
     size = st.cache[cache * CACHE_STRIDE + KC_SIZE]
     offset = obj - (slab << PAGE_SHIFT)
-    n = offset // size
+    n = object_number(st, cache, offset)
     if n * size != offset or n >= slab_objects(m, slab) or next_free(st, slab, n) != ALLOCATED or st.held[(slab << SLOTS_SHIFT) + n]:
         return -EINVAL
     if page_node(m, slab) != m.sc[SC_NODE]:

@@ -33,8 +33,9 @@ from mmlab.policies import SlabAllocator
 from mmlab_linux.slab_allocator.geometry import align_up, calculate_alignment
 from mmlab_linux.slab_allocator.partial import add_partial, discard_slab, remove_partial
 from mmlab_linux.slab_allocator.rows import (
-    ALLOCATED, CACHE_STRIDE, END, KC_ALIGN, KC_ALLOCFLAGS, KC_FLAGS, KC_MIN_OBJECTS, KC_MIN_ORDER, KC_OBJECT_SIZE, KC_OBJECTS, KC_ORDER, KC_SIZE,
-    KN_NR_SLABS, KN_TOTAL_OBJECTS, MAX_OBJS_PER_SLAB, NODE_STRIDE, SLOTS_SHIFT, next_free, partial_head, set_next_free, set_slab_counts,
+    ALLOCATED, CACHE_STRIDE, END, KC_ALIGN, KC_ALLOCFLAGS, KC_FLAGS, KC_MIN_OBJECTS, KC_MIN_ORDER, KC_OBJECT_SIZE, KC_OBJECTS, KC_ORDER,
+    KC_RECIPROCAL, KC_SIZE, KN_NR_SLABS, KN_TOTAL_OBJECTS, MAX_OBJS_PER_SLAB, NODE_STRIDE, SLOTS_SHIFT, next_free, object_number,
+    partial_head, reciprocal_value, set_next_free, set_slab_counts,
     set_slab_freelist, slab_freelist, slab_inuse, slab_objects,
 )
 from mmlab_linux.slab_allocator.slub import allocate_slab
@@ -159,6 +160,7 @@ def create(m, st, cache, size, align, flags):
     zone = (GFP_DMA if flags & SLAB_CACHE_DMA else 0) | (GFP_DMA32 if flags & SLAB_CACHE_DMA32 else 0)
     st.cache[row + KC_ALLOCFLAGS] = GFP_COMP | zone | (GFP_RECLAIMABLE if flags & SLAB_RECLAIM_ACCOUNT else 0)
     st.cache[row + KC_SIZE] = padded
+    st.cache[row + KC_RECIPROCAL] = reciprocal_value(padded)
     return 0
 
 
@@ -263,7 +265,7 @@ def alloc(m, st, cache, gfp):
     st.ac[ac] -= 1
     obj = st.ac[ac + AC_FIRST + st.ac[ac]]
     slab = page_folio(m, obj >> PAGE_SHIFT)
-    set_next_free(st, slab, (obj - (slab << PAGE_SHIFT)) // st.cache[cache * CACHE_STRIDE + KC_SIZE], ALLOCATED)
+    set_next_free(st, slab, object_number(st, cache, obj - (slab << PAGE_SHIFT)), ALLOCATED)
     return obj
 
 
@@ -272,7 +274,7 @@ def put_obj(m, st, cache, obj):
     """An object of an array goes back to its slab."""
     slab = page_folio(m, obj >> PAGE_SHIFT)
     n3 = n3_at(m, cache, page_node(m, slab))
-    n = (obj - (slab << PAGE_SHIFT)) // st.cache[cache * CACHE_STRIDE + KC_SIZE]
+    n = object_number(st, cache, obj - (slab << PAGE_SHIFT))
     unlist(m, st, cache, slab)
     set_next_free(st, slab, n, slab_freelist(m, slab))
     set_slab_freelist(m, slab, n)
@@ -351,7 +353,7 @@ def free(m, st, obj):
     cache = page_mapping(m, slab)
     size = st.cache[cache * CACHE_STRIDE + KC_SIZE]
     offset = obj - (slab << PAGE_SHIFT)
-    n = offset // size
+    n = object_number(st, cache, offset)
     if n * size != offset or n >= slab_objects(m, slab) or next_free(st, slab, n) != ALLOCATED:
         return -EINVAL
     node = page_node(m, slab)

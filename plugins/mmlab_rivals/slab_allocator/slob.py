@@ -38,7 +38,7 @@ UNITS = 1 << UNITS_SHIFT  # a page
 BREAK1, BREAK2 = 256, 1024
 WHOLE = NR_CACHES  # page_mapping: cache number for a page-sized object, WHOLE for a page that objects share
 C_STRIDE, C_SIZE, C_ALIGN, C_FLAGS, C_LIVE, C_OBJECT_SIZE = 8, 0, 1, 2, 3, 4
-NO_RUN = UNITS
+NO_RUN = UNITS + 1  # the end of a page's free runs; no unit behind an object
 BAD_RUNS, BAD_LIST, BAD_LIVE = 1, 2, 3
 
 

@@ -179,6 +179,17 @@ def test_slob_shares_pages_among_caches():
     assert not (machine.m.page[2::4][: machine.m.sizes.nr_frames] & PG_SLAB).any()  # every page went back
 
 
+def test_slob_frees_a_full_page_from_its_end():
+    machine = Machine(SLOB, cpus=1)
+    machine.op("create", 1, 64, 0, 0)
+    objs = [machine.alloc(1) for _ in range(130)]
+    for obj in objs[127:63:-1]:  # the second page; the third follows it in memory
+        assert machine.free(obj) == 0
+        assert machine.op("check") == 0
+    assert machine.stat(1, SLAB_STAT_LIVE_OBJS) == 66
+    assert machine.alloc(1) == objs[129] + 64  # the page with room that was used last
+
+
 def test_sheaves_turn_over_without_slub():
     machine = Machine(SHEAVES, cpus=1, params=SheavesParams(sheaf_capacity=4))
     machine.op("create", 1, 64, 0, 0)
