@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 from drivers import fill_blocks, fill_objects, find_vmas, replace_blocks, replace_objects, replace_vmas
 
-from mmlab.mm.slab import KMALLOC_SIZES, kmalloc_cache
+from mmlab.mm.slab import kmalloc_cache
 from mmlab.model import rows as r
 from mmlab.model.const import MIGRATE_MOVABLE
 from mmlab.model.gfp import GFP_KERNEL
 from mmlab.simulation import Simulation
 
 LIVE, OPS, VMAS, SEED = 1 << 15, 1 << 18, 10_000, 5
-OBJECT_SIZES = [64, 1024]
 pytestmark = pytest.mark.bench
 
 
@@ -46,7 +45,7 @@ def malloc(c_library):
 
 
 @pytest.mark.parametrize("orders", ["order_0", "orders_0_to_3"])
-@pytest.mark.parametrize("policy", ["buddy", "first_fit"])
+@pytest.mark.parametrize("policy", ["buddy", "first_fit", "llfree", "tlsf", "reservation"])
 def test_page_allocator_pair(policy, orders, malloc, compare):
     """Free a random block of the live ones and allocate another of its size."""
     rng = np.random.default_rng(SEED)
@@ -63,20 +62,21 @@ def test_page_allocator_pair(policy, orders, malloc, compare):
     compare(ours, malloc(4096 << sizes, picks), OPS, reference="glibc")
 
 
-@pytest.mark.parametrize("size", OBJECT_SIZES)
-def test_slab_allocator_pair_slub(size, malloc, compare):
-    """Free a random object of the live ones and allocate another."""
-    picks = np.random.default_rng(SEED).integers(0, LIVE, OPS)
-    machine = _machine(slab_allocator="slub").machine
-    cache = kmalloc_cache(size)
-    assert size in KMALLOC_SIZES and cache >= 0
-    live = np.zeros(LIVE, np.int64)
-    assert machine.run(fill_objects, live, cache, GFP_KERNEL) == LIVE
+@pytest.mark.parametrize("policy", ["slub", "slab", "slob", "sheaves"])
+@pytest.mark.parametrize("count", [1 << 14, 1 << 20], ids=["16k", "1M"])
+def test_slab_allocator_pair(policy, count, malloc, compare):
+    """Free a random 64-byte object of the live ones and allocate another."""
+    picks = np.random.default_rng(SEED).integers(0, count, OPS)
+    machine = _machine(slab_allocator=policy).machine
+    cache = kmalloc_cache(64)
+    live = np.zeros(count, np.int64)
+    assert machine.run(fill_objects, live, cache, GFP_KERNEL) == count
 
     def ours():
         assert machine.run(replace_objects, live, picks, cache, GFP_KERNEL) == OPS
 
-    compare(ours, malloc(np.full(LIVE, size), picks), OPS, reference="glibc")
+    goal = 1e3 / {1 << 14: 15, 1 << 20: 60}[count] if policy == "slub" else None  # 15 and 60 ns
+    compare(ours, malloc(np.full(count, 64), picks), OPS, at_least_m_per_s=goal and round(goal, 1), reference="glibc")
 
 
 class _Vmas:

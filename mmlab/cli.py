@@ -315,13 +315,14 @@ def record(
 
 @app.command(rich_help_panel="Workloads")
 def traces() -> None:
-    """List the recorded programs that come with mmlab, for [workload] trace = NAME."""
+    """List the recordings that come with mmlab, for [workload] trace = NAME."""
     from rich.console import Console
 
-    from mmlab.workload.traces import shipped
+    from mmlab.workload.traces import shipped, shipped_allocations
 
-    body = [[name, f"{path.stat().st_size:,}", _short(str(path))] for name, path in shipped().items()]
-    _print_rows(Console(highlight=False), ["trace", "bytes", "file"], body)
+    kinds = {"trace": shipped(), "allocations": shipped_allocations()}
+    body = [[name, kind, f"{path.stat().st_size:,}", _short(str(path))] for kind, known in kinds.items() for name, path in known.items()]
+    _print_rows(Console(highlight=False), ["trace", "kind", "bytes", "file"], body)
 
 
 @machine_app.command("import")

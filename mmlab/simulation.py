@@ -10,9 +10,12 @@ import attrs
 import numpy as np
 
 from mmlab._engine import loop
+from mmlab._engine.aged import age
+from mmlab._engine.alloc_run import ENTRIES as AGING
 from mmlab._engine.compile import Entry
 from mmlab._engine.boot import boot_machine, nodemask_slot, sizes_of
 from mmlab._engine.core import memblock_services
+from mmlab._engine.page_calls import HeldBlocks
 from mmlab._engine.machine import Chosen, Machine
 from mmlab.errors import InputError, MmlabError, NotSupported
 from mmlab.machine import MachineConfig, ZoneTuning, build_machine, default_policy, machine_from_table
@@ -79,6 +82,8 @@ class Simulation:
                  registry: Registry | None = None, progress: Callable[[str, float], None] = _quiet, nr_tasks: int = 256, base_dir: Path | None = None, entries: Iterable[Entry] = ()):
         if cfg.import_dir and base_dir is not None and not Path(cfg.import_dir).is_absolute() and (base_dir / cfg.import_dir).exists():
             cfg = attrs.evolve(cfg, import_dir=str(base_dir / cfg.import_dir))
+        if cfg.aged and cfg.aged.pagetypeinfo and base_dir is not None and (base_dir / cfg.aged.pagetypeinfo).exists():
+            cfg = attrs.evolve(cfg, aged=attrs.evolve(cfg.aged, pagetypeinfo=str(base_dir / cfg.aged.pagetypeinfo)))
         self.registry = registry or load_plugins()
         self.warm_text, self.seed = warm_text, seed
         self.policies = _choose(self.registry, policies or {}, cfg)
@@ -86,6 +91,7 @@ class Simulation:
         self.tuning = ZoneTuning(self.layout, thp=cfg.options.transparent_hugepage)
         self.tasks: dict[str, Task] = {}
         self.kills: list[dict[str, Any]] = []
+        self.held = HeldBlocks(self)
         self.cgroups: dict[str, int] = {"": 0}
         self._files: dict[str, int] = {}
         self._file_names: dict[int, str] = {}
@@ -96,7 +102,7 @@ class Simulation:
         nr_memcgs = NR_MEMCGS if script and reclaimer.per_memcg else 1
         sizes = sizes_of(self.layout, nr_tasks, swap_bytes >> 12, bool(reclaimer.needs_future), nr_memcgs)
         self.machine = Machine(sizes, self.policies, progress)
-        self.machine.bind(entries)
+        self.machine.bind([*entries, *(AGING if self.cfg.aged and AGING[0] not in entries else ())])
         boot_machine(self.machine, self.layout, self.tuning, self.boot)
         self._settings()
         self._early(script)
@@ -105,6 +111,8 @@ class Simulation:
             self._setting("/proc/sys/" + key.replace(".", "/"), value)
         for key, value in self.cfg.sysfs.items():
             self._setting("/sys/" + key, value)
+        if self.cfg.aged and self.cfg.aged.generator:
+            age(self)
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any], *, sysctl: Mapping[str, Any] | None = None, sysfs: Mapping[str, Any] | None = None, where: str = "", **more: Any) -> Simulation:
@@ -219,6 +227,15 @@ class Simulation:
         answer = self.machine.run(function, task.mm, *args)
         self._notice_kills()
         return answer
+
+    # -- pages -----------------------------------------------------------------------------------------------------------------------------
+    def alloc_pages(self, order: int = 0, gfp: str | int = "GFP_KERNEL", node: int = -1, cpu: int = 0) -> int:
+        """A block of 2^order frames that belongs to no task: its first frame, or -errno. gfp: names joined by | or bits of model/gfp.py."""
+        return self.held.alloc(order, gfp, node, cpu)
+
+    def free_pages(self, pfn: int, order: int = 0, cpu: int = 0) -> None:
+        """Give such a block back. Raises MmlabError that says what the frame is, unless exactly this block was handed out and not freed since."""
+        self.held.free(pfn, order, cpu)
 
     # -- tasks -----------------------------------------------------------------------------------------------------------------------------
     def spawn(self, name: str, cpu: int = 0, oom_score_adj: int = 0, cgroup: str | None = None) -> Task:

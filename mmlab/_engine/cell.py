@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmlab import abi
-from mmlab._engine import loop
+from mmlab._engine import alloc_run, loop
 from mmlab._engine.compile import Entry
 from mmlab._engine.sampler import Sampler
 from mmlab._engine.stream_ops import entries_of
@@ -16,11 +16,14 @@ from mmlab._engine.stream_run import Progress, StreamRun
 from mmlab.errors import MmlabError
 from mmlab.experiment.cells import Cell
 from mmlab.experiment.workloads import shipped_trace
-from mmlab.machine import default_policy, machine_from_table
+from mmlab.machine import MachineConfig, default_policy, layout_of, machine_from_table
 from mmlab.results.cell_result import CellResult
 from mmlab.policies import DEFAULTS
 from mmlab.simulation import Simulation
+from mmlab.workload.allocation_generators import GeneratedAllocations, make_allocation_generator
+from mmlab.workload.allocations import AllocationStream, read_allocations
 from mmlab.workload.generators import make_generator
+from mmlab.workload.kmem_trace import read_kmem_trace
 from mmlab.workload.readers import read_accesses
 from mmlab.workload.request_readers import page_requests, read_requests
 from mmlab.workload.requests import Requests
@@ -50,6 +53,16 @@ def _generated(cell: Cell) -> EventStream:
     return make_generator(w["generator"], w.get("params") or {}, "workload.params").stream(cell.seed)  # type: ignore[misc]
 
 
+def load_allocations(cell: Cell, machine: MachineConfig) -> AllocationStream:
+    """The allocator stream of a cell's workload on this machine. Raises InputError for files that are missing or cut short."""
+    w = cell.config["workload"]
+    if w.get("generator"):
+        pages = sum(zone.present for zone in layout_of(machine).zones)
+        return GeneratedAllocations(make_allocation_generator(w["generator"], w.get("params") or {}, "workload.params"), pages, cell.seed)
+    path = shipped_trace(w["trace"], w["kind"]) if w.get("trace") else cell.path(w["file"])
+    return read_allocations(path) if path.suffix == ".npz" else read_kmem_trace(path, w["events"])
+
+
 def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
     """Run a cell, or the rest of it. Raises InputError, PluginError or MmlabError; KeyboardInterrupt passes through between chunks, and leaves
     the state of a stream's run beside out_dir, from which the next call goes on.
@@ -66,16 +79,20 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
     machine = machine_from_table(config["machine"], "", sysctl=config.get("sysctl"), sysfs=config.get("sysfs"))
     if workload["kind"] == "requests":
         return _run_requests(cell, machine, progress, compiled, timing)
-    script = workload["kind"] == "ops"
-    stream = None if script else load_stream(cell)
+    script, allocations = workload["kind"] == "ops", None
+    if workload["kind"] == "allocations":
+        allocations = load_allocations(cell, machine)
+    stream = None if script or allocations else load_stream(cell)
     nr_tasks = 512 if stream is None else len(stream.tasks) + 8
     sim = Simulation(
         machine, config["policies"], seed=cell.seed, script=script, warm_text=bool(workload.get("warm_text")), progress=compiled, nr_tasks=nr_tasks,
-        base_dir=cell.base_dir, entries=_entries(stream),
+        base_dir=cell.base_dir, entries=alloc_run.ENTRIES if allocations else _entries(stream),
     )  # fmt: skip
     sampler = Sampler(sim, config["run"]["sample_ns"])
     began, compiling = time.perf_counter(), timing["compile_s"]
-    if stream is None:
+    if allocations:
+        happened = alloc_run.AllocationRun(sim, allocations, sampler, config["run"].get("check_every", 0)).run(progress)
+    elif stream is None:
         happened = _run_script(sim, cell, progress, out_dir)
     else:
         run = StreamRun(sim, stream, sampler, config["run"].get("check_every", 0), out_dir.with_suffix(".state"))
@@ -94,9 +111,10 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
     report = getattr(sim.policies["monitor"].policy, "report", None)
     if report is not None:
         tables["monitor"] = list(report(sim.machine, sim.machine.states["monitor"]))
-    counters: dict[str, int | float] = {**sim.counters(), "sim_time_ns": sim.now_ns, **happened}
+    series = sampler.series()
+    counters: dict[str, int | float] = {**sim.counters(), "sim_time_ns": sim.now_ns, **sampler.last(), **happened}
     levels = {slot: sim.policies[slot].policy.level for slot in sim.policies}
-    return CellResult(counters, sampler.series(), tables, {"calls": calls, "levels": levels, "cost_model": sim.policies["cost_model"].policy.name}, timing)
+    return CellResult(counters, series, tables, {"calls": calls, "levels": levels, "cost_model": sim.policies["cost_model"].policy.name}, timing)
 
 
 def _entries(stream: EventStream | None) -> list[Entry]:

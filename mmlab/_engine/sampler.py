@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
+from mmlab.machine.fragmentation import extfrag_index, unusable_index
 from mmlab.model import rows as r
+from mmlab.model.const import MAX_ORDER, MIGRATETYPE_NAMES, PAGEBLOCK_ORDER
 from mmlab.simulation import Simulation
 
 MAX_SAMPLES = 1000
+
+
+def free_blocks(sim: Simulation) -> list[list[int]]:
+    """Free blocks of each zone by order, all types together."""
+    op, kinds = sim.machine.op, range(len(MIGRATETYPE_NAMES))
+    return [[sum(op("page_allocator", "nr_free_blocks", z, order, kind) for kind in kinds) for order in range(MAX_ORDER + 1)] for z in range(len(sim.layout.zones))]
+
+
+def huge_frames(orders: list[int]) -> int:
+    """Huge frames in so many free blocks of each order."""
+    return sum(count << order - PAGEBLOCK_ORDER for order, count in enumerate(orders) if order >= PAGEBLOCK_ORDER)
 
 
 class Sampler:
@@ -17,7 +30,9 @@ class Sampler:
         self.sim, self.period = sim, max(1, period_ns)
         self.rows: list[list[int]] = []
         zones = [f"nr_free:{z.node},{z.name}" for z in sim.layout.zones]
-        self.names = ["time_ns", "pgfault", "pgmajfault", "refaults", "rss_pages", *zones, *(f"free_blocks:{order}" for order in range(11))]
+        indices = [f"{name}:{z.node},{z.name}" for name in ("extfrag_index", "unusable_index") for z in sim.layout.zones]
+        orders = [f"free_blocks:{order}" for order in range(MAX_ORDER + 1)]
+        self.names = ["time_ns", "pgfault", "pgmajfault", "refaults", "rss_pages", *zones, *orders, "free_huge_frames", *indices]
         self.sample()
 
     def sample(self) -> None:
@@ -25,14 +40,22 @@ class Sampler:
         sim, sc = self.sim, self.sim.machine.sc
         counters = sim.counters()
         zones = sim.machine.zone.reshape(-1, r.ZONE_STRIDE)[: len(sim.layout.zones)]
-        orders = [sum(sim.machine.op("page_allocator", "nr_free_blocks", z, o, t) for z in range(len(sim.layout.zones)) for t in range(5)) for o in range(11)]
+        blocks = free_blocks(sim)
+        orders = [sum(zone[order] for zone in blocks) for order in range(MAX_ORDER + 1)]
+        indices = [index(zone, PAGEBLOCK_ORDER) for index in (extfrag_index, unusable_index) for zone in blocks]
         refaults = counters["workingset_refault_anon"] + counters["workingset_refault_file"]
-        self.rows.append([sim.now_ns, counters["pgfault"], counters["pgmajfault"], refaults, sim.rss_pages(), *map(int, zones[:, r.Z_FREE]), *orders])
+        self.rows.append([sim.now_ns, counters["pgfault"], counters["pgmajfault"], refaults, sim.rss_pages(), *map(int, zones[:, r.Z_FREE]), *orders,
+                          huge_frames(orders), *indices])  # fmt: skip
         if len(self.rows) >= MAX_SAMPLES:
             self.rows = self.rows[::2]
             self.period *= 2
         sc[r.SC_NEXT_SAMPLE_NS] = sim.now_ns + self.period
         sc[r.SC_NEXT_EVENT_NS] = min(int(sc[r.SC_NEXT_EVENT_NS]), int(sc[r.SC_NEXT_SAMPLE_NS]))
+
+    def last(self) -> dict[str, int]:
+        """What the last sample says of fragmentation."""
+        kept = ("free_huge_frames", "extfrag_index:", "unusable_index:")
+        return {name: int(value) for name, value in zip(self.names, self.rows[-1]) if name.startswith(kept)}
 
     def series(self) -> dict[str, np.ndarray]:
         """The columns, with a last sample at the end of the run."""

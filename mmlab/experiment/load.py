@@ -10,7 +10,7 @@ from typing import Any
 from mmlab.errors import InputError, did_you_mean
 from mmlab.experiment.cells import Cell, canonical_json, cell_key, core_source_digest, file_digest, resolve_path
 from mmlab.experiment.matrix import expand, read_matrix
-from mmlab.experiment.resolve import Policies, Resolver, axis_values
+from mmlab.experiment.resolve import pagetypeinfo_of, Policies, Resolver, axis_values
 from mmlab.experiment.schema import SECTIONS, Experiment, Head, Matrix, Report, Seeds
 from mmlab.experiment.structure import structure
 from mmlab.experiment.toml_file import apply_changes, read_toml
@@ -128,4 +128,6 @@ def _files(config: dict[str, Any], base_dir: Path) -> list[tuple[str, Path]]:
     files = workload_files(config["workload"], base_dir)
     if folder := config["machine"].get("import_dir"):
         files.append((folder, resolve_path(folder, base_dir)))
+    if (file := pagetypeinfo_of(config["machine"])) is not None:
+        files.append((file, resolve_path(file, base_dir)))
     return files

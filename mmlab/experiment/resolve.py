@@ -135,7 +135,17 @@ class Resolver:
         folder = machine.get("import_dir")
         if isinstance(folder, str) and not resolve_path(folder, self.base_dir).is_dir():
             errors.append(f"machine.import_dir: no such folder: {folder} (looked in {self.base_dir} and the working directory)")
+        file = pagetypeinfo_of(machine)
+        if file is not None and not resolve_path(file, self.base_dir).is_file():
+            errors.append(f"machine.aged.pagetypeinfo: no such file: {file} (looked in {self.base_dir} and the working directory)")
         return {"machine": machine, **settings}
+
+
+def pagetypeinfo_of(machine: dict[str, Any]) -> str | None:
+    """The file that a [machine] table's aged state comes from."""
+    aged = machine.get("aged")
+    file = aged.get("pagetypeinfo") if isinstance(aged, dict) else None
+    return file if isinstance(file, str) else None
 
 
 def axis_values(config: dict[str, Any], keys: list[str]) -> dict[str, Any]:

@@ -7,12 +7,13 @@ from typing import Any
 
 import attrs
 from attrs import field, frozen
-from attrs.validators import and_, ge, le
+from attrs.validators import and_, ge, in_, le
 
 from mmlab.errors import InputError, did_you_mean
 from mmlab.experiment.cells import resolve_path
 from mmlab.experiment.structure import structure
-from mmlab.workload.traces import shipped
+from mmlab.workload.kmem_trace import EVENTS
+from mmlab.workload.traces import shipped, shipped_allocations
 
 
 @frozen
@@ -83,12 +84,33 @@ class SyntheticWorkload:
     repeat: int = field(default=1, validator=ge(1))
 
 
+@frozen
+class AllocationsWorkload:
+    """`kind = "allocations"`: allocations and frees of pages and objects, without tasks.
+
+    From one of: trace (a shipped one), file (.npz with the columns of `Allocations`, or the text of a trace of kmem:*, also .gz or .zst),
+    generator (params are its own). events: of a trace's text: "pages", "objects", "all", or "auto": pages if there are any.
+    """
+
+    kind: str
+    trace: str = ""
+    file: str = ""
+    generator: str = ""
+    params: dict[str, Any] = field(factory=dict)
+    events: str = field(default="auto", validator=in_(EVENTS))
+
+    def __attrs_post_init__(self) -> None:
+        if bool(self.trace) + bool(self.file) + bool(self.generator) != 1:
+            raise ValueError("needs one of trace = NAME (`mmlab traces` lists them), file = PATH and generator = NAME")
+
+
 KINDS: dict[str, type] = {
     "trace": TraceWorkload,
     "ops": OpsWorkload,
     "stream": StreamWorkload,
     "synthetic": SyntheticWorkload,
     "requests": RequestsWorkload,
+    "allocations": AllocationsWorkload,
 }
 #: The keys that name files.
 FILE_KEYS = ("file", "script")
@@ -122,6 +144,8 @@ def check_workload(table: Any, base_dir: Path, errors: list[str]) -> dict[str, A
         faults += _check_format(config["format"])
     if config.get("generator"):
         faults += _check_generator(config["generator"], config["params"])
+    if kind == "allocations" and config["generator"]:
+        faults += _check_allocation_generator(config["generator"], config["params"])
     errors.extend(faults)
     return {key: value for key, value in {**config, "source": source}.items() if value != ""}
 
@@ -142,15 +166,15 @@ def workload_files(config: dict[str, Any], base_dir: Path) -> list[tuple[str, Pa
     """(text in the configuration, file) for each file the workload reads, the scripts' own files included."""
     files = [(config[key], resolve_path(config[key], base_dir)) for key in FILE_KEYS if config.get(key)]
     if config.get("trace"):
-        files.append((config["trace"], shipped_trace(config["trace"])))
+        files.append((config["trace"], shipped_trace(config["trace"], config["kind"])))
     if config.get("script"):
         files += [(path.name, path) for _, path in _script_files(files[0][1])]
     return files
 
 
-def shipped_trace(name: str) -> Path:
-    """File of a shipped trace; InputError with the known names otherwise."""
-    known = shipped()
+def shipped_trace(name: str, kind: str = "trace") -> Path:
+    """File of a shipped trace for a kind of workload; InputError with the known names otherwise."""
+    known = shipped_allocations() if kind == "allocations" else shipped()
     if name not in known:
         raise InputError(f"workload.trace: no shipped trace {name!r} (known: {', '.join(known) or 'none'}){did_you_mean(name, known)}")
     return known[name]
@@ -163,7 +187,7 @@ def _check_files(config: dict[str, Any], base_dir: Path) -> list[str]:
             faults.append(f"workload.{key}: no such file: {config[key]} (looked in {base_dir} and the working directory)")
     if config.get("trace"):
         try:
-            shipped_trace(config["trace"])
+            shipped_trace(config["trace"], config["kind"])
         except InputError as error:
             faults.extend(error.messages)
     return faults
@@ -191,6 +215,16 @@ def _check_format(name: str) -> list[str]:
     from mmlab.workload.request_readers import FORMATS
 
     return [] if name in FORMATS else [f"workload.format: must be one of {', '.join(FORMATS)}, got {name!r}{did_you_mean(name, FORMATS)}"]
+
+
+def _check_allocation_generator(name: str, params: dict[str, Any]) -> list[str]:
+    from mmlab.workload.allocation_generators import make_allocation_generator
+
+    try:
+        make_allocation_generator(name, params, "workload.params")
+    except InputError as error:
+        return error.messages
+    return []
 
 
 def _check_generator(name: str, params: dict[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from ..errors import InputError, did_you_mean
+from .aged import Aged, aged_from
 from .cmdline import Cmdline, parse_cmdline
 from .presets import preset_table
 from .record import boot_problems
@@ -37,7 +38,7 @@ class MachineConfig:
     ``nodes`` is empty for a machine without NUMA. ``distances``: (from, to, distance) rows. ``hmat``: (initiator, target, latency ns,
     GiB/s) rows. ``modules`` and ``icount`` matter to the lab alone. ``boot``: a boot record (``record.py``), or None.
     ``bare``: no firmware, no kernel: every page of ``memory`` is managed (small machines for policy studies).
-    ``import_dir``: a folder with a real machine's /proc files. ``sysctl`` and ``sysfs``: settings made before the workload starts.
+    ``import_dir``: a folder with a real machine's /proc files. ``aged``: what memory has been through. ``sysctl`` and ``sysfs``: settings made before the workload starts.
     """
 
     preset: str | None = None
@@ -60,6 +61,7 @@ class MachineConfig:
     import_dir: str | None = None
     boot: Mapping[str, Any] | None = None
     bare: bool = False
+    aged: Aged | None = None
     sysctl: Mapping[str, str] = attrs.field(factory=dict)
     sysfs: Mapping[str, str] = attrs.field(factory=dict)
 
@@ -153,6 +155,17 @@ class _Reader:
                 out.append(tuple(row))
         return tuple(out)
 
+    def aged(self) -> Aged | None:
+        if "aged" not in self.table:
+            return None
+        try:
+            return aged_from(self.table["aged"])
+        except InputError as error:
+            for message in error.messages:
+                key, _, text = message.partition(": ")
+                self.bad(key, text)
+            return None
+
     def settings(self, key: str) -> dict[str, str]:
         out = {}
         for name, value in self.typed(key, dict, "a table", {}).items():
@@ -164,7 +177,7 @@ class _Reader:
 
 
 KEYS = ("preset", "memory", "cpus", "nodes", "distances", "hmat", "swap", "zram", "swap_ssd", "disk", "pgtable_levels", "cmdline", "kernel",
-        "dimms", "maxmem", "modules", "icount", "import_dir", "boot", "bare")  # fmt: skip
+        "dimms", "maxmem", "modules", "icount", "import_dir", "boot", "bare", "aged")  # fmt: skip
 
 
 def machine_from_table(
@@ -223,6 +236,7 @@ def _read(r: _Reader, preset: str | None) -> MachineConfig:
         dimms_bytes=dimms, maxmem_bytes=r.size("maxmem", 0), modules=None if modules is None else tuple(map(str, modules)),
         icount=r.typed("icount", str, "a string", ""), import_dir=r.typed("import_dir", str, "a folder", None),
         boot=r.typed("boot", dict, "a table as in boot.json", None), bare=r.typed("bare", bool, "true or false", False),
+        aged=r.aged(),
     )  # fmt: skip
     _check(r, cfg, named)
     return cfg

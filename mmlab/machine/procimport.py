@@ -164,6 +164,37 @@ def _pagetypeinfo(f: _File) -> tuple[dict[tuple[int, str], dict[str, tuple[int, 
     return lists, blocks
 
 
+def pagetypeinfo_lists(path: Path) -> dict[tuple[int, str], dict[str, tuple[int, ...]]]:
+    """Free blocks of (node, zone) by migratetype and order. Raises InputError for a file that is missing or no pagetypeinfo."""
+    errors: list[str] = []
+    lists, _ = _pagetypeinfo(_File(path.parent, path.name, errors).required())
+    if not errors and not lists:
+        errors.append(f"{path}: has no line 'Node N, zone NAME, type TYPE': is it a copy of /proc/pagetypeinfo?")
+    if errors:
+        raise InputError(errors)
+    return lists
+
+
+def with_free_blocks(boot: BootState, layout: MachineLayout, path: str | Path) -> BootState:
+    """A starting state with the free blocks of a pagetypeinfo, zone by zone. Raises InputError for zones that the machine does not have, that
+    the file does not have, or that are too small for so many free blocks."""
+    lists = pagetypeinfo_lists(Path(path))
+    errors = [f"{path}: the machine has no zone {name} of node {node}" for node, name in lists if not any((z.node, z.name) == (node, name) for z in layout.zones)]
+    zones = []
+    for zone, state in zip(layout.zones, boot.zones):
+        counts = lists.get((zone.node, zone.name))
+        if counts is None:
+            errors.append(f"{path}: no line for zone {zone.name} of node {zone.node}, which the machine has")
+            continue
+        found = attrs.evolve(state, free_lists={name: counts.get(name, (0,) * NR_ORDERS) for name in MIGRATE_TYPES})
+        if found.nr_free >= zone.managed:
+            errors.append(f"{path}: zone {zone.name} of node {zone.node} has {found.nr_free} free pages, the machine's has only {zone.managed}")
+        zones.append(found)
+    if errors:
+        raise InputError([f"machine.aged.pagetypeinfo: {message}" for message in errors])
+    return attrs.evolve(boot, zones=tuple(zones))
+
+
 def _cpulist(text: str) -> list[int]:
     out: list[int] = []
     for part in filter(None, text.strip().split(",")):

@@ -9,6 +9,7 @@ from attrs import field, frozen
 
 #: `series` columns that every run has when the machine has the thing they count. A label follows a colon:
 #: one column per zone (`nr_free:0,DMA32`, in pages) and per order (`free_blocks:3`, free blocks of that order, all zones together).
+#: Both indices of fragmentation are for a huge page (order 9), times 1000, as debugfs shows them.
 SERIES = {
     "time_ns": "simulated time of the sample; increasing, the same length as every other column",
     "pgfault": "page faults so far",
@@ -17,6 +18,9 @@ SERIES = {
     "rss_pages": "resident pages, all tasks together",
     "nr_free": "free pages of one zone; label NODE,ZONE",
     "free_blocks": "free blocks of one order; label ORDER",
+    "free_huge_frames": "huge frames (2 MiB, aligned) that are wholly free and in the shared lists",
+    "extfrag_index": "-1000 a huge page can be had, near 0 memory is short, 1000 it is fragmented; label NODE,ZONE",
+    "unusable_index": "share of free memory that lies in blocks too small for a huge page; label NODE,ZONE",
 }
 
 

@@ -8,12 +8,22 @@ from mmlab_rivals.oom_policy.allocating_task import ALLOCATING_TASK
 from mmlab_rivals.page_allocator.buddy_nomigratetype import BUDDY_NOMIGRATETYPE
 from mmlab_rivals.page_allocator.buddy_nopcp import BUDDY_NOPCP
 from mmlab_rivals.page_allocator.first_fit import FIRST_FIT
+from mmlab_rivals.page_allocator.llfree import LLFREE
+from mmlab_rivals.page_allocator.next_fit import NEXT_FIT
+from mmlab_rivals.page_allocator.reservation import RESERVATION
+from mmlab_rivals.page_allocator.tlsf import TLSF
 from mmlab_rivals.reclaimer import RECLAIMERS
+from mmlab_rivals.slab_allocator.sheaves import SHEAVES
+from mmlab_rivals.slab_allocator.slab import SLAB
+from mmlab_rivals.slab_allocator.slob import SLOB
+from mmlab_rivals.slab_allocator.slub_nocpupartial import SLUB_NOCPUPARTIAL
 from mmlab_rivals.vma_index.sorted_array import SORTED_ARRAY
 
 
 @hookimpl
 def mmlab_policies():
     """The rivals of every slot."""
-    others = [FLATMEM, SPARSEMEM, FIRST_FIT, BUDDY_NOPCP, BUDDY_NOMIGRATETYPE, SORTED_ARRAY, ALLOCATING_TASK, ACCESSED_BIT_SCAN]
-    return [*others, *RECLAIMERS]
+    memory_models, monitors = [FLATMEM, SPARSEMEM], [ACCESSED_BIT_SCAN]
+    page_allocators = [FIRST_FIT, NEXT_FIT, LLFREE, TLSF, RESERVATION, BUDDY_NOPCP, BUDDY_NOMIGRATETYPE]
+    slab_allocators = [SLUB_NOCPUPARTIAL, SLAB, SLOB, SHEAVES]
+    return [*memory_models, *page_allocators, *slab_allocators, SORTED_ARRAY, *RECLAIMERS, ALLOCATING_TASK, *monitors]

@@ -8,12 +8,21 @@ from mmlab_rivals.oom_policy.allocating_task import ALLOCATING_TASK
 from mmlab_rivals.page_allocator.buddy_nomigratetype import BUDDY_NOMIGRATETYPE
 from mmlab_rivals.page_allocator.buddy_nopcp import BUDDY_NOPCP
 from mmlab_rivals.page_allocator.first_fit import FIRST_FIT
+from mmlab_rivals.page_allocator.llfree import LLFREE
+from mmlab_rivals.page_allocator.next_fit import NEXT_FIT
+from mmlab_rivals.page_allocator.reservation import RESERVATION
+from mmlab_rivals.page_allocator.tlsf import TLSF
 from mmlab_rivals.reclaimer import RECLAIMERS
 from mmlab_rivals.reclaimer.lirs import LIRS
+from mmlab_rivals.slab_allocator.sheaves import SHEAVES
+from mmlab_rivals.slab_allocator.slab import SLAB
+from mmlab_rivals.slab_allocator.slob import SLOB
+from mmlab_rivals.slab_allocator.slub_nocpupartial import SLUB_NOCPUPARTIAL
 from mmlab_rivals.vma_index.sorted_array import SORTED_ARRAY
 
 from mmlab.testing.conformance import (
-    MemoryModelConformance, MonitorConformance, OomPolicyConformance, PageAllocatorConformance, ReclaimerConformance, VmaIndexConformance,
+    MemoryModelConformance, MonitorConformance, OomPolicyConformance, PageAllocatorConformance, ReclaimerConformance, SlabAllocatorConformance,
+    VmaIndexConformance,
 )
 
 pytestmark = pytest.mark.nojit
@@ -37,6 +46,38 @@ class TestBuddyNomigratetype(PageAllocatorConformance):
 
 class TestFirstFit(PageAllocatorConformance):
     policy = FIRST_FIT
+
+
+class TestLlfree(PageAllocatorConformance):
+    policy = LLFREE
+
+
+class TestNextFit(PageAllocatorConformance):
+    policy = NEXT_FIT
+
+
+class TestReservation(PageAllocatorConformance):
+    policy = RESERVATION
+
+
+class TestTlsf(PageAllocatorConformance):
+    policy = TLSF
+
+
+class TestSheaves(SlabAllocatorConformance):
+    policy = SHEAVES
+
+
+class TestSlab(SlabAllocatorConformance):
+    policy = SLAB
+
+
+class TestSlob(SlabAllocatorConformance):
+    policy = SLOB
+
+
+class TestSlubNocpupartial(SlabAllocatorConformance):
+    policy = SLUB_NOCPUPARTIAL
 
 
 class TestSortedArray(VmaIndexConformance):

@@ -24,8 +24,12 @@ from mmlab.model.const import ALLOC_HIGHATOMIC, ALLOC_KSWAPD, ALLOC_NOFRAGMENT, 
 from mmlab.testing.oracles.buddy import BuddyZone
 from mmlab_linux.page_allocator.buddy import BUDDY
 from mmlab_rivals.page_allocator.first_fit import FIRST_FIT
+from mmlab_rivals.page_allocator.llfree import LLFREE
+from mmlab_rivals.page_allocator.next_fit import NEXT_FIT
+from mmlab_rivals.page_allocator.reservation import RESERVATION
+from mmlab_rivals.page_allocator.tlsf import TLSF
 
-POLICIES = {"buddy": BUDDY, "first_fit": FIRST_FIT}
+POLICIES = {p.name: p for p in (BUDDY, FIRST_FIT, NEXT_FIT, LLFREE, TLSF, RESERVATION)}
 FLAGS = (0, ALLOC_NOFRAGMENT, ALLOC_KSWAPD, ALLOC_NON_BLOCK, ALLOC_NON_BLOCK | ALLOC_HIGHATOMIC)
 SETTINGS = settings(max_examples=10 if JIT_OFF else 60, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -169,6 +173,41 @@ def test_first_fit_takes_the_lowest_run(memory):
                 for pfn, order in frames.pick(*step[1:]):
                     z.free(pfn, order)
             else:
+                frames.split()
+            assert z.check() == 0
+            assert z.nr_free() + frames.in_use() == z.end - z.start
+
+    run()
+
+
+@pytest.mark.parametrize("policy", ["next_fit", "llfree", "tlsf", "reservation"])
+@pytest.mark.parametrize("memory", ["2M", "8M", "64M"])
+def test_rivals_find_a_block_whenever_there_is_one(policy, memory):
+    z = zone_machine(policy, memory)
+
+    @SETTINGS
+    @given(sequences(allocation, release, other))
+    def run(steps):
+        z.reset()
+        frames = Frames(z)
+        for step in steps:
+            if step[0] == "alloc":
+                _, order, kind, flags, n = step
+                for _ in range(n):
+                    size = 1 << order
+                    whole = z.end - z.start >> order << order
+                    there = bool((~frames.taken[z.start : z.start + whole].reshape(-1, size).any(axis=1)).any())
+                    pfn = z.alloc(order, kind, flags)
+                    assert (pfn >= 0) == there
+                    if pfn < 0:
+                        break
+                    frames.add(pfn, order)
+            elif step[0] == "free":
+                for pfn, order in frames.pick(*step[1:]):
+                    z.free(pfn, order)
+            elif step[0] == "drain":
+                z.drain()
+            elif step[0] == "split":
                 frames.split()
             assert z.check() == 0
             assert z.nr_free() + frames.in_use() == z.end - z.start

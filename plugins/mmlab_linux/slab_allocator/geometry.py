@@ -13,7 +13,8 @@ from mmlab.model.slabinfo import (
 )
 from mmlab_linux.slab_allocator.rows import (
     CACHE_STRIDE, KC_ALIGN, KC_ALLOCFLAGS, KC_CPU_PARTIAL, KC_CPU_PARTIAL_SLABS, KC_FLAGS, KC_HAS_CPU_PARTIAL, KC_INUSE, KC_MIN_OBJECTS,
-    KC_MIN_ORDER, KC_MIN_PARTIAL, KC_OBJECT_SIZE, KC_OBJECTS, KC_OFFSET, KC_ORDER, KC_SIZE, MAX_OBJS_PER_SLAB,
+    KC_MIN_ORDER, KC_MIN_PARTIAL, KC_OBJECT_SIZE, KC_OBJECTS, KC_OFFSET, KC_ORDER, KC_RECIPROCAL, KC_SIZE, MAX_OBJS_PER_SLAB,
+    reciprocal_value,
 )
 
 CACHE_LINE = 64
@@ -136,4 +137,5 @@ def calculate_sizes(m, st, cache, object_size, align, flags):
         allocflags |= GFP_RECLAIMABLE
     st.cache[row + KC_ALLOCFLAGS] = allocflags
     st.cache[row + KC_SIZE] = size
+    st.cache[row + KC_RECIPROCAL] = reciprocal_value(size)
     return 0

@@ -15,12 +15,13 @@ from mmlab.model.rows import NR_CACHES, SC_NR_CPUS, SC_NR_NODES, SC_SLAB_HEADS
 END, ALLOCATED = 0xFFFE, 0xFFFF
 SLOTS_SHIFT = 9  # entries of next_free a page frame: the smallest object has 8 bytes
 MAX_OBJS_PER_SLAB = 32767
+RECIPROCAL_SHIFT = 42  # exact for multiples of the size within the largest slab, 4 MiB
 
 CACHE_STRIDE = 16
 (
     KC_SIZE, KC_OBJECT_SIZE, KC_ALIGN, KC_INUSE, KC_OFFSET, KC_ORDER, KC_OBJECTS, KC_MIN_ORDER,
-    KC_MIN_OBJECTS, KC_MIN_PARTIAL, KC_CPU_PARTIAL, KC_CPU_PARTIAL_SLABS, KC_FLAGS, KC_ALLOCFLAGS, KC_HAS_CPU_PARTIAL,
-) = range(15)  # KC_SIZE 0: there is no such cache
+    KC_MIN_OBJECTS, KC_MIN_PARTIAL, KC_CPU_PARTIAL, KC_CPU_PARTIAL_SLABS, KC_FLAGS, KC_ALLOCFLAGS, KC_HAS_CPU_PARTIAL, KC_RECIPROCAL,
+) = range(16)  # KC_SIZE 0: there is no such cache
 CPU_STRIDE = 4
 CPU_SLAB, CPU_FREELIST, CPU_PARTIAL = range(3)  # slabs are frame numbers, -1 none
 NODE_STRIDE = 4
@@ -39,6 +40,18 @@ def cpu_row(m, cache, cpu):
 def node_row(m, cache, node):
     """Where the cache's row of a node begins in st.node."""
     return (cache * m.sc[SC_NR_NODES] + node) * NODE_STRIDE
+
+
+@leaf
+def reciprocal_value(size):
+    """What to multiply by, and shift by RECIPROCAL_SHIFT, instead of dividing by an object's size."""
+    return ((1 << RECIPROCAL_SHIFT) + size - 1) // size
+
+
+@leaf
+def object_number(st, cache, offset):
+    """Number of the object that begins at an offset of its slab; for an offset where none begins some other number."""
+    return (offset * st.cache[cache * CACHE_STRIDE + KC_RECIPROCAL]) >> RECIPROCAL_SHIFT
 
 
 @leaf

@@ -13,6 +13,7 @@ import numpy as np
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.lists import list_first
+from mmlab.kernels.random import random_below
 from mmlab.kernels.services import alloc_pages
 from mmlab.model.const import EINVAL, ENOMEM, PAGE_SHIFT
 from mmlab.model.gfp import (
@@ -24,7 +25,7 @@ from mmlab.model.page import (
     KIND_SLAB, PG_HEAD, PG_SLAB, PG_TAIL, PG_WORKINGSET, page_folio, page_mapping, page_set, page_test, set_page_kind, set_page_mapping,
     set_page_private,
 )
-from mmlab.model.rows import NR_CACHES, SC_CPU, SC_MAX_PFN, SC_NODE, Z_INDEX, Z_NODE, ZONE_STRIDE, ZONELIST_STRIDE
+from mmlab.model.rows import NR_CACHES, SC_CPU, SC_MAX_PFN, SC_NODE, SC_SEED, Z_INDEX, Z_NODE, ZONE_STRIDE, ZONELIST_STRIDE
 from mmlab.model.slabinfo import KMALLOC_MAX_SIZE, SLAB_FLAGS_ALL
 from mmlab.policies import SlabAllocator
 from mmlab_linux.slab_allocator.geometry import calculate_sizes
@@ -34,7 +35,7 @@ from mmlab_linux.slab_allocator.partial import (
 from mmlab_linux.slab_allocator.rows import (
     ALLOCATED, CACHE_STRIDE, CPU_FREELIST, CPU_PARTIAL, CPU_SLAB, CPU_STRIDE, END, KC_ALLOCFLAGS, KC_CPU_PARTIAL_SLABS, KC_HAS_CPU_PARTIAL,
     KC_MIN_OBJECTS, KC_MIN_ORDER, KC_MIN_PARTIAL, KC_OBJECTS, KC_ORDER, KC_SIZE, KN_NR_PARTIAL, NODE_STRIDE, SLOTS_SHIFT, chain_next,
-    cpu_row, next_free, node_row, partial_head, set_chain_next, set_next_free, set_slab_counts, set_slab_freelist, set_slab_length,
+    cpu_row, next_free, node_row, object_number, partial_head, set_chain_next, set_next_free, set_slab_counts, set_slab_freelist, set_slab_length,
     slab_freelist, slab_frozen, slab_inuse, slab_objects,
 )
 from mmlab_linux.slab_allocator.shrink import destroy, shrink
@@ -54,13 +55,14 @@ def _between(low: int, high: int):
 @attrs.frozen
 class Params:
     """Boot parameters slab_min_order, slab_max_order, slab_min_objects (0: from the number of CPUs); cpu_partial: CONFIG_SLUB_CPU_PARTIAL;
-    freelist_random: 0 hands out a new slab's objects in order of address, else the seed of a random order (CONFIG_SLAB_FREELIST_RANDOM)."""
+    freelist_random: CONFIG_SLAB_FREELIST_RANDOM: a cache hands out the objects of a new slab in an order drawn from the experiment's seed,
+    each slab beginning at another place of it; without, in order of address."""
 
     slab_min_order: int = attrs.field(default=0, validator=_between(0, 9))
     slab_max_order: int = attrs.field(default=3, validator=_between(0, 9))
     slab_min_objects: int = attrs.field(default=0, validator=_between(0, 32767))
     cpu_partial: bool = True
-    freelist_random: int = attrs.field(default=0, validator=_between(0, 2**31 - 2))
+    freelist_random: bool = False
 
 
 def new_state(params, machine):
@@ -73,7 +75,7 @@ def new_state(params, machine):
         "cpu": cpu,
         "node": np.zeros(NR_CACHES * sizes.nr_nodes * NODE_STRIDE, "int64"),
         "next_free": reserve(sizes.nr_frames << SLOTS_SHIFT, "uint16"),
-        "random": np.full(1, params.freelist_random, "int64"),
+        "nr_shuffled": np.zeros(NR_CACHES, "int64"),
         "order": np.zeros(32768, "int64"),
         "promote": np.zeros(33, "int64"),
     }
@@ -92,24 +94,23 @@ def create(m, st, cache, size, align, flags):
 
 
 @kernel
-def link_objects(st, slab, objects):
+def link_objects(m, st, cache, slab, objects):
     """Chain the objects of a new slab, in order or at random: the first one."""
     if st.freelist_random[0] == 0:
         for n in range(objects - 1):
             set_next_free(st, slab, n, n + 1)
         set_next_free(st, slab, objects - 1, END)
         return 0
-    state = st.random[0]
-    for n in range(objects):
-        state = state * 48271 % 2147483647
-        at = state % (n + 1)
+    for n in range(objects):  # the cache's own order, the same every time
+        at = random_below(m.sc[SC_SEED], cache, n, n + 1)
         st.order[n] = st.order[at]
         st.order[at] = n
-    st.random[0] = state
+    first = random_below(m.sc[SC_SEED], NR_CACHES + cache, st.nr_shuffled[cache], objects)
+    st.nr_shuffled[cache] += 1
     for n in range(objects - 1):
-        set_next_free(st, slab, st.order[n], st.order[n + 1])
-    set_next_free(st, slab, st.order[objects - 1], END)
-    return st.order[0]
+        set_next_free(st, slab, st.order[(first + n) % objects], st.order[(first + n + 1) % objects])
+    set_next_free(st, slab, st.order[(first + objects - 1) % objects], END)
+    return st.order[first]
 
 
 @kernel
@@ -137,7 +138,7 @@ def allocate_slab(m, st, cache, gfp):
         set_page_private(m, tail, tail - slab)
         set_page_kind(m, tail, KIND_SLAB)
     set_slab_length(m, slab, 0)
-    set_slab_freelist(m, slab, link_objects(st, slab, objects))
+    set_slab_freelist(m, slab, link_objects(m, st, cache, slab, objects))
     set_slab_counts(m, slab, 0, objects, 0)
     count_slab(m, st, cache, slab, order, 1)
     return slab
@@ -282,7 +283,7 @@ def free(m, st, obj):
     cache = page_mapping(m, slab)
     size = st.cache[cache * CACHE_STRIDE + KC_SIZE]
     offset = obj - (slab << PAGE_SHIFT)
-    n = offset // size
+    n = object_number(st, cache, offset)
     if n * size != offset or n >= slab_objects(m, slab) or next_free(st, slab, n) != ALLOCATED:
         return -EINVAL
     cpu = cpu_row(m, cache, m.sc[SC_CPU])

@@ -13,10 +13,8 @@ from mmlab.kernels.zones import mod_zone_free, zone_free_exact, zone_of
 from mmlab.model.const import ENOMEM, MAX_ORDER, MIGRATE_MOVABLE, NR_PAGE_ORDERS
 from mmlab.model.rows import SC_MAX_PFN, Z_END_PFN, Z_START_PFN, ZONE_STRIDE
 from mmlab.policies import PageAllocator
+from mmlab_rivals.page_allocator.bits import WORD, WORD_MASK, WORD_ORDER, count_cut, fold, has_block, largest_run, lowest_bit
 
-WORD_ORDER = 5  # frames a word: 32
-WORD = 1 << WORD_ORDER
-WORD_MASK = (1 << WORD) - 1
 WRONG_TREE, WRONG_COUNT, WRONG_NR_FREE = 1, 2, 3
 
 
@@ -31,52 +29,6 @@ def new_state(params, machine):
         "leaves": np.array([leaves], np.int64),
         "nr_blocks": np.zeros(machine.sizes.nr_zones * NR_PAGE_ORDERS, np.int64),
     }
-
-
-@leaf
-def fold(bits, order):
-    """A set bit for every free aligned run of 2^order frames of a word, at the run's first frame."""
-    if order >= 1:
-        bits &= (bits >> 1) & 0x55555555
-    if order >= 2:
-        bits &= (bits >> 2) & 0x11111111
-    if order >= 3:
-        bits &= (bits >> 4) & 0x01010101
-    if order >= 4:
-        bits &= (bits >> 8) & 0x00010001
-    if order >= 5:
-        bits &= (bits >> 16) & 1
-    return bits
-
-
-@leaf
-def largest_run(bits):
-    """Order + 1 of the largest free aligned run in a word, 0 for none."""
-    if bits == WORD_MASK:
-        return WORD_ORDER + 1
-    found = 0
-    while found <= WORD_ORDER and fold(bits, found) != 0:
-        found += 1
-    return found
-
-
-@leaf
-def lowest_bit(bits):
-    """Number of the lowest set bit of a word that is not 0."""
-    at = 0
-    if bits & 0xFFFF == 0:
-        bits >>= 16
-        at += 16
-    if bits & 0xFF == 0:
-        bits >>= 8
-        at += 8
-    if bits & 0xF == 0:
-        bits >>= 4
-        at += 4
-    if bits & 3 == 0:
-        bits >>= 2
-        at += 2
-    return at if bits & 1 else at + 1
 
 
 @leaf
@@ -133,10 +85,10 @@ def set_range(m, st, pfn, order, free):
 
 
 @kernel
-def find_first(m, st, zone, order):
-    """The lowest free aligned run of 2^order frames of the zone, or -1."""
+def find_first(m, st, zone, order, low):
+    """The lowest free aligned run of 2^order frames of the zone from frame `low` on, or -1."""
     size = 1 << order
-    start = (m.zone[zone * ZONE_STRIDE + Z_START_PFN] + size - 1) & ~(size - 1)
+    start = (max(low, m.zone[zone * ZONE_STRIDE + Z_START_PFN]) + size - 1) & ~(size - 1)
     end = m.zone[zone * ZONE_STRIDE + Z_END_PFN]
     if start + size > end:
         return -1
@@ -194,20 +146,22 @@ def init_range(m, st, zone, pfn, nr_pages):
 
 
 @kernel
-def alloc(m, st, zone, order, migratetype, alloc_flags):
-    """The lowest free aligned run; migratetype and alloc_flags do not matter."""
-    pfn = find_first(m, st, zone, order)
-    if pfn < 0:
-        return -ENOMEM
+def take(m, st, zone, pfn, order):
+    """A free range is handed out."""
     whole = order
     while whole < MAX_ORDER and range_free(m, st, zone, pfn & ~((2 << whole) - 1), whole + 1):
         whole += 1
-    st.nr_blocks[zone * NR_PAGE_ORDERS + whole] -= 1
-    for left in range(order, whole):
-        st.nr_blocks[zone * NR_PAGE_ORDERS + left] += 1
+    count_cut(st, zone, order, whole)
     set_range(m, st, pfn, order, 0)
     mod_zone_free(m, zone, -(1 << order))
     return pfn
+
+
+@kernel
+def alloc(m, st, zone, order, migratetype, alloc_flags):
+    """The lowest free aligned run; migratetype and alloc_flags do not matter."""
+    pfn = find_first(m, st, zone, order, 0)
+    return take(m, st, zone, pfn, order) if pfn >= 0 else -ENOMEM
 
 
 @kernel
@@ -221,7 +175,7 @@ def free(m, st, pfn, order):
 @kernel
 def can_alloc(m, st, zone, order, alloc_flags):
     """1 if a run of this size exists."""
-    return 1 if find_first(m, st, zone, order) >= 0 else 0
+    return has_block(st, zone, order)
 
 
 @kernel
@@ -236,6 +190,15 @@ def is_free(m, st, pfn):
         if pfn & ((1 << order) - 1):
             return 0
     return order + 1
+
+
+@kernel
+def isolate_free(m, st, pfn):
+    """The maximal free run that begins at pfn, taken."""
+    found = is_free(m, st, pfn)
+    if found:
+        take(m, st, zone_of(m, pfn), pfn, found - 1)
+    return found
 
 
 @kernel
@@ -286,5 +249,5 @@ FIRST_FIT = PageAllocator(
     name="first_fit", summary="bitmap: the lowest free aligned run, no per-CPU lists, no mobility types",
     models="Knuth TAOCP 1, 2.5 (first fit)", left_out="page mobility, per-CPU lists, highatomic reserve, boost", new_state=new_state,
     init_range=init_range, alloc=alloc, free=free, can_alloc=can_alloc, is_free=is_free, nr_free_blocks=nr_free_blocks,
-    block_type=block_type, check=check,
+    block_type=block_type, isolate_free=isolate_free, check=check,
 )

@@ -9,7 +9,7 @@ scratch of check(); that of passes.py. A page's forward link holds its place.
 import numpy as np
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.rng import random_below
+from mmlab.kernels.random import random_below
 from mmlab.kernels.services import reclaim_folio
 from mmlab.kernels.zones import page_node
 from mmlab.model.const import LRU_UNEVICTABLE, RECLAIM_FREED

@@ -11,7 +11,9 @@ from slab_machine import SlabMachine
 
 from mmlab.mm.slab import KERNEL_CACHES, KMALLOC_SIZES, create_kernel_caches, kmalloc_cache, slabinfo_rows
 from mmlab.model.slabinfo import SLAB_HWCACHE_ALIGN, SLAB_POISON, SLAB_RED_ZONE, SLAB_STORE_USER, SLAB_TYPESAFE_BY_RCU
+from mmlab.policies import python_function
 from mmlab.testing.oracles.slub import geometry
+from mmlab_linux.slab_allocator.rows import MAX_OBJS_PER_SLAB, RECIPROCAL_SHIFT, reciprocal_value
 from mmlab_linux.slab_allocator.slub import Params
 
 CASES = Path(__file__).resolve().parents[2] / "ground_truth" / "allocators"
@@ -118,3 +120,11 @@ def test_kmalloc_picks_the_smallest_class_that_holds_the_size():
     assert len(recorded) > 40
     assert kmalloc_cache(8193) == kmalloc_cache(0) == -1
     assert KMALLOC_SIZES[-1] == 8192
+
+
+def test_objects_are_numbered_without_a_division():
+    for size in (8, 24, 104, 192, 1000, 2080, 8448, 100_000, 3 << 20):
+        reciprocal = python_function(reciprocal_value)(size)
+        for n in range(min(MAX_OBJS_PER_SLAB, (4 << 20) // size)):
+            assert n * size * reciprocal >> RECIPROCAL_SHIFT == n
+            assert n * size * reciprocal < 1 << 63

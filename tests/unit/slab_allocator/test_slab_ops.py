@@ -19,7 +19,7 @@ from mmlab_linux.slab_allocator.slub import Params
 
 def state_of(machine: SlabMachine) -> list[bytes]:
     of_machine = [machine.m.arrays()[name].tobytes() for name in ("page", "pagex", "zone", "pcp", "vmstat")]
-    return of_machine + [machine.st.arrays()[name].tobytes() for name in ("cache", "cpu", "node", "random")]
+    return of_machine + [machine.st.arrays()[name].tobytes() for name in ("cache", "cpu", "node", "nr_shuffled")]
 
 
 def test_a_new_slab_hands_out_its_objects_in_order_of_address():
@@ -42,15 +42,20 @@ def test_the_object_freed_last_is_used_next():
 
 def test_random_freelists_use_every_object_once_and_follow_the_seed():
     found = {}
-    for seed in (0, 1, 2, 1):
-        machine = SlabMachine(params=Params(freelist_random=seed))
+    for seed in (None, 1, 2, 1):
+        machine = SlabMachine(params=Params(freelist_random=seed is not None))
+        machine.m.sc[r.SC_SEED] = seed or 0
         machine.op("create", 1, 64, 0, 0)
-        order = [(machine.alloc(1) & 4095) // 64 for _ in range(64)]
-        assert sorted(order) == list(range(64))
-        assert found.setdefault(seed, order) == order
+        machine.op("create", 2, 64, 0, 0)
+        orders = [[(machine.alloc(cache) & 4095) // 64 for _ in range(64)] for cache in (1, 1, 2)]
+        assert all(sorted(order) == list(range(64)) for order in orders)
+        assert found.setdefault(seed, orders) == orders
         assert machine.op("check") == 0
-    assert found[0] == list(range(64))
-    assert found[0] != found[1] != found[2]
+    assert found[None] == [list(range(64))] * 3
+    first, second, other = found[1]
+    at = second.index(first[0])
+    assert second != first == second[at:] + second[:at]  # a cache has one order, and slabs begin anywhere in it
+    assert other not in (first, second) and found[2][0] not in (first, second)
 
 
 def test_struct_pages_of_a_slab_and_after_it_is_freed():

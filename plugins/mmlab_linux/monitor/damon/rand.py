@@ -1,10 +1,10 @@
-"""DAMON's random numbers: a function of the experiment's seed, the context and a counter, so that a run repeats bit for bit.
+"""DAMON's random numbers: a function of the experiment's seed, the context and a counter.
 
 Models: include/linux/damon.h damon_rand().
 """
 
 from mmlab.kernels.jit import leaf
-from mmlab.kernels.rng import BITS32, random_below
+from mmlab.kernels.random import BITS32, random_below
 from mmlab.model.rows import SC_SEED
 from mmlab_linux.monitor.damon.state import C_RAND, CTX_STRIDE
 

@@ -1,6 +1,6 @@
-"""Random numbers in kernels: a function of a seed, a stream and a counter, so that a run repeats bit for bit.
+"""Counter-based random numbers: a function of a seed, a stream and a count, so that a run repeats bit for bit.
 
-Every product stays below 2^63 (odd multipliers below 2^31 on 32 bits). The experiment's seed is m.sc[SC_SEED].
+Every product stays below 2^63 (odd multipliers below 2^31 on 32 bits).
 """
 
 from mmlab.kernels.jit import leaf
@@ -25,6 +25,6 @@ def random32(seed, stream, count):
 
 
 @leaf
-def random_below(seed, stream, count, span):
-    """A number from 0 to span - 1, span up to 2^32."""
-    return ((random32(seed, stream, count) & BITS31) * span) >> 31
+def random_below(seed, stream, count, limit):
+    """A number from 0 to limit - 1; limit is at most 2^32."""
+    return ((random32(seed, stream, count) & BITS31) * limit) >> 31

@@ -1,0 +1,1 @@
+"""Rivals for the slab_allocator slot."""
