@@ -197,6 +197,8 @@ ALL_SERVICES: tuple[Op, ...] = (
     _op("folio_mark_accessed", "pfn", "0", "Tell the reclaimer that the page was used; on a list it may move up.", forwards=("reclaimer", "folio_accessed")),
     _op("folio_deactivate", "pfn", "0", "Tell the reclaimer that the page is a near candidate.", forwards=("reclaimer", "folio_deactivate")),
     _op("pageout_folio", "pfn", "1 if the page was freed, else 0", "reclaim_pages() of one page on a list, accessed or not: reclaimed, or put back."),
+    _op("node_reclaim", "preferred zone gfp order", "1 if it tried, else 0",
+        "zone_reclaim_mode: a zone within reach is below its watermark. Frees clean cache of its node before the request goes elsewhere."),
     _op("try_charge", "memcg gfp nr_pages", "0, or -ENOMEM", "try_charge_memcg(): pages for a cgroup, within its limits and its parents'."),
     _op("try_to_compact_pages", "gfp order alloc_flags node prio", "COMPACT_*", "Direct compaction of the zonelist's zones for an allocation."),
     _op("migrate_folio_to", "pfn node", "1 if the page moved, else 0", "migrate_pages() of one page on a list to a node, without reclaim: moved, or put back."),

@@ -124,7 +124,7 @@ class Simulation:
         sc[r.SC_STACK_GUARD_GAP], sc[r.SC_MAX_MAP_COUNT], sc[r.SC_MMAP_MIN_ADDR] = 256, 65530, 65536
         sc[r.SC_FAULT_AROUND], sc[r.SC_READAHEAD_PAGES], sc[r.SC_PGTABLE_LEVELS] = 16, 32, self.cfg.pgtable_levels
         sc[r.SC_COMMIT_LIMIT] = sc[r.SC_TOTALRAM] // 2 + max(0, slots - 1)
-        sc[r.SC_EXTFRAG_THRESHOLD], sc[r.SC_PROACTIVENESS] = 500, 20
+        sc[r.SC_EXTFRAG_THRESHOLD], sc[r.SC_PROACTIVENESS], sc[r.SC_MIN_UNMAPPED_RATIO] = 500, 20, 1
         sc[r.SC_STAT_INTERVAL_NS] = sc[r.SC_NEXT_TICK_NS] = 1_000_000_000
         sc[r.SC_KSWAPD_SLICE_NS], sc[r.SC_NEXT_SAMPLE_NS], sc[r.SC_NEXT_EVENT_NS] = 3_000_000, loop.NEVER_NS, 0
         sc[r.SC_KHUGEPAGED_MM] = -1

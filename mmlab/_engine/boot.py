@@ -71,6 +71,7 @@ def _scalars(machine: Machine, layout: MachineLayout) -> None:
         base = node * r.NODE_STRIDE
         machine.node[base + r.N_FIRST_CPU] = cpus[0] if cpus else -1
         machine.node[base + r.N_NR_CPUS] = len(cpus)
+    machine.distance[:] = np.array(layout.distances).ravel()
 
 
 def _zone_row(machine: Machine, number: int, zone: ZoneLayout) -> None:

@@ -37,10 +37,11 @@ _split_huge_pmd = service_stub(174, 24)
 _wake_kswapd = service_stub(175, 25)
 _madvise = service_stub(176, 26)
 _pageout_folio = service_stub(177, 27)
-_try_charge = service_stub(178, 28)
-_try_to_compact_pages = service_stub(179, 29)
-_migrate_folio_to = service_stub(180, 30)
-_out_of_memory = service_stub(181, 31)
+_node_reclaim = service_stub(178, 28)
+_try_charge = service_stub(179, 29)
+_try_to_compact_pages = service_stub(180, 30)
+_migrate_folio_to = service_stub(181, 31)
+_out_of_memory = service_stub(182, 32)
 
 
 @leaf
@@ -263,6 +264,14 @@ def pageout_folio(m, pfn):
     """reclaim_pages() of one page on a list, accessed or not: reclaimed, or put back. Returns 1 if the page was freed, else 0.
     """
     return _pageout_folio(m, pfn)
+
+
+@leaf
+def node_reclaim(m, preferred, zone, gfp, order):
+    """zone_reclaim_mode: a zone within reach is below its watermark. Frees clean cache of its node before the request goes elsewhere.
+    Returns 1 if it tried, else 0.
+    """
+    return _node_reclaim(m, preferred, zone, gfp, order)
 
 
 @leaf

@@ -69,6 +69,7 @@ ARRAYS: tuple[Array, ...] = (
     Array("zone", "int64", _rows(rows.ZONE_STRIDE, lambda s: s.nr_zones), "Z_* a zone", "struct zone"),
     Array("pcp", "int64", _rows(rows.PCP_STRIDE, lambda s: s.nr_cpus * s.nr_zones), "PCP_* a CPU and zone", "struct per_cpu_pages"),
     Array("zonelist", "int64", _rows(rows.ZONELIST_STRIDE, lambda s: s.nr_nodes * (1 + rows.NR_NODEMASKS)), "rows of zone", "node_zonelists"),
+    Array("distance", "int64", lambda s: s.nr_nodes * s.nr_nodes, "node_distance(), from * nr_nodes + to", "numa_distance"),
     Array("node", "int64", _rows(rows.NODE_STRIDE, lambda s: s.nr_nodes), "N_* a node", "pg_data_t"),
     Array("page", "uint32", lambda s: 4 * (s.nr_frames + s.nr_heads), "next, prev, flags, counts", "struct page", 16),
     Array("pagex", "uint32", lambda s: 4 * s.nr_frames, "mapping, index, private, order/kind/memcg", "struct page", 16),

@@ -31,6 +31,9 @@ INTEGERS: dict[str, tuple[int, int, int, int | None]] = {
     "vm.max_map_count": (65530, 0, INT_MAX, r.SC_MAX_MAP_COUNT),
     "vm.mmap_min_addr": (65536, 0, (1 << 63) - 1, r.SC_MMAP_MIN_ADDR),
     "vm.page-cluster": (3, 0, 31, r.SC_PAGE_CLUSTER),
+    "vm.zone_reclaim_mode": (0, 0, INT_MAX, r.SC_NODE_RECLAIM_MODE),
+    "vm.min_unmapped_ratio": (1, 0, 100, r.SC_MIN_UNMAPPED_RATIO),
+    "vm.min_slab_ratio": (5, 0, 100, None),
     "vm.stat_interval": (1, 0, INT_MAX, None),
     "vm.dirty_ratio": (20, 0, 100, None),
     "vm.dirty_background_ratio": (10, 0, 100, None),
@@ -46,7 +49,7 @@ INTEGERS: dict[str, tuple[int, int, int, int | None]] = {
 }
 #: sysctls that only have the value with which nothing more happens
 FIXED = {
-    "vm.panic_on_oom": "0", "vm.zone_reclaim_mode": "0", "vm.laptop_mode": "0", "vm.nr_hugepages": "0",
+    "vm.panic_on_oom": "0", "vm.laptop_mode": "0", "vm.nr_hugepages": "0",
     "vm.compaction_proactiveness": "0", "kernel.randomize_va_space": "0", "kernel.numa_balancing": "0",
 }  # fmt: skip
 OOM_KILL_ALLOCATING = "vm.oom_kill_allocating_task"  # which OOM policy the machine has; it cannot change while it runs
