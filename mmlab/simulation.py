@@ -22,6 +22,7 @@ from mmlab.mm.slab import create_kernel_caches
 from mmlab.model import rows as r
 from mmlab.model import vmstat as v
 from mmlab.model.const import EINVAL, PAGE_SIZE, READ, WRITE
+from mmlab.procfs import cpusets
 from mmlab.procfs.cgroups import NR_MEMCGS
 from mmlab.procfs.cgroups import make as make_cgroup
 from mmlab.pluginmanager import Registry, load_plugins
@@ -87,6 +88,7 @@ class Simulation:
         self.tasks: dict[str, Task] = {}
         self.kills: list[dict[str, Any]] = []
         self.cgroups: dict[str, int] = {"": 0}
+        self.cpusets: dict[int, cpusets.Cpuset] = {}
         self._files: dict[str, int] = {}
         self._file_names: dict[int, str] = {}
         self._driver = -1
@@ -233,6 +235,8 @@ class Simulation:
             index = self.machine.run(fork.sys_fork, self._driver)
             if index >= 0:
                 self.machine.task[index * r.TASK_STRIDE + r.T_NODE] = self._node_of(cpu)
+                if cgroup is not None:
+                    cpusets.attach(self, self._register(name, index), make_cgroup(self, cgroup))
                 settle(self, index, "T", True)
                 self.machine.task[index * r.TASK_STRIDE + r.T_PARENT] = -1
         else:
@@ -240,9 +244,10 @@ class Simulation:
         if index < 0:
             raise MmlabError(f"task {name!r} cannot be started: out of memory")
         self.machine.task[index * r.TASK_STRIDE + r.T_OOM_SCORE_ADJ] = oom_score_adj
+        task = self._register(name, index)
         if cgroup is not None:
-            self.machine.task[index * r.TASK_STRIDE + r.T_MEMCG] = make_cgroup(self, cgroup)
-        return self._register(name, index)
+            cpusets.attach(self, task, make_cgroup(self, cgroup))
+        return task
 
     def fork(self, parent: str, child: str) -> Task | int:
         """fork(2): the child, or -errno."""
@@ -310,12 +315,12 @@ class Simulation:
 
     def mbind(self, name: str, addr: int, length: int, policy: str, nodes: Iterable[int] = (), move: bool = False) -> int:
         """mbind(2): a NUMA policy for a range; move: pages on other nodes than it names move (MPOL_MF_MOVE)."""
-        number = self._mempolicy(policy, nodes)
+        number = self._mempolicy(name, policy, nodes)
         return number if number < 0 else self._call(name, mbind.sys_mbind, addr, length, number, int(move))
 
     def set_mempolicy(self, name: str, policy: str, nodes: Iterable[int] = ()) -> int:
         """set_mempolicy(2): the policy of what the task allocates from now on, where no mbind() says otherwise."""
-        number = self._mempolicy(policy, nodes)
+        number = self._mempolicy(name, policy, nodes)
         if number < 0:
             return number
         row = self.tasks[name].index * r.TASK_STRIDE
@@ -323,19 +328,32 @@ class Simulation:
         self.machine.task[row + r.T_IL_PREV], self.machine.task[row + r.T_IL_WEIGHT] = -1, 0
         return 0
 
-    def _mempolicy(self, policy: str, nodes: Iterable[int]) -> int:
-        """The number of a policy, or -EINVAL: nodes without memory are dropped, and the others must be what the mode needs."""
+    def _mempolicy(self, name: str, policy: str, nodes: Iterable[int]) -> int:
+        """The number of a policy, or -EINVAL: nodes without memory and those that the task's cpuset forbids are dropped, and the others must
+        be what the mode needs."""
         mode, asked = mempolicy.MODES.index(policy), set(nodes)
-        usable = sorted(asked & {zone.node for zone in self.layout.zones})
+        row = int(self.machine.task[self.task(name).index * r.TASK_STRIDE + r.T_MEMCG])
+        allowed = cpusets.effective(self, row, "mems")
+        usable = sorted(asked & allowed)
         if mode in (0, mempolicy.MPOL_LOCAL):
             return -EINVAL if asked else mode
         if mode == mempolicy.MPOL_PREFERRED and not asked:
             return mempolicy.MPOL_LOCAL
-        if not usable:
-            return -EINVAL
-        mask = sum(1 << node for node in usable)
-        slot = nodemask_slot(self.machine, self.layout, mask, mode == mempolicy.MPOL_PREFERRED_MANY)
+        return self.policy_number(mode, usable, allowed) if usable else -EINVAL
+
+    def policy_number(self, mode: int, nodes: Iterable[int], allowed: Iterable[int]) -> int:
+        """How m.task and m.vma write a policy of these nodes; allowed: the nodes of the task's cpuset."""
+        mask, within = (sum(1 << node for node in some) for some in (nodes, allowed))
+        slot = 0
+        if mode == mempolicy.MPOL_BIND:
+            slot = self.nodemask_slot(mask, 0)
+        elif mode == mempolicy.MPOL_PREFERRED_MANY:
+            slot = self.nodemask_slot(mask & within, within)
         return mode | mask << 8 | slot << mempolicy.POLICY_SLOT_SHIFT
+
+    def nodemask_slot(self, mask: int, then: int) -> int:
+        """Number of the zonelists of a set of nodes, with those of another set behind them."""
+        return nodemask_slot(self.machine, self.layout, mask, then)
 
     def mlock(self, name: str, addr: int, length: int, onfault: bool = False) -> int:
         """mlock(2), mlock2(2) with MLOCK_ONFAULT."""

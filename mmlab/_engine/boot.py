@@ -101,10 +101,10 @@ def _zonelists(machine: Machine, layout: MachineLayout) -> None:
             machine.zonelist[at : at + len(which)] = which
 
 
-def nodemask_slot(machine: Machine, layout: MachineLayout, mask: int, then_all: bool) -> int:
-    """Number of the zonelists that hold only the zones of a set of nodes (then_all: and all others behind them), made at their first use.
-    Raises NotSupported beyond NR_NODEMASKS sets."""
-    key = (mask, then_all)
+def nodemask_slot(machine: Machine, layout: MachineLayout, mask: int, then: int) -> int:
+    """Number of the zonelists that hold only the zones of a set of nodes and behind them those of the set `then` (0: none), made at their
+    first use. Raises NotSupported beyond NR_NODEMASKS sets."""
+    key = (mask, then)
     if key not in machine.nodemasks:
         if len(machine.nodemasks) == r.NR_NODEMASKS:
             raise NotSupported(f"policies with more than {r.NR_NODEMASKS} sets of nodes")
@@ -112,8 +112,9 @@ def nodemask_slot(machine: Machine, layout: MachineLayout, mask: int, then_all: 
         lists = build_zonelists(layout)
         for node in range(layout.nr_nodes):
             zones = [zone for zone in lists.fallback[node] if mask >> layout.zones[zone].node & 1]
+            behind = [zone for zone in lists.fallback[node] if then >> layout.zones[zone].node & 1]
             at = (layout.nr_nodes * machine.nodemasks.index(key) + layout.nr_nodes + node) * r.ZONELIST_STRIDE
-            for offset, which in ((0, zones + (list(lists.fallback[node]) if then_all else [])), (r.ZONELIST_THISNODE, zones)):
+            for offset, which in ((0, zones + behind), (r.ZONELIST_THISNODE, zones)):
                 machine.zonelist[at + offset : at + offset + len(which)] = which
     return machine.nodemasks.index(key)
 

@@ -10,7 +10,7 @@ outside its set before it would wake kswapd.
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.zones import page_node, zone_of
 from mmlab.model.rows import (
-    N_WEIGHT, NODE_STRIDE, SC_INTERLEAVE_NODE, SC_NODE, SC_NR_NODES, SC_TASK, T_IL_PREV, T_IL_WEIGHT, T_MEMPOLICY, TASK_STRIDE, VMA_PGOFF,
+    N_WEIGHT, NODE_STRIDE, SC_INTERLEAVE_NODE, SC_NODE, SC_NR_NODES, SC_TASK, T_IL_PREV, T_IL_WEIGHT, T_MEMPOLICY, T_MEMS, TASK_STRIDE, VMA_PGOFF,
     VMA_POLICY, VMA_START, VMA_STRIDE, Z_NUMA_INTERLEAVE, ZONE_STRIDE,
 )
 
@@ -81,19 +81,22 @@ def interleave_nodes(m, policy, row):
 
 @kernel
 def policy_zonelist(m, policy, index):
-    """Row of m.zonelist from which a page is taken; index: its place in an interleaved range, -1 for none."""
+    """Row of m.zonelist from which a page is taken; index: its place in an interleaved range, -1 for none.
+
+    The rows of a task in a cpuset hold only the nodes that it allows; bind and preferred_many have rows of their own, made within them."""
     mode = policy_mode(policy)
     m.sc[SC_INTERLEAVE_NODE] = 0
+    allowed = m.sc[SC_NR_NODES] * m.task[m.sc[SC_TASK] * TASK_STRIDE + T_MEMS] if m.sc[SC_TASK] >= 0 else 0
     if mode == MPOL_PREFERRED:
-        return next_node_in(m, -1, policy_nodes(policy))
+        return allowed + next_node_in(m, -1, policy_nodes(policy))
     if mode == MPOL_BIND or mode == MPOL_PREFERRED_MANY:
         return m.sc[SC_NR_NODES] * (1 + (policy >> POLICY_SLOT_SHIFT)) + m.sc[SC_NODE]
     if mode == MPOL_INTERLEAVE or mode == MPOL_WEIGHTED_INTERLEAVE:
         node = interleave_nid(m, policy, index) if index >= 0 else interleave_nodes(m, policy, m.sc[SC_TASK] * TASK_STRIDE)
         if mode == MPOL_INTERLEAVE:
             m.sc[SC_INTERLEAVE_NODE] = node + 1
-        return node
-    return m.sc[SC_NODE]
+        return allowed + node
+    return allowed + m.sc[SC_NODE]
 
 
 @kernel

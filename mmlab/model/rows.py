@@ -58,7 +58,7 @@ COMPACT_HEADS = 16  # the last list heads: isolated free blocks by order, then i
 # m.zonelist: row a node: the zones a request from it tries (row numbers of m.zone), fallback list then the node's own, each ended by -1 ------
 ZONELIST_STRIDE = 128
 ZONELIST_THISNODE = 64
-NR_NODEMASKS = 16  # behind the nodes' own rows: for each set of nodes that a policy names, a row a node, with that set's zones alone
+NR_NODEMASKS = 64  # behind the nodes' own rows: for each set of nodes that a policy names, a row a node, with that set's zones alone
 
 # m.node ----------------------------------------------------------------------------------------------------------------------------------
 NODE_STRIDE = 32
@@ -72,8 +72,9 @@ TASK_STRIDE = 32
 (
     T_PID, T_MM, T_CPU, T_ALIVE, T_OOM_SCORE_ADJ, T_MIN_FLT, T_MAJ_FLT, T_PARENT, T_SIGNAL, T_SI_CODE, T_SI_ADDR, T_FLAGS, T_OBJ, T_STACK_PFN,
     T_CMIN_FLT, T_CMAJ_FLT, T_NODE, T_START_NS, T_MEMCG, T_OVER_HIGH,
-    T_MEMPOLICY, T_IL_PREV, T_IL_WEIGHT,
-) = range(23)
+    T_MEMPOLICY, T_IL_PREV, T_IL_WEIGHT, T_MEMS,
+) = range(24)
+# T_MEMS: 0: the task's cpuset allows all nodes, else 1 + number of the zonelists of those it allows
 TF_MEMALLOC, TF_OOM_VICTIM, TF_KILLED = 1, 2, 4
 
 # m.loop: tasks that touch a range again and again beside what the script does (`loop`, `bg`) --------------------------------------------------
