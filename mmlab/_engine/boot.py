@@ -109,6 +109,8 @@ def nodemask_slot(machine: Machine, layout: MachineLayout, mask: int, then: int)
         if len(machine.nodemasks) == r.NR_NODEMASKS:
             raise NotSupported(f"policies with more than {r.NR_NODEMASKS} sets of nodes")
         machine.nodemasks.append(key)
+        everything = sum(1 << node for node in {zone.node for zone in layout.zones})
+        machine.nodemask[len(machine.nodemasks) - 1] = (mask | then) if mask | then != everything else 0
         lists = build_zonelists(layout)
         for node in range(layout.nr_nodes):
             zones = [zone for zone in lists.fallback[node] if mask >> layout.zones[zone].node & 1]

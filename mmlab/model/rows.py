@@ -20,8 +20,8 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_NR_MEMCGS, SC_RECLAIM_MEMCG, SC_SHRINK_MEMCG, SC_PROTECTION, SC_SCAN_PRIORITY, SC_NR_SCANNED, SC_NR_RECLAIMED,
     SC_RECLAIM_NOTES, SC_OOM_MEMCG, SC_IN_LRU_FAULT, SC_MM_WALK, SC_PROACTIVE,
     SC_MIGRATE_TO, SC_EXTFRAG_THRESHOLD, SC_PROACTIVENESS, SC_COMPACT_RESULT, SC_INTERLEAVE_NODE,
-    SC_NODE_RECLAIM_MODE, SC_MIN_UNMAPPED_RATIO,
-) = range(97)
+    SC_NODE_RECLAIM_MODE, SC_MIN_UNMAPPED_RATIO, SC_SHARED_POLICIES, SC_OOM_NODEMASK,
+) = range(99)
 NR_SCALARS = 128
 
 # m.zone: one row a populated zone, in the order of nodes, then zone index ------------------------------------------------------------------
@@ -145,6 +145,8 @@ INODE_STRIDE = 32
 IF_SHMEM = 1  # swap-backed: tmpfs or shared anonymous memory
 IF_ANON_SHMEM = 4  # a shared anonymous map's
 IF_NORESERVE = 2  # commit charge is taken a page at a time (tmpfs files, MAP_NORESERVE); I_COMMITTED: what the inode holds of it
+SP_STRIDE = 4  # m.shared_policy: a range of pages of a shared memory object that has a NUMA policy
+SP_INODE, SP_START, SP_END, SP_POLICY = range(4)
 XA_STRIDE = 64  # slots of a page-cache tree node in m.xa; m.xa_node holds XN_* per node
 XN_STRIDE = 8
 XN_SHIFT, XN_COUNT, XN_NR_VALUES, XN_PARENT, XN_SLOT, XN_OBJ, XN_NEXT_FREE, XN_MEMCG = range(8)
