@@ -235,8 +235,9 @@ class Simulation:
             index = self.machine.run(fork.sys_fork, self._driver)
             if index >= 0:
                 self.machine.task[index * r.TASK_STRIDE + r.T_NODE] = self._node_of(cpu)
-                if cgroup is not None:
+                if cgroup is not None:  # it may use that cgroup's nodes only, but its image is not charged
                     cpusets.attach(self, self._register(name, index), make_cgroup(self, cgroup))
+                    self.machine.task[index * r.TASK_STRIDE + r.T_MEMCG] = 0
                 settle(self, index, "T", True)
                 self.machine.task[index * r.TASK_STRIDE + r.T_PARENT] = -1
         else:
@@ -245,7 +246,9 @@ class Simulation:
             raise MmlabError(f"task {name!r} cannot be started: out of memory")
         self.machine.task[index * r.TASK_STRIDE + r.T_OOM_SCORE_ADJ] = oom_score_adj
         task = self._register(name, index)
-        if cgroup is not None:
+        if cgroup is not None and self._driver >= 0:
+            self.machine.task[index * r.TASK_STRIDE + r.T_MEMCG] = make_cgroup(self, cgroup)
+        elif cgroup is not None:
             cpusets.attach(self, task, make_cgroup(self, cgroup))
         return task
 
