@@ -15,7 +15,7 @@ from mmlab._engine.boot import boot_machine, nodemask_slot, sizes_of
 from mmlab._engine.core import memblock_services
 from mmlab._engine.machine import Chosen, Machine
 from mmlab.errors import InputError, MmlabError, NotSupported
-from mmlab.machine import MachineConfig, ZoneTuning, build_machine, default_policy, machine_from_table
+from mmlab.machine import MachineConfig, ZoneTuning, build_machine, default_policy, machine_from_table, memory_tiers
 from mmlab.mm import files, fork, gup, madvise, mbind, mempolicy, mmap, sys_mlock
 from mmlab.mm.memblock import memblock_alloc
 from mmlab.mm.slab import create_kernel_caches
@@ -135,8 +135,12 @@ class Simulation:
         wants |= loop.WANTS_MONITOR if self.policies["monitor"].policy.wants_accesses else 0
         sc[r.SC_WANTS_ACCESS] = wants
         sc[r.SC_NEEDS_FUTURE] = int(bool(self.policies["reclaimer"].policy.needs_future))
+        self.tiers = memory_tiers(self.cfg, self.layout)
         for node, cpus in enumerate(self.layout.node_cpus):
-            self.machine.node[node * r.NODE_STRIDE + r.N_KSWAPD_CPU] = cpus[0] if cpus else 0
+            row = node * r.NODE_STRIDE
+            self.machine.node[row + r.N_KSWAPD_CPU] = cpus[0] if cpus else 0
+            self.machine.node[row + r.N_TOPTIER], self.machine.node[row + r.N_LOWER_TIERS] = self.tiers.toptier[node], self.tiers.lower[node]
+            self.machine.node[row + r.N_DEMOTION_TARGETS] = self.tiers.targets[node]
 
     def _early(self, script: bool) -> None:
         """What exists before the workload: kernel caches, the zero page, a script's driver; out of memory that boot left in use."""

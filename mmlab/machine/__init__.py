@@ -6,6 +6,7 @@ import attrs
 
 from .boot import BootState, PcpState, ZoneBoot, boot_from_json, fresh_boot
 from .config import MachineConfig, NodeConfig, machine_from_table, parse_size
+from .memory_tiers import MemoryTiers, memory_tiers
 from .layout import MachineLayout, ZoneLayout, layout_from_boot, layout_from_config
 from .overheads import MemmapPages, vmemmap_pages
 from .presets import PRESETS, preset_table
@@ -15,9 +16,9 @@ from .watermarks import PcpLimits, Watermarks
 from .zonelists import Zonelists, build_zonelists
 
 __all__ = [
-    "PRESETS", "BootState", "ImportedMachine", "MachineConfig", "MachineLayout", "MemmapPages", "NodeConfig", "PcpLimits", "PcpState",
+    "PRESETS", "BootState", "ImportedMachine", "MachineConfig", "MachineLayout", "MemmapPages", "MemoryTiers", "NodeConfig", "PcpLimits", "PcpState",
     "Watermarks", "ZoneBoot", "ZoneLayout", "ZoneTuning", "Zonelists", "boot_from_json", "build_machine", "build_zonelists", "default_policy", "fresh_boot",
-    "import_machine", "layout_from_boot", "layout_from_config", "machine_from_table", "machine_toml", "parse_size", "preset_table",
+    "import_machine", "layout_from_boot", "layout_from_config", "machine_from_table", "machine_toml", "memory_tiers", "parse_size", "preset_table",
     "thp_at_boot", "vmemmap_pages",
 ]  # fmt: skip
 
