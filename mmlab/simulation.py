@@ -35,6 +35,7 @@ MAP_FLAGS = {
 }
 FIRST_PID = 150
 WRITE_BYTES = 1 << 20
+NUMAB_DEFAULTS = (1000, 1000, 60000, 256, 1000, 65536)  # in the order of NB_*
 
 
 @attrs.frozen
@@ -127,6 +128,9 @@ class Simulation:
         sc[r.SC_FAULT_AROUND], sc[r.SC_READAHEAD_PAGES], sc[r.SC_PGTABLE_LEVELS] = 16, 32, self.cfg.pgtable_levels
         sc[r.SC_COMMIT_LIMIT] = sc[r.SC_TOTALRAM] // 2 + max(0, slots - 1)
         sc[r.SC_EXTFRAG_THRESHOLD], sc[r.SC_PROACTIVENESS], sc[r.SC_MIN_UNMAPPED_RATIO] = 500, 20, 1
+        self.machine.numab[: len(NUMAB_DEFAULTS)] = NUMAB_DEFAULTS
+        balanced = self.cfg.options.numa_balancing
+        sc[r.SC_NUMA_BALANCING] = int(self.layout.nr_nodes > 1 if balanced is None else balanced)
         sc[r.SC_STAT_INTERVAL_NS] = sc[r.SC_NEXT_TICK_NS] = 1_000_000_000
         sc[r.SC_KSWAPD_SLICE_NS], sc[r.SC_NEXT_SAMPLE_NS], sc[r.SC_NEXT_EVENT_NS] = 3_000_000, loop.NEVER_NS, 0
         sc[r.SC_KHUGEPAGED_MM] = -1
@@ -135,12 +139,12 @@ class Simulation:
         wants |= loop.WANTS_MONITOR if self.policies["monitor"].policy.wants_accesses else 0
         sc[r.SC_WANTS_ACCESS] = wants
         sc[r.SC_NEEDS_FUTURE] = int(bool(self.policies["reclaimer"].policy.needs_future))
-        self.tiers = memory_tiers(self.cfg, self.layout)
+        tiers = memory_tiers(self.cfg, self.layout)
         for node, cpus in enumerate(self.layout.node_cpus):
             row = node * r.NODE_STRIDE
             self.machine.node[row + r.N_KSWAPD_CPU] = cpus[0] if cpus else 0
-            self.machine.node[row + r.N_TOPTIER], self.machine.node[row + r.N_LOWER_TIERS] = self.tiers.toptier[node], self.tiers.lower[node]
-            self.machine.node[row + r.N_DEMOTION_TARGETS] = self.tiers.targets[node]
+            self.machine.node[row + r.N_TOPTIER], self.machine.node[row + r.N_LOWER_TIERS] = tiers.toptier[node], tiers.lower[node]
+            self.machine.node[row + r.N_DEMOTION_TARGETS] = tiers.targets[node]
 
     def _early(self, script: bool) -> None:
         """What exists before the workload: kernel caches, the zero page, a script's driver; out of memory that boot left in use."""
@@ -206,6 +210,15 @@ class Simulation:
         sc, row = self.machine.sc, index * r.TASK_STRIDE
         sc[r.SC_TASK], sc[r.SC_CPU], sc[r.SC_NODE] = index, self.machine.task[row + r.T_CPU], self.machine.task[row + r.T_NODE]
         self.machine.mm[int(self.machine.task[row + r.T_MM]) * r.MM_STRIDE + r.MM_LRU_GEN] |= r.MM_LRU_ALL_USED
+        sc[r.SC_RUN_SINCE_NS] = sc[r.SC_NOW_NS]
+        if sc[r.SC_NUMA_BALANCING]:
+            sc[r.SC_NEXT_EVENT_NS] = 0  # when this task's next tick matters is not known yet
+
+    def _account(self, index: int) -> None:
+        """A task's operation has ended: the rest of its run time counts."""
+        sc = self.machine.sc
+        self.machine.numa_task[index * r.NT_STRIDE + r.NT_RUNTIME] += sc[r.SC_NOW_NS] - sc[r.SC_RUN_SINCE_NS]
+        sc[r.SC_RUN_SINCE_NS] = sc[r.SC_NOW_NS]
 
     def _register(self, name: str, index: int) -> Task:
         task = Task(name, index, int(self.machine.task[index * r.TASK_STRIDE + r.T_MM]), int(self.machine.task[index * r.TASK_STRIDE + r.T_PID]))
@@ -223,6 +236,7 @@ class Simulation:
         task = self.task(name)
         self._switch(task.index)
         answer = self.machine.run(function, task.mm, *args)
+        self._account(task.index)
         self._notice_kills()
         return answer
 
@@ -398,6 +412,7 @@ class Simulation:
         rows = self.machine.task
         before, began = (int(rows[row + r.T_MIN_FLT]), int(rows[row + r.T_MAJ_FLT])), self.now_ns
         run(task)
+        self._account(task.index)
         why = int(sc[r.SC_EVENT])
         self._notice_kills()
         killed = bool(rows[row + r.T_FLAGS] & r.TF_KILLED)
@@ -468,6 +483,7 @@ class Simulation:
             self.machine.run(files.fadvise, file.index, 0, 0, advice)
         answer = self.machine.run(function, file.index, *args)
         self.close(file)
+        self._account(task.index)
         self._notice_kills()
         return Outcome(answer, ns=self.now_ns - began)
 

@@ -71,6 +71,7 @@ def _scalars(machine: Machine, layout: MachineLayout) -> None:
         base = node * r.NODE_STRIDE
         machine.node[base + r.N_FIRST_CPU] = cpus[0] if cpus else -1
         machine.node[base + r.N_NR_CPUS] = len(cpus)
+        machine.cpu_node[list(cpus)] = node
     machine.distance[:] = np.array(layout.distances).ravel()
 
 

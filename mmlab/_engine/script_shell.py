@@ -27,7 +27,7 @@ def run_shell(run: ScriptState, command: str) -> int:
         return _Shell(run, command).sequence(list(lexer))
     except FileNotFoundError:
         return SHELL_FAILED
-    except ValueError:
+    except (ValueError, NotSupported):
         raise NotSupported(f"sh {command}") from None
 
 

@@ -27,7 +27,7 @@ from mmlab.model.page import (
 )
 from mmlab.model.rows import (
     CZ_BLOCKSKIP_FLUSH, CZ_CONSIDERED, CZ_DEFER_SHIFT, CZ_ORDER_FAILED, CZ_STRIDE, SC_COMPACT_RESULT, SC_CPU, SC_IN_RECLAIM,
-    SC_NEEDS_FUTURE, SC_NODE, SC_NODE_RECLAIM_MODE, SC_NR_NODES, SC_NR_ZONES, SC_OOM_NODEMASK, SC_TASK, T_FLAGS, TASK_STRIDE, TF_OOM_VICTIM, Z_ALLOCATED, Z_FLAGS, Z_INDEX,
+    SC_NEEDS_FUTURE, SC_NODE, SC_NODE_RECLAIM_MODE, SC_NR_NODES, SC_NR_ZONES, SC_NUMA_BALANCING, SC_OOM_NODEMASK, SC_TASK, T_FLAGS, TASK_STRIDE, TF_OOM_VICTIM, Z_ALLOCATED, Z_FLAGS, Z_INDEX,
     Z_NODE, Z_NUMA_FOREIGN, Z_NUMA_HIT, Z_NUMA_LOCAL, Z_NUMA_MISS, Z_NUMA_OTHER, Z_WATERMARK_BOOST, Z_WMARK_MIN, ZONE_BELOW_HIGH,
     ZONE_BOOSTED_WATERMARK, ZONE_STRIDE, ZONELIST_STRIDE, ZONELIST_THISNODE,
 )
@@ -316,6 +316,9 @@ def free_pages(m, pfn, order):
     set_page_flags(m, pfn, page_flags(m, pfn) & ZONE_MASK)
     set_page_counts(m, pfn, 0, 0)
     set_page_kind(m, pfn, KIND_FREE)
+    if m.sc[SC_NUMA_BALANCING]:
+        for page in range(pfn, pfn + (1 << order)):
+            m.cpupid[page] = 0
     mem_cgroup_uncharge(m, pfn, 1 << order)
     m.vmstat[V_PGFREE] += 1 << order
     return page_allocator_free(m, pfn, order)
