@@ -35,6 +35,7 @@ MAP_FLAGS = {
 }
 FIRST_PID = 150
 WRITE_BYTES = 1 << 20
+LONG_AGO_MS = 10_000
 NUMAB_DEFAULTS = (1000, 1000, 60000, 256, 1000, 65536)  # in the order of NB_*
 
 
@@ -145,6 +146,7 @@ class Simulation:
             self.machine.node[row + r.N_KSWAPD_CPU] = cpus[0] if cpus else 0
             self.machine.node[row + r.N_TOPTIER], self.machine.node[row + r.N_LOWER_TIERS] = tiers.toptier[node], tiers.lower[node]
             self.machine.node[row + r.N_DEMOTION_TARGETS] = tiers.targets[node]
+            self.machine.node[row + r.N_NBP_RL_START] = -LONG_AGO_MS  # the machine was up for a while when the clock began
 
     def _early(self, script: bool) -> None:
         """What exists before the workload: kernel caches, the zero page, a script's driver; out of memory that boot left in use."""
