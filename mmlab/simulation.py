@@ -18,13 +18,14 @@ from mmlab._engine.core import memblock_services
 from mmlab._engine.page_calls import HeldBlocks
 from mmlab._engine.machine import Chosen, Machine
 from mmlab.errors import InputError, MmlabError, NotSupported
-from mmlab.machine import MachineConfig, ZoneTuning, build_machine, default_policy, machine_from_table
+from mmlab.machine import MachineConfig, ZoneTuning, build_machine, default_policy, machine_from_table, memory_tiers
 from mmlab.mm import files, fork, gup, madvise, mbind, mempolicy, mmap, sys_mlock
 from mmlab.mm.memblock import memblock_alloc
 from mmlab.mm.slab import create_kernel_caches
 from mmlab.model import rows as r
 from mmlab.model import vmstat as v
 from mmlab.model.const import EINVAL, PAGE_SIZE, READ, WRITE
+from mmlab.procfs import cpusets
 from mmlab.procfs.cgroups import NR_MEMCGS
 from mmlab.procfs.cgroups import make as make_cgroup
 from mmlab.pluginmanager import Registry, load_plugins
@@ -37,6 +38,8 @@ MAP_FLAGS = {
 }
 FIRST_PID = 150
 WRITE_BYTES = 1 << 20
+LONG_AGO_MS = 10_000
+NUMAB_DEFAULTS = (1000, 1000, 60000, 256, 1000, 65536)  # in the order of NB_*
 
 
 @attrs.frozen
@@ -93,6 +96,7 @@ class Simulation:
         self.kills: list[dict[str, Any]] = []
         self.held = HeldBlocks(self)
         self.cgroups: dict[str, int] = {"": 0}
+        self.cpusets: dict[int, cpusets.Cpuset] = {}
         self._files: dict[str, int] = {}
         self._file_names: dict[int, str] = {}
         self._driver = -1
@@ -132,7 +136,10 @@ class Simulation:
         sc[r.SC_STACK_GUARD_GAP], sc[r.SC_MAX_MAP_COUNT], sc[r.SC_MMAP_MIN_ADDR] = 256, 65530, 65536
         sc[r.SC_FAULT_AROUND], sc[r.SC_READAHEAD_PAGES], sc[r.SC_PGTABLE_LEVELS] = 16, 32, self.cfg.pgtable_levels
         sc[r.SC_COMMIT_LIMIT] = sc[r.SC_TOTALRAM] // 2 + max(0, slots - 1)
-        sc[r.SC_EXTFRAG_THRESHOLD], sc[r.SC_PROACTIVENESS] = 500, 20
+        sc[r.SC_EXTFRAG_THRESHOLD], sc[r.SC_PROACTIVENESS], sc[r.SC_MIN_UNMAPPED_RATIO] = 500, 20, 1
+        self.machine.numab[: len(NUMAB_DEFAULTS)] = NUMAB_DEFAULTS
+        balanced = self.cfg.options.numa_balancing
+        sc[r.SC_NUMA_BALANCING] = int(self.layout.nr_nodes > 1 if balanced is None else balanced)
         sc[r.SC_STAT_INTERVAL_NS] = sc[r.SC_NEXT_TICK_NS] = 1_000_000_000
         sc[r.SC_KSWAPD_SLICE_NS], sc[r.SC_NEXT_SAMPLE_NS], sc[r.SC_NEXT_EVENT_NS] = 3_000_000, loop.NEVER_NS, 0
         sc[r.SC_KHUGEPAGED_MM] = -1
@@ -141,8 +148,13 @@ class Simulation:
         wants |= loop.WANTS_MONITOR if self.policies["monitor"].policy.wants_accesses else 0
         sc[r.SC_WANTS_ACCESS] = wants
         sc[r.SC_NEEDS_FUTURE] = int(bool(self.policies["reclaimer"].policy.needs_future))
+        tiers = memory_tiers(self.cfg, self.layout)
         for node, cpus in enumerate(self.layout.node_cpus):
-            self.machine.node[node * r.NODE_STRIDE + r.N_KSWAPD_CPU] = cpus[0] if cpus else 0
+            row = node * r.NODE_STRIDE
+            self.machine.node[row + r.N_KSWAPD_CPU] = cpus[0] if cpus else 0
+            self.machine.node[row + r.N_TOPTIER], self.machine.node[row + r.N_LOWER_TIERS] = tiers.toptier[node], tiers.lower[node]
+            self.machine.node[row + r.N_DEMOTION_TARGETS] = tiers.targets[node]
+            self.machine.node[row + r.N_NBP_RL_START] = -LONG_AGO_MS  # the machine was up for a while when the clock began
 
     def _early(self, script: bool) -> None:
         """What exists before the workload: kernel caches, the zero page, a script's driver; out of memory that boot left in use."""
@@ -208,6 +220,15 @@ class Simulation:
         sc, row = self.machine.sc, index * r.TASK_STRIDE
         sc[r.SC_TASK], sc[r.SC_CPU], sc[r.SC_NODE] = index, self.machine.task[row + r.T_CPU], self.machine.task[row + r.T_NODE]
         self.machine.mm[int(self.machine.task[row + r.T_MM]) * r.MM_STRIDE + r.MM_LRU_GEN] |= r.MM_LRU_ALL_USED
+        sc[r.SC_RUN_SINCE_NS] = sc[r.SC_NOW_NS]
+        if sc[r.SC_NUMA_BALANCING]:
+            sc[r.SC_NEXT_EVENT_NS] = 0  # when this task's next tick matters is not known yet
+
+    def _account(self, index: int) -> None:
+        """A task's operation has ended: the rest of its run time counts."""
+        sc = self.machine.sc
+        self.machine.numa_task[index * r.NT_STRIDE + r.NT_RUNTIME] += sc[r.SC_NOW_NS] - sc[r.SC_RUN_SINCE_NS]
+        sc[r.SC_RUN_SINCE_NS] = sc[r.SC_NOW_NS]
 
     def _register(self, name: str, index: int) -> Task:
         task = Task(name, index, int(self.machine.task[index * r.TASK_STRIDE + r.T_MM]), int(self.machine.task[index * r.TASK_STRIDE + r.T_PID]))
@@ -225,6 +246,7 @@ class Simulation:
         task = self.task(name)
         self._switch(task.index)
         answer = self.machine.run(function, task.mm, *args)
+        self._account(task.index)
         self._notice_kills()
         return answer
 
@@ -250,6 +272,9 @@ class Simulation:
             index = self.machine.run(fork.sys_fork, self._driver)
             if index >= 0:
                 self.machine.task[index * r.TASK_STRIDE + r.T_NODE] = self._node_of(cpu)
+                if cgroup is not None:  # it may use that cgroup's nodes only, but its image is not charged
+                    cpusets.attach(self, self._register(name, index), make_cgroup(self, cgroup))
+                    self.machine.task[index * r.TASK_STRIDE + r.T_MEMCG] = 0
                 settle(self, index, "T", True)
                 self.machine.task[index * r.TASK_STRIDE + r.T_PARENT] = -1
         else:
@@ -257,9 +282,12 @@ class Simulation:
         if index < 0:
             raise MmlabError(f"task {name!r} cannot be started: out of memory")
         self.machine.task[index * r.TASK_STRIDE + r.T_OOM_SCORE_ADJ] = oom_score_adj
-        if cgroup is not None:
+        task = self._register(name, index)
+        if cgroup is not None and self._driver >= 0:
             self.machine.task[index * r.TASK_STRIDE + r.T_MEMCG] = make_cgroup(self, cgroup)
-        return self._register(name, index)
+        elif cgroup is not None:
+            cpusets.attach(self, task, make_cgroup(self, cgroup))
+        return task
 
     def fork(self, parent: str, child: str) -> Task | int:
         """fork(2): the child, or -errno."""
@@ -327,12 +355,12 @@ class Simulation:
 
     def mbind(self, name: str, addr: int, length: int, policy: str, nodes: Iterable[int] = (), move: bool = False) -> int:
         """mbind(2): a NUMA policy for a range; move: pages on other nodes than it names move (MPOL_MF_MOVE)."""
-        number = self._mempolicy(policy, nodes)
+        number = self._mempolicy(name, policy, nodes)
         return number if number < 0 else self._call(name, mbind.sys_mbind, addr, length, number, int(move))
 
     def set_mempolicy(self, name: str, policy: str, nodes: Iterable[int] = ()) -> int:
         """set_mempolicy(2): the policy of what the task allocates from now on, where no mbind() says otherwise."""
-        number = self._mempolicy(policy, nodes)
+        number = self._mempolicy(name, policy, nodes)
         if number < 0:
             return number
         row = self.tasks[name].index * r.TASK_STRIDE
@@ -340,19 +368,32 @@ class Simulation:
         self.machine.task[row + r.T_IL_PREV], self.machine.task[row + r.T_IL_WEIGHT] = -1, 0
         return 0
 
-    def _mempolicy(self, policy: str, nodes: Iterable[int]) -> int:
-        """The number of a policy, or -EINVAL: nodes without memory are dropped, and the others must be what the mode needs."""
+    def _mempolicy(self, name: str, policy: str, nodes: Iterable[int]) -> int:
+        """The number of a policy, or -EINVAL: nodes without memory and those that the task's cpuset forbids are dropped, and the others must
+        be what the mode needs."""
         mode, asked = mempolicy.MODES.index(policy), set(nodes)
-        usable = sorted(asked & {zone.node for zone in self.layout.zones})
+        row = int(self.machine.task[self.task(name).index * r.TASK_STRIDE + r.T_MEMCG])
+        allowed = cpusets.effective(self, row, "mems")
+        usable = sorted(asked & allowed)
         if mode in (0, mempolicy.MPOL_LOCAL):
             return -EINVAL if asked else mode
         if mode == mempolicy.MPOL_PREFERRED and not asked:
             return mempolicy.MPOL_LOCAL
-        if not usable:
-            return -EINVAL
-        mask = sum(1 << node for node in usable)
-        slot = nodemask_slot(self.machine, self.layout, mask, mode == mempolicy.MPOL_PREFERRED_MANY)
+        return self.policy_number(mode, usable, allowed) if usable else -EINVAL
+
+    def policy_number(self, mode: int, nodes: Iterable[int], allowed: Iterable[int]) -> int:
+        """How m.task and m.vma write a policy of these nodes; allowed: the nodes of the task's cpuset."""
+        mask, within = (sum(1 << node for node in some) for some in (nodes, allowed))
+        slot = 0
+        if mode == mempolicy.MPOL_BIND:
+            slot = self.nodemask_slot(mask, 0)
+        elif mode == mempolicy.MPOL_PREFERRED_MANY:
+            slot = self.nodemask_slot(mask & within, within)
         return mode | mask << 8 | slot << mempolicy.POLICY_SLOT_SHIFT
+
+    def nodemask_slot(self, mask: int, then: int) -> int:
+        """Number of the zonelists of a set of nodes, with those of another set behind them."""
+        return nodemask_slot(self.machine, self.layout, mask, then)
 
     def mlock(self, name: str, addr: int, length: int, onfault: bool = False) -> int:
         """mlock(2), mlock2(2) with MLOCK_ONFAULT."""
@@ -390,6 +431,7 @@ class Simulation:
         rows = self.machine.task
         before, began = (int(rows[row + r.T_MIN_FLT]), int(rows[row + r.T_MAJ_FLT])), self.now_ns
         run(task)
+        self._account(task.index)
         why = int(sc[r.SC_EVENT])
         self._notice_kills()
         killed = bool(rows[row + r.T_FLAGS] & r.TF_KILLED)
@@ -460,6 +502,7 @@ class Simulation:
             self.machine.run(files.fadvise, file.index, 0, 0, advice)
         answer = self.machine.run(function, file.index, *args)
         self.close(file)
+        self._account(task.index)
         self._notice_kills()
         return Outcome(answer, ns=self.now_ns - began)
 

@@ -71,6 +71,8 @@ def _scalars(machine: Machine, layout: MachineLayout) -> None:
         base = node * r.NODE_STRIDE
         machine.node[base + r.N_FIRST_CPU] = cpus[0] if cpus else -1
         machine.node[base + r.N_NR_CPUS] = len(cpus)
+        machine.cpu_node[list(cpus)] = node
+    machine.distance[:] = np.array(layout.distances).ravel()
 
 
 def _zone_row(machine: Machine, number: int, zone: ZoneLayout) -> None:
@@ -100,19 +102,22 @@ def _zonelists(machine: Machine, layout: MachineLayout) -> None:
             machine.zonelist[at : at + len(which)] = which
 
 
-def nodemask_slot(machine: Machine, layout: MachineLayout, mask: int, then_all: bool) -> int:
-    """Number of the zonelists that hold only the zones of a set of nodes (then_all: and all others behind them), made at their first use.
-    Raises NotSupported beyond NR_NODEMASKS sets."""
-    key = (mask, then_all)
+def nodemask_slot(machine: Machine, layout: MachineLayout, mask: int, then: int) -> int:
+    """Number of the zonelists that hold only the zones of a set of nodes and behind them those of the set `then` (0: none), made at their
+    first use. Raises NotSupported beyond NR_NODEMASKS sets."""
+    key = (mask, then)
     if key not in machine.nodemasks:
         if len(machine.nodemasks) == r.NR_NODEMASKS:
             raise NotSupported(f"policies with more than {r.NR_NODEMASKS} sets of nodes")
         machine.nodemasks.append(key)
+        everything = sum(1 << node for node in {zone.node for zone in layout.zones})
+        machine.nodemask[len(machine.nodemasks) - 1] = (mask | then) if mask | then != everything else 0
         lists = build_zonelists(layout)
         for node in range(layout.nr_nodes):
             zones = [zone for zone in lists.fallback[node] if mask >> layout.zones[zone].node & 1]
+            behind = [zone for zone in lists.fallback[node] if then >> layout.zones[zone].node & 1]
             at = (layout.nr_nodes * machine.nodemasks.index(key) + layout.nr_nodes + node) * r.ZONELIST_STRIDE
-            for offset, which in ((0, zones + (list(lists.fallback[node]) if then_all else [])), (r.ZONELIST_THISNODE, zones)):
+            for offset, which in ((0, zones + behind), (r.ZONELIST_THISNODE, zones)):
                 machine.zonelist[at + offset : at + offset + len(which)] = which
     return machine.nodemasks.index(key)
 

@@ -9,7 +9,8 @@ from typing import Any
 from mmlab import abi
 from mmlab.kernels.jit import JIT_OFF
 from mmlab.mm import (
-    compaction, filemap, fork, huge_memory, khugepaged, memcontrol, memory, mlock, monitoring, page_alloc, page_cache, pgtable, rmap,
+    compaction, filemap, fork, huge_memory, khugepaged, memcontrol, memory, mlock, monitoring, node_reclaim, numa_balancing,
+    page_alloc, page_cache, pgtable, rmap,
     shmem_huge, swap_state, vmscan,
 )
 
@@ -42,6 +43,9 @@ SERVICES: dict[str, Callable] = {
     "wake_kswapd": vmscan.wakeup_kswapd,
     "madvise": monitoring.do_madvise,
     "pageout_folio": monitoring.pageout_folio,
+    "task_tick_numa": numa_balancing.task_tick_numa,
+    "do_numa_page": numa_balancing.do_numa_page,
+    "node_reclaim": node_reclaim.node_reclaim,
     "try_charge": memcontrol.try_charge,
     "try_to_compact_pages": compaction.do_try_to_compact_pages,
     "migrate_folio_to": monitoring.migrate_folio_to,

@@ -10,16 +10,19 @@ from mmlab._engine.looping import NEVER_NS, run_loops
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import monitor_on_access, monitor_sample, page_allocator_tick, reclaimer_folio_accessed, thp_step
 from mmlab.kernels.pte import lru_gen_use_mm, walk_pmd
+from mmlab.kernels.services import task_tick_numa
 from mmlab.mm.files import file_read, file_write
 from mmlab.mm.memcontrol import resume_user_mode
 from mmlab.mm.memory import do_user_addr_fault
+from mmlab.mm.numa_balancing import account_runtime
 from mmlab.mm.vmscan import kswapd_step
 from mmlab.model.rows import (
-    COST_HIT, LOOP_RUNS, LOOP_STATE, LOOP_STRIDE, MM_ROOT, MM_STRIDE, N_FIRST_CPU, N_KSWAPD_AWAKE, N_KSWAPD_CLOCK_NS, N_KSWAPD_WAKE_NS,
+    COST_DEVICE_WRITE, COST_HIT, LOOP_RUNS, LOOP_STATE, LOOP_STRIDE, MM_ROOT, MM_STRIDE, N_FIRST_CPU, N_KSWAPD_AWAKE, N_KSWAPD_CLOCK_NS, N_KSWAPD_WAKE_NS,
     NODE_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_CPU, SC_EVENT, SC_KSWAPD_AWAKE, SC_KSWAPD_SLICE_NS, SC_MONITOR_TIMER_NS,
-    SC_NEEDS_FUTURE, SC_NEXT_EVENT_NS, SC_NEXT_SAMPLE_NS, SC_NEXT_TICK_NS, SC_NODE, SC_NOW_NS, SC_NR_CPUS, SC_NR_LOOPS, SC_NR_NODES, SC_OOM_VICTIM,
+    SC_NEEDS_FUTURE, SC_NEXT_EVENT_NS, SC_NEXT_SAMPLE_NS, SC_NEXT_TICK_NS, SC_NODE, SC_NOW_NS, SC_NR_CPUS, SC_NR_LOOPS, SC_NR_NODES, SC_NUMA_BALANCING, SC_OOM_VICTIM, SC_RUN_SINCE_NS,
     SC_PANIC, SC_STAT_INTERVAL_NS, SC_TASK, SC_THP_TIMER_NS, SC_WANTS_ACCESS, T_CPU, T_FLAGS, T_MM, T_NODE, TASK_STRIDE, TF_KILLED,
 )
+from mmlab.model.vmstat import V_NR_VMSCAN_WRITE
 
 # why the loop stopped, in m.sc[SC_EVENT]
 STOP_DONE, STOP_OPERATION, STOP_SAMPLE, STOP_SIGNAL, STOP_KILL = 0, 1, 2, 3, 4
@@ -40,6 +43,11 @@ def background(m):
     cpu, task, node = m.sc[SC_CPU], m.sc[SC_TASK], m.sc[SC_NODE]
     now = m.sc[SC_NOW_NS]
     upcoming = m.sc[SC_NEXT_SAMPLE_NS]
+    if task >= 0:
+        account_runtime(m, task)
+        if m.sc[SC_NUMA_BALANCING]:
+            upcoming = min(upcoming, now + task_tick_numa(m, task))
+            now = m.sc[SC_NOW_NS]
     if m.sc[SC_KSWAPD_AWAKE] > 0:
         m.sc[SC_TASK] = -1
         for n in range(m.sc[SC_NR_NODES]):
@@ -48,13 +56,16 @@ def background(m):
                 continue
             first = m.node[base + N_FIRST_CPU]
             if m.sc[SC_NR_CPUS] == 1:
-                # one CPU: kswapd and the task take turns of a slice each, and the task's clock stands while kswapd runs
+                # one CPU: kswapd and the task take turns, a slice or as long as the other ran (waiting for a device is not running), and the
+                # task's clock stands while kswapd runs
+                written = m.vmstat[V_NR_VMSCAN_WRITE]
                 end = now + m.sc[SC_KSWAPD_SLICE_NS]
                 while kswapd_step(m, n) and m.sc[SC_NOW_NS] < end:
                     pass
+                used = m.sc[SC_NOW_NS] - now - (m.vmstat[V_NR_VMSCAN_WRITE] - written) * m.cost[COST_DEVICE_WRITE]
                 now = m.sc[SC_NOW_NS]
                 if m.node[base + N_KSWAPD_AWAKE]:
-                    upcoming = min(upcoming, now + m.sc[SC_KSWAPD_SLICE_NS])
+                    upcoming = min(upcoming, now + max(used, m.sc[SC_KSWAPD_SLICE_NS]))
             else:
                 m.sc[SC_CPU] = (first if first >= 0 else 0) if first != cpu else (cpu + 1) % m.sc[SC_NR_CPUS]
                 m.sc[SC_NOW_NS] = max(m.node[base + N_KSWAPD_CLOCK_NS], m.node[base + N_KSWAPD_WAKE_NS])
@@ -89,6 +100,7 @@ def background(m):
             m.sc[SC_NOW_NS] = now  # it ran on another CPU
     if m.sc[SC_NR_LOOPS] > 0:
         upcoming = min(upcoming, run_loops(m))
+    m.sc[SC_RUN_SINCE_NS] = m.sc[SC_NOW_NS]
     m.sc[SC_NEXT_EVENT_NS] = min(min(upcoming, m.sc[SC_NEXT_TICK_NS]), min(m.sc[SC_MONITOR_TIMER_NS], m.sc[SC_THP_TIMER_NS]))
     return 0
 

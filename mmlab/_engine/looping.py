@@ -8,11 +8,14 @@ slice: its time alone is counted. O(page tables of the range) a pass while all p
 from mmlab.kernels.jit import kernel
 from mmlab.kernels.pte import walk_pmd, walk_pte
 from mmlab.kernels.retouch import retouch
+from mmlab.kernels.services import task_tick_numa
 from mmlab.mm.memory import do_user_addr_fault
+from mmlab.mm.numa_balancing import account_runtime
 from mmlab.model.rows import (
-    COST_HIT, LOOP_ACCESS, LOOP_AT, LOOP_COUNT, LOOP_DONE, LOOP_END_NS, LOOP_ENDED_NS, LOOP_FAILED, LOOP_NEXT_NS, LOOP_PASSES,
+    COST_HIT, LOOP_ACCESS, LOOP_AT, LOOP_COUNT, LOOP_DONE, LOOP_END_NS, LOOP_ENDED_NS, LOOP_FAILED, LOOP_NEXT_NS, LOOP_NOFLUSH, LOOP_PASSES,
     LOOP_PERIOD_NS, LOOP_RUNS, LOOP_STATE, LOOP_STEP, LOOP_STRIDE, LOOP_VPN, MM_STRIDE, MM_USERS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE,
-    PTE_PRESENT, PTE_SHIFT, PTE_WRITE, SC_CPU, SC_KSWAPD_SLICE_NS, SC_NODE, SC_NOW_NS, SC_NR_CPUS, SC_NR_LOOPS, SC_NR_TASKS, SC_PANIC, SC_TASK,
+    PTE_PRESENT, PTE_SHIFT, PTE_WRITE, SC_CPU, SC_KSWAPD_SLICE_NS, SC_NODE, SC_NOW_NS, SC_NR_CPUS, SC_NR_LOOPS, SC_NR_TASKS, SC_NUMA_BALANCING, SC_PANIC,
+    SC_RUN_SINCE_NS, SC_TASK,
     T_ALIVE, T_CPU, T_FLAGS, T_MM, T_NODE, TASK_STRIDE, TF_KILLED,
 )
 
@@ -28,6 +31,8 @@ def touch_again(m, task, first, last):
     write = m.loop[row + LOOP_ACCESS] == 1
     need = PTE_PRESENT | (PTE_WRITE if write else 0)
     bits = PTE_ACCESSED | (PTE_DIRTY if write else 0)
+    if m.loop[row + LOOP_NOFLUSH] and m.loop[row + LOOP_PASSES] > 0:
+        bits = 0  # the translations are still there: no walk sets the bits again
     i = first
     while i < last:
         vpn = m.loop[row + LOOP_VPN] + i * step
@@ -124,13 +129,18 @@ def run_loops(m):
                 m.sc[SC_NOW_NS] = m.loop[row + LOOP_NEXT_NS]
             if m.task[task * TASK_STRIDE + T_ALIVE] == 0 or m.mm[m.task[task * TASK_STRIDE + T_MM] * MM_STRIDE + MM_USERS] == 0:
                 m.loop[row + LOOP_STATE] = LOOP_FAILED
-            elif m.loop[row + LOOP_PERIOD_NS] > 0:
-                run_pass(m, task)
             else:
-                run_slice(m, task, max(m.sc[SC_NOW_NS], now) + m.sc[SC_KSWAPD_SLICE_NS])
-                m.loop[row + LOOP_NEXT_NS] = m.sc[SC_NOW_NS]
-                if alone and current >= 0:
-                    m.loop[row + LOOP_NEXT_NS] += m.sc[SC_KSWAPD_SLICE_NS]  # the task that was running has its turn
+                m.sc[SC_RUN_SINCE_NS] = m.sc[SC_NOW_NS]
+                if m.sc[SC_NUMA_BALANCING]:
+                    task_tick_numa(m, task)
+                if m.loop[row + LOOP_PERIOD_NS] > 0:
+                    run_pass(m, task)
+                else:
+                    run_slice(m, task, max(m.sc[SC_NOW_NS], now) + m.sc[SC_KSWAPD_SLICE_NS])
+                    m.loop[row + LOOP_NEXT_NS] = m.sc[SC_NOW_NS]
+                    if alone and current >= 0:
+                        m.loop[row + LOOP_NEXT_NS] += m.sc[SC_KSWAPD_SLICE_NS]  # the task that was running has its turn
+                account_runtime(m, task)
             if m.loop[row + LOOP_STATE] != LOOP_RUNS:
                 m.loop[row + LOOP_ENDED_NS] = m.sc[SC_NOW_NS]
                 m.sc[SC_NR_LOOPS] -= 1

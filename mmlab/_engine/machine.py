@@ -47,7 +47,7 @@ class Machine(State):
         self.progress = progress
         self._core = services
         self.states: dict[str, State] = {}
-        self.nodemasks: list[tuple[int, bool]] = []  # sets of nodes that policies name, in the order of their zonelists
+        self.nodemasks: list[tuple[int, int]] = []  # sets of nodes that policies and cpusets name, in the order of their zonelists
         self.cache_names: dict[int, str] = {}  # slab caches that a script made, by number
         self._ops: list[Callable | None] = [None] * abi.NR_OPS
         self._states: list[Any] = [None] * abi.NR_OPS

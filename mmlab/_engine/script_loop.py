@@ -31,9 +31,8 @@ def start(run: ScriptState, op: Operation) -> Answer:
     a, sim = op.args, run.sim
     if op.name not in BACKGROUND:
         raise NotSupported(op.name)
-    for flag in ("noflush", "reverse"):
-        if a.get(flag):
-            raise NotSupported(flag)
+    if a.get("reverse"):
+        raise NotSupported("reverse")
     stride = a["stride"]
     if stride % PAGE_SIZE and PAGE_SIZE % stride:
         raise NotSupported(f"stride={stride}B")
@@ -44,7 +43,7 @@ def start(run: ScriptState, op: Operation) -> Answer:
     fields = {
         r.LOOP_VPN: first >> PAGE_SHIFT, r.LOOP_COUNT: -(-a["length"] // (step * PAGE_SIZE)), r.LOOP_STEP: step,
         r.LOOP_ACCESS: WRITE if a["mode"] == "w" else READ, r.LOOP_END_NS: sim.now_ns + a.get("ms", 0) * 1_000_000, r.LOOP_PERIOD_NS: period,
-        r.LOOP_NEXT_NS: sim.now_ns, r.LOOP_AT: 0, r.LOOP_PASSES: 0, r.LOOP_STATE: r.LOOP_RUNS, r.LOOP_BEGAN_NS: sim.now_ns,
+        r.LOOP_NEXT_NS: sim.now_ns, r.LOOP_NOFLUSH: int(bool(a.get("noflush"))), r.LOOP_AT: 0, r.LOOP_PASSES: 0, r.LOOP_STATE: r.LOOP_RUNS, r.LOOP_BEGAN_NS: sim.now_ns,
     }  # fmt: skip
     for field, value in fields.items():
         sim.machine.loop[row + field] = value

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable
 
 from mmlab import procfs
 from mmlab._engine import script_loop
 from mmlab._engine.script_mem import Answer
 from mmlab._engine.script_probe import run_probe
+from mmlab._engine.script_shell import run_shell
 from mmlab._engine.script_snapshot import snapshot
 from mmlab._engine.script_state import Region, ScriptError, ScriptState, TaskState
-from mmlab.errors import InputError, MmlabError, NotSupported
+from mmlab.errors import InputError, MmlabError
 from mmlab.procfs import cgroups
 from mmlab.workload.operation import Operation
 from mmlab.workload.tokens import task_reference
 
-_ECHO = re.compile(r"echo\s+(.*?)\s*>\s*(/\S+)")
-SHELL_FAILED = 256  # wait status of a shell that exits with 1
 
 
 def _spawn(run: ScriptState, op: Operation) -> Answer:
@@ -93,14 +91,8 @@ def _oom_score_adj(run: ScriptState, op: Operation) -> Answer:
 
 
 def _sh(run: ScriptState, op: Operation) -> Answer:
-    """Only `true` and `echo WORDS > /PATH`."""
-    command = op.text.removeprefix("sh ").strip()
-    if command == "true":
-        return {"ret": 0}
-    match = _ECHO.fullmatch(command)
-    if not match:
-        raise NotSupported(f"sh {command}")
-    return {"ret": SHELL_FAILED if procfs.write(run.sim, match[2], " ".join(shlex.split(match[1]))) else 0}
+    """The few commands of a shell that mmlab._engine.script_shell knows."""
+    return {"ret": run_shell(run, op.text.removeprefix("sh ").strip())}
 
 
 def _mkfile(run: ScriptState, op: Operation) -> Answer:

@@ -8,7 +8,7 @@ from typing import Any
 from mmlab._engine.script_state import Region, ScriptError, ScriptState, TaskName
 from mmlab.model import rows as r
 from mmlab.model.const import EINVAL, ENOMEM
-from mmlab.procfs import mincore, pagemap
+from mmlab.procfs import cpusets, mincore, pagemap
 from mmlab.procfs.tasks import vma_name
 from mmlab.procfs.walk import vmas
 from mmlab.workload.operation import PAGE_SIZE, PROT_EXEC, PROT_READ, PROT_WRITE, Operation
@@ -163,9 +163,9 @@ def _rlimit(run: ScriptState, op: Operation) -> Answer:
 
 def _cpu(run: ScriptState, op: Operation) -> Answer:
     nodes = [node for node, cpus in enumerate(run.sim.layout.node_cpus) if op.args["cpu"] in cpus]
-    if not nodes:
-        raise ScriptError(EINVAL)
     row = run.row(op.task)
+    if not nodes or op.args["cpu"] not in cpusets.effective(run.sim, int(run.sim.machine.task[row + r.T_MEMCG]), "cpus"):
+        raise ScriptError(EINVAL)
     run.sim.machine.task[row + r.T_CPU], run.sim.machine.task[row + r.T_NODE] = op.args["cpu"], nodes[0]
     return {"ret": 0}
 

@@ -37,10 +37,13 @@ _split_huge_pmd = service_stub(174, 24)
 _wake_kswapd = service_stub(175, 25)
 _madvise = service_stub(176, 26)
 _pageout_folio = service_stub(177, 27)
-_try_charge = service_stub(178, 28)
-_try_to_compact_pages = service_stub(179, 29)
-_migrate_folio_to = service_stub(180, 30)
-_out_of_memory = service_stub(181, 31)
+_task_tick_numa = service_stub(178, 28)
+_do_numa_page = service_stub(179, 29)
+_node_reclaim = service_stub(180, 30)
+_try_charge = service_stub(181, 31)
+_try_to_compact_pages = service_stub(182, 32)
+_migrate_folio_to = service_stub(183, 33)
+_out_of_memory = service_stub(184, 34)
 
 
 @leaf
@@ -263,6 +266,28 @@ def pageout_folio(m, pfn):
     """reclaim_pages() of one page on a list, accessed or not: reclaimed, or put back. Returns 1 if the page was freed, else 0.
     """
     return _pageout_folio(m, pfn)
+
+
+@leaf
+def task_tick_numa(m, task):
+    """NUMA balancing: the tick of a running task; may scan its address space. Returns ns until the next tick that matters."""
+    return _task_tick_numa(m, task)
+
+
+@leaf
+def do_numa_page(m, mm, vma, vpn, slot, access):
+    """A hinting fault: the entry m.pt[slot], which a scan made PROT_NONE, is present afterwards; its page may have moved to the task's
+    node. Returns 0.
+    """
+    return _do_numa_page(m, mm, vma, vpn, slot, access)
+
+
+@leaf
+def node_reclaim(m, preferred, zone, gfp, order):
+    """zone_reclaim_mode: a zone within reach is below its watermark. Frees clean cache of its node before the request goes elsewhere.
+    Returns 1 if it tried, else 0.
+    """
+    return _node_reclaim(m, preferred, zone, gfp, order)
 
 
 @leaf

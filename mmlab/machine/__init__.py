@@ -8,6 +8,7 @@ from .aged import AGED_STATES, Aged
 from .boot import BootState, PcpState, ZoneBoot, boot_from_json, fresh_boot
 from .config import MachineConfig, NodeConfig, machine_from_table, parse_size
 from .layout import MachineLayout, ZoneLayout, layout_from_boot, layout_from_config
+from .memory_tiers import MemoryTiers, memory_tiers
 from .overheads import MemmapPages, vmemmap_pages
 from .presets import PRESETS, preset_table
 from .procimport import ImportedMachine, import_machine, machine_toml, with_free_blocks
@@ -16,9 +17,9 @@ from .watermarks import PcpLimits, Watermarks
 from .zonelists import Zonelists, build_zonelists
 
 __all__ = [
-    "AGED_STATES", "PRESETS", "Aged", "BootState", "ImportedMachine", "MachineConfig", "MachineLayout", "MemmapPages", "NodeConfig", "PcpLimits", "PcpState",
+    "AGED_STATES", "PRESETS", "Aged", "BootState", "ImportedMachine", "MachineConfig", "MachineLayout", "MemmapPages", "MemoryTiers", "NodeConfig", "PcpLimits", "PcpState",
     "Watermarks", "ZoneBoot", "ZoneLayout", "ZoneTuning", "Zonelists", "boot_from_json", "build_machine", "build_zonelists", "default_policy", "fresh_boot",
-    "import_machine", "layout_from_boot", "layout_from_config", "layout_of", "machine_from_table", "machine_toml", "parse_size", "preset_table",
+    "import_machine", "layout_from_boot", "layout_from_config", "layout_of", "machine_from_table", "machine_toml", "memory_tiers", "parse_size", "preset_table",
     "thp_at_boot", "vmemmap_pages",
 ]  # fmt: skip
 

@@ -259,6 +259,29 @@ def _nodes(r: _Reader) -> tuple[NodeConfig, ...]:
     return tuple(nodes)
 
 
+def _check_distances(r: _Reader, cfg: MachineConfig) -> None:
+    """Linux takes distances that differ by direction, but each direction has one."""
+    given: dict[tuple[int, int], int] = {}
+    for i, (a, b, d) in enumerate(cfg.distances):
+        if given.setdefault((a, b), d) != d:
+            r.bad(f"distances[{i}]", f"must agree with the row before that says {given[a, b]} from node {a} to {b}, got {d}")
+
+
+def _check_hmat(r: _Reader, cfg: MachineConfig) -> None:
+    """Latencies and bandwidths are divided by; who measures them has CPUs."""
+    with_cpus = [node for node, cpus in enumerate(cfg.node_cpus()) if cpus]
+    for i, (initiator, target, latency, bandwidth) in enumerate(cfg.hmat):
+        if latency < 1 or bandwidth < 1:
+            r.bad(f"hmat[{i}]", f"latency and bandwidth must be at least 1, got {latency} ns and {bandwidth} GiB/s")
+        if 0 <= initiator < cfg.nr_nodes and initiator not in with_cpus:
+            r.bad(f"hmat[{i}]", f"the initiator must be a node with CPUs ({', '.join(map(str, with_cpus))}), got {initiator}")
+        if (initiator, target) in [row[:2] for row in cfg.hmat[:i]]:
+            r.bad(f"hmat[{i}]", f"node {initiator} to {target} is given twice")
+    for i, node in enumerate(cfg.nodes):
+        if node.initiator is not None and node.initiator not in with_cpus:
+            r.bad(f"nodes[{i}].initiator", f"must be a node with CPUs ({', '.join(map(str, with_cpus))}), got {node.initiator}")
+
+
 def _check(r: _Reader, cfg: MachineConfig, named: list[int]) -> None:
     """Rules that tie several keys together."""
     total = sum(n.memory_bytes for n in cfg.nodes)
@@ -278,6 +301,8 @@ def _check(r: _Reader, cfg: MachineConfig, named: list[int]) -> None:
     for i, (a, b, d) in enumerate(cfg.distances):
         if a == b and d != LOCAL_DISTANCE or a != b and not LOCAL_DISTANCE < d <= 254:
             r.bad(f"distances[{i}]", f"must be 10 from a node to itself and 11 to 254 between two, got {d}")
+    _check_distances(r, cfg)
+    _check_hmat(r, cfg)
     for i, d in enumerate(cfg.dimms_bytes):
         if d % (128 << 20):
             r.bad(f"dimms[{i}]", f"must be a multiple of 128M, got {d >> 20}M")

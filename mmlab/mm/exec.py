@@ -59,7 +59,7 @@ def image_anon_pages(m, mm, vma, vpn, count):
 def image_cache_pages(m, inode, count):
     """Fill a program file's page cache. Returns count, or -ENOMEM."""
     for index in range(count):
-        pfn = filemap_add(m, inode, index, GFP_HIGHUSER_MOVABLE)
+        pfn = filemap_add(m, inode, index, GFP_HIGHUSER_MOVABLE, -1)
         if pfn < 0:
             return -ENOMEM
         page_set(m, pfn, PG_UPTODATE)

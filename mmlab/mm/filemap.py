@@ -33,7 +33,7 @@ def size_pages(m, inode):
 @kernel
 def read_page(m, inode, index):
     """Read one page that is not cached, without read-ahead: its pfn, or -ENOMEM."""
-    pfn = filemap_add(m, inode, index, GFP_HIGHUSER_MOVABLE)
+    pfn = filemap_add(m, inode, index, GFP_HIGHUSER_MOVABLE, -1)
     if pfn >= 0:
         count_read(m, 1, 1)
     return pfn

@@ -14,6 +14,7 @@ from mmlab.mm.filemap import invalidate_pages, read_page, size_pages, truncate_p
 from mmlab.mm.memory import zap_range
 from mmlab.mm.page_cache import filemap_add, filemap_get_page, is_shmem
 from mmlab.mm.readahead import count_read, force_page_cache_ra, page_cache_async_ra, page_cache_sync_ra
+from mmlab.mm.shared_policy import set_shared_policy
 from mmlab.mm.shmem import shmem_get_page
 from mmlab.mm.xarray import xa_next
 from mmlab.model.const import EINVAL, ENOMEM, PAGEVEC_SIZE, PAGE_SHIFT, PAGE_SIZE, RMAP_MKCLEAN
@@ -63,6 +64,7 @@ def inode_put(m, inode):
     m.inode[row + I_NLINK] -= 1
     if m.inode[row + I_NLINK] == 0:
         truncate_pages(m, inode, 0, MAX_PAGES)
+        set_shared_policy(m, inode, 0, MAX_PAGES, 0)
         m.sc[SC_COMMITTED_AS] -= m.inode[row + I_COMMITTED]
         kmem_cache_free(m, m.inode[row + I_OBJ])
         m.inode[row + I_NEXT_FREE] = m.sc[SC_INODE_FREE]
@@ -196,7 +198,7 @@ def _write_page(m, inode, index, begin, end):
     rest = first + PAGE_SIZE - end
     pfn = filemap_get_page(m, inode, index)
     if pfn < 0:
-        pfn = filemap_add(m, inode, index, GFP_HIGHUSER_MOVABLE | GFP_WRITE)
+        pfn = filemap_add(m, inode, index, GFP_HIGHUSER_MOVABLE | GFP_WRITE, -1)
         if pfn < 0:
             return -ENOMEM
         if old_end > first and (begin > first or end < old_end):

@@ -25,10 +25,10 @@ from mmlab.model.page import KIND_KERNEL, set_page_counts, set_page_kind
 from mmlab.model.rows import (
     MC_EVENT_OOM_GROUP_KILL, MC_EVENT_OOM_KILL, MC_OOM_GROUP, MC_PARENT, MEMCG_STRIDE, SC_OOM_MEMCG, T_MEMCG, CACHE_MM_STRUCT,
     CACHE_TASK_STRUCT, COST_OOM_KILL, COST_SYSCALL, MM_BRK, MM_DATA_VM, MM_DEF_FLAGS, MM_EXEC_VM, MM_HIWATER_RSS, MM_HIWATER_VM,
-    MM_KHUGEPAGED, MM_MMAP_BASE, MM_OBJ, MM_OWNER, MM_PGTABLES_BYTES, MM_RLIMIT_AS, MM_RLIMIT_DATA, MM_RLIMIT_MEMLOCK, MM_RLIMIT_STACK,
-    MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STACK_VM, MM_START_BRK, MM_STRIDE, MM_TOTAL_VM, MM_USERS, RLIM_INFINITY, SC_COMMITTED_AS,
-    SC_CPU, SC_NOW_NS, SC_NR_KILLS, SC_NR_TASKS, SC_OOM_VICTIM, SC_PANIC, SC_PID_NEXT, T_ALIVE, T_CMAJ_FLT, T_CMIN_FLT, T_CPU, T_FLAGS,
-    T_IL_PREV, T_IL_WEIGHT, T_MAJ_FLT, T_MEMPOLICY, T_MIN_FLT, T_MM, T_OBJ, T_OOM_SCORE_ADJ, T_PARENT, T_PID, T_SIGNAL, T_STACK_PFN,
+    MM_KHUGEPAGED, MM_MMAP_BASE, MM_NUMA_NEXT_SCAN_NS, MM_OBJ, MM_OWNER, MM_PGTABLES_BYTES, MM_RLIMIT_AS, MM_RLIMIT_DATA, MM_RLIMIT_MEMLOCK, MM_RLIMIT_STACK,
+    MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STACK_VM, MM_START_BRK, MM_STRIDE, MM_TOTAL_VM, MM_USERS, NB_SCAN_DELAY, NT_SCAN_PERIOD, NT_STRIDE, RLIM_INFINITY, SC_COMMITTED_AS,
+    SC_CPU, SC_NOW_NS, SC_NR_KILLS, SC_NR_TASKS, SC_OOM_NODEMASK, SC_OOM_VICTIM, SC_PANIC, SC_PID_NEXT, SC_TASK, T_ALIVE, T_CMAJ_FLT, T_CMIN_FLT, T_CPU, T_FLAGS,
+    T_IL_PREV, T_IL_WEIGHT, T_MAJ_FLT, T_MEMPOLICY, T_MEMS, T_MIN_FLT, T_MM, T_OBJ, T_OOM_SCORE_ADJ, T_PARENT, T_PID, T_SIGNAL, T_STACK_PFN,
     T_START_NS, TASK_STRIDE, TF_KILLED,
     TF_OOM_VICTIM, VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED, VM_LOCKONFAULT, VMA_END, VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_NAME, VMA_PGOFF,
     VMA_POLICY, VMA_START, VMA_STRIDE,
@@ -52,6 +52,7 @@ def mm_alloc(m, mm):
     m.mm[base + MM_OBJ] = obj
     m.mm[base + MM_USERS] = 1
     m.mm[base + MM_MMAP_BASE] = MMAP_BASE
+    m.mm[base + MM_NUMA_NEXT_SCAN_NS] = m.sc[SC_NOW_NS] + m.numab[NB_SCAN_DELAY] * 1_000_000
     m.mm[base + MM_RLIMIT_STACK] = 8 << 20
     m.mm[base + MM_RLIMIT_AS] = m.mm[base + MM_RLIMIT_DATA] = m.mm[base + MM_RLIMIT_MEMLOCK] = RLIM_INFINITY
     if pgd_alloc(m, mm) < 0:
@@ -87,6 +88,9 @@ def task_alloc(m, cpu, oom_score_adj, parent):
     row = task * TASK_STRIDE
     for field in range(TASK_STRIDE):
         m.task[row + field] = 0
+    for field in range(NT_STRIDE):
+        m.numa_task[task * NT_STRIDE + field] = 0
+    m.numa_task[task * NT_STRIDE + NT_SCAN_PERIOD] = m.numab[NB_SCAN_DELAY]
     m.task[row + T_PID] = m.sc[SC_PID_NEXT]
     m.sc[SC_PID_NEXT] += 1
     m.task[row + T_MM] = task
@@ -110,7 +114,7 @@ def sys_fork(m, parent):
     child = task_alloc(m, m.task[row + T_CPU], m.task[row + T_OOM_SCORE_ADJ], parent)
     if child < 0:
         return -ENOMEM
-    for field in (T_MEMCG, T_MEMPOLICY, T_IL_PREV, T_IL_WEIGHT):
+    for field in (T_MEMCG, T_MEMPOLICY, T_IL_PREV, T_IL_WEIGHT, T_MEMS):
         m.task[child * TASK_STRIDE + field] = m.task[row + field]
     old, new = m.task[row + T_MM], child
     for field in range(MM_MMAP_BASE, MM_DEF_FLAGS):
@@ -214,6 +218,8 @@ def _log_kill(m, victim, order):
         m.kill[at + 6] = m.task[victim * TASK_STRIDE + T_OOM_SCORE_ADJ]
         m.kill[at + 7] = order
         m.kill[at + 8] = m.sc[SC_OOM_MEMCG]
+        m.kill[at + 9] = m.sc[SC_OOM_NODEMASK]
+        m.kill[at + 10] = m.task[m.sc[SC_TASK] * TASK_STRIDE + T_MEMS] if m.sc[SC_TASK] >= 0 else 0
         m.sc[SC_NR_KILLS] += 1
 
 

@@ -2,16 +2,17 @@
 
 A policy is one number: 0 the default, else mode | nodes << 8 | slot << POLICY_SLOT_SHIFT; equal numbers may merge. The slot names the
 zonelists that hold only the policy's nodes (bind, preferred_many), rows of m.zonelist behind the nodes' own.
-Models: mm/mempolicy.c policy_nodemask(), interleave_nid(), weighted_interleave_nid(), interleave_nodes().
-Left out: policies of shared memory objects, home nodes, MPOL_F_STATIC_NODES and MPOL_F_RELATIVE_NODES; preferred_many goes
-outside its set before it would wake kswapd.
+Models: mm/mempolicy.c policy_nodemask(), interleave_nid(), weighted_interleave_nid(), interleave_nodes(), mpol_shared_policy_lookup().
+Left out: home nodes, MPOL_F_STATIC_NODES and MPOL_F_RELATIVE_NODES; preferred_many goes outside its set before it would wake kswapd.
+How policies of shared memory are set: mm/shared_policy.py.
 """
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.zones import page_node, zone_of
 from mmlab.model.rows import (
-    N_WEIGHT, NODE_STRIDE, SC_INTERLEAVE_NODE, SC_NODE, SC_NR_NODES, SC_TASK, T_IL_PREV, T_IL_WEIGHT, T_MEMPOLICY, TASK_STRIDE, VMA_PGOFF,
-    VMA_POLICY, VMA_START, VMA_STRIDE, Z_NUMA_INTERLEAVE, ZONE_STRIDE,
+    N_WEIGHT, NODE_STRIDE, SC_INTERLEAVE_NODE, SC_NODE, SC_NR_NODES, SC_SHARED_POLICIES, SC_TASK, SP_END, SP_INODE, SP_POLICY, SP_START,
+    SP_STRIDE, T_IL_PREV, T_IL_WEIGHT, T_MEMPOLICY, T_MEMS, TASK_STRIDE, VMA_INODE, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
+    Z_NUMA_INTERLEAVE, ZONE_STRIDE,
 )
 
 MODES = ("default", "preferred", "bind", "interleave", "local", "preferred_many", "weighted_interleave")  # numbered as in the kernel
@@ -81,19 +82,22 @@ def interleave_nodes(m, policy, row):
 
 @kernel
 def policy_zonelist(m, policy, index):
-    """Row of m.zonelist from which a page is taken; index: its place in an interleaved range, -1 for none."""
+    """Row of m.zonelist from which a page is taken; index: its place in an interleaved range, -1 for none.
+
+    The rows of a task in a cpuset hold only the nodes that it allows; bind and preferred_many have rows of their own, made within them."""
     mode = policy_mode(policy)
     m.sc[SC_INTERLEAVE_NODE] = 0
+    allowed = m.sc[SC_NR_NODES] * m.task[m.sc[SC_TASK] * TASK_STRIDE + T_MEMS] if m.sc[SC_TASK] >= 0 else 0
     if mode == MPOL_PREFERRED:
-        return next_node_in(m, -1, policy_nodes(policy))
+        return allowed + next_node_in(m, -1, policy_nodes(policy))
     if mode == MPOL_BIND or mode == MPOL_PREFERRED_MANY:
         return m.sc[SC_NR_NODES] * (1 + (policy >> POLICY_SLOT_SHIFT)) + m.sc[SC_NODE]
     if mode == MPOL_INTERLEAVE or mode == MPOL_WEIGHTED_INTERLEAVE:
         node = interleave_nid(m, policy, index) if index >= 0 else interleave_nodes(m, policy, m.sc[SC_TASK] * TASK_STRIDE)
         if mode == MPOL_INTERLEAVE:
             m.sc[SC_INTERLEAVE_NODE] = node + 1
-        return node
-    return m.sc[SC_NODE]
+        return allowed + node
+    return allowed + m.sc[SC_NODE]
 
 
 @kernel
@@ -104,13 +108,26 @@ def task_zonelist(m):
 
 
 @kernel
+def shared_policy_lookup(m, inode, index):
+    """The policy of a page of an inode; 0 where none was set."""
+    for i in range(m.sc[SC_SHARED_POLICIES]):
+        row = i * SP_STRIDE
+        if m.shared_policy[row + SP_INODE] == inode and m.shared_policy[row + SP_START] <= index and index < m.shared_policy[row + SP_END]:
+            return m.shared_policy[row + SP_POLICY]
+    return 0
+
+
+@kernel
 def vma_zonelist(m, vma, vpn, order):
     """The same for a folio of a VMA: by the VMA's policy, else by the task's."""
     row = vma * VMA_STRIDE
+    index = m.vma[row + VMA_PGOFF] + vpn - (m.vma[row + VMA_START] >> 12)
     policy = m.vma[row + VMA_POLICY]
+    if m.sc[SC_SHARED_POLICIES] and m.vma[row + VMA_INODE] >= 0:
+        policy = shared_policy_lookup(m, m.vma[row + VMA_INODE], index)
     if policy == 0 and m.sc[SC_TASK] >= 0:
         policy = m.task[m.sc[SC_TASK] * TASK_STRIDE + T_MEMPOLICY]
-    return policy_zonelist(m, policy, (m.vma[row + VMA_PGOFF] + vpn - (m.vma[row + VMA_START] >> 12)) >> order)
+    return policy_zonelist(m, policy, index >> order)
 
 
 @leaf

@@ -5,18 +5,19 @@ Left out: large folios, migration entries (nobody looks between unmapping and ma
 """
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.memory_tiers import node_is_toptier
 from mmlab.kernels.ops import reclaimer_folio_added, reclaimer_folio_removed
 from mmlab.kernels.services import free_pages, rmap_walk
 from mmlab.kernels.zones import page_node
 from mmlab.mm.xarray import XA_PAGE, xa_store
-from mmlab.model.const import RMAP_MIGRATE
+from mmlab.model.const import NUMA_BALANCING_MEMORY_TIERING, RMAP_MIGRATE
 from mmlab.model.page import (
     KIND_ANON, KIND_BOOT, KIND_FILE, KIND_SHMEM, NO_MAPPING, PG_ANON, PG_DIRTY, PG_FLAGS_MASK, PG_HEAD, PG_LOCKED, PG_LRU, PG_SWAPBACKED,
     PG_SWAPCACHE, PG_TAIL, PG_WRITEBACK, ZONE_MASK, page_clear, page_flags, page_index, page_kind, page_mapcount, page_mapping, page_memcg,
     page_private, page_refs, page_set, page_test, set_page_counts, set_page_flags, set_page_index, set_page_kind, set_page_mapping,
     set_page_memcg, set_page_private,
 )
-from mmlab.model.rows import SC_MIGRATE_TO, SC_NEEDS_FUTURE
+from mmlab.model.rows import SC_MIGRATE_TO, SC_NEEDS_FUTURE, SC_NUMA_BALANCING
 from mmlab.model.vmstat import (
     V_NR_ANON_PAGES, V_NR_DIRTY, V_NR_FILE_PAGES, V_NR_MAPPED, V_NR_SHMEM, V_NR_SWAPCACHED, V_PGMIGRATE_SUCCESS, mod_node_state,
 )
@@ -99,6 +100,9 @@ def migrate_folio(m, src, dst):
     set_page_kind(m, dst, page_kind(m, src))
     set_page_memcg(m, dst, page_memcg(m, src))
     set_page_memcg(m, src, 0)  # the charge goes with it
+    if m.sc[SC_NUMA_BALANCING]:
+        crossing = node_is_toptier(m, page_node(m, src)) != node_is_toptier(m, page_node(m, dst))
+        m.cpupid[dst] = 0 if crossing and m.sc[SC_NUMA_BALANCING] & NUMA_BALANCING_MEMORY_TIERING else m.cpupid[src]
     if m.sc[SC_NEEDS_FUTURE]:
         m.next_use[dst] = m.next_use[src]
     reclaimer_folio_added(m, dst)

@@ -1,12 +1,12 @@
 """alloc_pages() and free_pages(): zonelists, watermarks, the slow path. The block itself comes from the page_allocator slot.
 
 Models: mm/page_alloc.c __alloc_pages(), get_page_from_freelist(), zone_watermark_fast(), __alloc_pages_slowpath(), zone_statistics(),
-__free_pages(). Left out: cpusets, CMA.
+__free_pages(). Left out: CMA.
 """
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import page_allocator_alloc, page_allocator_can_alloc, page_allocator_drain, page_allocator_free
-from mmlab.kernels.services import alloc_pages_slowpath, out_of_memory, try_to_compact_pages, wake_kswapd
+from mmlab.kernels.services import alloc_pages_slowpath, node_reclaim, out_of_memory, try_to_compact_pages, wake_kswapd
 from mmlab.kernels.zones import wmark_pages, zone_of, zone_watermark_order0
 from mmlab.mm.compaction import compaction_zonelist_suitable
 from mmlab.mm.mempolicy import count_interleave, task_zonelist
@@ -27,7 +27,7 @@ from mmlab.model.page import (
 )
 from mmlab.model.rows import (
     CZ_BLOCKSKIP_FLUSH, CZ_CONSIDERED, CZ_DEFER_SHIFT, CZ_ORDER_FAILED, CZ_STRIDE, SC_COMPACT_RESULT, SC_CPU, SC_IN_RECLAIM,
-    SC_NEEDS_FUTURE, SC_NODE, SC_NR_NODES, SC_NR_ZONES, SC_TASK, T_FLAGS, TASK_STRIDE, TF_OOM_VICTIM, Z_ALLOCATED, Z_FLAGS, Z_INDEX,
+    SC_NEEDS_FUTURE, SC_NODE, SC_NODE_RECLAIM_MODE, SC_NR_NODES, SC_NR_ZONES, SC_NUMA_BALANCING, SC_OOM_NODEMASK, SC_TASK, T_FLAGS, TASK_STRIDE, TF_OOM_VICTIM, Z_ALLOCATED, Z_FLAGS, Z_INDEX,
     Z_NODE, Z_NUMA_FOREIGN, Z_NUMA_HIT, Z_NUMA_LOCAL, Z_NUMA_MISS, Z_NUMA_OTHER, Z_WATERMARK_BOOST, Z_WMARK_MIN, ZONE_BELOW_HIGH,
     ZONE_BOOSTED_WATERMARK, ZONE_STRIDE, ZONELIST_STRIDE, ZONELIST_THISNODE,
 )
@@ -111,8 +111,12 @@ def get_page_from_freelist(m, gfp, order, node, alloc_flags, nofragment):
             if passes == 0:
                 m.zone[base + Z_FLAGS] |= ZONE_BELOW_HIGH
         if passes == 0 and alloc_flags & ALLOC_NO_WATERMARKS == 0:
-            if zone_watermark_fast(m, zone, order, wmark_pages(m, zone, alloc_flags & ALLOC_WMARK_MASK), highest, alloc_flags) == 0:
-                continue
+            mark = wmark_pages(m, zone, alloc_flags & ALLOC_WMARK_MASK)
+            if zone_watermark_fast(m, zone, order, mark, highest, alloc_flags) == 0:
+                if m.sc[SC_NODE_RECLAIM_MODE] == 0 or node_reclaim(m, preferred, zone, gfp, order) == 0:
+                    continue
+                if zone_watermark_fast(m, zone, order, mark, highest, alloc_flags) == 0:
+                    continue
         pfn = page_allocator_alloc(m, zone, order, migratetype, alloc_flags | unmixed)
         if pfn < 0:
             continue
@@ -254,7 +258,8 @@ def do_alloc_pages_slowpath(m, gfp, order, node):
                 reserve = ALLOC_NO_WATERMARKS | (flags & ALLOC_KSWAPD)
             elif task >= 0 and m.task[task * TASK_STRIDE + T_FLAGS] & TF_OOM_VICTIM:
                 reserve = flags | ALLOC_OOM
-        pfn = retry_freelist(m, gfp, order, node, reserve)
+        # who may dip into the reserves may leave its nodes, too
+        pfn = retry_freelist(m, gfp, order, node if reserve == flags else node % m.sc[SC_NR_NODES], reserve)
         if pfn >= 0:
             return pfn
         if gfp & GFP_DIRECT_RECLAIM == 0 or m.sc[SC_IN_RECLAIM]:
@@ -295,7 +300,10 @@ def do_alloc_pages_slowpath(m, gfp, order, node):
                     continue
         if gfp & (GFP_RETRY_MAYFAIL | GFP_THISNODE):
             return -ENOMEM
-        if out_of_memory(m, task, order) == 0:
+        m.sc[SC_OOM_NODEMASK] = node // m.sc[SC_NR_NODES]
+        killed = out_of_memory(m, task, order)
+        m.sc[SC_OOM_NODEMASK] = 0
+        if killed == 0:
             if gfp & GFP_NOFAIL == 0:
                 return -ENOMEM
             return retry_freelist(m, gfp, order, node, ALLOC_NO_WATERMARKS)
@@ -308,6 +316,9 @@ def free_pages(m, pfn, order):
     set_page_flags(m, pfn, page_flags(m, pfn) & ZONE_MASK)
     set_page_counts(m, pfn, 0, 0)
     set_page_kind(m, pfn, KIND_FREE)
+    if m.sc[SC_NUMA_BALANCING]:
+        for page in range(pfn, pfn + (1 << order)):
+            m.cpupid[page] = 0
     mem_cgroup_uncharge(m, pfn, 1 << order)
     m.vmstat[V_PGFREE] += 1 << order
     return page_allocator_free(m, pfn, order)

@@ -58,12 +58,12 @@ def count_cached(m, pfn, inode, delta):
 
 
 @kernel
-def filemap_add(m, inode, index, gfp):
+def filemap_add(m, inode, index, gfp, zonelist):
     """A new, uptodate page in the cache, on the reclaimer's lists: its pfn, or -ENOMEM. GFP_WRITE: to be overwritten, so no refault.
 
-    The index must hold no page, and in a shmem inode no swap slot.
+    The index must hold no page, and in a shmem inode no swap slot. zonelist: where from; -1: by the task's policy.
     """
-    pfn = alloc_pages(m, gfp, 0, -1)
+    pfn = alloc_pages(m, gfp, 0, zonelist)
     if pfn < 0:
         return -ENOMEM
     if mem_cgroup_charge(m, pfn, current_memcg(m), gfp, 1) < 0:

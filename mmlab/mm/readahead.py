@@ -49,7 +49,7 @@ def do_page_cache_ra(m, inode, index, nr_to_read, lookahead_size, wait):
     for at in range(index, end):
         if filemap_get_page(m, inode, at) >= 0:
             continue
-        pfn = filemap_add(m, inode, at, READAHEAD_GFP)
+        pfn = filemap_add(m, inode, at, READAHEAD_GFP, -1)
         if pfn < 0:
             break
         lock_page(m, pfn)

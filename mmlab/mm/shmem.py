@@ -7,6 +7,7 @@ is a swap slot (the shadow lies in the swap cache). Left out: size limits of the
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.services import folio_put
 from mmlab.mm.page_cache import count_cached, filemap_add
+from mmlab.mm.shared_policy import shmem_zonelist
 from mmlab.mm.swap_slots import swap_dup, swap_free
 from mmlab.mm.swap_state import add_to_swap, delete_from_swap_cache, swap_cache_get, swapin_readahead
 from mmlab.mm.xarray import XA_PAGE, XA_VALUE, entry_is, xa_load, xa_next, xa_store
@@ -38,7 +39,7 @@ def shmem_get_page(m, inode, index):
     if entry_is(entry, XA_PAGE):
         return entry >> 2
     if entry == 0:
-        pfn = filemap_add(m, inode, index, GFP_HIGHUSER_MOVABLE)
+        pfn = filemap_add(m, inode, index, GFP_HIGHUSER_MOVABLE, shmem_zonelist(m, inode, index, 0))
         if pfn >= 0:
             shmem_acct_blocks(m, inode, 1)
             m.sc[SC_NOW_NS] += m.cost[COST_ZERO_PAGE]

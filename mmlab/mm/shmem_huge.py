@@ -15,6 +15,7 @@ from mmlab.mm.huge_memory import make_large_folio
 from mmlab.mm.page_counter import current_memcg, mem_cgroup_charge
 from mmlab.mm.page_cache import filemap_get_page, filemap_remove
 from mmlab.mm.pgtable import free_table, pmd_alloc
+from mmlab.mm.shared_policy import shmem_zonelist
 from mmlab.mm.shmem import shmem_acct_blocks, shmem_get_page
 from mmlab.mm.xarray import XA_PAGE, XA_VALUE, entry_is, xa_load, xa_next, xa_store
 from mmlab.model.const import (
@@ -81,9 +82,9 @@ def thp_eligible_shmem(m, vma):
 
 
 @kernel
-def _new_huge(m, gfp):
-    """A huge folio of a file, in no cache yet, with one reference: its head, or -ENOMEM."""
-    head = alloc_pages(m, gfp, HPAGE_PMD_ORDER, -1)
+def _new_huge(m, gfp, zonelist):
+    """A huge folio of a file, in no cache yet, with one reference: its head, or -ENOMEM. zonelist: where from; -1: by the task's policy."""
+    head = alloc_pages(m, gfp, HPAGE_PMD_ORDER, zonelist)
     if head < 0:
         return -ENOMEM
     if mem_cgroup_charge(m, head, current_memcg(m), gfp, 1 << HPAGE_PMD_ORDER) < 0:
@@ -142,7 +143,7 @@ def shmem_alloc_huge(m, mm, inode, index, vma, vpn):
     present = xa_next(m, inode, first)
     if present >= 0 and present < first + HPAGE_PMD_NR:
         return -1
-    head = _new_huge(m, thp_fault_gfp(m, mm, vma, HPAGE_PMD_ORDER))
+    head = _new_huge(m, thp_fault_gfp(m, mm, vma, HPAGE_PMD_ORDER), shmem_zonelist(m, inode, index, HPAGE_PMD_ORDER))
     if head < 0 or _add_huge(m, inode, first, head) < 0:
         if head >= 0:
             folio_put(m, head)
@@ -218,7 +219,7 @@ def scan_file(m, inode, first, max_ptes_none, max_ptes_swap):
 @kernel
 def collapse_file(m, inode, first, gfp):
     """Put a huge folio in place of the 512 pages from index `first` on, zeroes where none is; nothing maps it then. SCAN_*."""
-    head = _new_huge(m, gfp)
+    head = _new_huge(m, gfp, -1)
     if head < 0:
         m.vmstat[V_THP_COLLAPSE_ALLOC_FAILED] += 1
         return SCAN_ALLOC_HUGE_PAGE_FAIL

@@ -6,6 +6,7 @@ Left out: throttling of direct reclaim, slab shrinkers, kcompactd, recursive pro
 """
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.memory_tiers import can_demote
 from mmlab.kernels.memcg import memcg_is_descendant, nr_lruvecs
 from mmlab.kernels.ops import (
     reclaimer_age_node, reclaimer_end_reclaim, reclaimer_eviction_shadow, reclaimer_folio_removed,
@@ -13,7 +14,8 @@ from mmlab.kernels.ops import (
 )
 from mmlab.kernels.large_folio import PG_PARTIALLY_MAPPED, entire_mapcount, nr_pages_mapped, page_pte_mapcount
 from mmlab.kernels.services import free_pages, rmap_walk
-from mmlab.kernels.zones import wmark_pages, zone_watermark_order0
+from mmlab.kernels.zones import page_node, wmark_pages, zone_watermark_order0
+from mmlab.mm.demotion import demote_folio
 from mmlab.mm.huge_memory import free_large_folio, split_folio, split_huge_pmds_of
 from mmlab.mm.page_cache import filemap_remove
 from mmlab.mm.page_counter import memcg_memory_event
@@ -22,7 +24,7 @@ from mmlab.mm.swap import lru_add_drain
 from mmlab.mm.swap_state import add_to_swap, delete_from_swap_cache
 from mmlab.model.const import (
     DEF_PRIORITY, HPAGE_PMD_ORDER, LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, NOTE_LOW_SKIPPED,
-    NOTE_SKIPPED_DEACTIVATE, NOTE_TRIM_MODE, NOTE_TRIM_MODE_FAILED, RECLAIM_ACTIVATE, RECLAIM_FREED, RECLAIM_KEEP, RMAP_DIRTY, RMAP_UNMAP,
+    NOTE_SKIPPED_DEACTIVATE, NOTE_TRIM_MODE, NOTE_TRIM_MODE_FAILED, NUMA_BALANCING_MEMORY_TIERING, RECLAIM_ACTIVATE, RECLAIM_FREED, RECLAIM_KEEP, RMAP_DIRTY, RMAP_UNMAP,
     SCAN_FORCE_DEACTIVATE, SCAN_KSWAPD, SCAN_LOW_RECLAIM, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_NO_TRIM_MODE,
     SCAN_PROACTIVE, SCAN_RECLAIM_IDX_SHIFT, SWAP_CLUSTER_MAX,
 )
@@ -36,7 +38,7 @@ from mmlab.model.rows import (
     MC_MIN, MC_PARENT, MC_USAGE, MEMCG_STRIDE, MTHP_STRIDE, MTHP_SWPOUT, MTHP_SWPOUT_FALLBACK, NODE_STRIDE, N_KSWAPD_AWAKE,
     N_KSWAPD_BOOST, N_KSWAPD_FAILURES, N_KSWAPD_FLAGS, N_KSWAPD_IDX, N_KSWAPD_PRIORITY, N_KSWAPD_RECLAIMED, N_KSWAPD_WAKE_NS, SC_IN_RECLAIM,
     SC_KSWAPD_AWAKE, SC_NEXT_EVENT_NS, SC_NODE, SC_NOW_NS, SC_NR_MEMCGS, SC_NR_NODES, SC_NR_RECLAIMED,
-    SC_NR_SCANNED, SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS, SC_NR_ZONES, SC_PROACTIVE, SC_PROTECTION, SC_RECLAIM_MEMCG, SC_RECLAIM_NOTES,
+    SC_NR_SCANNED, SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS, SC_NR_ZONES, SC_NUMA_BALANCING, SC_PROACTIVE, SC_PROTECTION, SC_RECLAIM_MEMCG, SC_RECLAIM_NOTES,
     SC_SCAN_PRIORITY, SC_SHRINK_MEMCG, SC_SWAP_FLAGS, ZONELIST_STRIDE,
     ZONELIST_THISNODE, ZONE_RECLAIM_ACTIVE, ZONE_STRIDE, Z_FLAGS, Z_INDEX, Z_MANAGED, Z_NODE, Z_WATERMARK_BOOST,
 )
@@ -47,12 +49,12 @@ MAX_RECLAIM_RETRIES = 16
 
 @leaf
 def node_reclaimable_pages(m, node):
-    """File pages, and anonymous ones while there is swap to put them in."""
+    """File pages, and anonymous ones while there is swap or a slower node to put them in."""
     pages = 0
     lruvec = node
     while lruvec < nr_lruvecs(m):
         pages += reclaimer_nr_lru_pages(m, lruvec, LRU_INACTIVE_FILE) + reclaimer_nr_lru_pages(m, lruvec, LRU_ACTIVE_FILE)
-        if m.sc[SC_NR_SWAP_FREE] > 0:
+        if m.sc[SC_NR_SWAP_FREE] > 0 or can_demote(m, node, 0):
             pages += reclaimer_nr_lru_pages(m, lruvec, LRU_INACTIVE_ANON) + reclaimer_nr_lru_pages(m, lruvec, LRU_ACTIVE_ANON)
         lruvec += m.sc[SC_NR_NODES]
     return pages
@@ -220,13 +222,14 @@ def try_to_free_mem_cgroup_pages(m, memcg, nr_pages, may_swap, proactive):
 
 @leaf
 def pgdat_balanced(m, node, highest):
-    """1 if some zone of the node up to `highest` is above its high watermark."""
+    """1 if some zone of the node up to `highest` is above its high watermark; with memory tiers above promo, which leaves room to promote."""
+    which = 3 if m.sc[SC_NUMA_BALANCING] & NUMA_BALANCING_MEMORY_TIERING else 2
     managed = 0
     for zone in range(m.sc[SC_NR_ZONES]):
         base = zone * ZONE_STRIDE
         if m.zone[base + Z_NODE] == node and m.zone[base + Z_INDEX] <= highest:
             managed = 1
-            if zone_watermark_order0(m, zone, 0, wmark_pages(m, zone, 2), highest, 0):
+            if zone_watermark_order0(m, zone, 0, wmark_pages(m, zone, which), highest, 0):
                 return 1
     return 1 - managed
 
@@ -373,6 +376,8 @@ def do_reclaim_folio(m, pfn, scan_flags):
     """
     if page_test(m, pfn, PG_UNEVICTABLE | PG_MLOCKED):
         return RECLAIM_ACTIVATE
+    if can_demote(m, page_node(m, pfn), scan_flags) and demote_folio(m, pfn, scan_flags):
+        return RECLAIM_FREED
     if page_test(m, pfn, PG_HEAD):
         if page_test(m, pfn, PG_ANON):
             return reclaim_large_folio(m, pfn, scan_flags)

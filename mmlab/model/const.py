@@ -45,6 +45,7 @@ READ, WRITE, EXEC = 0, 1, 2
 # reclaim_folio()
 RECLAIM_KEEP, RECLAIM_FREED, RECLAIM_ACTIVATE = 0, 1, 2
 # scan_flags of shrink_node() and reclaim_folio(): who reclaims and what it may do; bits 8.. hold the highest zone index (reclaim_idx)
+NUMA_BALANCING_NORMAL, NUMA_BALANCING_MEMORY_TIERING = 1, 2  # kernel.numa_balancing
 SCAN_KSWAPD, SCAN_MAY_SWAP, SCAN_MAY_WRITEPAGE, SCAN_MAY_UNMAP, SCAN_PROACTIVE = 1, 2, 4, 8, 16
 SCAN_FORCE_DEACTIVATE, SCAN_NO_TRIM_MODE, SCAN_LOW_RECLAIM = 32, 64, 128  # what an earlier try of the same run asked for
 # m.sc[SC_RECLAIM_NOTES]: what a run remembers of its passes

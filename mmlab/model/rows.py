@@ -20,7 +20,8 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_NR_MEMCGS, SC_RECLAIM_MEMCG, SC_SHRINK_MEMCG, SC_PROTECTION, SC_SCAN_PRIORITY, SC_NR_SCANNED, SC_NR_RECLAIMED,
     SC_RECLAIM_NOTES, SC_OOM_MEMCG, SC_IN_LRU_FAULT, SC_MM_WALK, SC_PROACTIVE,
     SC_MIGRATE_TO, SC_EXTFRAG_THRESHOLD, SC_PROACTIVENESS, SC_COMPACT_RESULT, SC_INTERLEAVE_NODE,
-) = range(95)
+    SC_NODE_RECLAIM_MODE, SC_MIN_UNMAPPED_RATIO, SC_SHARED_POLICIES, SC_OOM_NODEMASK, SC_DEMOTION_ENABLED, SC_NUMA_BALANCING, SC_RUN_SINCE_NS,
+) = range(102)
 NR_SCALARS = 128
 
 # m.zone: one row a populated zone, in the order of nodes, then zone index ------------------------------------------------------------------
@@ -57,30 +58,39 @@ COMPACT_HEADS = 16  # the last list heads: isolated free blocks by order, then i
 # m.zonelist: row a node: the zones a request from it tries (row numbers of m.zone), fallback list then the node's own, each ended by -1 ------
 ZONELIST_STRIDE = 128
 ZONELIST_THISNODE = 64
-NR_NODEMASKS = 16  # behind the nodes' own rows: for each set of nodes that a policy names, a row a node, with that set's zones alone
+NR_NODEMASKS = 64  # behind the nodes' own rows: for each set of nodes that a policy names, a row a node, with that set's zones alone
 
 # m.node ----------------------------------------------------------------------------------------------------------------------------------
 NODE_STRIDE = 32
 (
     N_FIRST_CPU, N_NR_CPUS, N_KSWAPD_AWAKE, N_KSWAPD_PRIORITY, N_KSWAPD_FAILURES, N_KSWAPD_IDX, N_KSWAPD_CLOCK_NS, N_KSWAPD_WAKE_NS,
-    N_KSWAPD_CPU, N_PRESENT, N_MANAGED, N_KSWAPD_BOOST, N_KSWAPD_RECLAIMED, N_KSWAPD_FLAGS, N_WEIGHT,
-) = range(15)
+    N_KSWAPD_CPU, N_PRESENT, N_MANAGED, N_KSWAPD_BOOST, N_KSWAPD_RECLAIMED, N_KSWAPD_FLAGS, N_WEIGHT, N_TOPTIER, N_DEMOTION_TARGETS, N_LOWER_TIERS,
+    N_NBP_THRESHOLD, N_NBP_RL_START, N_NBP_RL_NR_CAND, N_NBP_TH_START, N_NBP_TH_NR_CAND,
+) = range(23)
 
 # m.task ----------------------------------------------------------------------------------------------------------------------------------
 TASK_STRIDE = 32
 (
     T_PID, T_MM, T_CPU, T_ALIVE, T_OOM_SCORE_ADJ, T_MIN_FLT, T_MAJ_FLT, T_PARENT, T_SIGNAL, T_SI_CODE, T_SI_ADDR, T_FLAGS, T_OBJ, T_STACK_PFN,
     T_CMIN_FLT, T_CMAJ_FLT, T_NODE, T_START_NS, T_MEMCG, T_OVER_HIGH,
-    T_MEMPOLICY, T_IL_PREV, T_IL_WEIGHT,
-) = range(23)
+    T_MEMPOLICY, T_IL_PREV, T_IL_WEIGHT, T_MEMS,
+) = range(24)
+# T_MEMS: 0: the task's cpuset allows all nodes, else 1 + number of the zonelists of those it allows
+# m.numa_task: what NUMA balancing keeps of a task; m.numa_faults: four counts a task and node: shared and private faults, and those of this sequence
+NT_STRIDE = 16
+(
+    NT_RUNTIME, NT_NODE_STAMP, NT_SCAN_PERIOD, NT_SCAN_PERIOD_MAX, NT_SCAN_SEQ, NT_PREFERRED, NT_LOCALITY,
+) = range(7)  # ns, ns, ms, ms, -, 1 + node, faults: remote, local, pages that could not move
+# m.numab: settings of NUMA balancing, as in debugfs: ms, ms, ms, MB, ms, MB/s
+NB_SCAN_DELAY, NB_SCAN_PERIOD_MIN, NB_SCAN_PERIOD_MAX, NB_SCAN_SIZE, NB_HOT_THRESHOLD, NB_RATE_LIMIT = range(6)
 TF_MEMALLOC, TF_OOM_VICTIM, TF_KILLED = 1, 2, 4
 
 # m.loop: tasks that touch a range again and again beside what the script does (`loop`, `bg`) --------------------------------------------------
 LOOP_STRIDE = 16
 (
     LOOP_TASK, LOOP_VPN, LOOP_COUNT, LOOP_STEP, LOOP_ACCESS, LOOP_END_NS, LOOP_PERIOD_NS, LOOP_NEXT_NS, LOOP_AT, LOOP_PASSES, LOOP_STATE,
-    LOOP_BEGAN_NS, LOOP_ENDED_NS,
-) = range(13)
+    LOOP_BEGAN_NS, LOOP_ENDED_NS, LOOP_NOFLUSH,
+) = range(14)
 LOOP_FREE, LOOP_RUNS, LOOP_DONE, LOOP_FAILED = 0, 1, 2, 3
 # m.memcg: one row a cgroup, the root first, parents before their children; sizes in pages. Row 0 is charged for nothing ---------------------
 MEMCG_STRIDE = 64
@@ -105,6 +115,7 @@ MM_STRIDE = 64
 MM_LRU_KNOWN, MM_LRU_USED = 1, 2
 MM_LRU_ALL_USED = ((1 << 48) - 1) & ~MM_LRU_KNOWN
 MM_INDEX = 32  # 16 words of the VMA index's own
+MM_NUMA_SCAN_SEQ, MM_NUMA_SCAN_OFFSET, MM_NUMA_NEXT_SCAN_NS = 48, 49, 50
 RLIM_INFINITY = 1 << 62
 
 # m.vma -----------------------------------------------------------------------------------------------------------------------------------
@@ -114,6 +125,8 @@ VMA_STRIDE = 32
     VMA_MAP_NEXT, VMA_MAP_PREV, VMA_RA_ADDR, VMA_RA_WIN, VMA_RA_HITS, VMA_POLICY, VMA_NEXT_FREE,
 ) = range(19)
 VMA_INDEX = 24  # 4 words of the VMA index's own
+# vma_numab_state, unset while VMA_NUMAB_NEXT_SCAN is 0
+VMA_NUMAB_NEXT_SCAN, VMA_NUMAB_PIDS_RESET, VMA_NUMAB_START_SEQ, VMA_NUMAB_PREV_SEQ, VMA_NUMAB_PIDS, VMA_NUMAB_PIDS_OLD = 19, 20, 21, 22, 28, 29
 # names of special VMAs
 NAME_NONE, NAME_HEAP, NAME_STACK, NAME_VVAR, NAME_VDSO = 0, 1, 2, 3, 4
 
@@ -143,6 +156,8 @@ INODE_STRIDE = 32
 IF_SHMEM = 1  # swap-backed: tmpfs or shared anonymous memory
 IF_ANON_SHMEM = 4  # a shared anonymous map's
 IF_NORESERVE = 2  # commit charge is taken a page at a time (tmpfs files, MAP_NORESERVE); I_COMMITTED: what the inode holds of it
+SP_STRIDE = 4  # m.shared_policy: a range of pages of a shared memory object that has a NUMA policy
+SP_INODE, SP_START, SP_END, SP_POLICY = range(4)
 XA_STRIDE = 64  # slots of a page-cache tree node in m.xa; m.xa_node holds XN_* per node
 XN_STRIDE = 8
 XN_SHIFT, XN_COUNT, XN_NR_VALUES, XN_PARENT, XN_SLOT, XN_OBJ, XN_NEXT_FREE, XN_MEMCG = range(8)
@@ -184,11 +199,11 @@ MTHP_NAMES = (
     COST_HIT, COST_FAULT, COST_ZERO_PAGE, COST_COPY_PAGE, COST_DEVICE_READ, COST_DEVICE_WRITE, COST_SCAN_PAGE, COST_RECLAIM_PAGE, COST_ALLOC_BULK,
     COST_SYSCALL, COST_FORK_PTE, COST_ZAP_PTE, COST_TLB_MISS, COST_IPI, COST_CONTEXT_SWITCH, COST_HUGE_ZERO, COST_SWAP_CACHE_HIT, COST_PAGE_TABLE,
     COST_DEVICE_READ_PAGE, COST_LOCK_WAIT, COST_SPLIT_THP, COST_OOM_KILL,
-    COST_DAMOS_PAGE, COST_DAMON_CHECK, COST_LRU_MOVE,
-) = range(25)
+    COST_DAMOS_PAGE, COST_DAMON_CHECK, COST_LRU_MOVE, COST_PROT_NUMA,
+) = range(26)
 NR_COSTS = 32
 COST_NAMES = (
     "hit", "fault", "zero_page", "copy_page", "device_read", "device_write", "scan_page", "reclaim_page", "alloc_bulk", "syscall", "fork_pte",
     "zap_pte", "tlb_miss", "ipi", "context_switch", "huge_zero", "swap_cache_hit", "page_table", "device_read_page", "lock_wait", "split_thp", "oom_kill",
-    "damos_page", "damon_check", "lru_move",
+    "damos_page", "damon_check", "lru_move", "prot_numa",
 )

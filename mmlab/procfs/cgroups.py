@@ -1,7 +1,7 @@
 """Files of the cgroup v2 memory controller below /sys/fs/cgroup: limits, usage, memory.stat, memory.events, memory.reclaim.
 
 Models: mm/memcontrol.c memory_files[], memory_stat_format(), memory_events_show(), page_counter_memparse(). Left out: memory.numa_stat,
-memory.pressure, memory.swap.high, memory.zswap.*; other controllers. What memory.stat says of pages is counted in mem_map when it is read.
+memory.pressure, memory.swap.high, memory.zswap.*; controllers but memory and cpuset. What memory.stat says of pages is counted in mem_map when it is read.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from mmlab.model.page import (
     KIND_FILE, KIND_SHMEM, KIND_TABLE, MAPCOUNT_MASK, NO_MAPPING, PG_ANON, PG_DIRTY, PG_HEAD, PG_SWAPCACHE, PG_WRITEBACK,
 )
 from mmlab.machine.record import LRU_LISTS
+from mmlab.procfs import cpusets
 
 ROOT = "/sys/fs/cgroup"
 LIMITS = {
@@ -96,6 +97,8 @@ def read(sim: Any, row: int, name: str) -> str:
         return "".join(f"{event} {int(memcg[base + field]) if field else 0}\n" for event, field in SWAP_EVENTS.items())
     if name == "memory.stat":
         return memory_stat(sim, row)
+    if name in cpusets.FILES:
+        return cpusets.read(sim, row, name)
     if name == "cgroup.procs":
         tasks = sim.machine.task
         of = {task: int(tasks[task.index * r.TASK_STRIDE + r.T_MEMCG]) for task in sim.tasks.values() if tasks[task.index * r.TASK_STRIDE + r.T_ALIVE]}
@@ -127,10 +130,12 @@ def write(sim: Any, row: int, name: str, text: str) -> int:
         return 0
     if name == "memory.reclaim":
         return _reclaim(sim, row, value)
+    if name in cpusets.FILES:
+        return cpusets.write(sim, row, name, text)
     if name == "cgroup.procs":
         for task in sim.tasks.values():
             if str(task.pid) == value:
-                sim.machine.task[task.index * r.TASK_STRIDE + r.T_MEMCG] = row
+                cpusets.attach(sim, task, row)
                 return 0
         return -3
     raise NotSupported(f"{ROOT}/.../{name} = {value}: not supported yet")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mmlab.mm.mempolicy import shared_policy_lookup
 from mmlab.mm.shmem import shmem_partial_swap_usage
 from mmlab.mm.shmem_huge import thp_eligible_shmem
 from mmlab.model import rows as r
@@ -169,9 +170,16 @@ def numa_maps(sim: Any, task: Any) -> str:
     return "".join(_numa_line(sim, task.mm, vma, of_task) for vma in vmas(sim.machine, task.mm))
 
 
+def _vma_policy(machine: Any, vma: Vma) -> int:
+    """The policy at a VMA's start; that of shared memory belongs to the object."""
+    if vma.inode >= 0 and machine.inode[vma.inode * r.INODE_STRIDE + r.I_FLAGS] & r.IF_SHMEM:
+        return machine.run(shared_policy_lookup, vma.inode, vma.pgoff)
+    return int(machine.vma[vma.row * r.VMA_STRIDE + r.VMA_POLICY])
+
+
 def _numa_line(sim: Any, mm: int, vma: Vma, of_task: int) -> str:
-    text = f"{vma.start:08x} {policy_text(int(sim.machine.vma[vma.row * r.VMA_STRIDE + r.VMA_POLICY]) or of_task)}"
-    path = backing(sim, vma)[2]
+    text = f"{vma.start:08x} {policy_text(_vma_policy(sim.machine, vma) or of_task)}"
+    path = backing(sim, vma)[2].replace(" ", "\\040")
     name = vma_name(sim.machine, mm, vma)
     text += f" file={path}" if path else {"[heap]": " heap", "[stack]": " stack"}.get(name, "")
     pages = mapped_pages(sim.machine, entries(sim.machine, mm, vma.first_vpn, vma.end >> 12))

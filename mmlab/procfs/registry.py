@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from mmlab.errors import NotSupported
+from mmlab.machine import memory_tiers
 from mmlab.mm import compaction
 from mmlab.model import rows as r
 from mmlab.model.const import EINVAL, ENOENT
 from mmlab.procfs import cgroups, files_io, maps, meminfo, mthp, status, zones
 from mmlab.procfs.clear_refs import clear_refs
 from mmlab.procfs.mempolicy import node_ranges, read_weight, weight_node, write_weight
-from mmlab.procfs.settings import THP_CHOICES, settings_of
+from mmlab.procfs.settings import NUMAB_FILES, THP_CHOICES, read_numab, settings_of, write_numab
 from mmlab.procfs.tasks import living
 
 THP_ROOT = "/sys/kernel/mm/transparent_hugepage/"
@@ -37,9 +38,18 @@ NODE_FILES: dict[str, Callable[[Any, int], str]] = {
     "cpulist": lambda sim, node: cpulist(sim.layout.node_cpus[node]),
 }  # fmt: skip
 TASK_FILES: dict[str, Callable[[Any, Any], str]] = {**status.TASK_FILES, **maps.TASK_FILES}
+NUMAB_ROOT = "/sys/kernel/debug/sched/numa_balancing/"
+DEMOTION_ENABLED = "/sys/kernel/mm/numa/demotion_enabled"
+TIERS = "/sys/devices/virtual/memory_tiering/"
+_TIER = re.compile(TIERS + r"memory_tier(\d+)/nodelist")
 _NODE = re.compile(r"/sys/devices/system/node/node(\d+)/(\w+)")
 _TASK = re.compile(r"/proc/(\d+)/(\w+)")
 OOM_SCORE_ADJ_RANGE = range(-1000, 1001)
+
+
+def tier_nodes(sim: Any) -> dict[int, list[int]]:
+    """Nodes of each memory tier, by its number."""
+    return memory_tiers(sim.cfg, sim.layout).nodelists()
 
 
 def policy_folders(sim: Any) -> dict[str, Any]:
@@ -78,6 +88,14 @@ def read(sim: Any, path: str) -> str:
         return files_io.read(sim, path)
     elif (node := weight_node(sim, path)) >= 0:
         return read_weight(sim, node)
+    elif path.removeprefix(NUMAB_ROOT) in NUMAB_FILES and path.startswith(NUMAB_ROOT):
+        return read_numab(sim, path.removeprefix(NUMAB_ROOT))
+    elif path == DEMOTION_ENABLED:
+        return "true\n" if sim.machine.sc[r.SC_DEMOTION_ENABLED] else "false\n"
+    elif match := _TIER.fullmatch(path):
+        if int(match[1]) not in tier_nodes(sim):
+            raise FileNotFoundError(path)
+        return cpulist(tier_nodes(sim)[int(match[1])])
     elif found := cgroups.find(sim, path):
         return cgroups.read(sim, *found)
     elif (match := _NODE.fullmatch(path)) and match[2] in NODE_FILES:
@@ -106,6 +124,10 @@ def write(sim: Any, path: str, text: str) -> int:
         return write_weight(sim, node, str(text))
     if found := cgroups.find(sim, path):
         return cgroups.write(sim, *found, str(text))
+    if path.startswith(NUMAB_ROOT) and path.removeprefix(NUMAB_ROOT) in NUMAB_FILES:
+        return write_numab(sim, path.removeprefix(NUMAB_ROOT), str(text))
+    if path == DEMOTION_ENABLED:
+        return _write_demotion_enabled(sim, str(text).strip().lower())
     if path == LRU_GEN_ENABLED and str(text).strip().lower() in ("0", "n", "0x0000"):
         return 0  # the reclaimer is a policy of its own; generations are never on here
     if (match := _TASK.fullmatch(path)) and match[2] == "oom_score_adj":
@@ -121,6 +143,7 @@ def files(sim: Any, folder: str) -> Iterator[tuple[str, str]]:
     sysctls = (name for name in (*settings_of(sim), *sim.tuning.values) if not name.startswith("thp."))
     known += [f"/proc/sys/{name.replace('.', '/', 1)}" for name in sysctls]
     known += [f"/sys/devices/system/node/node{node}/{name}" for node in range(sim.layout.nr_nodes) for name in NODE_FILES]
+    known += [NUMAB_ROOT + name for name in NUMAB_FILES] + [DEMOTION_ENABLED, *(f"{TIERS}memory_tier{tier}/nodelist" for tier in tier_nodes(sim))]
     known += [f"/proc/{task.pid}/{name}" for task in living(sim) for name in TASK_FILES]
     known += [path for owner in {id(o): o for o in policy_folders(sim).values()}.values() for path in owner.paths()]
     base = folder.rstrip("/") + "/"
@@ -148,6 +171,14 @@ def _write_oom_score_adj(sim: Any, pid: int, text: str) -> int:
     if value not in OOM_SCORE_ADJ_RANGE:
         return -EINVAL
     sim.machine.task[task.index * r.TASK_STRIDE + r.T_OOM_SCORE_ADJ] = value
+    return 0
+
+
+def _write_demotion_enabled(sim: Any, text: str) -> int:
+    """A truth value as kstrtobool() reads it."""
+    if text[:1] not in ("0", "1", "y", "n", "t", "f") and text[:2] not in ("on", "of"):
+        return -EINVAL
+    sim.machine.sc[r.SC_DEMOTION_ENABLED] = int(text[:1] in ("1", "y", "t") or text[:2] == "on")
     return 0
 
 

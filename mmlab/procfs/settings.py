@@ -16,8 +16,8 @@ from mmlab.mm.shmem_huge import (
     SHMEM_HUGE_ADVISE, SHMEM_HUGE_ALWAYS, SHMEM_HUGE_DENY, SHMEM_HUGE_FORCE, SHMEM_HUGE_NEVER, SHMEM_HUGE_WITHIN_SIZE,
 )
 from mmlab.model import rows as r
-from mmlab.model.const import EACCES, EINVAL
-from mmlab.model.vmstat import V_DROP_SLAB
+from mmlab.model.const import EACCES, EINVAL, NUMA_BALANCING_MEMORY_TIERING
+from mmlab.model.vmstat import V_DROP_SLAB, V_PGPROMOTE_CANDIDATE, VMSTAT_STRIDE
 
 INT_MAX = (1 << 31) - 1
 NEVER_NS = 1 << 62
@@ -31,6 +31,10 @@ INTEGERS: dict[str, tuple[int, int, int, int | None]] = {
     "vm.max_map_count": (65530, 0, INT_MAX, r.SC_MAX_MAP_COUNT),
     "vm.mmap_min_addr": (65536, 0, (1 << 63) - 1, r.SC_MMAP_MIN_ADDR),
     "vm.page-cluster": (3, 0, 31, r.SC_PAGE_CLUSTER),
+    "vm.zone_reclaim_mode": (0, 0, INT_MAX, r.SC_NODE_RECLAIM_MODE),
+    "vm.min_unmapped_ratio": (1, 0, 100, r.SC_MIN_UNMAPPED_RATIO),
+    "vm.min_slab_ratio": (5, 0, 100, None),
+    "kernel.numa_balancing_promote_rate_limit_MBps": (65536, 0, INT_MAX, None),
     "vm.stat_interval": (1, 0, INT_MAX, None),
     "vm.dirty_ratio": (20, 0, 100, None),
     "vm.dirty_background_ratio": (10, 0, 100, None),
@@ -46,8 +50,13 @@ INTEGERS: dict[str, tuple[int, int, int, int | None]] = {
 }
 #: sysctls that only have the value with which nothing more happens
 FIXED = {
-    "vm.panic_on_oom": "0", "vm.zone_reclaim_mode": "0", "vm.laptop_mode": "0", "vm.nr_hugepages": "0",
-    "vm.compaction_proactiveness": "0", "kernel.randomize_va_space": "0", "kernel.numa_balancing": "0",
+    "vm.panic_on_oom": "0", "vm.laptop_mode": "0", "vm.nr_hugepages": "0",
+    "vm.compaction_proactiveness": "0", "kernel.randomize_va_space": "0"
+}  # fmt: skip
+NUMA_BALANCING = "kernel.numa_balancing"
+NUMAB_FILES = {
+    "scan_delay_ms": r.NB_SCAN_DELAY, "scan_period_min_ms": r.NB_SCAN_PERIOD_MIN, "scan_period_max_ms": r.NB_SCAN_PERIOD_MAX,
+    "scan_size_mb": r.NB_SCAN_SIZE, "hot_threshold_ms": r.NB_HOT_THRESHOLD,
 }  # fmt: skip
 OOM_KILL_ALLOCATING = "vm.oom_kill_allocating_task"  # which OOM policy the machine has; it cannot change while it runs
 THP_CHOICES = {
@@ -107,10 +116,12 @@ class Settings(dict):
 
     def knows_sysctl(self, name: str) -> bool:
         """Whether the sysctl can be read."""
-        return name in self or self.sim.tuning.knows(name) or name in ("vm.stat_refresh", "vm.drop_caches", OOM_KILL_ALLOCATING)
+        return name in self or self.sim.tuning.knows(name) or name in ("vm.stat_refresh", "vm.drop_caches", OOM_KILL_ALLOCATING, NUMA_BALANCING)
 
     def read_sysctl(self, name: str) -> str:
         """Text of a sysctl file."""
+        if name == NUMA_BALANCING:
+            return f"{int(self.sim.machine.sc[r.SC_NUMA_BALANCING])}\n"
         if name == OOM_KILL_ALLOCATING:
             return f"{int(self.sim.machine.chosen['oom_policy'].policy.name == 'allocating_task')}\n"
         return f"{self.sim.tuning.read(name) if self.sim.tuning.knows(name) else self.get(name, '')}\n"
@@ -121,6 +132,8 @@ class Settings(dict):
             return self._write_tuning(name, text)
         if name in INTEGERS:
             return self._write_integer(name, text)
+        if name == NUMA_BALANCING:
+            return write_numa_balancing(self.sim, _integer(text))
         if name == "vm.stat_refresh":
             return refresh_counters(self.sim)
         if name == "vm.compact_memory":
@@ -156,6 +169,8 @@ class Settings(dict):
         if other:
             self[other] = "0"
             self.sim.machine.sc[r.SC_COMMIT_LIMIT] = self.commit_limit()
+        if name == "kernel.numa_balancing_promote_rate_limit_MBps":
+            self.sim.machine.numab[r.NB_RATE_LIMIT] = value
         if name == "vm.stat_interval":
             self.sim.machine.sc[r.SC_STAT_INTERVAL_NS] = value * 1_000_000_000
         pair = {"ratio": "bytes", "bytes": "ratio"}.get(name.rpartition("_")[2]) if name.startswith("vm.dirty_") else None
@@ -258,6 +273,36 @@ class Settings(dict):
         apply_tuning(self.sim.machine, self.sim.layout, self.sim.tuning)
         if self.sim.tuning.thp_pmd_enabled and self.sim.machine.sc[r.SC_THP_TIMER_NS] == NEVER_NS:
             self._wake_khugepaged()
+
+
+def write_numa_balancing(sim: Any, mode: int | None) -> int:
+    """kernel.numa_balancing: 1 normal, 2 memory tiering, 3 both. Tiering begins with fresh hot thresholds. Models: reset_memory_tiering()."""
+    if mode is None or not 0 <= mode <= 4:
+        return -EINVAL
+    machine = sim.machine
+    if mode & ~int(machine.sc[r.SC_NUMA_BALANCING]) & NUMA_BALANCING_MEMORY_TIERING:
+        for node in range(sim.layout.nr_nodes):
+            row = node * r.NODE_STRIDE
+            machine.node[row + r.N_NBP_THRESHOLD] = 0
+            machine.node[row + r.N_NBP_TH_NR_CAND] = machine.vmstat[node * VMSTAT_STRIDE + V_PGPROMOTE_CANDIDATE]
+            machine.node[row + r.N_NBP_TH_START] = machine.sc[r.SC_NOW_NS] // 4_000_000 * 4
+    machine.sc[r.SC_NUMA_BALANCING] = mode
+    machine.sc[r.SC_NEXT_EVENT_NS] = 0
+    return 0
+
+
+def read_numab(sim: Any, name: str) -> str:
+    """A file of debugfs's sched/numa_balancing."""
+    return f"{int(sim.machine.numab[NUMAB_FILES[name]])}\n"
+
+
+def write_numab(sim: Any, name: str, text: str) -> int:
+    """Write such a file; tasks take over new periods when they are adapted next."""
+    value = _integer(text)
+    if value is None or not 0 <= value <= INT_MAX:
+        return -EINVAL
+    sim.machine.numab[NUMAB_FILES[name]] = value
+    return 0
 
 
 def refresh_counters(sim: Any) -> int:

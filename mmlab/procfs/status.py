@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from mmlab.model import rows as r
+from mmlab.procfs import cpusets
+from mmlab.procfs.mempolicy import node_ranges
 from mmlab.procfs.tasks import mm_row, task_row
 
 ROOT_CAPABILITIES = "000001ffffffffff"
@@ -67,17 +69,13 @@ def status(sim: Any, task: Any) -> str:
     lines += ["SigIgn:\t0000000000010000", "SigCgt:\t0000000000000440", f"CapInh:\t{'0' * 16}"]
     lines += [f"{name}:\t{ROOT_CAPABILITIES}" for name in ("CapPrm", "CapEff", "CapBnd")] + [f"CapAmb:\t{'0' * 16}"]
     lines += ["NoNewPrivs:\t0", "Seccomp:\t0", "Seccomp_filters:\t0"]
-    cpus = sim.machine.sizes.nr_cpus
+    mems, cpus = (sorted(cpusets.effective(sim, row[r.T_MEMCG], what)) for what in ("mems", "cpus"))
     lines += [
-        f"Cpus_allowed:\t{(1 << cpus) - 1:x}",
-        f"Cpus_allowed_list:\t{_list(cpus)}",
-        f"Mems_allowed_list:\t{_list(sim.layout.nr_nodes)}",
+        f"Cpus_allowed:\t{sum(1 << cpu for cpu in cpus):x}",
+        f"Cpus_allowed_list:\t{node_ranges(cpus)}",
+        f"Mems_allowed_list:\t{node_ranges(mems)}",
     ]
     return "\n".join([*lines, "voluntary_ctxt_switches:\t0", "nonvoluntary_ctxt_switches:\t0"]) + "\n"
-
-
-def _list(count: int) -> str:
-    return "0" if count == 1 else f"0-{count - 1}"
 
 
 def stat(sim: Any, task: Any) -> str:

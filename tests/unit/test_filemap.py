@@ -144,7 +144,7 @@ def test_a_store_without_memory_changes_nothing():
     assert m.run(xarray.xa_store, inode, 5000, 6 << 2 | 1) == -ENOMEM  # would take three levels: five nodes
     assert (m.inode[:64] == before).all() and m.run(xarray.xa_check, inode) == 0
     free_pages = m.zone[r.Z_FREE::r.ZONE_STRIDE].sum()
-    assert m.run(page_cache.filemap_add, inode, 5000, GFP_HIGHUSER_MOVABLE) == -ENOMEM
+    assert m.run(page_cache.filemap_add, inode, 5000, GFP_HIGHUSER_MOVABLE, -1) == -ENOMEM
     assert m.zone[r.Z_FREE::r.ZONE_STRIDE].sum() <= free_pages and m.vmstat[v.V_NR_FILE_PAGES] == 0
 
 
@@ -288,11 +288,11 @@ def test_a_refault_is_counted_and_answered(answer, flags, activate, restore):
     m = machine_with(reclaimer=WATCHER)
     m.states["reclaimer"].answer[0] = answer
     inode = file_of(m, 8)
-    pfn = m.run(page_cache.filemap_add, inode, 3, GFP_HIGHUSER_MOVABLE)
+    pfn = m.run(page_cache.filemap_add, inode, 3, GFP_HIGHUSER_MOVABLE, -1)
     assert (page_kind(m, pfn), page_mapping(m, pfn), page_index(m, pfn), page_refs(m, pfn)) == (KIND_FILE, inode, 3, 1)
     assert m.run(page_cache.filemap_remove, pfn, 77) == 0 and inode_field(m, inode, r.I_NRSHADOWS) == 1
     assert m.run(page_cache.filemap_get_page, inode, 3) == -1
-    pfn = m.run(page_cache.filemap_add, inode, 3, GFP_HIGHUSER_MOVABLE)
+    pfn = m.run(page_cache.filemap_add, inode, 3, GFP_HIGHUSER_MOVABLE, -1)
     assert m.states["reclaimer"].seen[0] == 77 and inode_field(m, inode, r.I_NRSHADOWS) == 0
     assert page_flags(m, pfn) & (PG_ACTIVE | PG_WORKINGSET) == flags
     counters = (v.V_WORKINGSET_REFAULT_FILE, v.V_WORKINGSET_ACTIVATE_FILE, v.V_WORKINGSET_RESTORE_FILE)
@@ -303,13 +303,13 @@ def test_what_is_no_refault():
     m = machine_with(reclaimer=WATCHER)
     inode = file_of(m, 8)
     for gfp in (GFP_HIGHUSER_MOVABLE, GFP_HIGHUSER_MOVABLE | GFP_WRITE):
-        pfn = m.run(page_cache.filemap_add, inode, 0, gfp)
+        pfn = m.run(page_cache.filemap_add, inode, 0, gfp, -1)
         m.run(page_cache.filemap_remove, pfn, 5)
     assert m.states["reclaimer"].seen[0] == -1  # the second page was going to be overwritten
     m.run(files.drop_caches)
     assert inode_field(m, inode, r.I_NRSHADOWS) == 0
     tmpfs = file_of(m, 8, r.IF_SHMEM)
-    m.run(page_cache.filemap_remove, m.run(page_cache.filemap_add, tmpfs, 0, GFP_HIGHUSER_MOVABLE), 5)
+    m.run(page_cache.filemap_remove, m.run(page_cache.filemap_add, tmpfs, 0, GFP_HIGHUSER_MOVABLE, -1), 5)
     assert inode_field(m, tmpfs, r.I_NRSHADOWS) == 0
 
 

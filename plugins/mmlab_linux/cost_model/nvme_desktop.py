@@ -45,6 +45,7 @@ def costs(params: Params) -> dict[str, float]:
         "damos_page": 20,
         "lru_move": 30,
         "damon_check": 300,
+        "prot_numa": 15,
         "oom_kill": 500_000,
     }
 

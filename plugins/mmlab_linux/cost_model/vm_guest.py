@@ -45,6 +45,7 @@ def costs(params: Params) -> dict[str, float]:
         "damos_page": 40,  # estimated: one entry or folio looked at by DAMOS or madvise
         "lru_move": 60,  # estimated: from one list to another, through a batch
         "damon_check": 600,  # estimated: two walks and two folio look-ups, a region and sampling interval
+        "prot_numa": 40,  # estimated: an entry rewritten, a folio looked at
         "oom_kill": 1_000_000,  # estimated: choosing, reporting, signalling
     }
 

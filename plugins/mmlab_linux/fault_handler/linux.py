@@ -1,7 +1,7 @@
 """Linux demand paging: zero page, anonymous pages, copy-on-write, swap-in, file maps with fault-around.
 
 Models: mm/memory.c __handle_mm_fault(), do_anonymous_page(), do_read_fault(), do_cow_fault(), do_shared_fault(), do_wp_page(),
-wp_can_reuse_anon_folio(), do_fault_around(), copy_page_range(). Left out: NUMA hinting faults, userfaultfd.
+wp_can_reuse_anon_folio(), do_fault_around(), copy_page_range(). Left out: NUMA hinting faults of huge pages, userfaultfd.
 Cost: O(1) a fault, O(window) with fault-around, O(pages) for fork.
 """
 
@@ -9,7 +9,7 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.pte import add_rmap, folio_add_new_anon_rmap, folio_mark_dirty, pte_offset, remove_rmap, swap_duplicate, walk_pmd, walk_pte
 from mmlab.kernels.services import (
     anon_vma_prepare, copy_huge_pmd, do_anonymous_folio, do_huge_pmd_anonymous_page, do_huge_pmd_shmem_fault, do_huge_pmd_wp_page,
-    filemap_fault, filemap_get_page, folio_add_lru, folio_free_swap, folio_put, munlock_folio, pte_alloc, swap_in,
+    do_numa_page, filemap_fault, filemap_get_page, folio_add_lru, folio_free_swap, folio_put, munlock_folio, pte_alloc, swap_in,
     vma_alloc_zeroed_movable_folio,
 )
 from mmlab.model.const import ENOMEM, VM_FAULT_OOM, VM_FAULT_SIGBUS, WRITE
@@ -229,8 +229,8 @@ def handle_mm_fault(m, st, mm, vma, vpn, access):
     if entry & PTE_SWAP:
         return swap_in(m, mm, vma, vpn, entry, access)
     if entry & PTE_PROTNONE:
-        entry = (entry & ~PTE_PROTNONE) | PTE_PRESENT
-        m.pt[slot] = entry
+        do_numa_page(m, mm, vma, vpn, slot, access)
+        entry = m.pt[slot]
     if access == WRITE and entry & PTE_WRITE == 0:
         return do_wp_page(m, mm, vma, vpn, slot, entry, flags)
     m.pt[slot] = entry | PTE_ACCESSED | (PTE_DIRTY if access == WRITE else 0)
@@ -289,7 +289,7 @@ LINUX_FAULT = FaultHandler(
     name="linux",
     summary="demand paging with zero page, copy-on-write, swap-in and fault-around",
     models="mm/memory.c handle_mm_fault(), copy_page_range()",
-    left_out="mTHP, NUMA hinting, userfaultfd",
+    left_out="NUMA hinting of huge pages, userfaultfd",
     level="L4",
     handle_mm_fault=handle_mm_fault,
     copy_page_range=copy_page_range,

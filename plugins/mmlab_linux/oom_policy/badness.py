@@ -1,6 +1,6 @@
 """How much memory killing a task would free, who is worst, and the score that /proc shows.
 
-Models: mm/oom_kill.c oom_badness(), select_bad_process(); fs/proc/base.c proc_oom_score(). Left out: memory cgroups (totalpages is the
+Models: mm/oom_kill.c oom_badness(), select_bad_process(), oom_cpuset_eligible(), constrained_alloc(); fs/proc/base.c proc_oom_score(). Left out: memory cgroups (totalpages is the
 machine's), threads (a task is a thread group), shared address spaces (each task is judged by itself).
 """
 
@@ -8,21 +8,49 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.memcg import memcg_is_descendant
 from mmlab.model.const import PAGE_SIZE
 from mmlab.model.rows import (
-    MC_MAX, MC_SWAP_MAX, MEMCG_STRIDE, MM_PGTABLES_BYTES, MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STRIDE, MM_SWAPENTS, SC_NR_SWAP_SLOTS, SC_NR_TASKS, SC_OOM_MEMCG, SC_TOTALRAM, T_MEMCG, T_ALIVE,
-    T_FLAGS, T_MM, T_OOM_SCORE_ADJ, TASK_STRIDE, TF_KILLED, TF_OOM_VICTIM,
+    MC_MAX, MC_SWAP_MAX, MEMCG_STRIDE, MM_PGTABLES_BYTES, MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STRIDE, MM_SWAPENTS, N_PRESENT, NODE_STRIDE, SC_NR_NODES,
+    SC_NR_SWAP_SLOTS, SC_NR_TASKS, SC_OOM_MEMCG, SC_OOM_NODEMASK, SC_TOTALRAM, T_ALIVE, T_FLAGS, T_MEMCG, T_MEMPOLICY, T_MEMS, T_MM, T_OOM_SCORE_ADJ, TASK_STRIDE, TF_KILLED, TF_OOM_VICTIM,
 )
 
 OOM_SCORE_ADJ_MIN = -1000
+MPOL_BIND = 2
+
+
+@leaf
+def oom_nodes(m):
+    """The nodes to which the failed allocation was confined, a bit each; 0: all of them."""
+    return m.nodemask[m.sc[SC_OOM_NODEMASK] - 1] if m.sc[SC_OOM_NODEMASK] > 0 else 0
+
+
+@leaf
+def oom_cpuset_eligible(m, task, asker):
+    """0 for a task that has no memory where it is short: its cpuset has no node in common with the asker's, or its bind policy none with the
+    policy that failed."""
+    nodes = oom_nodes(m)
+    if nodes == 0:
+        return 1
+    if asker >= 0 and m.task[asker * TASK_STRIDE + T_MEMS] == m.sc[SC_OOM_NODEMASK]:
+        mems = m.task[task * TASK_STRIDE + T_MEMS]
+        return 1 if mems == 0 or m.nodemask[mems - 1] & nodes else 0
+    policy = m.task[task * TASK_STRIDE + T_MEMPOLICY]
+    return 1 if policy & 255 != MPOL_BIND or (policy >> 8) & nodes else 0
 
 
 @leaf
 def oom_totalpages(m):
-    """Pages of memory and swap (swap's first slot is its header), or of the cgroup that is out of memory."""
+    """Pages of memory and swap (swap's first slot is its header), of the nodes or the cgroup that are out of memory."""
     memcg = m.sc[SC_OOM_MEMCG]
     if memcg > 0:
         base = memcg * MEMCG_STRIDE
         return m.memcg[base + MC_MAX] + min(m.memcg[base + MC_SWAP_MAX], max(0, m.sc[SC_NR_SWAP_SLOTS] - 1))
-    return m.sc[SC_TOTALRAM] + max(0, m.sc[SC_NR_SWAP_SLOTS] - 1)
+    pages = m.sc[SC_TOTALRAM]
+    nodes = oom_nodes(m)
+    if nodes:
+        pages = 0
+        for node in range(m.sc[SC_NR_NODES]):
+            if (nodes >> node) & 1:
+                pages += m.node[node * NODE_STRIDE + N_PRESENT]
+    return pages + max(0, m.sc[SC_NR_SWAP_SLOTS] - 1)
 
 
 @leaf
@@ -44,12 +72,12 @@ def oom_badness(m, task):
 
 
 @kernel
-def select_bad_process(m):
+def select_bad_process(m, asker):
     """The killable task of the highest badness, or -1; of equals the younger, which comes later in the task list. O(tasks)."""
     chosen = -1
     most = 0
     for task in range(m.sc[SC_NR_TASKS]):
-        if oom_killable(m, task) and memcg_is_descendant(m, m.task[task * TASK_STRIDE + T_MEMCG], m.sc[SC_OOM_MEMCG]):
+        if oom_killable(m, task) and oom_cpuset_eligible(m, task, asker) and memcg_is_descendant(m, m.task[task * TASK_STRIDE + T_MEMCG], m.sc[SC_OOM_MEMCG]):
             points = oom_badness(m, task)
             if chosen < 0 or points >= most:
                 chosen = task

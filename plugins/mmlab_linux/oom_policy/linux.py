@@ -1,7 +1,6 @@
 """Linux's OOM policy: the task whose death frees the most dies, as oom_score_adj weighs it.
 
-Models: mm/oom_kill.c select_bad_process(), oom_evaluate_task(). Left out: memory cgroups, panic_on_oom, tasks with no memory on the nodes
-of a NUMA policy. O(tasks) a choice.
+Models: mm/oom_kill.c select_bad_process(), oom_evaluate_task(). Left out: memory cgroups, panic_on_oom. O(tasks) a choice.
 """
 
 from mmlab.kernels.jit import kernel
@@ -12,14 +11,14 @@ from mmlab_linux.oom_policy.badness import oom_score, select_bad_process
 @kernel
 def select_victim(m, st, task, order):
     """The killable task of the highest badness, whoever asked."""
-    return select_bad_process(m)
+    return select_bad_process(m, task)
 
 
 LINUX_OOM = OomPolicy(
     name="linux",
     summary="kills the task that holds most memory, weighed by oom_score_adj",
     models="mm/oom_kill.c oom_badness(), select_bad_process(); fs/proc/base.c proc_oom_score()",
-    left_out="memory cgroups, panic_on_oom, NUMA constraints",
+    left_out="memory cgroups, panic_on_oom",
     level="L4",
     select_victim=select_victim,
     oom_score=oom_score,

@@ -1,10 +1,11 @@
 """How much of each list a pass scans, and whether active lists may be shrunk.
 
-Models: mm/vmscan.c prepare_scan_control(), get_scan_count(), snapshot_refaults(). Left out: demotion.
+Models: mm/vmscan.c prepare_scan_control(), get_scan_count(), snapshot_refaults(), can_reclaim_anon_pages().
 """
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.memcg import lruvec_memcg, lruvec_node, memcg_swap_pages, protected_size
+from mmlab.kernels.memory_tiers import can_demote
 from mmlab.kernels.zones import wmark_pages, zone_free_exact
 from mmlab.model.const import (
     LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, NOTE_SKIPPED_DEACTIVATE, NOTE_TRIM_MODE, SCAN_FORCE_DEACTIVATE, SCAN_MAY_SWAP,
@@ -74,7 +75,8 @@ def get_scan_count(m, st, lruvec, priority, scan_flags):
     swappiness = m.sc[SC_SWAPPINESS]
     anon_share = 1
     file_share = 1
-    if scan_flags & SCAN_MAY_SWAP == 0 or memcg_swap_pages(m, lruvec_memcg(m, lruvec)) <= 0:
+    no_swap = memcg_swap_pages(m, lruvec_memcg(m, lruvec)) <= 0 and can_demote(m, lruvec_node(m, lruvec), scan_flags) == 0
+    if scan_flags & SCAN_MAY_SWAP == 0 or no_swap:
         anon_share = 0
     elif m.sc[SC_RECLAIM_MEMCG] > 0 and swappiness == 0:
         anon_share = 0

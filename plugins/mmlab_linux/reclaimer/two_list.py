@@ -16,6 +16,7 @@ from attrs.validators import ge
 from mmlab.kernels.jit import kernel
 from mmlab.kernels.lists import policy_list
 from mmlab.kernels.memcg import lruvec_memcg, lruvec_node, memcg_swap_pages, nr_lruvecs, page_lruvec
+from mmlab.kernels.memory_tiers import can_demote
 from mmlab.kernels.zones import page_node
 from mmlab.model.const import (
     DEF_PRIORITY, LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, NR_LRU_LISTS, SCAN_KSWAPD, SCAN_MAY_SWAP,
@@ -173,8 +174,8 @@ def shrink_node(m, st, lruvec, priority, nr_to_reclaim, scan_flags):
 
 @kernel
 def age_active_anon(m, st, lruvec, scan_flags):
-    """With swap space, keep the inactive anonymous list long enough to tell used pages from unused ones."""
-    if m.sc[SC_NR_SWAP_SLOTS] > 0 and inactive_is_low(st, lruvec, LRU_INACTIVE_ANON):
+    """With swap space, or a slower node, keep the inactive anonymous list long enough to tell used pages from unused ones."""
+    if (m.sc[SC_NR_SWAP_SLOTS] > 0 or can_demote(m, lruvec_node(m, lruvec), scan_flags)) and inactive_is_low(st, lruvec, LRU_INACTIVE_ANON):
         shrink_active_list(m, st, lruvec, LRU_ACTIVE_ANON, SWAP_CLUSTER_MAX, scan_flags)
 
 
@@ -182,7 +183,7 @@ def age_active_anon(m, st, lruvec, scan_flags):
 def age_node(m, st, node):
     """kswapd_age_node(): every cgroup's anonymous lists, if the root's are out of balance."""
     reclaim_idx = m.node[node * NODE_STRIDE + N_KSWAPD_IDX]
-    if m.sc[SC_NR_SWAP_SLOTS] == 0 or inactive_is_low(st, node, LRU_INACTIVE_ANON) == 0:
+    if (m.sc[SC_NR_SWAP_SLOTS] == 0 and can_demote(m, node, 0) == 0) or inactive_is_low(st, node, LRU_INACTIVE_ANON) == 0:
         return 0
     lruvec = node
     while lruvec < nr_lruvecs(m):

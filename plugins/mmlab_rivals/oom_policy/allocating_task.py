@@ -15,7 +15,7 @@ def select_victim(m, st, task, order):
     """The caller, unless nobody called or it is exempt."""
     if task >= 0 and m.sc[SC_OOM_MEMCG] == 0 and oom_killable(m, task):
         return task
-    return select_bad_process(m)
+    return select_bad_process(m, task)
 
 
 ALLOCATING_TASK = OomPolicy(

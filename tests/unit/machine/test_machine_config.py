@@ -154,3 +154,16 @@ def test_cmdline():
     )
     assert (line.slab_nomerge, line.stack_guard_gap, line.transparent_hugepage) == (True, 1, None)
     assert line.other == ("quiet", "x=y", "kernelcore=mirror")
+
+
+def test_distances_and_hmat_that_cannot_be():
+    nodes = [{"memory": "64M", "cpus": [0]}, {"memory": "64M", "initiator": 1}]
+    got = messages({"cpus": 1, "nodes": nodes, "distances": [[0, 1, 20], [0, 1, 21]], "hmat": [[1, 0, 0, 5], [0, 1, 10, 0], [0, 1, 10, 10]]})
+    assert got == [
+        "case.toml: machine.distances[1]: must agree with the row before that says 20 from node 0 to 1, got 21",
+        "case.toml: machine.hmat[0]: latency and bandwidth must be at least 1, got 0 ns and 5 GiB/s",
+        "case.toml: machine.hmat[0]: the initiator must be a node with CPUs (0), got 1",
+        "case.toml: machine.hmat[1]: latency and bandwidth must be at least 1, got 10 ns and 0 GiB/s",
+        "case.toml: machine.hmat[2]: node 0 to 1 is given twice",
+        "case.toml: machine.nodes[1].initiator: must be a node with CPUs (0), got 1",
+    ]

@@ -7,6 +7,7 @@ lruvec_is_reclaimable(), set_initial_priority().
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.lists import list_add_tail, list_del, list_empty
 from mmlab.kernels.memcg import lruvec_memcg, lruvec_node, memcg_swap_pages, nr_lruvecs
+from mmlab.kernels.memory_tiers import can_demote
 from mmlab.kernels.services import out_of_memory
 from mmlab.model.const import DEF_PRIORITY, SCAN_MAY_SWAP
 from mmlab.model.gfp import MAX_NR_ZONES
@@ -25,8 +26,10 @@ from mmlab_linux.reclaimer.mglru.walk import walk_mm_list
 
 @leaf
 def get_swappiness(m, lruvec, scan_flags):
-    """vm.swappiness, or 0 where the cgroup has not a batch's worth of swap left."""
-    if scan_flags & SCAN_MAY_SWAP == 0 or memcg_swap_pages(m, lruvec_memcg(m, lruvec)) < MIN_LRU_BATCH:
+    """vm.swappiness, or 0 where the cgroup has not a batch's worth of swap left and the node no slower one to demote to."""
+    if scan_flags & SCAN_MAY_SWAP == 0:
+        return 0
+    if can_demote(m, lruvec_node(m, lruvec), scan_flags) == 0 and memcg_swap_pages(m, lruvec_memcg(m, lruvec)) < MIN_LRU_BATCH:
         return 0
     return m.sc[SC_SWAPPINESS]
 

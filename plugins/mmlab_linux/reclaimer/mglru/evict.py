@@ -12,7 +12,7 @@ from mmlab.kernels.scan import count_refill, count_scan, count_steal
 from mmlab.kernels.services import folio_referenced, reclaim_folio
 from mmlab.kernels.zones import wmark_pages, zone_watermark_order0
 from mmlab.model.const import (
-    DEF_PRIORITY, RECLAIM_ACTIVATE, RECLAIM_FREED, RECLAIM_KEEP, SCAN_KSWAPD, SCAN_MAY_UNMAP, SCAN_RECLAIM_IDX_SHIFT,
+    DEF_PRIORITY, NUMA_BALANCING_MEMORY_TIERING, RECLAIM_ACTIVATE, RECLAIM_FREED, RECLAIM_KEEP, SCAN_KSWAPD, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_RECLAIM_IDX_SHIFT,
 )
 from mmlab.model.gfp import MAX_NR_ZONES
 from mmlab.model.page import (
@@ -20,7 +20,7 @@ from mmlab.model.page import (
     page_mapcount, page_prev, page_set, page_test_clear, set_page_flags,
 )
 from mmlab.model.rows import (
-    MC_EMIN, MC_USAGE, MEMCG_STRIDE, SC_CPU, SC_MM_WALK, SC_NR_NODES, SC_NR_RECLAIMED, SC_NR_ZONES, SC_PROACTIVE, SC_RECLAIM_MEMCG,
+    MC_EMIN, MC_USAGE, MEMCG_STRIDE, SC_CPU, SC_MM_WALK, SC_NR_NODES, SC_NR_RECLAIMED, SC_NR_ZONES, SC_NUMA_BALANCING, SC_PROACTIVE, SC_RECLAIM_MEMCG,
     SC_SHRINK_MEMCG, Z_INDEX, Z_NODE, ZONE_STRIDE,
 )
 from mmlab.model.vmstat import V_PGACTIVATE, V_PGSKIP_DMA, V_UNEVICTABLE_PGS_CULLED, count_vm_events
@@ -35,6 +35,7 @@ from mmlab_linux.reclaimer.mglru.lrugen import (
     gen_list, lru_gen_del_folio, lru_tier_from_refs, lruvec_add_folio, max_seq, min_seq, nr_gens, zone_index_of,
 )
 
+MAY_ALL = SCAN_MAY_WRITEPAGE | SCAN_MAY_UNMAP
 YOUNG_PTES, REFERENCED_EXEC, REFERENCED_LOCKED = 0xFFFF, 1 << 16, 1 << 17  # of folio_referenced()
 
 
@@ -292,17 +293,23 @@ def should_abort_scan(m, st, lruvec, nr_to_reclaim, scan_flags):
         return 0
     reclaim_idx = scan_flags >> SCAN_RECLAIM_IDX_SHIFT
     node = lruvec % m.sc[SC_NR_NODES]
+    which = 3 if m.sc[SC_NUMA_BALANCING] & NUMA_BALANCING_MEMORY_TIERING else 2
     for zone in range(m.sc[SC_NR_ZONES]):
         base = zone * ZONE_STRIDE
         if m.zone[base + Z_NODE] == node and m.zone[base + Z_INDEX] <= reclaim_idx:
-            if zone_watermark_order0(m, zone, 0, wmark_pages(m, zone, 2) + MIN_LRU_BATCH, reclaim_idx, 0) == 0:
+            if zone_watermark_order0(m, zone, 0, wmark_pages(m, zone, which) + MIN_LRU_BATCH, reclaim_idx, 0) == 0:
                 return 0
     return 1
 
 
 @kernel
 def shrink_node(m, st, lruvec, priority, nr_to_reclaim, scan_flags):
-    """try_to_shrink_lruvec(): evict batches until the share of the lruvec that the priority asks for was looked at: pages reclaimed."""
+    """try_to_shrink_lruvec(): evict batches until the share of the lruvec that the priority asks for was looked at: pages reclaimed.
+
+    Global reclaim that may not write or not unmap (gentle reclaim of kswapd, zone_reclaim_mode below 6) does nothing at all.
+    """
+    if m.sc[SC_RECLAIM_MEMCG] == 0 and scan_flags & MAY_ALL != MAY_ALL:
+        return 0
     lru_add_drain(m, st, m.sc[SC_CPU])
     m.sc[SC_MM_WALK] = 1 if scan_flags & SCAN_KSWAPD or m.sc[SC_PROACTIVE] else 0
     swappiness = get_swappiness(m, lruvec, scan_flags)

@@ -1,0 +1,156 @@
+"""NUMA balancing and memory tiers: what a scan marks, what hinting faults move, what reclaim demotes."""
+
+from __future__ import annotations
+
+import pytest
+from mm_script import Ran
+
+from mmlab.model import rows as r
+
+pytestmark = pytest.mark.nojit
+NODES = {"memory": "128M", "cpus": 1, "bare": True, "nodes": [{"memory": "64M", "cpus": [0]}, {"memory": "64M"}]}
+TIERS = {**NODES, "hmat": [[0, 0, 10, 10], [0, 1, 20, 5]]}
+ON_NODE_1 = """
+spawn A
+set_mempolicy A bind nodes=1
+mmap A r {pages} anon at=0x10040000000
+touch A r 0 {pages} w
+set_mempolicy A default
+snapshot s0
+"""
+COUNTERS = ("numa_pte_updates", "numa_hint_faults", "numa_hint_faults_local", "numa_pages_migrated")
+
+
+def deltas(ran, first, last, names=COUNTERS):
+    return [ran.vmstat(last, name) - ran.vmstat(first, name) for name in names]
+
+
+def node_pages(ran, label, addr=0x10040000000):
+    line = next(text for text in ran.files[f"{label}/A.numa_maps"].decode().splitlines() if text.startswith(f"{addr:08x} "))
+    return {int(word[1]): int(word[3:]) for word in line.split() if word[0] == "N" and word[2] == "="}
+
+
+@pytest.mark.parametrize("access, faults", [("r", 512), ("w", 1024)])
+def test_pages_follow_the_task_that_uses_them(access, faults):
+    ran = Ran(ON_NODE_1.format(pages=512) + f"loop A r 0 512 1500 {access}\nsnapshot s1\nloop A r 0 512 3000 r\nsnapshot s2\n", **NODES)
+    assert deltas(ran, "s0", "s1") == [512, 512, 0, 512]
+    assert ran.minflt(7) == [faults]  # a page that moved is mapped read-only: a write faults once more
+    assert node_pages(ran, "s0") == {1: 512} and node_pages(ran, "s1") == {0: 512}
+    assert deltas(ran, "s1", "s2") == [0, 0, 0, 0]  # what is local is not marked
+
+
+def test_the_first_scan_comes_after_a_second_of_run_time_not_of_waiting():
+    ran = Ran(ON_NODE_1.format(pages=64) + "loop A r 0 64 800 r\nsleep 5000\nsnapshot s1\nloop A r 0 64 400 r\nsnapshot s2\n", **NODES)
+    assert deltas(ran, "s0", "s1") == [0, 0, 0, 0]
+    assert deltas(ran, "s1", "s2") == [64, 64, 0, 64]
+
+
+def test_bound_and_shared_memory_and_copy_on_write_pages_are_not_marked():
+    ran = Ran(
+        ON_NODE_1.format(pages=64)
+        + """mmap A b 64 anon at=0x10080000000
+mbind A b 0 64 bind nodes=1
+touch A b 0 64 w
+mmap A s 64 anon shared at=0x100c0000000
+mbind A s 0 64 preferred nodes=1
+touch A s 0 64 w
+fork A B
+loop A b 0 64 600 r
+loop A s 0 64 600 r
+loop A r 0 64 3000 r
+snapshot s1
+kill B
+loop A r 0 64 3000 r
+loop A r 0 64 3000 r
+loop A r 0 64 3000 r
+snapshot s2
+""",
+        **NODES,
+    )
+    assert deltas(ran, "s0", "s1") == [0, 0, 0, 0]
+    assert deltas(ran, "s1", "s2") == [64, 64, 0, 64]  # alone again, its own pages are
+
+
+def test_switched_off_nothing_is_scanned_and_what_was_marked_is_usable():
+    ran = Ran(ON_NODE_1.format(pages=512) + "loop A r 0 64 1500 r\nsnapshot s1\nsysctl kernel.numa_balancing 0\nloop A r 0 512 3000 w\nsnapshot s2\n", **NODES)
+    assert deltas(ran, "s0", "s1") == [512, 64, 0, 64]
+    assert deltas(ran, "s1", "s2") == [0, 0, 0, 0] and node_pages(ran, "s2") == {0: 64, 1: 448}
+
+
+def test_scan_size_bounds_what_one_scan_marks():
+    settings = "write /sys/kernel/debug/sched/numa_balancing/scan_size_mb 2\ncat /sys/kernel/debug/sched/numa_balancing/scan_size_mb size\n"
+    ran = Ran(settings + ON_NODE_1.lstrip().format(pages=2048) + "loop A r 0 8 1100 r\nsnapshot s1\n", **NODES)
+    assert ran.files["size"] == b"2\n"
+    assert deltas(ran, "s0", "s1")[0] == 512
+
+
+def test_the_scan_period_doubles_while_only_remote_private_faults_are_seen():
+    ran = Ran(ON_NODE_1.format(pages=64) + "loop A r 0 64 1500 r\nsnapshot s1\n", **NODES)
+    task = ran.sim.task("A").index * r.NT_STRIDE
+    assert ran.sim.machine.numa_task[task + r.NT_SCAN_PERIOD] == 2000
+    assert ran.sim.machine.numa_task[task + r.NT_LOCALITY : task + r.NT_LOCALITY + 3].tolist() == [64, 0, 0]
+
+
+PROMOTION = ("numa_hint_faults", "pgpromote_candidate", "pgpromote_success", "numa_pages_migrated")
+
+
+def test_memory_tiering_promotes_pages_used_soon_after_their_scan():
+    ran = Ran(ON_NODE_1.format(pages=512) + "sysctl kernel.numa_balancing 2\nloop A r 0 256 2500 r\nsnapshot s1\n", cmdline="numa_balancing=disable", **TIERS)
+    assert deltas(ran, "s0", "s1", ("numa_pte_updates", *PROMOTION)) == [512, 256, 256, 256, 256]
+    assert node_pages(ran, "s1") == {0: 256, 1: 256}
+
+
+def test_a_cold_page_is_not_promoted():
+    setting = "write /sys/kernel/debug/sched/numa_balancing/hot_threshold_ms 0\nsysctl kernel.numa_balancing 2\n"
+    ran = Ran(ON_NODE_1.format(pages=512) + setting + "loop A r 0 256 2500 r\nsnapshot s1\n", cmdline="numa_balancing=disable", **TIERS)
+    assert deltas(ran, "s0", "s1", PROMOTION)[1:] == [0, 0, 0]
+    assert deltas(ran, "s0", "s1", PROMOTION)[0] >= 256
+
+
+def test_the_rate_limit_leaves_candidates_where_they_are():
+    setting = "sysctl kernel.numa_balancing_promote_rate_limit_MBps 1\nsysctl kernel.numa_balancing 2\n"
+    ran = Ran(ON_NODE_1.format(pages=1024) + setting + "loop A r 0 1024 1500 r\nsnapshot s1\n", cmdline="numa_balancing=disable", **TIERS)
+    faults, candidates, promoted, _ = deltas(ran, "s0", "s1", PROMOTION)
+    assert faults == candidates == 1024 and promoted == 256  # 1 MB of pages, within one second
+
+
+def test_without_memory_tiering_a_slow_node_is_left_alone_where_nobody_was_seen_before():
+    ran = Ran(ON_NODE_1.format(pages=64) + "loop A r 0 64 1500 r\nsnapshot s1\n", cmdline="numa_balancing=enable", **TIERS)
+    assert deltas(ran, "s0", "s1") == [64, 64, 0, 0]
+
+
+FILL = """
+spawn A
+sysfs mm/numa/demotion_enabled {on}
+set_mempolicy A bind nodes=0
+mmap A r 20000 anon at=0x10040000000
+touch A r 0 20000 w
+snapshot s1
+"""
+
+
+@pytest.mark.parametrize("lru_gen", [0, 1])
+def test_reclaim_demotes_to_the_slower_node_whatever_the_policy_says(lru_gen):
+    ran = Ran(FILL.format(on=1), sysfs={"kernel/mm/lru_gen/enabled": lru_gen}, **TIERS)
+    on = node_pages(ran, "s1")
+    demoted = ran.vmstat("s1", "pgdemote_kswapd") + ran.vmstat("s1", "pgdemote_direct")
+    assert on[0] + on[1] == 20000 and 3000 < on[1] <= demoted < on[1] + 400  # some of the driving process's pages go, too
+    assert ran.vmstat("s1", "pgsteal_anon") + ran.vmstat("s1", "pgsteal_file") == demoted and ran.vmstat("s1", "pswpout") == 0
+
+
+def test_without_demotion_the_bound_task_dies_while_the_other_node_is_free():
+    ran = Ran(FILL.format(on=0), **TIERS)
+    assert ran.op[5].get("died") and [kill["constraint"] for kill in ran.sim.kills] == ["CONSTRAINT_MEMORY_POLICY"]
+
+
+def test_pageout_does_not_demote():
+    ran = Ran(
+        "spawn A\nsysfs mm/numa/demotion_enabled 1\nmmap A r 512 anon at=0x10040000000\ntouch A r 0 512 w\nmadvise A r 0 512 pageout\nsnapshot s1\n", swap="16M", **TIERS
+    )
+    assert ran.vmstat("s1", "pswpout") == 512
+    assert ran.vmstat("s1", "pgdemote_direct") == 0
+
+
+def test_demotion_enabled_reads_and_refuses():
+    ran = Ran("cat /sys/kernel/mm/numa/demotion_enabled a\nsysfs mm/numa/demotion_enabled maybe\nsysfs mm/numa/demotion_enabled Y\ncat /sys/kernel/mm/numa/demotion_enabled b\n", **TIERS)
+    assert ran.files["a"] == b"false\n" and ran.ret(2, 3) == [-22, 0] and ran.files["b"] == b"true\n"
