@@ -142,7 +142,7 @@ def check_workload(table: Any, base_dir: Path, errors: list[str]) -> dict[str, A
         faults = _check_script(config["script"], base_dir)
     if config.get("format"):
         faults += _check_format(config["format"])
-    if config.get("generator"):
+    if kind in ("synthetic", "requests") and config["generator"]:
         faults += _check_generator(config["generator"], config["params"])
     if kind == "allocations" and config["generator"]:
         faults += _check_allocation_generator(config["generator"], config["params"])

@@ -53,9 +53,34 @@ def test_a_loop_one_longer_than_the_cache(tmp_path):
     assert "<dt>time by</dt>" not in report and "major faults" not in report
 
 
+def test_named_sources_shares_and_regret(tmp_path):
+    """A CSV of the loop and the generator's: the same stream, so the same misses; the cache is 100/101 of the objects."""
+    (tmp_path / "loop.csv").write_text("time,page\n" + "".join(f"{i},{i % 101}\n" for i in range(606)))
+    toml = TOML.replace('file = "loop.oracleGeneral"\ncache_objects = 100\nrepeat = 2\n', "cache_share = 0.99\n").replace("[matrix]\n", """
+[workload.sources]
+file = {file = "loop.csv", columns = {page = "page"}}
+made = {generator = "loop", params = {pages = 101, events = 606}}
+[matrix]
+workload.source = ["file", "made"]
+""")
+    done = run(tmp_path, toml)
+    assert done.returncode == 0, done.stderr
+    rows = pq.read_table(tmp_path / "r/cache/cells.parquet").to_pylist()
+    found = {(row["workload.source"], row["reclaimer.use"], row["counter"]): row["value"] for row in rows}
+    for source in ("file", "made"):
+        assert (found[source, "fifo", "misses"], found[source, "opt", "misses"], found[source, "fifo", "objects"]) == (606, 106, 101)
+    assert "regret %" in done.stdout and f"{100 * (606 - 106) / 106:.0f}" in done.stdout
+    assert "page accesses" in (tmp_path / "r/cache/report.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("changed", "cut", "message"),
     [
+        ({'file = "loop.oracleGeneral"': 'file = "loop.oracleGeneral"\ntrace = "gcc"'}, 0, "workload: needs one of file = PATH, trace = NAME"),
+        ({"repeat = 2": "cache_share = 0.5"}, 0, "workload: needs one of cache_objects and cache_share, got both"),
+        ({"repeat = 2": 'format = "oracel"'}, 0, "workload.format: must be one of oracleGeneral, csv"),
+        ({"repeat = 2": 'source = "a"'}, 0, "workload.source: must name one of workload.sources (there is none), got 'a'"),
+        ({"repeat = 2": 'source = "lopo"\nsources.loop = {repeat = 2}'}, 0, "workload.source: must name one of workload.sources (loop), got 'lopo'; did you mean 'loop'?"),
         ({"loop.oracleGeneral": "lop.oracleGeneral"}, 0, "x.toml: workload.file: no such file: lop.oracleGeneral (looked in "),
         ({"cache_objects = 100": "cache_objects = -1"}, 0, "x.toml: workload.cache_objects: must be 0 or more, got -1"),
         ({"[matrix]": '[thp]\nuse = "never"\n[matrix]'}, 0, "x.toml: thp: has no part in a request replay, only the reclaimer has"),
