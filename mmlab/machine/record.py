@@ -53,8 +53,9 @@ def _overlaps(boot: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Zones that reach into one another, that hold more than they span, or lie above 4 GiB all; ranges of nodes that overlap."""
     spans = []
     for i, z in enumerate(boot["zones"]):
-        numbers = [z.get(name) for name in ("node", "start_pfn", "spanned", "present", "managed")] if isinstance(z, Mapping) else [None]
-        if not all(isinstance(n, int) and n >= 0 for n in numbers):
+        given = [z.get(name) for name in ("node", "start_pfn", "spanned", "present", "managed")] if isinstance(z, Mapping) else []
+        numbers = [n for n in given if isinstance(n, int) and n >= 0]
+        if len(numbers) < 5:
             return
         node, start, spanned, present, managed = numbers
         if not managed <= present <= spanned:
