@@ -84,7 +84,7 @@ class MachineConfig:
         return tuple(tuple(sorted(n.cpus + (rest if i == 0 else ()))) for i, n in enumerate(self.nodes))
 
     def distance_matrix(self) -> tuple[tuple[int, ...], ...]:
-        """node_distance(): 10 on the diagonal, 20 where nothing is said; one direction stands for both unless both are given."""
+        """node_distance(): 10 on the diagonal, 20 without distances; one direction stands for both unless both are given."""
         n = self.nr_nodes
         m = [[LOCAL_DISTANCE if a == b else REMOTE_DISTANCE for b in range(n)] for a in range(n)]
         given = {(a, b) for a, b, _ in self.distances}
@@ -303,14 +303,31 @@ def _check(r: _Reader, cfg: MachineConfig, named: list[int]) -> None:
             r.bad(f"distances[{i}]", f"must be 10 from a node to itself and 11 to 254 between two, got {d}")
     _check_distances(r, cfg)
     _check_hmat(r, cfg)
+    _check_nodes(r, cfg)
     for i, d in enumerate(cfg.dimms_bytes):
         if d % (128 << 20):
             r.bad(f"dimms[{i}]", f"must be a multiple of 128M, got {d >> 20}M")
     if cfg.dimms_bytes and cfg.maxmem_bytes < cfg.memory_bytes + sum(cfg.dimms_bytes):
         r.bad("maxmem", "must be at least memory and dimms together")
+    ranges = sorted(cfg.options.memmap, key=lambda m: m.start_bytes)
+    for low, high in zip(ranges, ranges[1:]):
+        if high.start_bytes < low.start_bytes + low.size_bytes:
+            r.bad("cmdline", f"memmap= ranges overlap: {low.size_bytes:#x} bytes at {low.start_bytes:#x} and {high.size_bytes:#x} at {high.start_bytes:#x}")
     for path, message in boot_problems(cfg.boot) if cfg.boot is not None else ():
         r.bad(f"boot.{path}", message)
     if cfg.import_dir is not None:
         for key in ("memory", "nodes", "dimms", "boot"):
             if key in r.table:
                 r.bad(key, "comes from machine.import_dir; leave one of the two out")
+
+
+def _check_nodes(r: _Reader, cfg: MachineConfig) -> None:
+    """A node has memory or CPUs; where distances are given, every two nodes have one."""
+    for i, (node, cpus) in enumerate(zip(cfg.nodes, cfg.node_cpus())):
+        if not node.memory_bytes and not cpus:
+            r.bad(f"nodes[{i}]", "has neither memory nor CPUs, must have one of them")
+    known = {frozenset(row[:2]) for row in cfg.distances}
+    for a in range(len(cfg.nodes) if cfg.distances else 0):
+        for b in range(a):
+            if frozenset((a, b)) not in known:
+                r.bad("distances", f"has no row for nodes {b} and {a}; where distances are given every two nodes need one")

@@ -105,6 +105,8 @@ def layout_from_config(cfg: MachineConfig, memmap_pages: MemmapPages = vmemmap_p
     if cfg.bare:
         return _bare_layout(cfg)
     node_ranges = memmap.split_over_nodes(cfg, memmap.usable_ranges(cfg))
+    if not any(start < memmap.MAX_DMA32_PFN for _, start, _ in node_ranges):
+        raise InputError("machine.cmdline: leaves no memory below 4 GiB, where the kernel lies and DMA32 requests are served")
     spans = memmap.zone_spans(cfg, node_ranges)
     dimms = memmap.dimm_ranges(cfg)
     possible = max(b for _, _, b in node_ranges)

@@ -8,6 +8,7 @@ from typing import Any
 from .watermarks import ZONE_NAMES
 
 NR_ORDERS = 11
+MAX_DMA32_PFN = 1 << 20
 MIGRATE_TYPES = ("Unmovable", "Movable", "Reclaimable", "HighAtomic", "Isolate")
 LRU_LISTS = ("inactive_anon", "active_anon", "inactive_file", "active_file", "unevictable")
 TOTALS = ("slab_reclaimable", "slab_unreclaimable", "anon_pages", "mapped", "file_pages", "shmem", "kernel_stack", "page_table_pages")
@@ -45,3 +46,27 @@ def boot_problems(boot: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             row = z["free_lists"].get(name) if isinstance(z.get("free_lists"), Mapping) else None
             if not isinstance(row, list) or len(row) != NR_ORDERS or not all(isinstance(n, int) and n >= 0 for n in row):
                 yield f"{where}.free_lists.{name}", f"must be {NR_ORDERS} counts of free blocks, got {row!r}"
+    yield from _overlaps(boot)
+
+
+def _overlaps(boot: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Zones that reach into one another, that hold more than they span, or lie above 4 GiB all; ranges of nodes that overlap."""
+    spans = []
+    for i, z in enumerate(boot["zones"]):
+        given = [z.get(name) for name in ("node", "start_pfn", "spanned", "present", "managed")] if isinstance(z, Mapping) else []
+        numbers = [n for n in given if isinstance(n, int) and n >= 0]
+        if len(numbers) < 5:
+            return
+        node, start, spanned, present, managed = numbers
+        if not managed <= present <= spanned:
+            yield f"zones[{i}]", f"managed must be at most present and present at most spanned, got {managed}, {present} and {spanned}"
+        spans.append((node, start, start + spanned, i))
+    for (node, _, end, i), (other, low, _, j) in zip(sorted(spans), sorted(spans)[1:]):
+        if node == other and low < end:
+            yield f"zones[{j}].start_pfn", f"overlaps zones[{i}] of the same node, which ends at frame {end}, got {low}"
+    if min(start for _, start, _, _ in spans) >= MAX_DMA32_PFN:
+        yield "zones", "must have memory below 4 GiB, where the kernel lies and DMA32 requests are served"
+    ranges = sorted((a, b, i) for i, (_, a, b) in enumerate(boot.get("node_ranges", ())))
+    for (_, end, i), (start, _, j) in zip(ranges, ranges[1:]):
+        if start <= end:
+            yield f"node_ranges[{j}]", f"overlaps node_ranges[{i}], which ends at byte {end:#x}, got {start:#x}"

@@ -1,26 +1,29 @@
 """Slab caches by name: kmem_cache_create() with the merging of equal caches, kmem_cache_destroy(), kmalloc() of any size, geometry.
 
 Models: mm/slab_common.c kmem_cache_create_usercopy(), find_mergeable(), calculate_alignment(), kmalloc_type(), mm/slub.c
-__kmem_cache_alias(), ___kmalloc_large_node(). The caches of a booted kernel (mm/data/kmem_caches.txt) are candidates for merging; those that
-the simulation does not use itself have no slabs of their own. Left out: slab_debug, accounting of objects to memory cgroups.
+__kmem_cache_alias(), ___kmalloc_large_node(), kmem_cache_alloc_bulk(), kmem_cache_free_bulk(). The caches of a booted kernel
+(mm/data/kmem_caches.txt) are candidates for merging; those that the simulation does not use itself have no slabs of their own.
+Left out: slab_debug, accounting of objects to memory cgroups, bulk frees slab by slab.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
+import numpy as np
 
 from mmlab.errors import MmlabError, NotSupported
 from mmlab.kernels.jit import kernel
-from mmlab.kernels.services import alloc_pages, free_pages
+from mmlab.kernels.services import alloc_pages, free_pages, kmem_cache_alloc, kmem_cache_free
 from mmlab.kernels.zones import page_node
 from mmlab.mm.slab import KERNEL_CACHES, KMALLOC_FIRST
 from mmlab.model import rows as r
 from mmlab.model import slabinfo as s
 from mmlab.model.const import PAGE_SHIFT, SLAB_STAT_OBJPERSLAB, SLAB_STAT_OBJSIZE
-from mmlab.model.gfp import GFP_ACCOUNT, GFP_COMP, GFP_DMA, GFP_RECLAIMABLE
+from mmlab.model.gfp import GFP_ACCOUNT, GFP_COMP, GFP_DMA, GFP_KERNEL, GFP_RECLAIMABLE
 from mmlab.model.vmstat import V_NR_SLAB_UNRECLAIMABLE, mod_node_state
 
 if TYPE_CHECKING:
@@ -60,6 +63,31 @@ def free_large_kmalloc(m, pfn, order):
     mod_node_state(m, page_node(m, pfn), V_NR_SLAB_UNRECLAIMABLE, -(1 << order))
     free_pages(m, pfn, order)
     return 0
+
+
+@kernel
+def kmem_cache_alloc_bulk(m, objects, cache, gfp):
+    """An object into each element of objects (int64): how many, or 0 if memory ran out: then none is kept."""
+    for i in range(len(objects)):
+        objects[i] = kmem_cache_alloc(m, cache, gfp)
+        if objects[i] < 0:
+            while i > 0:
+                i -= 1
+                kmem_cache_free(m, objects[i])
+            return 0
+    return len(objects)
+
+
+@kernel
+def kmem_cache_free_bulk(m, objects):
+    """Give all objects (int64) back, the last one first: how many were none that is allocated."""
+    wrong = 0
+    i = len(objects)
+    while i > 0:
+        i -= 1
+        if kmem_cache_free(m, objects[i]) < 0:
+            wrong += 1
+    return wrong
 
 
 def kmalloc_order(size: int) -> int:
@@ -172,9 +200,22 @@ class SlabCaches:
         cache.refcount -= 1
         if cache.refcount == 0:
             if self.machine.op("slab_allocator", "destroy", cache.number) < 0:
-                raise MmlabError(f"slab cache {cache.name!r} cannot be destroyed: objects are in use")
+                cache.refcount = 1
+                live = self.machine.op("slab_allocator", "stat", cache.number, s.SLAB_STAT_LIVE_OBJS)
+                raise MmlabError(f"slab cache {cache.name!r} cannot be destroyed: {live} objects are in use")
             self.caches.remove(cache)
             self.machine.cache_names.pop(cache.number)
+
+    def alloc_bulk(self, cache: KmemCache, count: int, gfp: int = GFP_KERNEL) -> list[int]:
+        """kmem_cache_alloc_bulk(): addresses of `count` objects, none if memory does not hold them all."""
+        objects = np.zeros(count, np.int64)
+        return objects[: self.machine.run(kmem_cache_alloc_bulk, objects, cache.number, gfp)].tolist()
+
+    def free_bulk(self, objects: Sequence[int]) -> None:
+        """kmem_cache_free_bulk(). Raises MmlabError, after all others were freed, if some were no allocated objects."""
+        wrong = self.machine.run(kmem_cache_free_bulk, np.array(objects, np.int64))
+        if wrong:
+            raise MmlabError(f"free_bulk: {wrong} of {len(objects)} addresses are no objects in use")
 
     def geometry(self, cache: KmemCache) -> dict[str, int]:
         """size, object_size, align, inuse, offset, order, objects, min_order, min_objects, min_partial, cpu_partial, cpu_partial_slabs,

@@ -1,8 +1,13 @@
 """The [machine] table: what is accepted, and what is said about what is not."""
 
+import copy
+import json
+from pathlib import Path
+
 import pytest
 
 from mmlab.errors import InputError
+from mmlab.machine import build_machine
 from mmlab.machine.cmdline import CoreSize, MemmapRange, parse_cmdline
 from mmlab.machine.config import MachineConfig, machine_from_table, parse_size
 from mmlab.machine.presets import PRESETS
@@ -136,7 +141,7 @@ def test_cpus_without_a_node_belong_to_node_0():
 
 def test_one_distance_counts_for_both_directions_unless_both_are_given():
     nodes = [{"memory": "64M"}] * 3
-    cfg = machine_from_table({"nodes": nodes, "distances": [[0, 1, 15], [1, 2, 30], [2, 1, 40]]})
+    cfg = machine_from_table({"nodes": nodes, "distances": [[0, 1, 15], [1, 2, 30], [2, 1, 40], [0, 2, 20]]})
     assert cfg.distance_matrix() == ((10, 15, 20), (15, 10, 30), (20, 40, 10))
 
 
@@ -167,3 +172,55 @@ def test_distances_and_hmat_that_cannot_be():
         "case.toml: machine.hmat[2]: node 0 to 1 is given twice",
         "case.toml: machine.nodes[1].initiator: must be a node with CPUs (0), got 1",
     ]
+
+
+TWO = [{"memory": "512M", "cpus": [0]}, {"memory": "512M"}]
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"memory": "-1G"}, 'machine.memory: must be a size such as "512M", got \'-1G\''),
+        ({"memory": "1G", "swap": -4096}, 'machine.swap: must be a size such as "512M", got -4096'),
+        ({"nodes": [{"memory": "-512M"}]}, "machine.nodes[0].memory: must be a size such as"),
+        ({"nodes": [*TWO, {"memory": 0}]}, "machine.nodes[2]: has neither memory nor CPUs"),
+        ({"nodes": [*TWO, {"memory": "1G"}], "distances": [[0, 1, 20], [2, 0, 30]]}, "machine.distances: has no row for nodes 1 and 2"),
+        ({"nodes": TWO, "hmat": [[0, 0, 10, 10], [0, 1, -5, 5]]}, "machine.hmat[1]: latency and bandwidth must be at least 1"),
+        ({"cmdline": "memmap=64M$256M memmap=64M$300M"}, "machine.cmdline: memmap= ranges overlap: 0x4000000 bytes at 0x10000000 and 0x4000000 at"),
+        ({"memory": "8G", "cmdline": "memmap=4G$0"}, "machine.cmdline: leaves no memory below 4 GiB"),
+        ({"memory": "1G", "cmdline": "memmap=1G$0"}, "machine.cmdline: leaves no memory below 4 GiB"),
+    ],
+)
+def test_impossible_machines_are_refused_by_key(table, said):
+    with pytest.raises(InputError) as caught:
+        build_machine(machine_from_table(table))
+    assert [message for message in caught.value.messages if message.startswith(said)], caught.value.messages
+
+
+def test_records_that_contradict_themselves():
+    boot = json.loads((Path(__file__).parents[2] / "ground_truth/allocators/zones-512m/boot.json").read_text())
+
+    def said(change):
+        wrong = copy.deepcopy(boot)
+        change(wrong)
+        with pytest.raises(InputError) as caught:
+            machine_from_table({"memory": "512M", "boot": wrong})
+        return caught.value.messages
+
+    def overlap(b):
+        b["zones"][1]["start_pfn"] = 4000
+
+    def too_many(b):
+        b["zones"][1]["managed"] = b["zones"][1]["present"] + 1
+
+    def too_high(b):
+        for z in b["zones"]:
+            z["start_pfn"] += 1 << 20
+
+    def twice(b):
+        b["node_ranges"] = [[0, 0x1000, 0x9FFFF], [0, 0x9F000, 0xFFFFF]]
+
+    assert said(overlap)[0].startswith("machine.boot.zones[1].start_pfn: overlaps zones[0] of the same node, which ends at frame 4096, got 4000")
+    assert said(too_many)[0].startswith("machine.boot.zones[1]: managed must be at most present")
+    assert said(too_high)[0].startswith("machine.boot.zones: must have memory below 4 GiB")
+    assert said(twice)[0].startswith("machine.boot.node_ranges[1]: overlaps node_ranges[0]")

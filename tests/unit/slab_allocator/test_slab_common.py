@@ -9,7 +9,7 @@ from mmlab.mm.slab_common import (
     KmemCache, SlabCaches, booted_caches, calculate_alignment, flags_of, free_large_kmalloc, kmalloc_large, kmalloc_order, kmalloc_type,
 )
 from mmlab.model import slabinfo as s
-from mmlab.model.gfp import GFP_ACCOUNT, GFP_DMA, GFP_KERNEL, GFP_RECLAIMABLE
+from mmlab.model.gfp import GFP_ACCOUNT, GFP_DMA, GFP_KERNEL, GFP_NOWAIT, GFP_RECLAIMABLE
 from mmlab.model.vmstat import V_NR_SLAB_UNRECLAIMABLE
 from mmlab.simulation import Simulation
 from mmlab.verify.probe_log import ProbeLog
@@ -59,7 +59,7 @@ def test_the_last_user_ends_a_cache_and_objects_in_use_keep_it():
     caches.destroy(cache)
     assert cache in caches.caches
     assert caches.machine.op("slab_allocator", "alloc", cache.number, GFP_KERNEL) > 0
-    with pytest.raises(MmlabError, match="'mine' cannot be destroyed: objects are in use"):
+    with pytest.raises(MmlabError, match="'mine' cannot be destroyed: 1 objects are in use"):
         caches.destroy(cache)
 
 
@@ -131,3 +131,21 @@ def test_the_command_line_sets_slab_orders():
     caches = SlabCaches(a_machine(cmdline="slab_min_order=1 slab_max_order=2 slab_min_objects=12"))
     assert caches.geometry(caches.create("c", 3000))["order"] == 2
     assert caches.geometry(caches.create("d", 8))["order"] == 1
+
+
+@pytest.mark.parametrize("name", ["slub", "slab", "slob", "sheaves"])
+def test_bulk_gives_all_or_nothing(name):
+    machine = Simulation.from_table({"memory": "8M", "bare": True}, policies={"slab_allocator": {"use": name}}).machine
+    caches = SlabCaches(machine)
+    cache = caches.create("mine", 2000, flags=s.SLAB_NO_MERGE)
+    objects = caches.alloc_bulk(cache, 100)
+    assert len(set(objects)) == 100
+    assert caches.alloc_bulk(cache, 5000, GFP_NOWAIT) == []  # 10 MB of 8 MiB
+    assert machine.op("slab_allocator", "stat", cache.number, s.SLAB_STAT_LIVE_OBJS) == 100
+    with pytest.raises(MmlabError, match="'mine' cannot be destroyed: 100 objects are in use"):
+        caches.destroy(cache)
+    caches.free_bulk(objects[:60])
+    with pytest.raises(MmlabError, match="free_bulk: 60 of 100 addresses are no objects in use"):
+        caches.free_bulk(objects)
+    caches.destroy(cache)
+    assert machine.op("slab_allocator", "check") == 0
