@@ -1,7 +1,7 @@
 """cpuset.mems and cpuset.cpus of a cgroup: what its tasks may use, and what a change does to them.
 
 Models: kernel/cgroup/cpuset.c update_nodemask(), update_nodemasks_hier(), cpuset_update_tasks_nodemask(), cpuset_attach(),
-update_cpumask(); mm/mempolicy.c mpol_rebind_policy(). Left out: partitions, exclusive sets, hot-plug.
+update_cpumask(); mm/mempolicy.c mpol_rebind_policy(), do_migrate_pages(). Left out: partitions, exclusive sets, hot-plug.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 import attrs
 
 from mmlab.errors import NotSupported
-from mmlab.mm import cpuset, mempolicy
+from mmlab.mm import mempolicy
+from mmlab.mm.cpuset import migrate_to_node
 from mmlab.model import rows as r
 from mmlab.model.const import EINVAL
 from mmlab.procfs.mempolicy import node_ranges
@@ -108,7 +109,30 @@ def change_mems(sim: Any, task: Any, old: frozenset[int], new: frozenset[int]) -
         place = vma.row * r.VMA_STRIDE + r.VMA_POLICY
         machine.vma[place] = _rebind(sim, int(machine.vma[place]), old, new)
     machine.sc[r.SC_TASK] = -1  # a worker of the kernel's moves them
-    machine.run(cpuset.do_migrate_pages, task.mm, _mask(old), _mask(new))
+    for source, target in migrations(old, new):
+        machine.run(migrate_to_node, task.mm, source, target)
+
+
+def node_remap(node: int, old: frozenset[int], new: frozenset[int]) -> int:
+    """The node of `new` in the place that `node` has in `old`, round and round; `node` itself if `old` lacks it."""
+    return sorted(new)[sorted(old).index(node) % len(new)] if node in old else node
+
+
+def migrations(old: frozenset[int], new: frozenset[int]) -> list[tuple[int, int]]:
+    """(from, to): whose pages go where when the allowed nodes change, one after the other.
+
+    Where the sets differ in size, what lies on a node of `new` stays. A node whose own pages have still to go is not filled before if it can
+    be helped.
+    """
+    plan, left = [], set(old)
+    while left:
+        moves = [(node, node_remap(node, old, new)) for node in sorted(left) if len(old) == len(new) or node not in new]
+        moves = [(source, target) for source, target in moves if source != target]
+        if not moves:
+            break
+        plan.append(next((move for move in moves if move[1] not in left), moves[-1]))
+        left.remove(plan[-1][0])
+    return plan
 
 
 def change_cpus(sim: Any, task: Any, cpus: frozenset[int]) -> None:
@@ -125,7 +149,7 @@ def _rebind(sim: Any, policy: int, old: frozenset[int], new: frozenset[int]) -> 
     if mode in (0, mempolicy.MPOL_PREFERRED, mempolicy.MPOL_LOCAL):
         return policy
     if mode != mempolicy.MPOL_PREFERRED_MANY:
-        nodes = sorted({cpuset.node_remap(node, _mask(old), _mask(new)) for node in nodes})
+        nodes = sorted({node_remap(node, old, new) for node in nodes})
     return sim.policy_number(mode, nodes, new)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from mmlab import Simulation
 from mmlab.errors import NotSupported
-from mmlab.procfs import cgroups, read, write
+from mmlab.procfs import cgroups, cpusets, read, write
 
 pytestmark = pytest.mark.nojit
 PAGE = 4096
@@ -189,3 +189,14 @@ def test_node_reclaim_leaves_a_node_alone_that_has_cpus_of_its_own():
     after = sim.counters()
     assert all(after[f"zone_reclaim_{what}"] == before[f"zone_reclaim_{what}"] for what in ("success", "failed"))
     assert nodes_of(sim, "B", AT)[0].get(1, 0) > 0  # what node 0 has not free comes from its own
+
+
+def test_whose_pages_go_where_when_mems_change():
+    def plan(old, new):
+        return cpusets.migrations(frozenset(old), frozenset(new))
+
+    assert plan({1, 2}, {0, 3}) == [(1, 0), (2, 3)]
+    assert plan({0, 1}, {1, 2}) == [(1, 2), (0, 1)]  # node 1 is empty before 0 comes
+    assert plan({0, 1}, {1, 0}) == []
+    assert sorted(plan({0, 1, 2}, {2})) == [(0, 2), (1, 2)]  # what is on 2 stays
+    assert plan({0}, {0, 1}) == []
