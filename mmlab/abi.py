@@ -206,6 +206,11 @@ ALL_SERVICES: tuple[Op, ...] = (
     _op("try_charge", "memcg gfp nr_pages", "0, or -ENOMEM", "try_charge_memcg(): pages for a cgroup, within its limits and its parents'."),
     _op("try_to_compact_pages", "gfp order alloc_flags node prio", "COMPACT_*", "Direct compaction of the zonelist's zones for an allocation."),
     _op("migrate_folio_to", "pfn node", "1 if the page moved, else 0", "migrate_pages() of one page on a list to a node, without reclaim: moved, or put back."),
+    _op("balance_dirty_pages", "", "ns that the running task has to sleep", "The task has dirtied its share of pages (m.wb[WB_BALANCE])."),
+    _op("wb_step", "", "1 while the flusher is awake, else 0", "A part of the flusher's work.", bound="O(32)"),
+    _op("writeback_timers", "", "0", "m.wb[WB_NEXT_NS] has come: writes that are done end, and the flusher looks for old data.", bound="O(writes done)"),
+    _op("shrink_slab", "priority", "objects freed", "All shrinkers of kernel objects once.", bound="O(objects >> priority)"),
+    _op("wakeup_flusher_threads", "", "0", "A batch of reclaim met nothing but dirty pages of files: all that is dirty is to be written."),
     _op("out_of_memory", "task order", "1 if a victim was killed, else 0", "out_of_memory(): asks the OOM policy, kills, counts."),
 )
 

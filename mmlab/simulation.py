@@ -37,7 +37,7 @@ MAP_FLAGS = {
     "growsdown": mmap.MAP_GROWSDOWN, "locked": mmap.MAP_LOCKED, "populate": mmap.MAP_POPULATE,
 }
 FIRST_PID = 150
-WRITE_BYTES = 1 << 20
+WRITE_BYTES = 1 << 16  # of one write() of mkfile
 LONG_AGO_MS = 10_000
 NUMAB_DEFAULTS = (1000, 1000, 60000, 256, 1000, 65536)  # in the order of NB_*
 
@@ -89,6 +89,7 @@ class Simulation:
             cfg = attrs.evolve(cfg, aged=attrs.evolve(cfg.aged, pagetypeinfo=str(base_dir / cfg.aged.pagetypeinfo)))
         self.registry = registry or load_plugins()
         self.warm_text, self.seed = warm_text, seed
+        self.randomized = str(cfg.sysctl.get("kernel.randomize_va_space", "0")) != "0"
         self.policies = _choose(self.registry, policies or {}, cfg)
         self.cfg, self.layout, self.boot = build_machine(cfg)
         self.tuning = ZoneTuning(self.layout, thp=cfg.options.transparent_hugepage)
@@ -136,7 +137,7 @@ class Simulation:
         sc[r.SC_STACK_GUARD_GAP], sc[r.SC_MAX_MAP_COUNT], sc[r.SC_MMAP_MIN_ADDR] = 256, 65530, 65536
         sc[r.SC_FAULT_AROUND], sc[r.SC_READAHEAD_PAGES], sc[r.SC_PGTABLE_LEVELS] = 16, 32, self.cfg.pgtable_levels
         sc[r.SC_COMMIT_LIMIT] = sc[r.SC_TOTALRAM] // 2 + max(0, slots - 1)
-        sc[r.SC_EXTFRAG_THRESHOLD], sc[r.SC_PROACTIVENESS], sc[r.SC_MIN_UNMAPPED_RATIO] = 500, 20, 1
+        sc[r.SC_EXTFRAG_THRESHOLD], sc[r.SC_PROACTIVENESS], sc[r.SC_MIN_UNMAPPED_RATIO], sc[r.SC_VFS_CACHE_PRESSURE] = 500, 20, 1, 100
         self.machine.numab[: len(NUMAB_DEFAULTS)] = NUMAB_DEFAULTS
         balanced = self.cfg.options.numa_balancing
         sc[r.SC_NUMA_BALANCING] = int(self.layout.nr_nodes > 1 if balanced is None else balanced)
@@ -179,7 +180,7 @@ class Simulation:
     def _defaults_of_settings(self) -> None:
         from mmlab.procfs.settings import settings_of
 
-        settings_of(self)
+        settings_of(self).set_dirty_limit()
 
     def _setting(self, path: str, value: str) -> None:
         from mmlab.procfs import write
@@ -476,10 +477,10 @@ class Simulation:
         self._file_names[inode] = fname
         row = self._open_inode(inode)
         answer = 0
-        for start in range(0, size, WRITE_BYTES):  # dirty pages are not left to pile up
-            answer = min(answer, self.machine.run(files.file_write, row, start, min(WRITE_BYTES, size - start)))
-            if self.cfg.disk_bytes:
-                self.machine.run(files.file_fsync, row)
+        if size:
+            answer = self.machine.run(loop.file_io, row, 0, size, WRITE_BYTES, 1)
+        if self.cfg.disk_bytes:
+            self.machine.run(files.file_fsync, row)
         self.machine.run(files.file_close, row)
         return min(answer, 0)
 

@@ -15,6 +15,8 @@ from mmlab.machine.boot import ZoneBoot
 from mmlab.machine.layout import ZoneLayout
 from mmlab.machine.overheads import INITRD_PAGES, KERNEL_LOAD_PFN, KERNEL_PAGES
 from mmlab.machine.record import LRU_LISTS
+from mmlab.mm.psi import PSI_PERIOD_NS
+from mmlab.mm.page_writeback import init_writeback
 from mmlab.mm.memblock import add_range, boot_free_to_pcp, init_heads, init_range, mark_free, mark_range
 from mmlab.model import rows as r
 from mmlab.model.const import MAX_ORDER, MIGRATETYPE_NAMES, NR_POLICY_LISTS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES
@@ -65,6 +67,8 @@ def _scalars(machine: Machine, layout: MachineLayout) -> None:
     sc[r.SC_SLAB_HEADS] = heads + sizes.nr_nodes * sizes.nr_memcgs * NR_POLICY_LISTS
     sc[r.SC_NR_MEMCGS] = 1
     machine.memcg[r.MC_PARENT] = -1
+    init_writeback(machine)
+    machine.psi[r.PSI_NEXT_NS] = PSI_PERIOD_NS
     machine.memcg[[r.MC_HIGH, r.MC_MAX, r.MC_SWAP_MAX]] = r.MEMCG_MAX
     sc[r.SC_TOTALRAM] = sum(z.managed for z in layout.zones)
     for node, cpus in enumerate(layout.node_cpus):

@@ -8,8 +8,11 @@ import numpy as np
 
 from mmlab import abi
 from mmlab.model import rows as r
-from mmlab.model.page import KIND_ANON, KIND_FILE, KIND_FREE, KIND_SHMEM, KIND_TABLE, MAPCOUNT_MASK, PG_ANON, PG_HEAD
+from mmlab.model.page import (
+    KIND_ANON, KIND_FILE, KIND_FREE, KIND_SHMEM, KIND_TABLE, MAPCOUNT_MASK, PG_ANON, PG_DIRTY, PG_HEAD, PG_SWAPBACKED, PG_WRITEBACK,
+)
 from mmlab.model.page import page_folio as folio_of
+from mmlab.model.vmstat import V_NR_DIRTY, VMSTAT_STRIDE
 from mmlab.policies import python_function
 
 page_folio = python_function(folio_of)
@@ -19,7 +22,7 @@ def check_state(sim) -> list[str]:
     """Broken invariants as sentences: each frame in one place only, lists consistent both ways, counters equal to what they count, page tables
     and mem_map agree; and what each policy's own check says."""
     machine = sim.machine
-    broken = [*_policy_checks(machine), *_mapped_pages(sim), *_tables(machine), *_vmas(sim)]
+    broken = [*_policy_checks(machine), *_mapped_pages(sim), *_tables(machine), *_vmas(sim), *_dirty_pages(machine)]
     return broken
 
 
@@ -127,6 +130,41 @@ def _large_folios(machine, words: Counter) -> list[str]:
         if counted != nr_anon[order]:
             found.append(f"{nr_anon[order]} anonymous folios of order {order}, nr_anon says {counted}")
     return found
+
+
+def _dirty_pages(machine) -> list[str]:
+    """Dirty pages and pages under write-back are what the inodes, the lists of dirty inodes and the counters say."""
+    found = []
+    frames = machine.sizes.nr_frames
+    flags = machine.page[2::4][:frames].astype(np.int64)
+    of_file = (machine.pagex[3::4] >> 12 & 15 == KIND_FILE) & (flags & PG_SWAPBACKED == 0)
+    inodes = machine.pagex[0::4]
+    for what, bit, field in (("dirty", PG_DIRTY, r.I_NR_DIRTY), ("under write-back", PG_WRITEBACK, r.I_NR_WRITEBACK)):
+        pages = Counter(inodes[of_file & (flags & bit > 0)].tolist())
+        for inode in range(1, int(machine.sc[r.SC_INODE_TOP]) + 1):
+            counted = int(machine.inode[inode * r.INODE_STRIDE + field]) if machine.inode[inode * r.INODE_STRIDE + r.I_NLINK] else 0
+            if pages[inode] != counted:
+                found.append(f"inode {inode}: {pages[inode]} pages are {what}, the inode says {counted}")
+    dirty = int(np.count_nonzero(of_file & (flags & PG_DIRTY > 0)))
+    if (counted := _node_sum(machine, V_NR_DIRTY)) != dirty:
+        found.append(f"{dirty} file pages are dirty, nr_dirty says {counted}")
+    listed: Counter[int] = Counter()
+    for io_list in (r.IO_DIRTY, r.IO_QUEUED, r.IO_MORE):
+        inode = int(machine.wb[r.WB_LISTS + 2 * io_list])
+        while inode and listed[inode] == 0:
+            listed[inode] += 1
+            if machine.inode[inode * r.INODE_STRIDE + r.I_IO_LIST] != io_list:
+                found.append(f"inode {inode} is on list {io_list} of dirty inodes and does not know it")
+            inode = int(machine.inode[inode * r.INODE_STRIDE + r.I_IO_NEXT])
+    for inode in range(1, int(machine.sc[r.SC_INODE_TOP]) + 1):
+        row = inode * r.INODE_STRIDE
+        if machine.inode[row + r.I_NLINK] and machine.inode[row + r.I_NR_DIRTY] and not listed[inode] and machine.wb[r.WB_INODE] != inode:
+            found.append(f"inode {inode} has dirty pages and is on no list")
+    return found
+
+
+def _node_sum(machine, item: int) -> int:
+    return int(machine.vmstat[item :: VMSTAT_STRIDE].sum())
 
 
 def _tables(machine) -> list[str]:

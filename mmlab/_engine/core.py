@@ -9,9 +9,8 @@ from typing import Any
 from mmlab import abi
 from mmlab.kernels.jit import JIT_OFF
 from mmlab.mm import (
-    compaction, filemap, fork, huge_memory, khugepaged, memcontrol, memory, mlock, monitoring, node_reclaim, numa_balancing,
-    page_alloc, page_cache, pgtable, rmap,
-    shmem_huge, swap_state, vmscan,
+    compaction, filemap, fork, fs_writeback, huge_memory, khugepaged, memcontrol, memory, mlock, monitoring, node_reclaim, numa_balancing,
+    page_alloc, page_cache, page_writeback, pgtable, rmap, shmem_huge, shrinker, swap_state, vmscan,
 )
 
 SERVICES: dict[str, Callable] = {
@@ -49,6 +48,11 @@ SERVICES: dict[str, Callable] = {
     "try_charge": memcontrol.try_charge,
     "try_to_compact_pages": compaction.do_try_to_compact_pages,
     "migrate_folio_to": monitoring.migrate_folio_to,
+    "balance_dirty_pages": page_writeback.balance_dirty_pages,
+    "wb_step": fs_writeback.wb_step,
+    "writeback_timers": fs_writeback.writeback_timers,
+    "shrink_slab": shrinker.do_shrink_all,
+    "wakeup_flusher_threads": fs_writeback.wakeup_flusher_threads,
     "out_of_memory": fork.do_out_of_memory,
 }
 

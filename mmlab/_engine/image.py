@@ -50,8 +50,34 @@ class ImageVma:
         return self.path.startswith("/")
 
 
+#: kernel.randomize_va_space = 2, one draw of it: bytes by which the mapped areas and the stack lie lower, and the heap higher than the end of
+#: the program's data, from which it is apart then. Areas keep their places within 2 MiB and lie in 1 GiB each, as in most draws.
+BSS_PAGES = 193
+MMAP_LOWER, STACK_LOWER, HEAP_HIGHER = 64 << 30, 4 << 30, 0x24000000
+
+
+def randomize(address: int) -> int:
+    """Where an address of the image without randomisation lies with it."""
+    if address >= 0x7FFFF8000000:
+        return address - STACK_LOWER
+    if address >= 0x7FFF00000000:
+        return address - MMAP_LOWER
+    return address + HEAP_HIGHER if address >= 0x590000 else address
+
+
+def _randomized(image: list[ImageVma]) -> list[ImageVma]:
+    vmas = []
+    for v in image:
+        if v.name == r.NAME_HEAP:
+            edge = v.start + (BSS_PAGES << 12)
+            vmas.append(attrs.evolve(v, end=edge, path="", rss=BSS_PAGES, anonymous=BSS_PAGES, private=min(v.private, BSS_PAGES)))
+            v = attrs.evolve(v, start=edge, rss=v.rss - BSS_PAGES, anonymous=v.anonymous - BSS_PAGES, private=v.private - min(v.private, BSS_PAGES))
+        vmas.append(attrs.evolve(v, start=randomize(v.start), end=randomize(v.end - 1) + 1))
+    return vmas
+
+
 @cache
-def read_image(warm: bool, who: str) -> tuple[ImageVma, ...]:
+def read_image(warm: bool, who: str, randomized: bool = False) -> tuple[ImageVma, ...]:
     """The VMAs of T (spawned) or U (forked)."""
     found: list[ImageVma] = []
     head: tuple = ()
@@ -69,7 +95,11 @@ def read_image(warm: bool, who: str) -> tuple[ImageVma, ...]:
             field = re.match(r"(\w+):\s+(\d+) kB", line)
             if field:
                 values[field[1]] = int(field[2])
-    return tuple(found)
+    return tuple(_randomized(found) if randomized else found)
+
+
+def _image_of(sim, who: str) -> tuple[ImageVma, ...]:
+    return read_image(sim.warm_text, who, sim.randomized)
 
 
 def make_driver(sim) -> int:
@@ -77,7 +107,10 @@ def make_driver(sim) -> int:
     machine = sim.machine
     driver = sim._task_alloc(cpu=0, oom_score_adj=-1000, parent=-1)
     mm = int(machine.task[driver * r.TASK_STRIDE + r.T_MM])
-    image = read_image(sim.warm_text, "T")
+    image = _image_of(sim, "T")
+    vvar = next(v for v in image if v.name == r.NAME_VVAR)
+    if sim.randomized:
+        machine.mm[mm * r.MM_STRIDE + r.MM_MMAP_BASE] -= MMAP_LOWER
     length = max(v.offset + v.end - v.start for v in image if v.is_file)
     program = sim._open_inode(sim.machine.run(inode_create, length, r.IF_SHMEM))  # a part of what boot committed
     machine.run(image_cache_pages, sim._inode_of(program), length >> 12)
@@ -87,7 +120,7 @@ def make_driver(sim) -> int:
     for v in image:
         special = v.name in (r.NAME_VVAR, r.NAME_VDSO)
         file = program if v.is_file else vdso if special else -1
-        pgoff = v.offset >> 12 if v.is_file else (v.start - image[6].start) >> 12 if special else v.start >> 12
+        pgoff = v.offset >> 12 if v.is_file else (v.start - vvar.start) >> 12 if special else v.start >> 12
         vma = machine.run(image_vma, mm, v.start, v.end, v.flags, pgoff, file, v.name)
         if v.anonymous:
             machine.run(image_anon_pages, mm, vma, v.start >> 12, v.anonymous)
@@ -102,7 +135,7 @@ def make_driver(sim) -> int:
             machine.vma[vma * r.VMA_STRIDE + r.VMA_FLAGS] |= r.VM_LOCKED
             slots = entries(machine, mm, v.start >> 12, v.end >> 12)
             machine.page[(slots.entry >> r.PTE_SHIFT) * 4 + 2] |= np.uint32(PG_MLOCKED)
-    own = [int(line, 16) >> 12 for line in (DATA / "loop.pages").read_text().split()]
+    own = [(randomize(int(line, 16)) if sim.randomized else int(line, 16)) >> 12 for line in (DATA / "loop.pages").read_text().split()]
     machine.loop_page[: len(own)] = own
     heap = next(v for v in image if v.name == r.NAME_HEAP)
     machine.mm[mm * r.MM_STRIDE + r.MM_START_BRK] = heap.end
@@ -114,7 +147,7 @@ def settle(sim, task: int, who: str, text: bool) -> None:
     """A task just forked takes the copy-on-write faults of its own data and stack; text: and maps its code, as the record shows it."""
     machine = sim.machine
     mm = int(machine.task[task * r.TASK_STRIDE + r.T_MM])
-    for v in read_image(sim.warm_text, who):
+    for v in _image_of(sim, who):
         if v.private:
             first = v.end // 4096 - v.private if v.flags & r.VM_GROWSDOWN else v.start // 4096  # a stack is written from its top
             sim._touch_quietly(task, first, v.private)
@@ -126,7 +159,7 @@ def settle(sim, task: int, who: str, text: bool) -> None:
 def driver_grows(sim) -> None:
     """The driving process takes one page more for itself when it writes its first full snapshot; other processes are not concerned."""
     machine, driver = sim.machine, sim._driver
-    stack = next(v for v in read_image(sim.warm_text, "T") if v.name == r.NAME_STACK)
+    stack = next(v for v in _image_of(sim, "T") if v.name == r.NAME_STACK)
     current = int(machine.sc[r.SC_TASK]), int(machine.sc[r.SC_CPU]), int(machine.sc[r.SC_NODE])
     sim._touch_quietly(driver, (stack.start >> 12) - 1, 1)
     machine.sc[r.SC_TASK], machine.sc[r.SC_CPU], machine.sc[r.SC_NODE] = current

@@ -10,17 +10,19 @@ from mmlab._engine.looping import NEVER_NS, run_loops
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import monitor_on_access, monitor_sample, page_allocator_tick, reclaimer_folio_accessed, thp_step
 from mmlab.kernels.pte import lru_gen_use_mm, walk_pmd
-from mmlab.kernels.services import task_tick_numa
+from mmlab.kernels.services import balance_dirty_pages, task_tick_numa, wb_step, writeback_timers
 from mmlab.mm.files import file_read, file_write
 from mmlab.mm.memcontrol import resume_user_mode
 from mmlab.mm.memory import do_user_addr_fault
 from mmlab.mm.numa_balancing import account_runtime
+from mmlab.mm.psi import update_averages
 from mmlab.mm.vmscan import kswapd_step
 from mmlab.model.rows import (
     COST_DEVICE_WRITE, COST_HIT, LOOP_RUNS, LOOP_STATE, LOOP_STRIDE, MM_ROOT, MM_STRIDE, N_FIRST_CPU, N_KSWAPD_AWAKE, N_KSWAPD_CLOCK_NS, N_KSWAPD_WAKE_NS,
     NODE_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_CPU, SC_EVENT, SC_KSWAPD_AWAKE, SC_KSWAPD_SLICE_NS, SC_MONITOR_TIMER_NS,
     SC_NEEDS_FUTURE, SC_NEXT_EVENT_NS, SC_NEXT_SAMPLE_NS, SC_NEXT_TICK_NS, SC_NODE, SC_NOW_NS, SC_NR_CPUS, SC_NR_LOOPS, SC_NR_NODES, SC_NUMA_BALANCING, SC_OOM_VICTIM, SC_RUN_SINCE_NS,
     SC_PANIC, SC_STAT_INTERVAL_NS, SC_TASK, SC_THP_TIMER_NS, SC_WANTS_ACCESS, T_CPU, T_FLAGS, T_MM, T_NODE, TASK_STRIDE, TF_KILLED,
+    WB_AWAKE, WB_BALANCE, WB_CLOCK_NS, WB_NEXT_NS,
 )
 from mmlab.model.vmstat import V_NR_VMSCAN_WRITE
 
@@ -58,14 +60,16 @@ def background(m):
             if m.sc[SC_NR_CPUS] == 1:
                 # one CPU: kswapd and the task take turns, a slice or as long as the other ran (waiting for a device is not running), and the
                 # task's clock stands while kswapd runs
-                written = m.vmstat[V_NR_VMSCAN_WRITE]
-                end = now + m.sc[SC_KSWAPD_SLICE_NS]
-                while kswapd_step(m, n) and m.sc[SC_NOW_NS] < end:
-                    pass
-                used = m.sc[SC_NOW_NS] - now - (m.vmstat[V_NR_VMSCAN_WRITE] - written) * m.cost[COST_DEVICE_WRITE]
-                now = m.sc[SC_NOW_NS]
+                if now >= m.node[base + N_KSWAPD_CLOCK_NS]:
+                    written = m.vmstat[V_NR_VMSCAN_WRITE]
+                    end = now + m.sc[SC_KSWAPD_SLICE_NS]
+                    while kswapd_step(m, n) and m.sc[SC_NOW_NS] < end:
+                        pass
+                    used = m.sc[SC_NOW_NS] - now - (m.vmstat[V_NR_VMSCAN_WRITE] - written) * m.cost[COST_DEVICE_WRITE]
+                    now = m.sc[SC_NOW_NS]
+                    m.node[base + N_KSWAPD_CLOCK_NS] = now + (max(used, m.sc[SC_KSWAPD_SLICE_NS]) if m.node[base + N_KSWAPD_AWAKE] else 0)
                 if m.node[base + N_KSWAPD_AWAKE]:
-                    upcoming = min(upcoming, now + max(used, m.sc[SC_KSWAPD_SLICE_NS]))
+                    upcoming = min(upcoming, m.node[base + N_KSWAPD_CLOCK_NS])
             else:
                 m.sc[SC_CPU] = (first if first >= 0 else 0) if first != cpu else (cpu + 1) % m.sc[SC_NR_CPUS]
                 m.sc[SC_NOW_NS] = max(m.node[base + N_KSWAPD_CLOCK_NS], m.node[base + N_KSWAPD_WAKE_NS])
@@ -78,6 +82,31 @@ def background(m):
         m.sc[SC_CPU], m.sc[SC_TASK], m.sc[SC_NODE] = cpu, task, node
         if m.sc[SC_NR_CPUS] == 1:
             lru_gen_use_mm(m)
+    if now >= m.wb[WB_NEXT_NS]:
+        writeback_timers(m)
+    if m.wb[WB_AWAKE]:
+        m.sc[SC_TASK] = -1
+        if m.sc[SC_NR_CPUS] == 1:
+            if now >= m.wb[WB_CLOCK_NS]:
+                end = now + m.sc[SC_KSWAPD_SLICE_NS]
+                while wb_step(m) and m.sc[SC_NOW_NS] < end:
+                    pass
+                now = m.sc[SC_NOW_NS]
+                m.wb[WB_CLOCK_NS] = now + (m.sc[SC_KSWAPD_SLICE_NS] if m.wb[WB_AWAKE] else 0)
+            if m.wb[WB_AWAKE]:
+                upcoming = min(upcoming, m.wb[WB_CLOCK_NS])
+        else:
+            m.sc[SC_NOW_NS] = m.wb[WB_CLOCK_NS]
+            while m.sc[SC_NOW_NS] <= now and wb_step(m):
+                pass
+            m.wb[WB_CLOCK_NS] = m.sc[SC_NOW_NS]
+            if m.wb[WB_AWAKE]:
+                upcoming = min(upcoming, m.sc[SC_NOW_NS])
+            m.sc[SC_NOW_NS] = now
+        m.sc[SC_TASK] = task
+        if m.sc[SC_NR_CPUS] == 1:
+            lru_gen_use_mm(m)
+    upcoming = min(upcoming, m.wb[WB_NEXT_NS])
     if now >= m.sc[SC_NEXT_TICK_NS]:
         while m.sc[SC_NEXT_TICK_NS] <= now:
             m.sc[SC_NEXT_TICK_NS] += m.sc[SC_STAT_INTERVAL_NS]
@@ -85,6 +114,7 @@ def background(m):
             m.sc[SC_CPU] = c
             page_allocator_tick(m, c)
         m.sc[SC_CPU] = cpu
+        update_averages(m)
     if now >= m.sc[SC_MONITOR_TIMER_NS]:
         m.sc[SC_TASK] = -1
         wait = monitor_sample(m, now)
@@ -317,10 +347,18 @@ def file_io(m, file, offset_bytes, length_bytes, call_bytes, write):
 
 @leaf
 def return_to_user(m, task):
-    """The end of a system call or fault: what memory.high asks of the task, and background work that has become due."""
+    """The end of a system call or fault: what memory.high asks of the task, background work that has become due, and the sleep of a task that has
+    dirtied more pages than the disk writes."""
     resume_user_mode(m, task)
-    if m.sc[SC_NOW_NS] >= m.sc[SC_NEXT_EVENT_NS]:
-        background(m)
+    wake_ns = m.sc[SC_NOW_NS]
+    while m.sc[SC_NOW_NS] >= m.sc[SC_NEXT_EVENT_NS] or m.wb[WB_BALANCE] or m.sc[SC_NOW_NS] < wake_ns:
+        if m.wb[WB_BALANCE] and m.sc[SC_NOW_NS] >= wake_ns:
+            wake_ns = m.sc[SC_NOW_NS] + balance_dirty_pages(m)
+        m.sc[SC_NOW_NS] = max(m.sc[SC_NOW_NS], min(wake_ns, m.sc[SC_NEXT_EVENT_NS]))
+        if m.sc[SC_NOW_NS] >= m.sc[SC_NEXT_EVENT_NS]:
+            background(m)
+        if m.sc[SC_NOW_NS] >= wake_ns and m.wb[WB_BALANCE] == 0:
+            break
 
 
 @kernel

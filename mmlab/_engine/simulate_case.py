@@ -53,7 +53,7 @@ def simulate_case(case: Case, out_dir: Path) -> None:
     operations = parse_ops(case.script, str(case.path / "case.toml"))
     try:
         sim = Simulation.from_table(
-            {**case.machine, "boot": start_record(case)}, sysctl=case.sysctl, sysfs=case.sysfs, where=str(case.path / "case.toml"),
+            {**case.machine, "boot": start_record(case)}, sysctl={"kernel.randomize_va_space": "2"} | case.sysctl, sysfs=case.sysfs, where=str(case.path / "case.toml"),
             policies=case_policies(case), script=True, warm_text=case.warm_text,
         )  # fmt: skip
         _trace_buffers(case, sim)

@@ -7,12 +7,12 @@ it is folded out. Models: include/linux/pgtable.h, mm/rmap.c folio_add_*_rmap(),
 from mmlab.kernels.jit import leaf
 from mmlab.kernels.large_folio import folio_add_rmap_pte, folio_remove_rmap_pte, folio_rss_counter, note_partially_mapped
 from mmlab.kernels.zones import page_node
-from mmlab.model.page import PG_ANON, PG_DIRTY, PG_HEAD, PG_SWAPBACKED, PG_TAIL, add_mapcount, page_flags, page_folio, page_set, page_test
+from mmlab.model.page import PG_ANON, PG_HEAD, PG_TAIL, add_mapcount, page_flags, page_folio, page_test
 from mmlab.model.rows import (
     MM_HIWATER_RSS, MM_LRU_ALL_USED, MM_LRU_GEN, MM_ROOT, MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STRIDE, PTE_HUGE, PTE_SHIFT,
     SC_TASK, T_MM, TASK_STRIDE,
 )
-from mmlab.model.vmstat import V_NR_ANON_PAGES, V_NR_DIRTIED, V_NR_DIRTY, V_NR_MAPPED, mod_node_state
+from mmlab.model.vmstat import V_NR_ANON_PAGES, V_NR_MAPPED, mod_node_state
 
 
 @leaf
@@ -101,16 +101,6 @@ def remove_rmap(m, mm, pfn):
     if left == 0:
         mod_node_state(m, page_node(m, pfn), V_NR_ANON_PAGES if page_test(m, pfn, PG_ANON) else V_NR_MAPPED, -1)
     return left
-
-
-@leaf
-def folio_mark_dirty(m, pfn):
-    """The page differs from what the disk has. Only pages of files on a disk are counted; swap-backed ones are dirty by nature."""
-    if page_test(m, pfn, PG_DIRTY) == 0:
-        page_set(m, pfn, PG_DIRTY)
-        if page_test(m, pfn, PG_SWAPBACKED) == 0:
-            mod_node_state(m, page_node(m, pfn), V_NR_DIRTY, 1)
-            m.vmstat[V_NR_DIRTIED] += 1
 
 
 @leaf

@@ -1,12 +1,16 @@
 """What a reclaimer counts: pages looked at, refilled and reclaimed, with the simulated time they take.
 
-Models: the pgscan_*, pgsteal_*, pgrefill counters of mm/vmscan.c shrink_inactive_list(), shrink_active_list(). A cgroup's own reclaim counts
+Models: the pgscan_*, pgsteal_*, pgrefill counters of mm/vmscan.c shrink_inactive_list(), shrink_active_list(), folio_check_dirty_writeback(). A cgroup's own reclaim counts
 in that cgroup's memory.stat and only by kind (anon, file) in /proc/vmstat.
 """
 
 from mmlab.kernels.jit import leaf
 from mmlab.model.const import SCAN_KSWAPD
-from mmlab.model.rows import COST_RECLAIM_PAGE, COST_SCAN_PAGE, SC_NOW_NS, SC_NR_SCANNED, SC_RECLAIM_MEMCG, SC_SHRINK_MEMCG
+from mmlab.model.page import PG_DIRTY, PG_RECLAIM, PG_WRITEBACK
+from mmlab.model.rows import (
+    COST_RECLAIM_PAGE, COST_SCAN_PAGE, SC_NOW_NS, SC_NR_SCANNED, SC_RECLAIM_MEMCG, SC_SHRINK_MEMCG, WB_SC_CONGESTED, WB_SC_DIRTY,
+    WB_SC_TAKEN, WB_SC_UNQUEUED_DIRTY,
+)
 from mmlab.model.vmstat import (
     V_PGREFILL, V_PGSCAN_ANON, V_PGSCAN_DIRECT, V_PGSCAN_FILE, V_PGSCAN_KSWAPD, V_PGSTEAL_ANON, V_PGSTEAL_DIRECT, V_PGSTEAL_FILE,
     V_PGSTEAL_KSWAPD, VMSTAT_STRIDE,
@@ -35,6 +39,18 @@ def count_steal(m, scan_flags, is_file, nr_reclaimed):
     _count(m, V_PGSTEAL_KSWAPD if scan_flags & SCAN_KSWAPD else V_PGSTEAL_DIRECT, nr_reclaimed)
     m.vmstat[V_PGSTEAL_FILE if is_file else V_PGSTEAL_ANON] += nr_reclaimed
     m.sc[SC_NOW_NS] += nr_reclaimed * m.cost[COST_RECLAIM_PAGE]
+
+
+@leaf
+def count_dirty(m, flags, nr_pages):
+    """Isolated pages of a file, by their flags: how much of what a pass takes waits for its write-back (m.wb[WB_SC_*])."""
+    m.wb[WB_SC_TAKEN] += nr_pages
+    if flags & (PG_DIRTY | PG_WRITEBACK):
+        m.wb[WB_SC_DIRTY] += nr_pages
+        if flags & PG_WRITEBACK == 0:
+            m.wb[WB_SC_UNQUEUED_DIRTY] += nr_pages
+        elif flags & PG_RECLAIM:
+            m.wb[WB_SC_CONGESTED] += nr_pages
 
 
 @leaf

@@ -43,7 +43,12 @@ _node_reclaim = service_stub(180, 30)
 _try_charge = service_stub(181, 31)
 _try_to_compact_pages = service_stub(182, 32)
 _migrate_folio_to = service_stub(183, 33)
-_out_of_memory = service_stub(184, 34)
+_balance_dirty_pages = service_stub(184, 34)
+_wb_step = service_stub(185, 35)
+_writeback_timers = service_stub(186, 36)
+_shrink_slab = service_stub(187, 37)
+_wakeup_flusher_threads = service_stub(188, 38)
+_out_of_memory = service_stub(189, 39)
 
 
 @leaf
@@ -307,6 +312,36 @@ def migrate_folio_to(m, pfn, node):
     """migrate_pages() of one page on a list to a node, without reclaim: moved, or put back. Returns 1 if the page moved, else 0.
     """
     return _migrate_folio_to(m, pfn, node)
+
+
+@leaf
+def balance_dirty_pages(m):
+    """The task has dirtied its share of pages (m.wb[WB_BALANCE]). Returns ns that the running task has to sleep."""
+    return _balance_dirty_pages(m)
+
+
+@leaf
+def wb_step(m):
+    """A part of the flusher's work. Returns 1 while the flusher is awake, else 0."""
+    return _wb_step(m)
+
+
+@leaf
+def writeback_timers(m):
+    """m.wb[WB_NEXT_NS] has come: writes that are done end, and the flusher looks for old data. Returns 0."""
+    return _writeback_timers(m)
+
+
+@leaf
+def shrink_slab(m, priority):
+    """All shrinkers of kernel objects once. Returns objects freed."""
+    return _shrink_slab(m, priority)
+
+
+@leaf
+def wakeup_flusher_threads(m):
+    """A batch of reclaim met nothing but dirty pages of files: all that is dirty is to be written. Returns 0."""
+    return _wakeup_flusher_threads(m)
 
 
 @leaf

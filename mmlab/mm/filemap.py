@@ -7,6 +7,7 @@ filemap_get_page(), filemap_add() and filemap_remove() come from mmlab.mm.page_c
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.pte import walk_pmd
 from mmlab.kernels.services import folio_put, rmap_walk
+from mmlab.mm.blk_mq import folio_wait_writeback
 from mmlab.mm.huge_memory import split_folio, split_huge_pmds_of
 from mmlab.mm.page_cache import filemap_add, filemap_get_page, filemap_remove, is_shmem
 from mmlab.mm.readahead import count_read, do_async_mmap_readahead, do_sync_mmap_readahead
@@ -107,6 +108,7 @@ def truncate_pages(m, inode, start, end):
         elif entry_is(entry, XA_PAGE):
             if page_mapcount(m, entry >> 2):
                 rmap_walk(m, entry >> 2, RMAP_UNMAP)
+            folio_wait_writeback(m, entry >> 2)
             _drop(m, entry >> 2)
             shmem_acct_blocks(m, inode, -1)
             dropped += 1

@@ -1,33 +1,34 @@
 """Files for the simulation: inodes, open files, read(), write(), fsync(), truncate, drop_caches, fadvise. Numbers of both begin at 1.
 
 Models: mm/filemap.c filemap_read(), generic_perform_write(); fs/sync.c vfs_fsync(); mm/truncate.c truncate_setsize(); fs/drop_caches.c;
-mm/fadvise.c generic_fadvise(). Left out: journals and metadata, holes on the disk, O_DIRECT, write-back by itself (dirty pages wait for
-fsync). The disk's blocks have 1 KiB, as ext4 makes them on small disks: it matters for a partly written last page only.
+mm/fadvise.c generic_fadvise(). Left out: journals and metadata, holes on the disk, O_DIRECT. What is
+written without fsync(): mm/fs_writeback.py. The disk's blocks have 1 KiB, as ext4 makes them on small disks: it matters for a partly written last page only.
 """
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.dirty import folio_mark_dirty
 from mmlab.kernels.ops import reclaimer_drain, reclaimer_folio_accessed
-from mmlab.kernels.pte import folio_mark_dirty
-from mmlab.kernels.services import kmem_cache_alloc, kmem_cache_free, rmap_walk
-from mmlab.kernels.zones import page_node
+from mmlab.kernels.services import kmem_cache_alloc, kmem_cache_free
+from mmlab.mm.dcache import d_free, d_open, dput, es_insert, evict, iget
 from mmlab.mm.filemap import invalidate_pages, read_page, size_pages, truncate_pages
+from mmlab.mm.fs_writeback import evict_inode, file_write_and_wait
 from mmlab.mm.memory import zap_range
 from mmlab.mm.page_cache import filemap_add, filemap_get_page, is_shmem
 from mmlab.mm.readahead import count_read, force_page_cache_ra, page_cache_async_ra, page_cache_sync_ra
 from mmlab.mm.shared_policy import set_shared_policy
 from mmlab.mm.shmem import shmem_get_page
 from mmlab.mm.xarray import xa_next
-from mmlab.model.const import EINVAL, ENOMEM, PAGEVEC_SIZE, PAGE_SHIFT, PAGE_SIZE, RMAP_MKCLEAN
+from mmlab.model.const import EINVAL, ENOMEM, PAGEVEC_SIZE, PAGE_SHIFT, PAGE_SIZE
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_WRITE
-from mmlab.model.page import PG_DIRTY, PG_READAHEAD, PG_UPTODATE, add_refs, page_clear, page_folio, page_mapcount, page_set, page_test
+from mmlab.model.page import PG_DIRTY, PG_READAHEAD, PG_UPTODATE, add_refs, page_clear, page_folio, page_set, page_test
 from mmlab.model.rows import (
-    CACHE_FILP, CACHE_INODE, CACHE_SHMEM_INODE, COST_COPY_PAGE, COST_DEVICE_READ_PAGE, COST_DEVICE_WRITE, COST_SYSCALL, FF_RANDOM,
-    FF_SEQUENTIAL, FILE_STRIDE, F_FLAGS, F_INODE, F_NEXT_FREE, F_OBJ, F_PREV_POS, F_RA_PAGES, F_USERS, IF_SHMEM, INODE_STRIDE, I_FLAGS,
-    I_MAP_FIRST, I_NEXT_FREE, I_NLINK, I_OBJ, I_SIZE_BYTES, I_COMMITTED, SC_COMMITTED_AS, SC_FILE_FREE, SC_FILE_TOP, SC_INODE_FREE,
+    CACHE_FILP, COST_COPY_PAGE, COST_SYSCALL, FF_RANDOM,
+    FF_SEQUENTIAL, FILE_STRIDE, F_FLAGS, F_INODE, F_NEXT_FREE, F_OBJ, F_PREV_POS, F_RA_PAGES, F_USERS, INODE_STRIDE, I_FLAGS,
+    I_MAP_FIRST, I_NEXT_FREE, I_NLINK, I_SIZE_BYTES, I_COMMITTED, SC_COMMITTED_AS, SC_FILE_FREE, SC_FILE_TOP, SC_INODE_FREE,
     SC_INODE_TOP, SC_NOW_NS, SC_NR_CPUS, SC_READAHEAD_PAGES, VM_SHARED, VMA_END, VMA_FLAGS, VMA_MAP_NEXT, VMA_MM, VMA_PGOFF, VMA_START,
     VMA_STRIDE,
 )
-from mmlab.model.vmstat import V_DROP_PAGECACHE, V_NR_DIRTY, V_NR_WRITTEN, V_PGPGOUT, mod_node_state
+from mmlab.model.vmstat import V_DROP_PAGECACHE
 
 BLOCK_SIZE = 1024
 MAX_PAGES = 1 << 40  # more than any file has
@@ -37,9 +38,6 @@ FADV_NORMAL, FADV_RANDOM, FADV_SEQUENTIAL, FADV_WILLNEED, FADV_DONTNEED, FADV_NO
 @kernel
 def inode_create(m, size_bytes, flags):
     """A file of this size with nothing cached; flags: IF_SHMEM, IF_NORESERVE. I_NLINK counts its name and each open. Its number, or -ENOMEM."""
-    obj = kmem_cache_alloc(m, CACHE_SHMEM_INODE if flags & IF_SHMEM else CACHE_INODE, GFP_KERNEL)
-    if obj < 0:
-        return -ENOMEM
     inode = m.sc[SC_INODE_FREE]
     if inode:
         m.sc[SC_INODE_FREE] = m.inode[inode * INODE_STRIDE + I_NEXT_FREE]
@@ -49,11 +47,14 @@ def inode_create(m, size_bytes, flags):
     row = inode * INODE_STRIDE
     for field in range(row, row + INODE_STRIDE):
         m.inode[field] = 0
-    m.inode[row + I_SIZE_BYTES] = size_bytes
     m.inode[row + I_FLAGS] = flags
+    if iget(m, inode) < 0:
+        m.inode[row + I_NEXT_FREE] = m.sc[SC_INODE_FREE]
+        m.sc[SC_INODE_FREE] = inode
+        return -ENOMEM
+    m.inode[row + I_SIZE_BYTES] = size_bytes
     m.inode[row + I_MAP_FIRST] = -1
     m.inode[row + I_NLINK] = 1
-    m.inode[row + I_OBJ] = obj
     return inode
 
 
@@ -65,8 +66,10 @@ def inode_put(m, inode):
     if m.inode[row + I_NLINK] == 0:
         truncate_pages(m, inode, 0, MAX_PAGES)
         set_shared_policy(m, inode, 0, MAX_PAGES, 0)
+        evict_inode(m, inode)
+        d_free(m, inode)
         m.sc[SC_COMMITTED_AS] -= m.inode[row + I_COMMITTED]
-        kmem_cache_free(m, m.inode[row + I_OBJ])
+        evict(m, inode)
         m.inode[row + I_NEXT_FREE] = m.sc[SC_INODE_FREE]
         m.sc[SC_INODE_FREE] = inode
     return m.inode[row + I_NLINK]
@@ -75,8 +78,11 @@ def inode_put(m, inode):
 @kernel
 def file_open(m, inode):
     """An open file with one user and fresh read-ahead state: its number, or -ENOMEM."""
+    if d_open(m, inode) < 0:
+        return -ENOMEM
     obj = kmem_cache_alloc(m, CACHE_FILP, GFP_KERNEL)
     if obj < 0:
+        dput(m, inode)
         return -ENOMEM
     file = m.sc[SC_FILE_FREE]
     if file:
@@ -103,6 +109,7 @@ def file_close(m, file):
     m.file[row + F_USERS] -= 1
     if m.file[row + F_USERS] == 0:
         kmem_cache_free(m, m.file[row + F_OBJ])
+        dput(m, m.file[row + F_INODE])
         inode_put(m, m.file[row + F_INODE])
         m.file[row + F_NEXT_FREE] = m.sc[SC_FILE_FREE]
         m.sc[SC_FILE_FREE] = file
@@ -218,6 +225,8 @@ def file_write(m, file, offset_bytes, length_bytes):
     m.sc[SC_NOW_NS] += m.cost[COST_SYSCALL]
     end = offset_bytes + length_bytes
     pos = offset_bytes
+    if is_shmem(m, inode) == 0:
+        es_insert(m, inode)
     while pos < end:
         index = pos >> PAGE_SHIFT
         stop = min((index + 1) << PAGE_SHIFT, end)
@@ -233,29 +242,12 @@ def file_write(m, file, offset_bytes, length_bytes):
 
 @kernel
 def file_fsync(m, file):
-    """Write the dirty pages, one request a run of neighbours; PTEs become read-only, so the next write faults. Returns pages written."""
+    """Write the dirty pages and wait for the disk; PTEs become read-only, so the next write faults. Returns pages written."""
     inode = m.file[file * FILE_STRIDE + F_INODE]
     m.sc[SC_NOW_NS] += m.cost[COST_SYSCALL]
     if is_shmem(m, inode):
         return 0
-    written = 0
-    last = -2
-    index = xa_next(m, inode, 0)
-    while index >= 0:
-        pfn = filemap_get_page(m, inode, index)
-        if pfn >= 0 and page_test(m, pfn, PG_DIRTY):
-            if page_mapcount(m, pfn):
-                rmap_walk(m, pfn, RMAP_MKCLEAN)
-            page_clear(m, pfn, PG_DIRTY)
-            node = page_node(m, pfn)
-            mod_node_state(m, node, V_NR_DIRTY, -1)
-            mod_node_state(m, node, V_NR_WRITTEN, 1)
-            m.vmstat[V_PGPGOUT] += 4
-            m.sc[SC_NOW_NS] += m.cost[COST_DEVICE_READ_PAGE] + (0 if index == last + 1 else m.cost[COST_DEVICE_WRITE])
-            last = index
-            written += 1
-        index = xa_next(m, inode, index + 1)
-    return written
+    return file_write_and_wait(m, inode)
 
 
 @kernel

@@ -13,6 +13,7 @@ from mmlab.kernels.zones import page_node
 from mmlab.mm.huge_memory import khugepaged_enter_mm
 from mmlab.mm.memory import zap_range
 from mmlab.mm.mmap import vm_enough_memory
+from mmlab.mm.page_writeback import DIRTY_POLL_THRESH
 from mmlab.mm.page_counter import memcg_memory_event
 from mmlab.mm.pgtable import free_pgtables, pgd_alloc, pgd_free
 from mmlab.mm.rmap import anon_vma_fork
@@ -29,6 +30,7 @@ from mmlab.model.rows import (
     MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STACK_VM, MM_START_BRK, MM_STRIDE, MM_TOTAL_VM, MM_USERS, NB_SCAN_DELAY, NT_SCAN_PERIOD, NT_STRIDE, RLIM_INFINITY, SC_COMMITTED_AS,
     SC_CPU, SC_NOW_NS, SC_NR_KILLS, SC_NR_TASKS, SC_OOM_NODEMASK, SC_OOM_VICTIM, SC_PANIC, SC_PID_NEXT, SC_TASK, T_ALIVE, T_CMAJ_FLT, T_CMIN_FLT, T_CPU, T_FLAGS,
     T_IL_PREV, T_IL_WEIGHT, T_MAJ_FLT, T_MEMPOLICY, T_MEMS, T_MIN_FLT, T_MM, T_OBJ, T_OOM_SCORE_ADJ, T_PARENT, T_PID, T_SIGNAL, T_STACK_PFN,
+    T_NR_DIRTIED_PAUSE,
     T_START_NS, TASK_STRIDE, TF_KILLED,
     TF_OOM_VICTIM, VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED, VM_LOCKONFAULT, VMA_END, VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_NAME, VMA_PGOFF,
     VMA_POLICY, VMA_START, VMA_STRIDE,
@@ -98,6 +100,7 @@ def task_alloc(m, cpu, oom_score_adj, parent):
     m.task[row + T_ALIVE] = 1
     m.task[row + T_OOM_SCORE_ADJ] = oom_score_adj
     m.task[row + T_PARENT] = parent
+    m.task[row + T_NR_DIRTIED_PAUSE] = DIRTY_POLL_THRESH
     m.task[row + T_OBJ] = obj
     m.task[row + T_STACK_PFN] = stack
     m.task[row + T_START_NS] = m.sc[SC_NOW_NS]

@@ -5,9 +5,10 @@ the calling task's own. One that has to wait for the disk drops the mmap lock; t
 fault counts as minor (unless the device is synchronous, as zram is).
 """
 
+from mmlab.kernels.dirty import folio_mark_dirty
 from mmlab.kernels.jit import kernel
 from mmlab.kernels.ops import fault_handler_handle_mm_fault, reclaimer_folio_accessed, vma_index_find
-from mmlab.kernels.pte import folio_mark_dirty, walk_pmd, walk_pte
+from mmlab.kernels.pte import walk_pmd, walk_pte
 from mmlab.mm.mlock import mlock_pte_range
 from mmlab.mm.swap_state import SWAP_SYNCHRONOUS
 from mmlab.model.const import EFAULT, EINVAL, ENOMEM, READ, VM_FAULT_ERROR, VM_FAULT_MAJOR, VM_FAULT_OOM, VM_FAULT_RETRY, WRITE

@@ -10,6 +10,7 @@ from mmlab.kernels.memcg import memcg_is_descendant
 from mmlab.kernels.ops import reclaimer_drain
 from mmlab.kernels.services import out_of_memory
 from mmlab.mm.page_counter import memcg_memory_event, over_limit, page_counter_charge
+from mmlab.mm.psi import psi_memstall_enter, psi_memstall_leave
 from mmlab.mm.vmscan import try_to_free_mem_cgroup_pages
 from mmlab.model.const import EAGAIN, ENOMEM, HZ, SWAP_CLUSTER_MAX
 from mmlab.model.gfp import GFP_DIRECT_RECLAIM, GFP_HIGH, GFP_NOFAIL, GFP_NORETRY, GFP_RETRY_MAYFAIL
@@ -83,7 +84,9 @@ def reclaim_for_charge(m, memcg, gfp, nr_pages):
         if m.sc[SC_IN_RECLAIM] or gfp & GFP_DIRECT_RECLAIM == 0:
             return 0
         memcg_memory_event(m, over, MC_EVENT_MAX)
+        psi_memstall_enter(m)
         reclaimed = try_to_free_mem_cgroup_pages(m, over, nr_pages, 1, 0)
+        psi_memstall_leave(m)
         base = over * MEMCG_STRIDE
         if m.memcg[base + MC_MAX] - m.memcg[base + MC_USAGE] >= nr_pages:
             continue
@@ -184,7 +187,9 @@ def reclaim_high(m, memcg, nr_pages):
         base = at * MEMCG_STRIDE
         if m.memcg[base + MC_USAGE] > m.memcg[base + MC_HIGH]:
             memcg_memory_event(m, at, MC_EVENT_HIGH)
+            psi_memstall_enter(m)
             reclaimed += try_to_free_mem_cgroup_pages(m, at, nr_pages, 1, 0)
+            psi_memstall_leave(m)
         at = m.memcg[base + MC_PARENT]
     return reclaimed
 
@@ -210,7 +215,9 @@ def handle_over_high(m, task):
                 break
             retries -= 1
         wanted = SWAP_CLUSTER_MAX
+    psi_memstall_enter(m)
     m.sc[SC_NOW_NS] += delay * (1_000_000_000 // HZ)
+    psi_memstall_leave(m)
     return 0
 
 

@@ -4,10 +4,12 @@ Models: mm/filemap.c filemap_add_folio(), __filemap_remove_folio(), page_cache_n
 one reference for it. Left out: large folios, buffer heads, memory cgroups.
 """
 
+from mmlab.kernels.dirty import folio_account_cleaned
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import reclaimer_folio_added
 from mmlab.kernels.services import alloc_pages, free_pages
 from mmlab.kernels.zones import page_node
+from mmlab.mm.dcache import inode_add_lru
 from mmlab.mm.page_counter import current_memcg, mem_cgroup_charge
 from mmlab.mm.workingset import workingset_refault
 from mmlab.mm.xarray import XA_PAGE, XA_VALUE, entry_is, xa_load, xa_store
@@ -17,8 +19,8 @@ from mmlab.model.page import (
     KIND_FILE, KIND_SHMEM, NO_MAPPING, PG_DIRTY, PG_LOCKED, PG_READAHEAD, PG_SWAPBACKED, PG_UPTODATE, add_refs, page_clear, page_index,
     page_mapping, page_set, page_test, page_test_clear, set_page_index, set_page_kind, set_page_mapping,
 )
-from mmlab.model.rows import IF_SHMEM, INODE_STRIDE, I_FLAGS
-from mmlab.model.vmstat import V_NR_DIRTY, V_NR_FILE_PAGES, V_NR_SHMEM, mod_node_state
+from mmlab.model.rows import IF_SHMEM, INODE_STRIDE, I_FLAGS, I_NRPAGES
+from mmlab.model.vmstat import V_NR_FILE_PAGES, V_NR_SHMEM, mod_node_state
 
 
 @leaf
@@ -100,8 +102,9 @@ def filemap_remove(m, pfn, shadow):
     xa_store(m, inode, page_index(m, pfn), (shadow << 2) | XA_VALUE if keep else 0)
     count_cached(m, pfn, inode, -1)
     if page_test(m, pfn, PG_DIRTY) and is_shmem(m, inode) == 0:
-        page_clear(m, pfn, PG_DIRTY)
-        mod_node_state(m, page_node(m, pfn), V_NR_DIRTY, -1)
+        folio_account_cleaned(m, pfn)
+    if m.inode[inode * INODE_STRIDE + I_NRPAGES] == 0:
+        inode_add_lru(m, inode)
     page_clear(m, pfn, PG_READAHEAD)
     set_page_mapping(m, pfn, NO_MAPPING)
     return add_refs(m, pfn, -1)

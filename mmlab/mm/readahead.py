@@ -8,10 +8,12 @@ they are read; who waits pays the device's latency and transfer, an asynchronous
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.pte import lru_gen_use_mm
+from mmlab.mm.dcache import es_insert
 from mmlab.mm.page_cache import filemap_add, filemap_get_page, lock_page, next_miss, prev_miss, unlock_page
+from mmlab.mm.psi import psi_memstall_enter, psi_memstall_leave
 from mmlab.model.const import PAGE_SHIFT
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE, GFP_NORETRY, GFP_NOWARN
-from mmlab.model.page import PG_READAHEAD, page_clear, page_set, page_test
+from mmlab.model.page import PG_READAHEAD, PG_WORKINGSET, page_clear, page_set, page_test
 from mmlab.model.rows import (
     COST_DEVICE_READ, COST_DEVICE_READ_PAGE, FF_RANDOM, FILE_STRIDE, F_FLAGS, F_INODE, F_MMAP_MISS, F_PREV_POS, F_RA_ASYNC_SIZE, F_RA_PAGES,
     F_RA_SIZE, F_RA_START, INODE_STRIDE, I_SIZE_BYTES, SC_NOW_NS, VM_RAND_READ, VM_SEQ_READ,
@@ -61,7 +63,14 @@ def do_page_cache_ra(m, inode, index, nr_to_read, lookahead_size, wait):
             pfn = filemap_get_page(m, inode, at)
             if pfn >= 0:
                 unlock_page(m, pfn)
+        es_insert(m, inode)
+    wanted = filemap_get_page(m, inode, index) if wait and read > 0 else -1
+    thrashing = wanted >= 0 and page_test(m, wanted, PG_WORKINGSET) != 0  # its wait is a stall
+    if thrashing:
+        psi_memstall_enter(m)
     count_read(m, read, wait)
+    if thrashing:
+        psi_memstall_leave(m)
     return read
 
 

@@ -5,10 +5,11 @@ mm/memory.c do_set_pmd(); mm/khugepaged.c collapse_file(), retract_page_tables()
 page. Left out: sizes below 2 MiB, the huge= option of a tmpfs mount, the list of huge pages that reach beyond a file's end.
 """
 
+from mmlab.kernels.dirty import folio_mark_dirty
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.large_folio import folio_add_rmap_pmd
 from mmlab.kernels.ops import reclaimer_folio_added, thp_fault_gfp
-from mmlab.kernels.pte import folio_mark_dirty, walk_pmd
+from mmlab.kernels.pte import walk_pmd
 from mmlab.kernels.services import alloc_pages, free_pages, folio_put, rmap_walk
 from mmlab.kernels.zones import page_node
 from mmlab.mm.huge_memory import make_large_folio

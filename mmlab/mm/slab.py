@@ -68,6 +68,7 @@ KERNEL_CACHES: dict[int, KernelCache] = {
     r.CACHE_DENTRY: KernelCache("dentry", 192, 0, _RECLAIM | SLAB_PANIC | _ACCOUNT),
     r.CACHE_PID: KernelCache("pid", 128, 64, SLAB_PANIC | _ACCOUNT | _ALIGN),
     r.CACHE_SIGHAND: KernelCache("sighand_cache", 2080, 0, _ALIGN | SLAB_PANIC | _RCU | _ACCOUNT | _CTOR),
+    r.CACHE_EXTENT_STATUS: KernelCache("extent_status", 40, 0, _RECLAIM),
     r.CACHE_FILES: KernelCache("files_cache", 704, 0, _ALIGN | SLAB_PANIC | _ACCOUNT),
     **_kmalloc_caches(),
 }

@@ -2,7 +2,7 @@
 
 Models: mm/vmscan.c try_to_free_pages(), try_to_free_mem_cgroup_pages(), do_try_to_free_pages(), shrink_node(), shrink_node_memcgs(),
 balance_pgdat(), wakeup_kswapd(), kswapd_try_to_sleep(), pgdat_balanced(); mm/memcontrol.c mem_cgroup_calculate_protection().
-Left out: throttling of direct reclaim, slab shrinkers, kcompactd, recursive protection (a mount option).
+Left out: throttling of direct reclaim by free memory, kcompactd, recursive protection (a mount option).
 """
 
 from mmlab.kernels.jit import kernel, leaf
@@ -13,24 +13,26 @@ from mmlab.kernels.ops import (
     reclaimer_nr_lru_pages, reclaimer_prepare_scan, reclaimer_shrink_node,
 )
 from mmlab.kernels.large_folio import PG_PARTIALLY_MAPPED, entire_mapcount, nr_pages_mapped, page_pte_mapcount
-from mmlab.kernels.services import free_pages, rmap_walk
+from mmlab.kernels.services import free_pages, rmap_walk, shrink_slab, wakeup_flusher_threads, wb_step, writeback_timers
 from mmlab.kernels.zones import page_node, wmark_pages, zone_watermark_order0
 from mmlab.mm.demotion import demote_folio
 from mmlab.mm.huge_memory import free_large_folio, split_folio, split_huge_pmds_of
 from mmlab.mm.page_cache import filemap_remove
 from mmlab.mm.page_counter import memcg_memory_event
+from mmlab.mm.psi import psi_memstall_enter, psi_memstall_leave
 from mmlab.mm.shmem import shmem_writepage
 from mmlab.mm.swap import lru_add_drain
 from mmlab.mm.swap_state import add_to_swap, delete_from_swap_cache
 from mmlab.model.const import (
     DEF_PRIORITY, HPAGE_PMD_ORDER, LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, NOTE_LOW_SKIPPED,
     NOTE_SKIPPED_DEACTIVATE, NOTE_TRIM_MODE, NOTE_TRIM_MODE_FAILED, NUMA_BALANCING_MEMORY_TIERING, RECLAIM_ACTIVATE, RECLAIM_FREED, RECLAIM_KEEP, RMAP_DIRTY, RMAP_UNMAP,
+    HZ,
     SCAN_FORCE_DEACTIVATE, SCAN_KSWAPD, SCAN_LOW_RECLAIM, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_NO_TRIM_MODE,
     SCAN_PROACTIVE, SCAN_RECLAIM_IDX_SHIFT, SWAP_CLUSTER_MAX,
 )
 from mmlab.model.gfp import GFP_THISNODE, ZONE_MOVABLE, gfp_zone
 from mmlab.model.page import (
-    NO_MAPPING, PG_ANON, PG_DIRTY, PG_HEAD, PG_MLOCKED, PG_RECLAIM, PG_SWAPBACKED, PG_SWAPCACHE, PG_UNEVICTABLE, page_clear,
+    NO_MAPPING, PG_ANON, PG_DIRTY, PG_HEAD, PG_MLOCKED, PG_RECLAIM, PG_SWAPBACKED, PG_SWAPCACHE, PG_UNEVICTABLE, PG_WRITEBACK, page_clear,
     page_mapcount, page_order, page_refs, page_set, page_test, set_page_counts, set_page_mapping,
 )
 from mmlab.model.rows import (
@@ -39,12 +41,15 @@ from mmlab.model.rows import (
     N_KSWAPD_BOOST, N_KSWAPD_FAILURES, N_KSWAPD_FLAGS, N_KSWAPD_IDX, N_KSWAPD_PRIORITY, N_KSWAPD_RECLAIMED, N_KSWAPD_WAKE_NS, SC_IN_RECLAIM,
     SC_KSWAPD_AWAKE, SC_NEXT_EVENT_NS, SC_NODE, SC_NOW_NS, SC_NR_MEMCGS, SC_NR_NODES, SC_NR_RECLAIMED,
     SC_NR_SCANNED, SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS, SC_NR_ZONES, SC_NUMA_BALANCING, SC_PROACTIVE, SC_PROTECTION, SC_RECLAIM_MEMCG, SC_RECLAIM_NOTES,
+    SC_INODE_TOP, SC_KSWAPD_SLICE_NS,
     SC_SCAN_PRIORITY, SC_SHRINK_MEMCG, SC_SWAP_FLAGS, ZONELIST_STRIDE,
-    ZONELIST_THISNODE, ZONE_RECLAIM_ACTIVE, ZONE_STRIDE, Z_FLAGS, Z_INDEX, Z_MANAGED, Z_NODE, Z_WATERMARK_BOOST,
+    WB_AWAKE, WB_IO_NEXT_NS, WB_SC_CONGESTED, WB_SC_DIRTY, WB_SC_TAKEN, WB_SC_UNQUEUED_DIRTY, ZONELIST_THISNODE, ZONE_RECLAIM_ACTIVE,
+    ZONE_STRIDE, Z_FLAGS, Z_INDEX, Z_MANAGED, Z_NODE, Z_WATERMARK_BOOST, Z_WRITE_PENDING,
 )
-from mmlab.model.vmstat import V_ALLOCSTALL_DMA, V_NR_VMSCAN_IMMEDIATE_RECLAIM, V_NR_VMSCAN_WRITE, V_PAGEOUTRUN, V_PGLAZYFREED, V_PSWPOUT, V_THP_SWPOUT, V_THP_SWPOUT_FALLBACK
+from mmlab.model.vmstat import V_ALLOCSTALL_DMA, V_NR_SLAB_RECLAIMABLE, V_NR_VMSCAN_IMMEDIATE_RECLAIM, V_NR_VMSCAN_WRITE, V_PAGEOUTRUN, V_PGLAZYFREED, V_PSWPOUT, V_THP_SWPOUT, V_THP_SWPOUT_FALLBACK
 
 MAX_RECLAIM_RETRIES = 16
+JIFFY_NS = 1_000_000_000 // HZ
 
 
 @leaf
@@ -128,6 +133,10 @@ def shrink_node_memcgs(m, node, memcg, nr_to_reclaim, scan_flags, full):
         if memcg_is_descendant(m, at, memcg) and set_protection(m, memcg, at, scan_flags):
             m.sc[SC_SHRINK_MEMCG] = at
             got = reclaimer_shrink_node(m, at * m.sc[SC_NR_NODES] + node, m.sc[SC_SCAN_PRIORITY], nr_to_reclaim, scan_flags)
+            if at == 0 and m.sc[SC_INODE_TOP] > 0:
+                pages = m.vmstat[V_NR_SLAB_RECLAIMABLE]
+                shrink_slab(m, m.sc[SC_SCAN_PRIORITY])
+                got += pages - m.vmstat[V_NR_SLAB_RECLAIMABLE]
             reclaimed += got
             m.sc[SC_NR_RECLAIMED] += got
         at += 1
@@ -139,6 +148,37 @@ def shrink_node_memcgs(m, node, memcg, nr_to_reclaim, scan_flags, full):
     return reclaimed
 
 
+@leaf
+def let_flusher_run(m, ns):
+    """Time passes, for so long at most, in which the flusher and the disk work; it ends when neither has anything to do."""
+    end = m.sc[SC_NOW_NS] + ns
+    while m.sc[SC_NOW_NS] < end:
+        if wb_step(m) == 0:
+            if m.wb[WB_IO_NEXT_NS] > end:
+                break
+            m.sc[SC_NOW_NS] = max(m.sc[SC_NOW_NS], m.wb[WB_IO_NEXT_NS])
+        writeback_timers(m)
+
+
+@leaf
+def reclaim_throttle(m):
+    """Reclaim waits a tick for what is being written: VMSCAN_THROTTLE_CONGESTED, _NOPROGRESS."""
+    end = m.sc[SC_NOW_NS] + JIFFY_NS
+    let_flusher_run(m, JIFFY_NS)
+    m.sc[SC_NOW_NS] = max(m.sc[SC_NOW_NS], end)
+
+
+@leaf
+def mostly_written(m):
+    """skip_throttle_noprogress(): 1 if no more than half of what reclaim could free is dirty or under write-back."""
+    pending = 0
+    reclaimable = 0
+    for zone in range(m.sc[SC_NR_ZONES]):
+        pending += m.zone[zone * ZONE_STRIDE + Z_WRITE_PENDING]
+        reclaimable += zone_reclaimable_pages(m, zone)
+    return 1 if 2 * pending <= reclaimable else 0
+
+
 @kernel
 def shrink_node(m, node, memcg, priority, nr_to_reclaim, scan_flags, full):
     """One pass of the reclaimer over a node for the root (memcg 0) or a cgroup, with its simulated time: pages reclaimed."""
@@ -146,13 +186,21 @@ def shrink_node(m, node, memcg, priority, nr_to_reclaim, scan_flags, full):
     m.sc[SC_IN_RECLAIM] = 1
     m.sc[SC_RECLAIM_MEMCG] = memcg
     m.sc[SC_SCAN_PRIORITY] = priority
+    if m.wb[WB_AWAKE] or m.sc[SC_NOW_NS] >= m.wb[WB_IO_NEXT_NS]:
+        let_flusher_run(m, m.sc[SC_KSWAPD_SLICE_NS])  # woken by the last pass, it does not wait for the end of this run
+    m.wb[WB_SC_TAKEN] = m.wb[WB_SC_DIRTY] = m.wb[WB_SC_UNQUEUED_DIRTY] = m.wb[WB_SC_CONGESTED] = 0
     lru_add_drain(m)
+    scanned = m.sc[SC_NR_SCANNED]
     reclaimer_prepare_scan(m, memcg * m.sc[SC_NR_NODES] + node, priority, nr_to_reclaim, scan_flags)
     reclaimed = shrink_node_memcgs(m, node, memcg, nr_to_reclaim, scan_flags, full)
     if reclaimed > 0:
         m.node[node * NODE_STRIDE + N_KSWAPD_FAILURES] = 0
     elif m.sc[SC_RECLAIM_NOTES] & NOTE_TRIM_MODE:
         m.sc[SC_RECLAIM_NOTES] |= NOTE_TRIM_MODE_FAILED
+    if reclaimed == 0 and m.wb[WB_SC_TAKEN] == 0 and m.sc[SC_NR_SCANNED] > scanned:
+        wakeup_flusher_threads(m)  # a policy that does not say what it met
+    if scan_flags & SCAN_KSWAPD == 0 and m.wb[WB_SC_DIRTY] and m.wb[WB_SC_DIRTY] == m.wb[WB_SC_CONGESTED]:
+        reclaim_throttle(m)
     m.sc[SC_RECLAIM_MEMCG] = 0
     m.sc[SC_IN_RECLAIM] = was
     return reclaimed
@@ -181,6 +229,8 @@ def do_try_to_free_pages(m, memcg, first, highest, nr_to_reclaim, scan_flags):
                     shrink_node(m, last, memcg, priority, nr_to_reclaim, flags, full)
             if m.sc[SC_NR_RECLAIMED] >= nr_to_reclaim:
                 break
+            if priority == 1 and m.sc[SC_NR_RECLAIMED] == 0 and mostly_written(m) == 0:
+                reclaim_throttle(m)
             priority -= 1
         for node in range(m.sc[SC_NR_NODES]):
             reclaimer_end_reclaim(m, memcg * m.sc[SC_NR_NODES] + node)
@@ -204,7 +254,10 @@ def try_to_free_pages(m, gfp, order, node):
     m.vmstat[V_ALLOCSTALL_DMA + highest] += 1
     flags = SCAN_MAY_SWAP | SCAN_MAY_WRITEPAGE | SCAN_MAY_UNMAP | (highest << SCAN_RECLAIM_IDX_SHIFT)
     first = node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)
-    return do_try_to_free_pages(m, 0, first, highest, SWAP_CLUSTER_MAX, flags)
+    psi_memstall_enter(m)
+    reclaimed = do_try_to_free_pages(m, 0, first, highest, SWAP_CLUSTER_MAX, flags)
+    psi_memstall_leave(m)
+    return reclaimed
 
 
 @kernel
@@ -332,7 +385,9 @@ def kswapd_step(m, node):
         flags |= SCAN_MAY_SWAP | SCAN_MAY_WRITEPAGE
     target = kswapd_target(m, node, highest)
     m.sc[SC_NR_SCANNED] = m.sc[SC_NR_RECLAIMED] = m.sc[SC_RECLAIM_NOTES] = 0
+    psi_memstall_enter(m)
     reclaimed = shrink_node(m, node, 0, m.node[base + N_KSWAPD_PRIORITY], target, flags, 1)
+    psi_memstall_leave(m)
     m.node[base + N_KSWAPD_PRIORITY] = m.sc[SC_SCAN_PRIORITY]
     m.node[base + N_KSWAPD_RECLAIMED] += reclaimed
     m.node[base + N_KSWAPD_BOOST] = max(0, boost - reclaimed)
@@ -375,6 +430,9 @@ def do_reclaim_folio(m, pfn, scan_flags):
     leaves the page in the swap cache, as Linux does. File: unmapped; a clean page leaves a shadow; a dirty one is kept for write-back.
     """
     if page_test(m, pfn, PG_UNEVICTABLE | PG_MLOCKED):
+        return RECLAIM_ACTIVATE
+    if page_test(m, pfn, PG_WRITEBACK):
+        page_set(m, pfn, PG_RECLAIM)
         return RECLAIM_ACTIVATE
     if can_demote(m, page_node(m, pfn), scan_flags) and demote_folio(m, pfn, scan_flags):
         return RECLAIM_FREED

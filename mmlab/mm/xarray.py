@@ -3,7 +3,7 @@
 m.xa holds the slots of node n at n * 64; an entry is 0, pfn << 2 | 1, value << 2 | 2 (the shadow of a page that left; in a shmem inode a
 swap slot) or, inside the tree, node << 2 | 3. I_ROOT is such an entry too: a file with nothing but page 0 needs no node. Node 0 is unused.
 Models: lib/xarray.c xas_store(), xas_expand(), xas_delete_node(), xas_shrink(), xas_find(); mm/workingset.c workingset_update_node().
-Left out: entries of several pages, marks, RCU, the shrinker of nodes that hold only shadows. Cost: O(log64 index).
+Left out: entries of several pages, marks, RCU. Cost: O(log64 index).
 """
 
 from mmlab.kernels.jit import kernel, leaf
@@ -14,7 +14,8 @@ from mmlab.model.const import ENOMEM, PAGE_SHIFT
 from mmlab.model.gfp import GFP_KERNEL
 from mmlab.model.rows import (
     CACHE_RADIX_TREE_NODE, INODE_STRIDE, I_HEIGHT, I_NRPAGES, I_NRSHADOWS, I_ROOT, SC_XA_FREE, SC_XA_TOP, XA_STRIDE, XN_COUNT, XN_NEXT_FREE,
-    XN_NR_VALUES, XN_OBJ, XN_PARENT, XN_SHIFT, XN_SLOT, XN_STRIDE, XN_MEMCG,
+    XN_NR_VALUES, XN_OBJ, XN_PARENT, XN_SHIFT, XN_SLOT, XN_STRIDE, XN_MEMCG, SHR_FIRST, SHR_LAST, SHR_NR, SHR_SHADOWS,
+    SHR_STRIDE, XN_INODE, XN_LRU_NEXT, XN_LRU_PREV,
 )
 from mmlab.model.vmstat import V_WORKINGSET_NODES, mod_node_state
 
@@ -114,6 +115,37 @@ def _only_values(m, node):
 
 
 @leaf
+def _shadow_list_add(m, node):
+    """A node that holds only shadows waits for the shrinker, behind those that wait already."""
+    row = SHR_SHADOWS * SHR_STRIDE
+    last = m.shrinker[row + SHR_LAST]
+    m.xa_node[node * XN_STRIDE + XN_LRU_NEXT] = 0
+    m.xa_node[node * XN_STRIDE + XN_LRU_PREV] = last
+    if last:
+        m.xa_node[last * XN_STRIDE + XN_LRU_NEXT] = node
+    else:
+        m.shrinker[row + SHR_FIRST] = node
+    m.shrinker[row + SHR_LAST] = node
+    m.shrinker[row + SHR_NR] += 1
+
+
+@leaf
+def _shadow_list_del(m, node):
+    row = SHR_SHADOWS * SHR_STRIDE
+    following = m.xa_node[node * XN_STRIDE + XN_LRU_NEXT]
+    before = m.xa_node[node * XN_STRIDE + XN_LRU_PREV]
+    if before:
+        m.xa_node[before * XN_STRIDE + XN_LRU_NEXT] = following
+    else:
+        m.shrinker[row + SHR_FIRST] = following
+    if following:
+        m.xa_node[following * XN_STRIDE + XN_LRU_PREV] = before
+    else:
+        m.shrinker[row + SHR_LAST] = before
+    m.shrinker[row + SHR_NR] -= 1
+
+
+@leaf
 def _set_slot(m, node, slot, entry):
     """Replace one slot, keeping the node's counts and the number of nodes that hold only shadows."""
     was = _only_values(m, node)
@@ -123,12 +155,17 @@ def _set_slot(m, node, slot, entry):
     m.xa_node[node * XN_STRIDE + XN_NR_VALUES] += entry_is(entry, XA_VALUE) - entry_is(old, XA_VALUE)
     now = _only_values(m, node)
     if now != was:
+        if now:
+            _shadow_list_add(m, node)
+        else:
+            _shadow_list_del(m, node)
         mod_node_state(m, page_node(m, m.xa_node[node * XN_STRIDE + XN_OBJ] >> PAGE_SHIFT), V_WORKINGSET_NODES, now - was)
 
 
 @leaf
-def _take(m, spare, shift, parent, slot):
-    """Give a spare node its place in the tree; returns the next spare."""
+def _take(m, inode, spare, shift, parent, slot):
+    """Give a spare node its place in an inode's tree; returns the next spare."""
+    m.xa_node[spare * XN_STRIDE + XN_INODE] = inode
     m.xa_node[spare * XN_STRIDE + XN_SHIFT] = shift
     m.xa_node[spare * XN_STRIDE + XN_PARENT] = parent
     m.xa_node[spare * XN_STRIDE + XN_SLOT] = slot
@@ -145,7 +182,7 @@ def _insert(m, inode, index, entry, spare):
     while m.inode[row + I_HEIGHT] < wanted:
         root = m.inode[row + I_ROOT]
         node = spare
-        spare = _take(m, node, m.inode[row + I_HEIGHT] * XA_CHUNK_SHIFT, 0, 0)
+        spare = _take(m, inode, node, m.inode[row + I_HEIGHT] * XA_CHUNK_SHIFT, 0, 0)
         if entry_is(root, XA_NODE):
             m.xa_node[(root >> 2) * XN_STRIDE + XN_PARENT] = node
         _set_slot(m, node, 0, root)
@@ -157,7 +194,7 @@ def _insert(m, inode, index, entry, spare):
         return spare
     if m.inode[row + I_ROOT] == 0:
         m.inode[row + I_ROOT] = (spare << 2) | XA_NODE
-        spare = _take(m, spare, shift - XA_CHUNK_SHIFT, 0, 0)
+        spare = _take(m, inode, spare, shift - XA_CHUNK_SHIFT, 0, 0)
     node = m.inode[row + I_ROOT] >> 2
     shift -= XA_CHUNK_SHIFT
     while shift > 0:
@@ -165,7 +202,7 @@ def _insert(m, inode, index, entry, spare):
         shift -= XA_CHUNK_SHIFT
         if m.xa[node * XA_STRIDE + slot] == 0:
             _set_slot(m, node, slot, (spare << 2) | XA_NODE)
-            spare = _take(m, spare, shift, node, slot)
+            spare = _take(m, inode, spare, shift, node, slot)
         node = m.xa[node * XA_STRIDE + slot] >> 2
     _set_slot(m, node, index & 63, entry)
     return spare

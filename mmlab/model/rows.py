@@ -21,7 +21,8 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_RECLAIM_NOTES, SC_OOM_MEMCG, SC_IN_LRU_FAULT, SC_MM_WALK, SC_PROACTIVE,
     SC_MIGRATE_TO, SC_EXTFRAG_THRESHOLD, SC_PROACTIVENESS, SC_COMPACT_RESULT, SC_INTERLEAVE_NODE,
     SC_NODE_RECLAIM_MODE, SC_MIN_UNMAPPED_RATIO, SC_SHARED_POLICIES, SC_OOM_NODEMASK, SC_DEMOTION_ENABLED, SC_NUMA_BALANCING, SC_RUN_SINCE_NS,
-) = range(102)
+    SC_VFS_CACHE_PRESSURE,
+) = range(103)
 NR_SCALARS = 128
 
 # m.zone: one row a populated zone, in the order of nodes, then zone index ------------------------------------------------------------------
@@ -73,8 +74,8 @@ TASK_STRIDE = 32
 (
     T_PID, T_MM, T_CPU, T_ALIVE, T_OOM_SCORE_ADJ, T_MIN_FLT, T_MAJ_FLT, T_PARENT, T_SIGNAL, T_SI_CODE, T_SI_ADDR, T_FLAGS, T_OBJ, T_STACK_PFN,
     T_CMIN_FLT, T_CMAJ_FLT, T_NODE, T_START_NS, T_MEMCG, T_OVER_HIGH,
-    T_MEMPOLICY, T_IL_PREV, T_IL_WEIGHT, T_MEMS,
-) = range(24)
+    T_MEMPOLICY, T_IL_PREV, T_IL_WEIGHT, T_MEMS, T_NR_DIRTIED, T_NR_DIRTIED_PAUSE, T_DIRTY_PAUSED_NS,
+) = range(27)
 # T_MEMS: 0: the task's cpuset allows all nodes, else 1 + number of the zonelists of those it allows
 # m.numa_task: what NUMA balancing keeps of a task; m.numa_faults: four counts a task and node: shared and private faults, and those of this sequence
 NT_STRIDE = 16
@@ -152,15 +153,50 @@ INODE_STRIDE = 32
 (
     I_SIZE_BYTES, I_NRPAGES, I_NRSHADOWS, I_ROOT, I_HEIGHT, I_MAP_FIRST, I_FLAGS, I_DEVICE, I_NLINK, I_OBJ, I_NEXT_FREE,
     I_COMMITTED,
-) = range(12)
+    I_NR_DIRTY, I_DIRTY_FIRST, I_DIRTY_END, I_DIRTIED_NS, I_WRITEBACK_INDEX, I_IO_LIST, I_IO_NEXT, I_IO_PREV,
+    I_NR_WRITEBACK, I_DENTRY, I_OPENS, I_LRU, I_LRU_NEXT, I_LRU_PREV, I_REFERENCED, I_EXTENTS, I_EXTENT_OBJ,
+) = range(29)
+# an inode of a disk's file is in memory (I_OBJ) while its name is cached (I_DENTRY, the dentry's object), it is open or has pages, or until reclaim
+# takes it; I_LRU: which list of a shrinker it is on (0, SHR_DENTRIES for its dentry, SHR_INODES); I_REFERENCED: bits I_REF_*;
+# I_EXTENTS: cached entries of its map of blocks, of which I_EXTENT_OBJ and the word behind it are the objects
+I_EXTENT_OBJ_2 = 29
+I_REF_DENTRY, I_REF_INODE, I_REF_EXTENTS = 1, 2, 4
+# m.psi: a row a cgroup (the root: the machine): ns of some and full stalls, as far as the averages know of them, the averages over 10, 60 and 300 s
+# of each (fixed point); the root's row also: when averages are due, when they were made, and the stall that is going on
+PSI_STRIDE = 16
+PSI_SOME_NS, PSI_FULL_NS, PSI_SEEN, PSI_AVG, PSI_NEXT_NS, PSI_LAST_NS, PSI_DEPTH, PSI_BEGAN_NS = 0, 1, 2, 4, 10, 11, 12, 13
+# m.shrinker: a row a shrinker: objects that it left for the next run, and a list: how many, the first and the last
+SHR_STRIDE = 4
+SHR_DEFERRED, SHR_NR, SHR_FIRST, SHR_LAST = range(4)
+SHR_SUPER, SHR_EXTENTS, SHR_SHADOWS, SHR_DENTRIES, SHR_INODES = range(5)  # super_cache_scan (its lists are the last two), ext4_es_scan, workingset
+NR_SHRINKERS = 8
 IF_SHMEM = 1  # swap-backed: tmpfs or shared anonymous memory
 IF_ANON_SHMEM = 4  # a shared anonymous map's
 IF_NORESERVE = 2  # commit charge is taken a page at a time (tmpfs files, MAP_NORESERVE); I_COMMITTED: what the inode holds of it
 SP_STRIDE = 4  # m.shared_policy: a range of pages of a shared memory object that has a NUMA policy
 SP_INODE, SP_START, SP_END, SP_POLICY = range(4)
+# m.wb: write-back of dirty pages. The settings vm.dirty_*, then the flusher of the machine's disk (struct bdi_writeback and its work), file pages
+# that a pass of reclaim has met (taken, dirty or under write-back, dirty and not on their way, met before while under write-back), then the
+# lists of dirty inodes (linked by I_IO_NEXT and I_IO_PREV; I_IO_LIST is one of these, IO_NONE, or IO_SYNC: the flusher has it)
+(
+    WB_DIRTY_RATIO, WB_DIRTY_BYTES, WB_BACKGROUND_RATIO, WB_BACKGROUND_BYTES, WB_INTERVAL_NS, WB_EXPIRE_NS, WB_NEXT_NS, WB_TIMER_NS,
+    WB_IO_NEXT_NS, WB_BALANCE, WB_AWAKE, WB_CLOCK_NS, WB_START_ALL, WB_LAST_OLD_FLUSH_NS, WB_WORK, WB_NR_PAGES,
+    WB_ROUND_NS, WB_INODE, WB_INDEX, WB_END, WB_CYCLED, WB_CHUNK, WB_RATELIMIT, WB_BANDWIDTH, WB_BW_NS, WB_BW_WRITTEN,
+    WB_BW_DIRTIED, WB_DIRTY_LIMIT, WB_AVG_BANDWIDTH, WB_BALANCED_RATELIMIT,
+    WB_SC_TAKEN, WB_SC_DIRTY, WB_SC_UNQUEUED_DIRTY, WB_SC_CONGESTED,
+) = range(34)
+WB_LISTS = 40  # first and last inode of each list, by IO_*
+IO_NONE, IO_DIRTY, IO_QUEUED, IO_MORE, IO_SYNC = 0, 1, 2, 3, 4  # b_dirty, b_io, b_more_io, I_SYNC
+NR_WB = 64
+# m.blk: a row a disk; m.blk_ring: its writes that are on their way, a ring of (pfn, when it will be done in ns)
+BLK_STRIDE = 8
+BLK_HEAD, BLK_TAIL, BLK_BUSY_NS, BLK_LAST_SECTOR = range(4)
+NR_DISKS = 4
+DISK_FILES, DISK_SWAP = 0, 1  # the file systems' disk; the first swap device
+BLK_RING = 1 << 16
 XA_STRIDE = 64  # slots of a page-cache tree node in m.xa; m.xa_node holds XN_* per node
-XN_STRIDE = 8
-XN_SHIFT, XN_COUNT, XN_NR_VALUES, XN_PARENT, XN_SLOT, XN_OBJ, XN_NEXT_FREE, XN_MEMCG = range(8)
+XN_STRIDE = 16
+XN_SHIFT, XN_COUNT, XN_NR_VALUES, XN_PARENT, XN_SLOT, XN_OBJ, XN_NEXT_FREE, XN_MEMCG, XN_INODE, XN_LRU_NEXT, XN_LRU_PREV = range(11)
 
 # m.swap_map: int32 a slot: how many PTEs refer to it (0 free); m.swap_cache: int64 a slot: pfn of the cached page << 1 | 1, (shadow + 1) << 1, or 0
 
@@ -179,7 +215,8 @@ NR_CACHES = 128
 (
     CACHE_VM_AREA_STRUCT, CACHE_VMA_LOCK, CACHE_MM_STRUCT, CACHE_ANON_VMA, CACHE_ANON_VMA_CHAIN, CACHE_MAPLE_NODE, CACHE_TASK_STRUCT,
     CACHE_RADIX_TREE_NODE, CACHE_INODE, CACHE_SHMEM_INODE, CACHE_FILP, CACHE_DENTRY, CACHE_PID, CACHE_SIGHAND, CACHE_FILES,
-) = range(15)
+    CACHE_EXTENT_STATUS,
+) = range(16)
 CACHE_USER = 32  # first number free for allocator streams and scripts
 
 # m.mthp: one row an order: what hugepages-NkB/stats count --------------------------------------------------------------------------------------
@@ -199,11 +236,11 @@ MTHP_NAMES = (
     COST_HIT, COST_FAULT, COST_ZERO_PAGE, COST_COPY_PAGE, COST_DEVICE_READ, COST_DEVICE_WRITE, COST_SCAN_PAGE, COST_RECLAIM_PAGE, COST_ALLOC_BULK,
     COST_SYSCALL, COST_FORK_PTE, COST_ZAP_PTE, COST_TLB_MISS, COST_IPI, COST_CONTEXT_SWITCH, COST_HUGE_ZERO, COST_SWAP_CACHE_HIT, COST_PAGE_TABLE,
     COST_DEVICE_READ_PAGE, COST_LOCK_WAIT, COST_SPLIT_THP, COST_OOM_KILL,
-    COST_DAMOS_PAGE, COST_DAMON_CHECK, COST_LRU_MOVE, COST_PROT_NUMA,
-) = range(26)
+    COST_DAMOS_PAGE, COST_DAMON_CHECK, COST_LRU_MOVE, COST_PROT_NUMA, COST_WRITEPAGE,
+) = range(27)
 NR_COSTS = 32
 COST_NAMES = (
     "hit", "fault", "zero_page", "copy_page", "device_read", "device_write", "scan_page", "reclaim_page", "alloc_bulk", "syscall", "fork_pte",
     "zap_pte", "tlb_miss", "ipi", "context_switch", "huge_zero", "swap_cache_hit", "page_table", "device_read_page", "lock_wait", "split_thp", "oom_kill",
-    "damos_page", "damon_check", "lru_move", "prot_numa",
+    "damos_page", "damon_check", "lru_move", "prot_numa", "writepage",
 )

@@ -1,7 +1,8 @@
 """my_policy: each touched page gets memory at once, also for reads, and fork copies all of it: no zero page, no sharing between tasks."""
 
+from mmlab.kernels.dirty import folio_mark_dirty
 from mmlab.kernels.jit import kernel
-from mmlab.kernels.pte import add_rmap, folio_mark_dirty, remove_rmap, swap_duplicate, walk_pte
+from mmlab.kernels.pte import add_rmap, remove_rmap, swap_duplicate, walk_pte
 from mmlab.kernels.services import (
     anon_vma_prepare, filemap_fault, folio_add_lru, folio_put, pte_alloc, swap_in, vma_alloc_zeroed_movable_folio,
 )

@@ -1,7 +1,8 @@
-"""Files of the cgroup v2 memory controller below /sys/fs/cgroup: limits, usage, memory.stat, memory.events, memory.reclaim.
+"""Files of the cgroup v2 memory controller below /sys/fs/cgroup: limits, usage, memory.stat, memory.events, memory.pressure,
+memory.reclaim.
 
 Models: mm/memcontrol.c memory_files[], memory_stat_format(), memory_events_show(), page_counter_memparse(). Left out: memory.numa_stat,
-memory.pressure, memory.swap.high, memory.zswap.*; controllers but memory and cpuset. What memory.stat says of pages is counted in mem_map when it is read.
+memory.swap.high, memory.zswap.*; controllers but memory and cpuset. What memory.stat says of pages is counted in mem_map when it is read.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 
 from mmlab.errors import NotSupported
 from mmlab.mm import memcontrol
+from mmlab.mm.psi import pressure
 from mmlab.model import rows as r
 from mmlab.model import vmstat as v
 from mmlab.model.const import EINVAL, LRU_UNEVICTABLE, PAGE_SIZE
@@ -95,6 +97,8 @@ def read(sim: Any, row: int, name: str) -> str:
         return "".join(f"{event} {int(memcg[first + i])}\n" for i, event in enumerate(EVENTS))
     if name == "memory.swap.events":
         return "".join(f"{event} {int(memcg[base + field]) if field else 0}\n" for event, field in SWAP_EVENTS.items())
+    if name == "memory.pressure":
+        return pressure(sim.machine, row)
     if name == "memory.stat":
         return memory_stat(sim, row)
     if name in cpusets.FILES:

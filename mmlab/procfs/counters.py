@@ -46,7 +46,9 @@ def node_counters(sim: Any, node: int) -> dict[str, int]:
     out = {name: values[v.V_NR_INACTIVE_ANON + i] for i, name in enumerate(NODE_ITEMS)}
     for lru, name in enumerate(LRU_LISTS):
         left = sum(sim.boot.zones[z].lru.get(name, 0) for z in node_zones(sim, node))
-        out[f"nr_{name}"] += left + sim.machine.op("reclaimer", "nr_lru_pages", node, lru)
+        memcgs = range(max(1, int(sim.machine.sc[r.SC_NR_MEMCGS])))
+        pages = sum(sim.machine.op("reclaimer", "nr_lru_pages", memcg * sim.layout.nr_nodes + node, lru) for memcg in memcgs)
+        out[f"nr_{name}"] += left + pages
     if node == 0:
         for name in TOTALS:
             out[f"nr_{name}"] += sim.boot.totals[name]

@@ -9,6 +9,7 @@ from typing import Any
 from mmlab.errors import NotSupported
 from mmlab.machine import memory_tiers
 from mmlab.mm import compaction
+from mmlab.mm.psi import pressure
 from mmlab.model import rows as r
 from mmlab.model.const import EINVAL, ENOENT
 from mmlab.procfs import cgroups, files_io, maps, meminfo, mthp, status, zones
@@ -22,6 +23,7 @@ LRU_GEN_ENABLED = "/sys/kernel/mm/lru_gen/enabled"
 MACHINE_FILES: dict[str, Callable[[Any], str]] = {
     "/proc/vmstat": zones.vmstat, "/proc/buddyinfo": zones.buddyinfo, "/proc/pagetypeinfo": zones.pagetypeinfo,
     "/proc/zoneinfo": zones.zoneinfo, "/proc/meminfo": meminfo.meminfo, "/proc/slabinfo": meminfo.slabinfo, "/proc/swaps": meminfo.swaps,
+    "/proc/pressure/memory": lambda sim: pressure(sim.machine, 0),
     "/sys/devices/system/memory/block_size_bytes": lambda sim: f"{sim.layout.block_size_bytes:x}\n",
     LRU_GEN_ENABLED: lambda sim: "0x0000\n",
     THP_ROOT + "hpage_pmd_size": lambda sim: "2097152\n",

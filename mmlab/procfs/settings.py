@@ -11,14 +11,15 @@ from typing import Any
 from mmlab._engine.boot import apply_tuning
 from mmlab.errors import NotSupported
 from mmlab.machine import thp_at_boot
-from mmlab.mm import compaction, files
+from mmlab.mm import compaction, files, page_writeback, shrinker
 from mmlab.mm.shmem_huge import (
     SHMEM_HUGE_ADVISE, SHMEM_HUGE_ALWAYS, SHMEM_HUGE_DENY, SHMEM_HUGE_FORCE, SHMEM_HUGE_NEVER, SHMEM_HUGE_WITHIN_SIZE,
 )
 from mmlab.model import rows as r
 from mmlab.model.const import EACCES, EINVAL, NUMA_BALANCING_MEMORY_TIERING
-from mmlab.model.vmstat import V_DROP_SLAB, V_PGPROMOTE_CANDIDATE, VMSTAT_STRIDE
+from mmlab.model.vmstat import V_PGPROMOTE_CANDIDATE, VMSTAT_STRIDE
 
+RANDOMIZE = "kernel.randomize_va_space"
 INT_MAX = (1 << 31) - 1
 NEVER_NS = 1 << 62
 #: integer sysctls: what boot sets, the least and greatest value allowed, the scalar that holds it (None: only kept)
@@ -38,20 +39,27 @@ INTEGERS: dict[str, tuple[int, int, int, int | None]] = {
     "vm.stat_interval": (1, 0, INT_MAX, None),
     "vm.dirty_ratio": (20, 0, 100, None),
     "vm.dirty_background_ratio": (10, 0, 100, None),
-    "vm.dirty_bytes": (0, 0, (1 << 63) - 1, None),
-    "vm.dirty_background_bytes": (0, 0, (1 << 63) - 1, None),
+    "vm.dirty_bytes": (0, 2 * 4096, (1 << 63) - 1, None),
+    "vm.dirty_background_bytes": (0, 1, (1 << 63) - 1, None),
     "vm.dirty_expire_centisecs": (3000, 0, INT_MAX, None),
     "vm.dirty_writeback_centisecs": (500, 0, INT_MAX, None),
-    "vm.vfs_cache_pressure": (100, 0, INT_MAX, None),
+    "vm.vfs_cache_pressure": (100, 0, INT_MAX, r.SC_VFS_CACHE_PRESSURE),
     "vm.admin_reserve_kbytes": (8192, 0, (1 << 63) - 1, None),
     "vm.user_reserve_kbytes": (131072, 0, (1 << 63) - 1, None),
     "vm.oom_dump_tasks": (1, 0, 1, None),
     "kernel.printk_ratelimit": (5, 0, INT_MAX, None),
 }
+#: how much may be dirty and for how long: field of m.wb, the setting that it replaces
+DIRTY: dict[str, tuple[int, str]] = {
+    "vm.dirty_ratio": (r.WB_DIRTY_RATIO, "vm.dirty_bytes"), "vm.dirty_bytes": (r.WB_DIRTY_BYTES, "vm.dirty_ratio"),
+    "vm.dirty_background_ratio": (r.WB_BACKGROUND_RATIO, "vm.dirty_background_bytes"),
+    "vm.dirty_background_bytes": (r.WB_BACKGROUND_BYTES, "vm.dirty_background_ratio"),
+    "vm.dirty_expire_centisecs": (r.WB_EXPIRE_NS, ""), "vm.dirty_writeback_centisecs": (r.WB_INTERVAL_NS, ""),
+}  # fmt: skip
 #: sysctls that only have the value with which nothing more happens
 FIXED = {
     "vm.panic_on_oom": "0", "vm.laptop_mode": "0", "vm.nr_hugepages": "0",
-    "vm.compaction_proactiveness": "0", "kernel.randomize_va_space": "0"
+    "vm.compaction_proactiveness": "0", RANDOMIZE: "0",
 }  # fmt: skip
 NUMA_BALANCING = "kernel.numa_balancing"
 NUMAB_FILES = {
@@ -101,6 +109,8 @@ class Settings(dict):
     def __init__(self, sim: Any):
         super().__init__({name: str(row[0]) for name, row in INTEGERS.items()} | FIXED)
         self.sim = sim
+        if getattr(sim, "randomized", False):
+            self[RANDOMIZE] = "2"  # which it is, is decided before the first task
         on = thp_at_boot(sim.layout, sim.cfg.options.transparent_hugepage)
         small = sum(z.managed_at_setup for z in sim.layout.zones) < (512 << 20) // 4096
         self.update(
@@ -140,7 +150,7 @@ class Settings(dict):
             return compact_memory(self.sim, _integer(text))
         if name == "vm.drop_caches":
             return drop_caches(self.sim, _integer(text))
-        if name in FIXED and text.strip() == FIXED[name]:
+        if name in FIXED and text.strip() == self[name]:
             return 0
         if name == OOM_KILL_ALLOCATING and text.strip() == self.read_sysctl(name).strip():
             return 0
@@ -173,10 +183,31 @@ class Settings(dict):
             self.sim.machine.numab[r.NB_RATE_LIMIT] = value
         if name == "vm.stat_interval":
             self.sim.machine.sc[r.SC_STAT_INTERVAL_NS] = value * 1_000_000_000
-        pair = {"ratio": "bytes", "bytes": "ratio"}.get(name.rpartition("_")[2]) if name.startswith("vm.dirty_") else None
-        if pair and value:
-            self[f"{name.rpartition('_')[0]}_{pair}"] = "0"
+        if name in DIRTY:
+            self._write_dirty(name, value)
         return 0
+
+    def _write_dirty(self, name: str, value: int) -> None:
+        """vm.dirty_*: a size in bytes replaces one in percent, and the other way round; an interval that is set starts or stops the flusher's looks."""
+        wb = self.sim.machine.wb
+        field, other = DIRTY[name]
+        centisecs = name.endswith("_centisecs")
+        changed = wb[field] != value or "background" in name
+        wb[field] = value * 10_000_000 if centisecs else value
+        if other and changed:
+            wb[DIRTY[other][0]] = 0
+            self[other] = "0"
+            if "background" not in name:
+                self.set_dirty_limit()
+        if field == r.WB_INTERVAL_NS:
+            dirty = wb[r.WB_LISTS + 2 * r.IO_DIRTY] > 0 and value > 0
+            wb[r.WB_TIMER_NS] = self.sim.machine.sc[r.SC_NOW_NS] + wb[field] if dirty else NEVER_NS
+            wb[r.WB_NEXT_NS] = min(wb[r.WB_TIMER_NS], wb[r.WB_IO_NEXT_NS])
+            self.sim.machine.sc[r.SC_NEXT_EVENT_NS] = 0
+
+    def set_dirty_limit(self) -> None:
+        """The limit that the flusher's chunks go by starts from the threshold of now. Models: mm/page-writeback.c writeback_set_ratelimit()."""
+        self.sim.machine.run(page_writeback.set_dirty_limit)
 
     def commit_limit(self) -> int:
         """vm_commit_limit() in pages, from vm.overcommit_kbytes or vm.overcommit_ratio."""
@@ -327,11 +358,11 @@ def compact_memory(sim: Any, value: int | None) -> int:
 
 
 def drop_caches(sim: Any, value: int | None) -> int:
-    """Write vm.drop_caches: bit 0 the page cache, bit 1 reclaimable slab (the simulation holds none), 4 only silences a message."""
+    """Write vm.drop_caches: bit 0 the page cache, bit 1 reclaimable slab, 4 only silences a message."""
     if value is None or not 1 <= value <= 4:
         return -EINVAL
     if value & 1:
         sim.machine.run(files.drop_caches)
     if value & 2:
-        sim.machine.vmstat[V_DROP_SLAB] += 1
+        sim.machine.run(shrinker.drop_slab)
     return 0

@@ -44,6 +44,7 @@ def costs(params: Params) -> dict[str, float]:
         "split_thp": 780_000,  # scaled
         "damos_page": 1800,  # measured: lru_prio on pages that are active already
         "lru_move": 5200,  # derived: cold takes 7 us a page
+        "writepage": 35_000,  # scaled
         "damon_check": 35_000,  # measured: a region and sampling interval takes kdamond 30 to 40 us
         "prot_numa": 1000,  # estimated: an entry rewritten, a folio looked at
         "oom_kill": 40_000_000,  # scaled

@@ -44,6 +44,7 @@ def costs(params: Params) -> dict[str, float]:
         "split_thp": 10_000,
         "damos_page": 20,
         "lru_move": 30,
+        "writepage": 400,
         "damon_check": 300,
         "prot_numa": 15,
         "oom_kill": 500_000,

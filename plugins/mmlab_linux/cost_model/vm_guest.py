@@ -44,6 +44,7 @@ def costs(params: Params) -> dict[str, float]:
         "split_thp": 20_000,  # estimated: 512 entries rewritten
         "damos_page": 40,  # estimated: one entry or folio looked at by DAMOS or madvise
         "lru_move": 60,  # estimated: from one list to another, through a batch
+        "writepage": 900,  # estimated: write-back of one page, without the disk: 0.4 of a write() into the cache, as recorded runs compare
         "damon_check": 600,  # estimated: two walks and two folio look-ups, a region and sampling interval
         "prot_numa": 40,  # estimated: an entry rewritten, a folio looked at
         "oom_kill": 1_000_000,  # estimated: choosing, reporting, signalling

@@ -5,8 +5,9 @@ wp_can_reuse_anon_folio(), do_fault_around(), copy_page_range(). Left out: NUMA 
 Cost: O(1) a fault, O(window) with fault-around, O(pages) for fork.
 """
 
+from mmlab.kernels.dirty import folio_mark_dirty
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.pte import add_rmap, folio_add_new_anon_rmap, folio_mark_dirty, pte_offset, remove_rmap, swap_duplicate, walk_pmd, walk_pte
+from mmlab.kernels.pte import add_rmap, folio_add_new_anon_rmap, pte_offset, remove_rmap, swap_duplicate, walk_pmd, walk_pte
 from mmlab.kernels.services import (
     anon_vma_prepare, copy_huge_pmd, do_anonymous_folio, do_huge_pmd_anonymous_page, do_huge_pmd_shmem_fault, do_huge_pmd_wp_page,
     do_numa_page, filemap_fault, filemap_get_page, folio_add_lru, folio_free_swap, folio_put, munlock_folio, pte_alloc, swap_in,

@@ -5,16 +5,16 @@ move_folios_to_lru(). Left out: PGDAT_DIRTY and PGDAT_WRITEBACK, demotion, too_m
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.lists import list_add, list_del, policy_list
+from mmlab.kernels.lists import list_add, list_del, list_empty, policy_list
 from mmlab.kernels.memcg import count_folio_events
-from mmlab.kernels.scan import count_refill, count_scan, count_steal
-from mmlab.kernels.services import folio_referenced, reclaim_folio
+from mmlab.kernels.scan import count_dirty, count_refill, count_scan, count_steal
+from mmlab.kernels.services import folio_referenced, reclaim_folio, wakeup_flusher_threads
 from mmlab.model.const import LRU_INACTIVE_FILE, RECLAIM_ACTIVATE, RECLAIM_FREED, RECLAIM_KEEP, SCAN_MAY_UNMAP, SCAN_RECLAIM_IDX_SHIFT
 from mmlab.model.page import (
     PG_ACTIVE, PG_LOCKED, PG_LRU, PG_MLOCKED, PG_RECLAIM, PG_REFERENCED, PG_WORKINGSET, PG_WRITEBACK, ZONE_SHIFT, page_flags, page_mapcount,
     page_prev, page_set, page_test_clear, set_page_flags,
 )
-from mmlab.model.rows import SC_CPU, Z_INDEX, ZONE_STRIDE
+from mmlab.model.rows import SC_CPU, WB_SC_TAKEN, WB_SC_UNQUEUED_DIRTY, Z_INDEX, ZONE_STRIDE
 from mmlab.model.vmstat import V_NR_VMSCAN_WRITE, V_PGACTIVATE, V_PGDEACTIVATE, V_PGSKIP_DMA, count_vm_events
 from mmlab_linux.reclaimer.lru_batch import BATCH_ADD, batch_add, lru_add_drain
 from mmlab_linux.reclaimer.lruvec import ANON, FILE, folio_is_file, folio_nr_pages, lru_note_cost, put_back, update_lru_size
@@ -111,10 +111,15 @@ def shrink_inactive_list(m, st, lruvec, lru, nr_to_scan, scan_flags):
     nr_scanned = isolate_lru_folios(m, st, lruvec, lru, nr_to_scan, scan_flags)
     count_scan(m, scan_flags, kind, nr_scanned)
     nr_written = m.vmstat[V_NR_VMSCAN_WRITE]
+    nr_clean = m.wb[WB_SC_TAKEN] - m.wb[WB_SC_UNQUEUED_DIRTY]
     nr_reclaimed = 0
+    if list_empty(m, isolated):
+        nr_clean -= 1  # nothing was taken: no reason to write
     pfn = page_prev(m, isolated)
     while pfn != isolated:
         list_del(m, pfn)
+        if kind == FILE:
+            count_dirty(m, page_flags(m, pfn), 1)
         verdict = try_to_reclaim(m, pfn, kind, scan_flags)
         if verdict == RECLAIM_FREED:
             nr_reclaimed += 1
@@ -131,6 +136,8 @@ def shrink_inactive_list(m, st, lruvec, lru, nr_to_scan, scan_flags):
         return_page(m, st, pfn)
         pfn = page_prev(m, kept)
     count_steal(m, scan_flags, kind, nr_reclaimed)
+    if kind == FILE and m.wb[WB_SC_TAKEN] - m.wb[WB_SC_UNQUEUED_DIRTY] == nr_clean:
+        wakeup_flusher_threads(m)
     lru_note_cost(m, st, lruvec, kind, m.vmstat[V_NR_VMSCAN_WRITE] - nr_written, nr_scanned - nr_reclaimed)
     return nr_reclaimed
 

@@ -205,7 +205,7 @@ def test_fault_around_and_read_ahead():
     assert procfs.read(sim, "/sys/block/vda/queue/read_ahead_kb") == "64\n"
 
 
-@pytest.mark.parametrize("path", ["/proc/pressure/memory", "/proc/sys/vm/unheard_of", "/sys/fs/cgroup/g/memory.stat", "/proc/1/environ"])
+@pytest.mark.parametrize("path", ["/proc/pressure/io", "/proc/sys/vm/unheard_of", "/sys/fs/cgroup/g/memory.stat", "/proc/1/environ"])
 def test_what_is_not_simulated_is_named(path):
     with pytest.raises(NotSupported, match=path):
         procfs.read(FakeSimulation(), path)

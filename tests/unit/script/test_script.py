@@ -341,7 +341,7 @@ def test_pagemap_is_little_endian_words(sim, run, tmp_path):
         ("bg madvise A r 0 1 cold", r"operation 'bg madvise' \(line 3\): not supported yet"),
         ("loop A r 0 1 10 w noflush", r"operation 'loop' \(line 3\): noflush: not supported yet"),
         ("sh uname -r", r"operation 'sh' \(line 3\): sh uname -r: not supported yet"),
-        ("cat /proc/pressure/memory x", r"operation 'cat' \(line 3\): /proc/pressure/memory: not supported yet"),
+        ("cat /proc/pressure/io x", r"operation 'cat' \(line 3\): /proc/pressure/io: not supported yet"),
     ],
 )
 def test_what_comes_later_is_named_and_nothing_is_left(run, tmp_path, line, message):

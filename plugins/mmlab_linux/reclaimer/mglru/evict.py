@@ -8,8 +8,8 @@ classic LRU. Left out: the memcg LRU (cgroups are taken in turn), deleted cgroup
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.lists import list_add, list_add_tail, list_del, list_empty, policy_list
 from mmlab.kernels.memcg import count_folio_events
-from mmlab.kernels.scan import count_refill, count_scan, count_steal
-from mmlab.kernels.services import folio_referenced, reclaim_folio
+from mmlab.kernels.scan import count_dirty, count_refill, count_scan, count_steal
+from mmlab.kernels.services import folio_referenced, reclaim_folio, wakeup_flusher_threads
 from mmlab.kernels.zones import wmark_pages, zone_watermark_order0
 from mmlab.model.const import (
     DEF_PRIORITY, NUMA_BALANCING_MEMORY_TIERING, RECLAIM_ACTIVATE, RECLAIM_FREED, RECLAIM_KEEP, SCAN_KSWAPD, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_RECLAIM_IDX_SHIFT,
@@ -22,6 +22,7 @@ from mmlab.model.page import (
 from mmlab.model.rows import (
     MC_EMIN, MC_USAGE, MEMCG_STRIDE, SC_CPU, SC_MM_WALK, SC_NR_NODES, SC_NR_RECLAIMED, SC_NR_ZONES, SC_NUMA_BALANCING, SC_PROACTIVE, SC_RECLAIM_MEMCG,
     SC_SHRINK_MEMCG, Z_INDEX, Z_NODE, ZONE_STRIDE,
+    WB_SC_TAKEN, WB_SC_UNQUEUED_DIRTY,
 )
 from mmlab.model.vmstat import V_PGACTIVATE, V_PGSKIP_DMA, V_UNEVICTABLE_PGS_CULLED, count_vm_events
 from mmlab_linux.reclaimer.lruvec import ANON, FILE, folio_nr_pages
@@ -56,6 +57,8 @@ def sort_folio(m, st, lruvec, pfn, kind, scan_flags, tier_idx):
     refs = folio_lru_refs(st, pfn, flags)
     tier = lru_tier_from_refs(refs)
     to_tail = 0
+    if kind == FILE and flags & PG_DIRTY:
+        count_dirty(m, flags, pages)
     if tier > tier_idx or refs > MAX_REFS:
         st.ctrl[ctrl_cell(lruvec, kind, tier) + PROTECTED] += pages
         to_tail = 1
@@ -125,6 +128,8 @@ def scan_folios(m, st, lruvec, kind, tier_idx, scan_flags):
         if remaining == 0 or isolated >= MIN_LRU_BATCH:
             break
     count_scan(m, scan_flags, kind, isolated)
+    if kind == FILE:
+        m.wb[WB_SC_TAKEN] += isolated
     count_refill(m, sorted_pages)
     return scanned if isolated or remaining == 0 else 0
 
@@ -324,4 +329,6 @@ def shrink_node(m, st, lruvec, priority, nr_to_reclaim, scan_flags):
         if done == 0 or scanned >= nr_to_scan or should_abort_scan(m, st, lruvec, nr_to_reclaim, scan_flags):
             break
     m.sc[SC_MM_WALK] = 0
+    if m.wb[WB_SC_UNQUEUED_DIRTY] and m.wb[WB_SC_UNQUEUED_DIRTY] == m.wb[WB_SC_TAKEN]:
+        wakeup_flusher_threads(m)
     return st.reclaimed[0]

@@ -5,10 +5,11 @@ suitable_to_scan(). A PMD entry's accessed bit is what rmap left there when it c
 Left out: batching of size updates, preemption of a walk.
 """
 
+from mmlab.kernels.dirty import folio_mark_dirty
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.memcg import lruvec_memcg, lruvec_node, page_lruvec
 from mmlab.kernels.ops import vma_index_find
-from mmlab.kernels.pte import folio_mark_dirty, walk_pmd
+from mmlab.kernels.pte import walk_pmd
 from mmlab.model.page import PG_ANON, PG_SWAPBACKED, PG_SWAPCACHE, page_flags
 from mmlab.model.rows import (
     IF_SHMEM, INODE_STRIDE, I_FLAGS, MM_LRU_GEN, MM_LRU_KNOWN, MM_LRU_USED, MM_STRIDE, MM_USERS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE,

@@ -1,0 +1,229 @@
+"""Names and inodes of a disk's files in memory: cached while they are used, and until reclaim takes them.
+
+A file's dentry waits on a list once nobody has the file open; without a dentry the inode waits on another, if it has no pages and is not
+dirty. What goes is read again at the next open. The cached map of a file's blocks (ext4's extent status) has a shrinker of its own.
+Models: fs/dcache.c dput(), prune_dcache_sb(); fs/inode.c iput(), inode_lru_isolate(), evict(); fs/super.c super_cache_count(),
+super_cache_scan(); fs/ext4/extents_status.c ext4_es_count(), ext4_es_scan(). Left out: directories and names of /proc and /sys, negative
+dentries, RCU (objects are freed at once), a list a node and cgroup.
+"""
+
+from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.list_lru import list_lru_add, list_lru_del
+from mmlab.kernels.services import kmem_cache_alloc, kmem_cache_free
+from mmlab.mm.xarray import xa_next, xa_store
+from mmlab.model.const import ENOMEM
+from mmlab.model.gfp import GFP_KERNEL
+from mmlab.model.rows import (
+    CACHE_DENTRY, CACHE_EXTENT_STATUS, CACHE_INODE, CACHE_SHMEM_INODE, IF_SHMEM, INODE_STRIDE, IO_NONE, I_DENTRY, I_EXTENTS,
+    I_EXTENT_OBJ, I_FLAGS, I_HEIGHT, I_IO_LIST, I_LRU, I_NRPAGES, I_OBJ, I_OPENS, I_REFERENCED, I_REF_DENTRY,
+    I_REF_EXTENTS, I_REF_INODE, I_ROOT, SC_INODE_TOP, SHR_DENTRIES, SHR_EXTENTS, SHR_FIRST, SHR_INODES, SHR_NR, SHR_STRIDE,
+)
+
+EXTENTS_OF_A_FILE = 2  # what is written, in one piece, and the hole behind it
+
+
+@leaf
+def iget(m, inode):
+    """Make sure that the inode is in memory: 0, or -ENOMEM."""
+    row = inode * INODE_STRIDE
+    if m.inode[row + I_OBJ] == 0:
+        obj = kmem_cache_alloc(m, CACHE_SHMEM_INODE if m.inode[row + I_FLAGS] & IF_SHMEM else CACHE_INODE, GFP_KERNEL)
+        if obj < 0:
+            return -ENOMEM
+        m.inode[row + I_OBJ] = obj
+    return 0
+
+
+@kernel
+def d_open(m, inode):
+    """Somebody opens the file: its inode and dentry are in memory from now on. Returns 0, or -ENOMEM."""
+    row = inode * INODE_STRIDE
+    if iget(m, inode) < 0:
+        return -ENOMEM
+    if m.inode[row + I_DENTRY] == 0:
+        obj = kmem_cache_alloc(m, CACHE_DENTRY, GFP_KERNEL)
+        if obj < 0:
+            return -ENOMEM
+        if m.inode[row + I_LRU] == SHR_INODES:
+            list_lru_del(m, inode)
+        m.inode[row + I_DENTRY] = obj
+    m.inode[row + I_OPENS] += 1
+    return 0
+
+
+@leaf
+def d_free(m, inode):
+    """The dentry goes."""
+    row = inode * INODE_STRIDE
+    if m.inode[row + I_LRU] == SHR_DENTRIES:
+        list_lru_del(m, inode)
+    if m.inode[row + I_DENTRY]:
+        kmem_cache_free(m, m.inode[row + I_DENTRY])
+        m.inode[row + I_DENTRY] = 0
+    m.inode[row + I_REFERENCED] &= ~I_REF_DENTRY
+
+
+@leaf
+def dput(m, inode):
+    """An open file is closed. The last one leaves the dentry on the list; one that is there already counts as used. Files of tmpfs stay."""
+    row = inode * INODE_STRIDE
+    m.inode[row + I_OPENS] -= 1
+    if m.inode[row + I_OPENS] or m.inode[row + I_FLAGS] & IF_SHMEM:
+        return
+    if m.inode[row + I_LRU] == 0:
+        list_lru_add(m, SHR_DENTRIES, inode)
+    else:
+        m.inode[row + I_REFERENCED] |= I_REF_DENTRY
+
+
+@leaf
+def mapping_shrinkable(m, inode):
+    """1 if no page keeps the inode in memory; shadows do while they need a node."""
+    row = inode * INODE_STRIDE
+    return 1 if m.inode[row + I_NRPAGES] == 0 and (m.inode[row + I_ROOT] == 0 or m.inode[row + I_HEIGHT] == 0) else 0
+
+
+@leaf
+def inode_add_lru(m, inode):
+    """An inode without dentry waits to be taken, unless it has pages or is dirty."""
+    row = inode * INODE_STRIDE
+    if m.inode[row + I_OBJ] == 0 or m.inode[row + I_DENTRY] or m.inode[row + I_IO_LIST] != IO_NONE or mapping_shrinkable(m, inode) == 0:
+        return
+    if m.inode[row + I_LRU] == 0:
+        list_lru_add(m, SHR_INODES, inode)
+    else:
+        m.inode[row + I_REFERENCED] |= I_REF_INODE
+
+
+@leaf
+def es_insert(m, inode):
+    """The file's blocks are looked up: their map is cached (and used)."""
+    row = inode * INODE_STRIDE
+    m.inode[row + I_REFERENCED] |= I_REF_EXTENTS
+    while m.inode[row + I_EXTENTS] < EXTENTS_OF_A_FILE:
+        obj = kmem_cache_alloc(m, CACHE_EXTENT_STATUS, GFP_KERNEL)
+        if obj < 0:
+            return
+        m.inode[row + I_EXTENT_OBJ + m.inode[row + I_EXTENTS]] = obj
+        m.inode[row + I_EXTENTS] += 1
+        m.shrinker[SHR_EXTENTS * SHR_STRIDE + SHR_NR] += 1
+
+
+@leaf
+def es_remove(m, inode):
+    """One cached entry of the file's map goes."""
+    row = inode * INODE_STRIDE
+    m.inode[row + I_EXTENTS] -= 1
+    m.shrinker[SHR_EXTENTS * SHR_STRIDE + SHR_NR] -= 1
+    kmem_cache_free(m, m.inode[row + I_EXTENT_OBJ + m.inode[row + I_EXTENTS]])
+
+
+@kernel
+def evict(m, inode):
+    """The inode leaves memory, with the shadows and the map that hang on it."""
+    row = inode * INODE_STRIDE
+    list_lru_del(m, inode)
+    at = xa_next(m, inode, 0)
+    while at >= 0:
+        xa_store(m, inode, at, 0)
+        at = xa_next(m, inode, at + 1)
+    while m.inode[row + I_EXTENTS] > 0:
+        es_remove(m, inode)
+    if m.inode[row + I_OBJ]:
+        kmem_cache_free(m, m.inode[row + I_OBJ])
+    m.inode[row + I_OBJ] = 0
+    m.inode[row + I_REFERENCED] = 0
+    return 0
+
+
+@kernel
+def prune_dcache(m, nr_to_scan):
+    """Walk the dentries from the oldest on: those in use leave the list, used ones get another round, the others go. Returns how many left."""
+    freed = 0
+    inode = m.shrinker[SHR_DENTRIES * SHR_STRIDE + SHR_FIRST]
+    for _ in range(nr_to_scan):
+        if inode == 0:
+            break
+        row = inode * INODE_STRIDE
+        if m.inode[row + I_OPENS] == 0 and m.inode[row + I_REFERENCED] & I_REF_DENTRY:
+            m.inode[row + I_REFERENCED] &= ~I_REF_DENTRY
+            list_lru_add_again(m, SHR_DENTRIES, inode)
+        else:
+            list_lru_del(m, inode)
+            freed += 1
+            if m.inode[row + I_OPENS] == 0:
+                d_free(m, inode)
+                inode_add_lru(m, inode)
+        inode = m.shrinker[SHR_DENTRIES * SHR_STRIDE + SHR_FIRST]
+    return freed
+
+
+@leaf
+def list_lru_add_again(m, which, inode):
+    """To the end of its list."""
+    list_lru_del(m, inode)
+    list_lru_add(m, which, inode)
+
+
+@kernel
+def prune_icache(m, nr_to_scan):
+    """The same with inodes that have no dentry. Returns how many left the list."""
+    freed = 0
+    inode = m.shrinker[SHR_INODES * SHR_STRIDE + SHR_FIRST]
+    for _ in range(nr_to_scan):
+        if inode == 0:
+            break
+        row = inode * INODE_STRIDE
+        if m.inode[row + I_DENTRY] or m.inode[row + I_IO_LIST] != IO_NONE or mapping_shrinkable(m, inode) == 0:
+            list_lru_del(m, inode)
+            freed += 1
+        elif m.inode[row + I_REFERENCED] & I_REF_INODE:
+            m.inode[row + I_REFERENCED] &= ~I_REF_INODE
+            list_lru_add_again(m, SHR_INODES, inode)
+        else:
+            evict(m, inode)
+            freed += 1
+        inode = m.shrinker[SHR_INODES * SHR_STRIDE + SHR_FIRST]
+    return freed
+
+
+@leaf
+def super_cache_count(m):
+    """Dentries and inodes that wait."""
+    return m.shrinker[SHR_DENTRIES * SHR_STRIDE + SHR_NR] + m.shrinker[SHR_INODES * SHR_STRIDE + SHR_NR]
+
+
+@kernel
+def super_cache_scan(m, nr_to_scan):
+    """Both lists in proportion to their lengths, one more of each. Returns objects that left."""
+    dentries = m.shrinker[SHR_DENTRIES * SHR_STRIDE + SHR_NR]
+    inodes = m.shrinker[SHR_INODES * SHR_STRIDE + SHR_NR]
+    total = dentries + inodes + 1
+    freed = prune_dcache(m, nr_to_scan * dentries // total + 1)
+    return freed + prune_icache(m, nr_to_scan * inodes // total + 1)
+
+
+@kernel
+def ext4_es_scan(m, nr_to_scan):
+    """Entries of the files' maps, file by file from where the last scan stopped; a map in use gets another round. Returns entries freed."""
+    top = m.sc[SC_INODE_TOP]
+    at = m.shrinker[SHR_EXTENTS * SHR_STRIDE + SHR_FIRST]
+    scanned = 0
+    freed = 0
+    for _ in range(2 * top):
+        if scanned >= nr_to_scan:
+            break
+        at = at % top + 1
+        row = at * INODE_STRIDE
+        if m.inode[row + I_EXTENTS] == 0:
+            continue
+        if m.inode[row + I_REFERENCED] & I_REF_EXTENTS:
+            m.inode[row + I_REFERENCED] &= ~I_REF_EXTENTS
+            scanned += m.inode[row + I_EXTENTS]
+            continue
+        while m.inode[row + I_EXTENTS] > 0 and scanned < nr_to_scan:
+            es_remove(m, at)
+            scanned += 1
+            freed += 1
+    m.shrinker[SHR_EXTENTS * SHR_STRIDE + SHR_FIRST] = at if at else 0
+    return freed

@@ -1,0 +1,78 @@
+"""Shrinkers: caches of kernel objects give some back under memory pressure, in proportion to their size and to the priority.
+
+Models: mm/shrinker.c shrink_slab(), do_shrink_slab(); mm/vmscan.c drop_slab(). Left out: one count a node and cgroup (all objects are the
+root's, on node 0), shrinkers of other subsystems (/proc, /sys, kfree_rcu, huge pages).
+"""
+
+from mmlab.kernels.jit import kernel, leaf
+from mmlab.mm.dcache import ext4_es_scan, super_cache_count, super_cache_scan
+from mmlab.mm.workingset import count_shadow_nodes, scan_shadow_nodes
+from mmlab.model.rows import SC_VFS_CACHE_PRESSURE, SHR_DEFERRED, SHR_EXTENTS, SHR_NR, SHR_SHADOWS, SHR_STRIDE, SHR_SUPER
+from mmlab.model.vmstat import V_DROP_SLAB, V_SLABS_SCANNED
+
+SHRINK_BATCH = 128
+DEFAULT_SEEKS = 2
+NR_KINDS = 3  # SHR_SUPER, SHR_EXTENTS, SHR_SHADOWS
+
+
+@leaf
+def count_objects(m, which):
+    """Objects that a shrinker could free."""
+    if which == SHR_SUPER:
+        return super_cache_count(m) * m.sc[SC_VFS_CACHE_PRESSURE] // 100
+    if which == SHR_EXTENTS:
+        return m.shrinker[SHR_EXTENTS * SHR_STRIDE + SHR_NR]
+    return count_shadow_nodes(m)
+
+
+@leaf
+def scan_objects(m, which, nr_to_scan):
+    """Let a shrinker look at so many. Returns objects freed."""
+    if which == SHR_SUPER:
+        return super_cache_scan(m, nr_to_scan)
+    if which == SHR_EXTENTS:
+        return ext4_es_scan(m, nr_to_scan)
+    return scan_shadow_nodes(m, nr_to_scan)
+
+
+@kernel
+def do_shrink_slab(m, which, priority):
+    """One shrinker at a priority: what earlier runs left over comes on top, and what is too little for a batch is left over. Objects freed."""
+    freeable = count_objects(m, which)
+    if freeable == 0:
+        return 0
+    row = which * SHR_STRIDE
+    deferred = m.shrinker[row + SHR_DEFERRED]
+    # an object of the page cache's index costs nothing to make again
+    delta = freeable // 2 if which == SHR_SHADOWS else (freeable >> priority) * 4 // DEFAULT_SEEKS
+    total = min((deferred >> priority) + delta, 2 * freeable)
+    batch = 1024 if which == SHR_SUPER else SHRINK_BATCH
+    freed = 0
+    scanned = 0
+    while total >= batch or total >= freeable:
+        nr_to_scan = min(batch, total)
+        freed += scan_objects(m, which, nr_to_scan)
+        m.vmstat[V_SLABS_SCANNED] += nr_to_scan
+        total -= nr_to_scan
+        scanned += nr_to_scan
+    m.shrinker[row + SHR_DEFERRED] = min(max(0, deferred + delta - scanned), 2 * freeable)
+    return freed
+
+
+@kernel
+def do_shrink_all(m, priority):
+    """Service shrink_slab: all shrinkers once. Returns objects freed."""
+    freed = 0
+    for which in range(NR_KINDS):
+        freed += do_shrink_slab(m, which, priority)
+    return freed
+
+
+@kernel
+def drop_slab(m):
+    """vm.drop_caches = 2: again and again with all pressure, until a round gives little; each round has to give twice as much as the one before."""
+    m.vmstat[V_DROP_SLAB] += 1
+    shift = 0
+    while do_shrink_all(m, 0) >> shift > 1:
+        shift += 1
+    return shift

@@ -1,0 +1,130 @@
+"""Shrinkers: dentries, inodes, maps of blocks and index nodes of shadows, under pressure and by drop_caches."""
+
+import pytest
+
+from mmlab import procfs
+from mmlab.kernels.jit import kernel
+from mmlab.mm import shrinker, workingset, xarray
+from mmlab.model import rows as r
+from mmlab.model import vmstat as v
+from mmlab.model.const import SLAB_STAT_ACTIVE_OBJS
+from mmlab.simulation import Simulation
+
+
+@pytest.fixture
+def sim():
+    sim = Simulation.from_table({"memory": "64M", "cpus": 1, "disk": "64M", "bare": True}, policies={"reclaimer": {"use": "two_list"}})
+    sim.spawn("A")
+    return sim
+
+
+def made(sim, count, size=4096):
+    for i in range(count):
+        sim.mkfile(f"f{i}", size)
+
+
+def waiting(sim):
+    return [int(sim.machine.shrinker[which * r.SHR_STRIDE + r.SHR_NR]) for which in (r.SHR_DENTRIES, r.SHR_INODES, r.SHR_EXTENTS)]
+
+
+def inode_of(sim, name):
+    return sim._files[name] * r.INODE_STRIDE
+
+
+def scanned(sim):
+    return int(sim.machine.vmstat[v.V_SLABS_SCANNED])
+
+
+def test_names_wait_once_nobody_has_the_file_open(sim):
+    made(sim, 3)
+    assert waiting(sim) == [3, 0, 6]
+    file = sim.open("f0")
+    assert int(sim.machine.inode[inode_of(sim, "f0") + r.I_OPENS]) == 1 and waiting(sim)[0] == 3  # it leaves the list at the next scan only
+    sim.close(file)
+    assert int(sim.machine.inode[inode_of(sim, "f0") + r.I_REFERENCED]) & r.I_REF_DENTRY
+
+
+def test_dropping_slab_takes_names_then_inodes(sim):
+    made(sim, 100)
+    for i in range(50):
+        sim.close(sim.open(f"f{i}"))
+    assert procfs.write(sim, "/proc/sys/vm/drop_caches", "2") == 0
+    # with their pages the inodes stay. Scanned: 2 * 100 names; 2 * 200 entries of maps in batches of 128, 16 left over; in the second round,
+    # with those, 2 * 16 entries: the first 200 looks only cleared the marks
+    assert waiting(sim) == [0, 0, 0] and scanned(sim) == 200 + 384 + 32 and int(sim.machine.inode[inode_of(sim, "f0") + r.I_OBJ]) > 0
+    assert procfs.write(sim, "/proc/sys/vm/drop_caches", "3") == 0
+    assert waiting(sim) == [0, 0, 0] and scanned(sim) == 616 + 200  # each inode without a name and pages: twice as much as there are
+    assert int(sim.machine.inode[inode_of(sim, "f0") + r.I_OBJ]) == 0
+    assert int(sim.machine.vmstat[v.V_DROP_SLAB]) == 2 and sim.check_state() == []
+
+
+def test_a_file_that_left_memory_is_read_again(sim):
+    made(sim, 1)
+    assert procfs.write(sim, "/proc/sys/vm/drop_caches", "3") == 0
+    assert sim.fread("A", "f0", 0, 4096).ret == 4096
+    assert int(sim.machine.inode[inode_of(sim, "f0") + r.I_OBJ]) > 0 and waiting(sim) == [1, 0, 2]
+    assert sim.machine.op("slab_allocator", "stat", r.CACHE_INODE, SLAB_STAT_ACTIVE_OBJS) > 0
+
+
+def test_an_open_or_dirty_file_stays(sim):
+    made(sim, 2)
+    file = sim.open("f0")
+    sim.fwrite("A", "f1", 0, 4096)
+    procfs.write(sim, "/proc/sys/vm/drop_caches", "3")
+    assert int(sim.machine.inode[inode_of(sim, "f0") + r.I_OBJ]) > 0 and int(sim.machine.inode[inode_of(sim, "f1") + r.I_OBJ]) > 0
+    sim.close(file)
+    assert waiting(sim)[0] == 1  # its name left the list while it was in use, and is back
+    sim.fsync("A", "f1")
+    procfs.write(sim, "/proc/sys/vm/drop_caches", "3")
+    assert int(sim.machine.inode[inode_of(sim, "f1") + r.I_OBJ]) == 0 and sim.check_state() == []
+
+
+def test_too_little_for_a_batch_is_left_for_later(sim):
+    made(sim, 40)
+    run = sim.machine.run
+    # 40 >> 4 = 2 objects, times 4 / 2 seeks: 4 a run at priority 4, less than a batch of 1024 and than the 40 there are
+    for _ in range(3):
+        run(shrinker.do_shrink_slab, r.SHR_SUPER, 4)
+    row = r.SHR_SUPER * r.SHR_STRIDE
+    assert scanned(sim) == 0 and int(sim.machine.shrinker[row + r.SHR_DEFERRED]) == 12
+    run(shrinker.do_shrink_slab, r.SHR_SUPER, 0)
+    assert scanned(sim) == 80 and int(sim.machine.shrinker[row + r.SHR_DEFERRED]) == 12  # 12 + 80 were due, at most twice the 40 are done
+
+
+def test_cache_pressure_scales_what_there_is_to_free(sim):
+    made(sim, 40)
+    assert procfs.write(sim, "/proc/sys/vm/vfs_cache_pressure", "0") == 0
+    sim.machine.run(shrinker.do_shrink_slab, r.SHR_SUPER, 0)
+    assert scanned(sim) == 0 and waiting(sim)[0] == 40
+    assert procfs.write(sim, "/proc/sys/vm/vfs_cache_pressure", "50") == 0
+    sim.machine.run(shrinker.do_shrink_slab, r.SHR_SUPER, 0)
+    assert scanned(sim) == 40
+
+
+def test_reclaim_shrinks_slabs(sim):
+    made(sim, 600)
+    made_before = scanned(sim)
+    sim.mkfile("big", 80 << 20)
+    assert scanned(sim) >= made_before and sim.check_state() == []
+
+
+@kernel
+def shadows_everywhere(m, inode, nodes):
+    """A shadow in the first slot of each of so many nodes."""
+    for node in range(nodes):
+        xarray.xa_store(m, inode, node * 64, (5 << 2) | xarray.XA_VALUE)
+    return 0
+
+
+def test_nodes_of_shadows_are_freed_beyond_an_eighth_of_the_pages(sim):
+    sim.mkfile("f", 0)
+    m, inode = sim.machine, sim._files["f"]
+    m.run(shadows_everywhere, inode, 3000)
+    pages = sum(int(m.zone[z * r.ZONE_STRIDE + r.Z_LRU + lru]) for z in range(len(sim.layout.zones)) for lru in range(5))
+    pages += int(m.vmstat[v.V_NR_SLAB_RECLAIMABLE] + m.vmstat[v.V_NR_SLAB_UNRECLAIMABLE])
+    assert m.run(workingset.count_shadow_nodes) == 3000 - pages // 8 > 0
+    assert int(m.vmstat[v.V_WORKINGSET_NODES]) == 3000
+    assert m.run(workingset.scan_shadow_nodes, 100) == 100
+    assert m.run(xarray.xa_check, inode) == 0
+    assert int(m.inode[inode * r.INODE_STRIDE + r.I_NRSHADOWS]) == 2900 and m.run(xarray.xa_load, inode, 99 * 64) == 0
+    assert [int(m.vmstat[item]) for item in (v.V_WORKINGSET_NODES, v.V_WORKINGSET_NODERECLAIM)] == [2900, 100]
