@@ -212,6 +212,7 @@ ALL_SERVICES: tuple[Op, ...] = (
     _op("shrink_slab", "priority", "objects freed", "All shrinkers of kernel objects once.", bound="O(objects >> priority)"),
     _op("wakeup_flusher_threads", "", "0", "A batch of reclaim met nothing but dirty pages of files: all that is dirty is to be written."),
     _op("out_of_memory", "task order", "1 if a victim was killed, else 0", "out_of_memory(): asks the OOM policy, kills, counts."),
+    _op("shrink_memcg", "memcg", "0 if it was written back, -EAGAIN if not, -ENOENT if there is none", "Look at the oldest entry of a cgroup in zswap."),
 )
 
 #: services with a function of the core behind them, in the order of the machine's table
