@@ -210,6 +210,8 @@ def machine_from_table(
                 base = {k: v for k, v in base.items() if k not in ("memory", "nodes", "distances")}
             if "nodes" in table:
                 base.pop("cpus", None)
+            if "swaps" in table:
+                base = {k: v for k, v in base.items() if k not in ("swap", "zram", "swap_ssd")}
             r.table = {**base, **table}
     cfg = _read(r, preset)
     top = {k: v for k, v in (("sysctl", sysctl), ("sysfs", sysfs)) if v is not None}

@@ -9,7 +9,7 @@ from mmlab_linux.page_allocator.buddy import BUDDY
 from mmlab._engine.swap_devices import set_compression
 from mmlab.kernels.jit import kernel
 from mmlab.machine.swap_devices import COMPRESSED_BYTES
-from mmlab.mm import page_alloc, pgtable, swap_slots, swap_state
+from mmlab.mm import page_alloc, pgtable, swap_slots, swap_state, zsmalloc
 from mmlab.model import page as sp
 from mmlab.model import rows as r
 from mmlab.model import vmstat as v
@@ -351,3 +351,25 @@ def test_what_is_not_there_cannot_be_read():
     assert m.run(swap_state.swapin_readahead, 2, 0, -1, 0) == -ENOMEM  # the slot went away: the neighbour alone was read
     assert m.vmstat[v.V_PSWPIN] == 1
     assert m.vmstat[v.V_PGALLOC_DMA : v.V_PGALLOC_DEVICE + 1].sum() - m.vmstat[v.V_PGFREE] == pages + 1
+
+
+# zsmalloc: figures of /sys/block/zram0/mm_stat and nr_zspages ---------------------------------------------------------------------------
+def test_size_classes_as_measured():
+    classes = zsmalloc.size_classes()
+    of = {bytes_: classes[python_function(zsmalloc.class_of)(bytes_)] for bytes_ in (27, 44, 63, 4088, 4096)}
+    assert of == {27: (48, 3, 256), 44: (64, 1, 64), 63: (80, 5, 256), 4088: (4096, 1, 1), 4096: (4096, 1, 1)}
+    assert len(classes) == 255 and all(size * objects <= pages * 4096 for size, pages, objects in classes)
+
+
+def test_zspages_fill_up_from_the_fullest():
+    m = machine_with(64)
+    handles = [m.run(zsmalloc.zs_malloc, 0, 44) for _ in range(130)]  # 64 to a page
+    assert [handles.count(h) for h in dict.fromkeys(handles)] == [64, 64, 2]
+    assert m.zs_pool[r.ZSP_PAGES] == 3 and m.zs_pool[r.ZSP_BYTES] == 130 * 44
+    for _ in range(10):
+        m.run(zsmalloc.zs_free, handles[0], 44)
+    assert m.run(zsmalloc.zs_malloc, 0, 44) == handles[0]  # the one that is nearly full
+    for _ in range(2):
+        m.run(zsmalloc.zs_free, handles[-1], 44)
+    assert m.zs_pool[r.ZSP_PAGES] == 2 and m.zs_pool[r.ZSP_MAX_PAGES] == 3
+    assert m.zone[r.Z_NR_ZSPAGES :: r.ZONE_STRIDE].sum() == 2
