@@ -120,7 +120,8 @@ SLOTS: dict[str, SlotContract] = {c.slot: c for c in (
             "May change m.sc[SC_SCAN_PRIORITY].", optional=True, bound="O(cgroups)"),
         _op("shrink_node", "lruvec priority nr_to_reclaim scan_flags", "pages reclaimed",
             "One pass over a lruvec (without cgroups: over a node) at this priority (12 gentle .. 0 desperate) by kswapd or direct reclaim; "
-            "calls reclaim_folio() for each victim. Counts what it looked at by count_scan(). scan_flags: SCAN_*.", bound="O(pages >> priority)"),
+            "calls reclaim_folio() for each victim. Counts what it looked at by count_scan(). scan_flags: SCAN_*. kswapd's pass may stop from m.sc[SC_YIELD_NS] on: it sets m.sc[SC_YIELDED] "
+            "and is called again, with SCAN_RESUME, to go on.", bound="O(pages >> priority)"),
         _op("end_reclaim", "lruvec", "0", "A run of passes has ended: the lruvec of prepare_scan().", optional=True),
         _op("age_node", "node", "0", "kswapd, before each pass: keep the lists in balance.", optional=True, bound="O(32)"),
         _op("look_around", "vma pmd slot pfn", "young entries found", "folio_referenced() found the page's entry m.pt[slot], below m.pt[pmd], "
@@ -212,6 +213,7 @@ ALL_SERVICES: tuple[Op, ...] = (
     _op("shrink_slab", "priority", "objects freed", "All shrinkers of kernel objects once.", bound="O(objects >> priority)"),
     _op("wakeup_flusher_threads", "", "0", "A batch of reclaim met nothing but dirty pages of files: all that is dirty is to be written."),
     _op("out_of_memory", "task order", "1 if a victim was killed, else 0", "out_of_memory(): asks the OOM policy, kills, counts."),
+    _op("shrink_memcg", "memcg", "0 if it was written back, -EAGAIN if not, -ENOENT if there is none", "Look at the oldest entry of a cgroup in zswap."),
 )
 
 #: services with a function of the core behind them, in the order of the machine's table

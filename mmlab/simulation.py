@@ -17,6 +17,7 @@ from mmlab._engine.boot import boot_machine, nodemask_slot, sizes_of
 from mmlab._engine.core import memblock_services
 from mmlab._engine.page_calls import HeldBlocks
 from mmlab._engine.machine import Chosen, Machine
+from mmlab._engine.swap_devices import nr_swap_slots, start_swap
 from mmlab.errors import InputError, MmlabError, NotSupported
 from mmlab.machine import MachineConfig, ZoneTuning, build_machine, default_policy, machine_from_table, memory_tiers
 from mmlab.mm import files, fork, gup, madvise, mbind, mempolicy, mmap, sys_mlock
@@ -102,14 +103,13 @@ class Simulation:
         self._file_names: dict[int, str] = {}
         self._driver = -1
         self._driver_grown = False
-        swap_bytes = self.cfg.swap_bytes or self.cfg.zram_bytes
         reclaimer = self.policies["reclaimer"].policy
         nr_memcgs = NR_MEMCGS if script and reclaimer.per_memcg else 1
-        sizes = sizes_of(self.layout, nr_tasks, swap_bytes >> 12, bool(reclaimer.needs_future), nr_memcgs)
+        sizes = sizes_of(self.layout, nr_tasks, nr_swap_slots(self.cfg.swap_devices), bool(reclaimer.needs_future), nr_memcgs)
         self.machine = Machine(sizes, self.policies, progress)
         self.machine.bind([*entries, *(AGING if self.cfg.aged and AGING[0] not in entries else ())])
         boot_machine(self.machine, self.layout, self.tuning, self.boot)
-        self._settings()
+        self._settings(script)
         self._early(script)
         self._defaults_of_settings()
         for key, value in self.cfg.sysctl.items():
@@ -125,18 +125,16 @@ class Simulation:
         return cls(machine_from_table(dict(table), where, sysctl=sysctl, sysfs=sysfs), **more)
 
     # -- bringing up -----------------------------------------------------------------------------------------------------------------------
-    def _settings(self) -> None:
+    def _settings(self, script: bool) -> None:
         sc, cost = self.machine.sc, self.machine.cost
         costs = self.policies["cost_model"].policy.costs(self.policies["cost_model"].params)
         for name, ns in costs.items():
             cost[r.COST_NAMES.index(name)] = int(ns)
-        slots = self.machine.sizes.nr_swap_slots
-        sc[r.SC_NR_SWAP_SLOTS], sc[r.SC_NR_SWAP_FREE], sc[r.SC_SWAP_NEXT] = slots, max(0, slots - 1), 1
-        sc[r.SC_SWAP_FLAGS] = (1 if self.cfg.swap_ssd else 0) | (2 if self.cfg.zram_bytes and not self.cfg.swap_bytes else 0)
-        sc[r.SC_PAGE_CLUSTER], sc[r.SC_SWAPPINESS], sc[r.SC_BOOST_FACTOR], sc[r.SC_SWAPIN_HITS] = 3, 60, 15000, 4
+        start_swap(self.machine, self.cfg.swap_devices, self.cfg.compression, r.CLASS_TOUCHED if script else r.CLASS_DATA)
+        sc[r.SC_PAGE_CLUSTER], sc[r.SC_SWAPPINESS], sc[r.SC_BOOST_FACTOR] = 3, 60, 15000
         sc[r.SC_STACK_GUARD_GAP], sc[r.SC_MAX_MAP_COUNT], sc[r.SC_MMAP_MIN_ADDR] = 256, 65530, 65536
         sc[r.SC_FAULT_AROUND], sc[r.SC_READAHEAD_PAGES], sc[r.SC_PGTABLE_LEVELS] = 16, 32, self.cfg.pgtable_levels
-        sc[r.SC_COMMIT_LIMIT] = sc[r.SC_TOTALRAM] // 2 + max(0, slots - 1)
+        sc[r.SC_COMMIT_LIMIT] = sc[r.SC_TOTALRAM] // 2 + max(0, sc[r.SC_NR_SWAP_SLOTS] - 1)
         sc[r.SC_EXTFRAG_THRESHOLD], sc[r.SC_PROACTIVENESS], sc[r.SC_MIN_UNMAPPED_RATIO], sc[r.SC_VFS_CACHE_PRESSURE] = 500, 20, 1, 100
         self.machine.numab[: len(NUMAB_DEFAULTS)] = NUMAB_DEFAULTS
         balanced = self.cfg.options.numa_balancing
@@ -167,11 +165,13 @@ class Simulation:
             zero = machine.run(memblock_alloc, 0, 0, -1)
             machine.sc[r.SC_ZERO_PFN] = zero if zero >= 0 else 0
             if script:
-                from mmlab._engine.image import make_driver
+                from mmlab._engine.image import make_driver, make_initramfs
 
                 machine.sc[r.SC_IN_LRU_FAULT] = 1  # its memory came by page faults
                 self._driver = make_driver(self)
                 machine.sc[r.SC_IN_LRU_FAULT] = 0
+                if self.cfg.swap_devices:
+                    make_initramfs(self)
         machine.vmstat[:] = 0
         machine.nr_calls[:] = 0
         machine.sc[r.SC_COMMITTED_AS] = self.boot.committed_as_kb // 4

@@ -22,8 +22,35 @@ def check_state(sim) -> list[str]:
     """Broken invariants as sentences: each frame in one place only, lists consistent both ways, counters equal to what they count, page tables
     and mem_map agree; and what each policy's own check says."""
     machine = sim.machine
-    broken = [*_policy_checks(machine), *_mapped_pages(sim), *_tables(machine), *_vmas(sim), *_dirty_pages(machine)]
+    broken = [*_policy_checks(machine), *_mapped_pages(sim), *_tables(machine), *_vmas(sim), *_dirty_pages(machine), *_swap(machine)]
     return broken
+
+
+def _swap(machine) -> list[str]:
+    """Slots used and free add up, pages under writeback are those on their way to the disk, compressed pages are where slots say."""
+    sc = machine.sc
+    slots = np.arange(1, max(1, int(sc[r.SC_NR_SWAP_SLOTS])))
+    refs, cache = machine.swap_map[slots].astype(np.int64), machine.swap_cache[slots]
+    used = int(((refs > 0) | (cache & 1 == 1) | (cache == r.SLOT_HELD)).sum())
+    found = []
+    info = machine.swap_info.reshape(-1, r.SWAP_INFO_STRIDE)
+    if used != int(info[:, r.SI_INUSE].sum()) or len(slots) - used != sc[r.SC_NR_SWAP_FREE]:
+        found.append(f"{used} of {len(slots)} swap slots are used, the devices say {info[:, r.SI_INUSE].sum()}, free are {sc[r.SC_NR_SWAP_FREE]}")
+    flags = machine.page[2::4][: machine.sizes.nr_frames].astype(np.int64)
+    head, tail = int(machine.bio[r.BIO_HEAD]), int(machine.bio[r.BIO_TAIL])
+    ring = sorted(int(machine.bio[r.BIO_RING + 2 * (i % r.BIO_ENTRIES)]) for i in range(head, tail))
+    if ring != np.flatnonzero((flags & PG_WRITEBACK > 0) & (flags & PG_SWAPBACKED > 0)).tolist():
+        found.append("pages under writeback are not those that are being written to swap")
+    held = [machine.zswap_entry[slots], *(machine.zram[int(i[r.SI_FIRST]) : int(i[r.SI_FIRST] + i[r.SI_PAGES])] for i in info)]
+    for number, pool in enumerate(machine.zs_pool.reshape(-1, r.ZS_POOL_STRIDE)):
+        handles = Counter(h for h in held[number].tolist() if h)
+        rows = {h: machine.zspage[h * r.ZSPAGE_STRIDE : (h + 1) * r.ZSPAGE_STRIDE] for h in handles}
+        if any(int(rows[h][r.ZP_INUSE]) != n or rows[h][r.ZP_POOL] != number for h, n in handles.items()):
+            found.append(f"zsmalloc pool {number}: a zspage does not hold as many objects as slots say")
+        pages = sum(int(machine.zs_class[int(row[r.ZP_CLASS]) * r.ZS_STRIDE + r.ZS_PAGES]) for row in rows.values())
+        if (pages, handles.total()) != (pool[r.ZSP_PAGES], pool[r.ZSP_OBJECTS]):
+            found.append(f"zsmalloc pool {number}: {handles.total()} objects in {pages} pages, the pool says {pool[r.ZSP_OBJECTS]} in {pool[r.ZSP_PAGES]}")
+    return found
 
 
 def _policy_checks(machine) -> list[str]:

@@ -10,7 +10,7 @@ from mmlab import abi
 from mmlab.kernels.jit import JIT_OFF
 from mmlab.mm import (
     compaction, filemap, fork, fs_writeback, huge_memory, khugepaged, memcontrol, memory, mlock, monitoring, node_reclaim, numa_balancing,
-    page_alloc, page_cache, page_writeback, pgtable, rmap, shmem_huge, shrinker, swap_state, vmscan,
+    page_alloc, page_cache, page_writeback, pgtable, rmap, shmem_huge, shrinker, swap_state, vmscan, zswap_writeback,
 )
 
 SERVICES: dict[str, Callable] = {
@@ -54,6 +54,7 @@ SERVICES: dict[str, Callable] = {
     "shrink_slab": shrinker.do_shrink_all,
     "wakeup_flusher_threads": fs_writeback.wakeup_flusher_threads,
     "out_of_memory": fork.do_out_of_memory,
+    "shrink_memcg": zswap_writeback.shrink_memcg,
 }
 
 

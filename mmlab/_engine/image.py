@@ -14,13 +14,16 @@ import attrs
 import numpy as np
 
 from mmlab.mm.files import inode_create
+from mmlab.mm.page_cache import filemap_get_page
 from mmlab.mm.exec import image_anon_pages, image_cache_pages, image_file_pages, image_vma
 from mmlab.mm.swap import lru_add_drain
 from mmlab.model import rows as r
-from mmlab.model.page import PG_MLOCKED
+from mmlab.model.const import LRU_ACTIVE_ANON
+from mmlab.model.page import PG_DIRTY, PG_MLOCKED
 from mmlab.procfs.walk import entries
 
 DATA = Path(__file__).resolve().parent.parent / "verify" / "data"
+INITRAMFS_MAPPED = 600  # pages of the recorded machines' initramfs that are mapped: the programs that run
 _FLAGS = {
     "rd": r.VM_READ, "wr": r.VM_WRITE, "ex": r.VM_EXEC, "sh": r.VM_SHARED, "mr": r.VM_MAYREAD, "mw": r.VM_MAYWRITE, "me": r.VM_MAYEXEC, "ms": r.VM_MAYSHARE,
     "gd": r.VM_GROWSDOWN, "pf": r.VM_PFNMAP, "lo": r.VM_LOCKED, "io": r.VM_IO, "de": r.VM_DONTEXPAND, "ac": r.VM_ACCOUNT, "dd": r.VM_DONTDUMP, "sd": r.VM_SOFTDIRTY,
@@ -143,6 +146,30 @@ def make_driver(sim) -> int:
     return driver
 
 
+def make_initramfs(sim) -> None:
+    """Pages of the root file system that nobody maps, which reclaim can swap out: a part of what boot left on the lists of anonymous memory,
+    all active. Their memory and their counters are boot's."""
+    machine = sim.machine
+    zones = [zone.lru for zone in sim.boot.zones]
+    count = min(sim.boot.totals["shmem"] - INITRAMFS_MAPPED, sum(lru["active_anon"] for lru in zones))
+    if count <= 0:
+        return
+    inode = machine.run(inode_create, count << 12, r.IF_SHMEM)
+    machine.run(image_cache_pages, inode, count)
+    machine.run(lru_add_drain)
+    for index in range(count):
+        pfn = machine.run(filemap_get_page, inode, index)
+        machine.op("reclaimer", "folio_accessed", pfn)  # written a part of a page at a time: used twice
+        machine.op("reclaimer", "folio_accessed", pfn)
+    machine.run(lru_add_drain)
+    for number, lru in enumerate(zones):
+        taken = min(count, lru["active_anon"])
+        lru["active_anon"] -= taken
+        machine.zone[number * r.ZONE_STRIDE + r.Z_BOOT_LRU + LRU_ACTIVE_ANON] -= taken
+        count -= taken
+    machine.op("reclaimer", "flush_stats")
+
+
 def settle(sim, task: int, who: str, text: bool) -> None:
     """A task just forked takes the copy-on-write faults of its own data and stack; text: and maps its code, as the record shows it."""
     machine = sim.machine
@@ -151,9 +178,20 @@ def settle(sim, task: int, who: str, text: bool) -> None:
         if v.private:
             first = v.end // 4096 - v.private if v.flags & r.VM_GROWSDOWN else v.start // 4096  # a stack is written from its top
             sim._touch_quietly(task, first, v.private)
+        if v.private and v.name == r.NAME_HEAP:
+            _hold_zeroes(machine, entries(machine, mm, v.start >> 12, v.end >> 12))
         if text and v.rss > v.anonymous and not v.anonymous and (v.is_file or v.name == r.NAME_VDSO):
             vma = machine.op("vma_index", "find", mm, v.start)
             machine.run(image_file_pages, mm, vma, v.start >> 12, v.rss)
+
+
+def _hold_zeroes(machine, found) -> None:
+    """The program's bss, which the heap follows: what was stored into it are zeroes. (PTE_DIRTY would say otherwise.)"""
+    present = (found.entry & r.PTE_PRESENT != 0) & (found.entry & r.PTE_SPECIAL == 0)
+    machine.pt[found.slot[present]] &= ~r.PTE_DIRTY
+    pages = found.entry[present] >> r.PTE_SHIFT
+    machine.page[pages * 4 + 2] |= np.uint32(PG_DIRTY)
+    machine.page_class[pages] = r.CLASS_ZERO
 
 
 def driver_grows(sim) -> None:

@@ -15,16 +15,17 @@ from mmlab.mm.files import file_read, file_write
 from mmlab.mm.memcontrol import resume_user_mode
 from mmlab.mm.memory import do_user_addr_fault
 from mmlab.mm.numa_balancing import account_runtime
+from mmlab.mm.page_io import blk_flush_plug, swap_io_next_ns, swap_io_poll
 from mmlab.mm.psi import update_averages
 from mmlab.mm.vmscan import kswapd_step
+from mmlab.mm.zswap_writeback import zswap_worker_turn
 from mmlab.model.rows import (
-    COST_DEVICE_WRITE, COST_HIT, LOOP_RUNS, LOOP_STATE, LOOP_STRIDE, MM_ROOT, MM_STRIDE, N_FIRST_CPU, N_KSWAPD_AWAKE, N_KSWAPD_CLOCK_NS, N_KSWAPD_WAKE_NS,
+    COST_HIT, LOOP_RUNS, LOOP_STATE, LOOP_STRIDE, MM_ROOT, MM_STRIDE, N_FIRST_CPU, N_KSWAPD_AWAKE, N_KSWAPD_CLOCK_NS, N_KSWAPD_WAKE_NS,
     NODE_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_CPU, SC_EVENT, SC_KSWAPD_AWAKE, SC_KSWAPD_SLICE_NS, SC_MONITOR_TIMER_NS,
     SC_NEEDS_FUTURE, SC_NEXT_EVENT_NS, SC_NEXT_SAMPLE_NS, SC_NEXT_TICK_NS, SC_NODE, SC_NOW_NS, SC_NR_CPUS, SC_NR_LOOPS, SC_NR_NODES, SC_NUMA_BALANCING, SC_OOM_VICTIM, SC_RUN_SINCE_NS,
-    SC_PANIC, SC_STAT_INTERVAL_NS, SC_TASK, SC_THP_TIMER_NS, SC_WANTS_ACCESS, T_CPU, T_FLAGS, T_MM, T_NODE, TASK_STRIDE, TF_KILLED,
-    WB_AWAKE, WB_BALANCE, WB_CLOCK_NS, WB_NEXT_NS,
+    SC_PANIC, SC_STAT_INTERVAL_NS, SC_TASK, SC_THP_TIMER_NS, SC_WANTS_ACCESS, SC_YIELD_NS, T_CPU, T_FLAGS, T_MM, T_NODE, TASK_STRIDE, TF_KILLED,
+    WB_AWAKE, WB_BALANCE, WB_CLOCK_NS, WB_NEXT_NS, ZSW_SHRINK_PENDING,
 )
-from mmlab.model.vmstat import V_NR_VMSCAN_WRITE
 
 # why the loop stopped, in m.sc[SC_EVENT]
 STOP_DONE, STOP_OPERATION, STOP_SAMPLE, STOP_SIGNAL, STOP_KILL = 0, 1, 2, 3, 4
@@ -41,8 +42,9 @@ def switch_task(m, task):
 
 @kernel
 def background(m):
-    """Let background threads run up to now: kswapd, per-CPU ticks, the monitor, thp. Sets the next time at which this is needed."""
+    """Let what is due by now happen: completions of swap writes, kswapd, zswap's worker, per-CPU ticks, the monitor, thp. Sets the next time at which this is needed."""
     cpu, task, node = m.sc[SC_CPU], m.sc[SC_TASK], m.sc[SC_NODE]
+    swap_io_poll(m)
     now = m.sc[SC_NOW_NS]
     upcoming = m.sc[SC_NEXT_SAMPLE_NS]
     if task >= 0:
@@ -58,14 +60,13 @@ def background(m):
                 continue
             first = m.node[base + N_FIRST_CPU]
             if m.sc[SC_NR_CPUS] == 1:
-                # one CPU: kswapd and the task take turns, a slice or as long as the other ran (waiting for a device is not running), and the
-                # task's clock stands while kswapd runs
+                # one CPU: kswapd and the task take turns, a slice or as long as the other ran, and the task's clock stands while kswapd runs
                 if now >= m.node[base + N_KSWAPD_CLOCK_NS]:
-                    written = m.vmstat[V_NR_VMSCAN_WRITE]
                     end = now + m.sc[SC_KSWAPD_SLICE_NS]
+                    m.sc[SC_YIELD_NS] = end
                     while kswapd_step(m, n) and m.sc[SC_NOW_NS] < end:
                         pass
-                    used = m.sc[SC_NOW_NS] - now - (m.vmstat[V_NR_VMSCAN_WRITE] - written) * m.cost[COST_DEVICE_WRITE]
+                    used = m.sc[SC_NOW_NS] - now
                     now = m.sc[SC_NOW_NS]
                     m.node[base + N_KSWAPD_CLOCK_NS] = now + (max(used, m.sc[SC_KSWAPD_SLICE_NS]) if m.node[base + N_KSWAPD_AWAKE] else 0)
                 if m.node[base + N_KSWAPD_AWAKE]:
@@ -73,6 +74,7 @@ def background(m):
             else:
                 m.sc[SC_CPU] = (first if first >= 0 else 0) if first != cpu else (cpu + 1) % m.sc[SC_NR_CPUS]
                 m.sc[SC_NOW_NS] = max(m.node[base + N_KSWAPD_CLOCK_NS], m.node[base + N_KSWAPD_WAKE_NS])
+                m.sc[SC_YIELD_NS] = now + 1
                 while m.sc[SC_NOW_NS] <= now and kswapd_step(m, n):
                     pass
                 m.node[base + N_KSWAPD_CLOCK_NS] = m.sc[SC_NOW_NS]
@@ -107,6 +109,13 @@ def background(m):
         if m.sc[SC_NR_CPUS] == 1:
             lru_gen_use_mm(m)
     upcoming = min(upcoming, m.wb[WB_NEXT_NS])
+    if m.zswap[ZSW_SHRINK_PENDING]:
+        m.sc[SC_TASK] = -1
+        zswap_worker_turn(m)
+        m.sc[SC_TASK] = task
+        if m.sc[SC_NR_CPUS] > 1:
+            m.sc[SC_NOW_NS] = now  # it ran on another CPU
+        now = m.sc[SC_NOW_NS]
     if now >= m.sc[SC_NEXT_TICK_NS]:
         while m.sc[SC_NEXT_TICK_NS] <= now:
             m.sc[SC_NEXT_TICK_NS] += m.sc[SC_STAT_INTERVAL_NS]
@@ -118,6 +127,7 @@ def background(m):
     if now >= m.sc[SC_MONITOR_TIMER_NS]:
         m.sc[SC_TASK] = -1
         wait = monitor_sample(m, now)
+        blk_flush_plug(m)
         m.sc[SC_MONITOR_TIMER_NS] = m.sc[SC_NOW_NS] + wait if wait > 0 else NEVER_NS
         if m.sc[SC_NR_CPUS] > 1:
             m.sc[SC_NOW_NS] = now  # it worked on another CPU
@@ -131,6 +141,7 @@ def background(m):
     if m.sc[SC_NR_LOOPS] > 0:
         upcoming = min(upcoming, run_loops(m))
     m.sc[SC_RUN_SINCE_NS] = m.sc[SC_NOW_NS]
+    upcoming = min(upcoming, swap_io_next_ns(m))
     m.sc[SC_NEXT_EVENT_NS] = min(min(upcoming, m.sc[SC_NEXT_TICK_NS]), min(m.sc[SC_MONITOR_TIMER_NS], m.sc[SC_THP_TIMER_NS]))
     return 0
 

@@ -8,6 +8,7 @@ from typing import Any
 from mmlab import procfs
 from mmlab._engine.image import driver_grows
 from mmlab.errors import NotSupported
+from mmlab.mm.page_io import swap_io_wait
 from mmlab.procfs import mthp
 from mmlab.procfs.tasks import living
 
@@ -33,6 +34,8 @@ TASK = ("smaps", "status", "stat", "statm", "oom_score", "oom_score_adj", "numa_
 def snapshot(sim: Any, folder: Path, brief: bool) -> None:
     """Write the files into a folder (made here). A file that is not simulated is left out, as the executor leaves out what is not there."""
     folder.mkdir(exist_ok=True)
+    if hasattr(sim.machine, "run"):
+        sim.machine.run(swap_io_wait)  # the executor takes some milliseconds before it reads the first file
     for path in MACHINE[:NR_BRIEF] if brief else MACHINE:
         _keep(sim, path, folder / path.rpartition("/")[2])
     if brief:

@@ -452,7 +452,8 @@ def reclaimer_prepare_scan(m, lruvec, priority, nr_to_reclaim, scan_flags):
 @leaf
 def reclaimer_shrink_node(m, lruvec, priority, nr_to_reclaim, scan_flags):
     """One pass over a lruvec (without cgroups: over a node) at this priority (12 gentle .. 0 desperate) by kswapd or direct reclaim;
-    calls reclaim_folio() for each victim. Counts what it looked at by count_scan(). scan_flags: SCAN_*. Returns pages reclaimed.
+    calls reclaim_folio() for each victim. Counts what it looked at by count_scan(). scan_flags: SCAN_*. kswapd's pass may stop
+    from m.sc[SC_YIELD_NS] on: it sets m.sc[SC_YIELDED] and is called again, with SCAN_RESUME, to go on. Returns pages reclaimed.
     """
     m.nr_calls[51] += 1
     return _reclaimer_shrink_node(m, lruvec, priority, nr_to_reclaim, scan_flags)

@@ -9,8 +9,8 @@ from mmlab.kernels.large_folio import folio_add_rmap_pte, folio_remove_rmap_pte,
 from mmlab.kernels.zones import page_node
 from mmlab.model.page import PG_ANON, PG_HEAD, PG_TAIL, add_mapcount, page_flags, page_folio, page_test
 from mmlab.model.rows import (
-    MM_HIWATER_RSS, MM_LRU_ALL_USED, MM_LRU_GEN, MM_ROOT, MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STRIDE, PTE_HUGE, PTE_SHIFT,
-    SC_TASK, T_MM, TASK_STRIDE,
+    MM_HIWATER_RSS, MM_LRU_ALL_USED, MM_LRU_GEN, MM_ROOT, MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STRIDE, PTE_DIRTY, PTE_HUGE,
+    PTE_SHIFT, SC_STORE_CLASS, SC_TASK, T_MM, TASK_STRIDE,
 )
 from mmlab.model.vmstat import V_NR_ANON_PAGES, V_NR_MAPPED, mod_node_state
 
@@ -101,6 +101,13 @@ def remove_rmap(m, mm, pfn):
     if left == 0:
         mod_node_state(m, page_node(m, pfn), V_NR_ANON_PAGES if page_test(m, pfn, PG_ANON) else V_NR_MAPPED, -1)
     return left
+
+
+@leaf
+def note_written(m, pfn, entry):
+    """What a PTE_DIRTY that is about to be lost tells of a folio: it no longer holds what it held before."""
+    if entry & PTE_DIRTY:
+        m.page_class[pfn] = m.sc[SC_STORE_CLASS]
 
 
 @leaf

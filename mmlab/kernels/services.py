@@ -49,6 +49,7 @@ _writeback_timers = service_stub(186, 36)
 _shrink_slab = service_stub(187, 37)
 _wakeup_flusher_threads = service_stub(188, 38)
 _out_of_memory = service_stub(189, 39)
+_shrink_memcg = service_stub(190, 40)
 
 
 @leaf
@@ -348,3 +349,10 @@ def wakeup_flusher_threads(m):
 def out_of_memory(m, task, order):
     """out_of_memory(): asks the OOM policy, kills, counts. Returns 1 if a victim was killed, else 0."""
     return _out_of_memory(m, task, order)
+
+
+@leaf
+def shrink_memcg(m, memcg):
+    """Look at the oldest entry of a cgroup in zswap. Returns 0 if it was written back, -EAGAIN if not, -ENOENT if there is none.
+    """
+    return _shrink_memcg(m, memcg)

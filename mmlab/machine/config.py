@@ -13,6 +13,7 @@ from .aged import Aged, aged_from
 from .cmdline import Cmdline, parse_cmdline
 from .presets import preset_table
 from .record import boot_problems
+from .swap_devices import COMPRESSED_BYTES, SwapDevice, compression, lab_devices, listed_devices
 
 PAGE_BYTES = 4096
 KERNELS = ("6.12", "6.1")
@@ -50,6 +51,8 @@ class MachineConfig:
     swap_bytes: int = 0
     zram_bytes: int = 0
     swap_ssd: bool = False
+    swaps: tuple[SwapDevice, ...] = ()
+    compression: Mapping[str, tuple[int, int]] = COMPRESSED_BYTES
     disk_bytes: int = 0
     pgtable_levels: int = 5
     cmdline: str = ""
@@ -69,6 +72,11 @@ class MachineConfig:
     def options(self) -> Cmdline:
         """The command line, read."""
         return parse_cmdline(self.cmdline)[0]
+
+    @property
+    def swap_devices(self) -> tuple[SwapDevice, ...]:
+        """Swap devices, highest priority first."""
+        return self.swaps or lab_devices(self.swap_bytes, self.swap_ssd, self.zram_bytes, bool(self.disk_bytes))
 
     @property
     def nr_nodes(self) -> int:
@@ -176,8 +184,8 @@ class _Reader:
         return out
 
 
-KEYS = ("preset", "memory", "cpus", "nodes", "distances", "hmat", "swap", "zram", "swap_ssd", "disk", "pgtable_levels", "cmdline", "kernel",
-        "dimms", "maxmem", "modules", "icount", "import_dir", "boot", "bare", "aged")  # fmt: skip
+KEYS = ("preset", "memory", "cpus", "nodes", "distances", "hmat", "swap", "zram", "swap_ssd", "swaps", "compression", "disk", "pgtable_levels",
+        "cmdline", "kernel", "dimms", "maxmem", "modules", "icount", "import_dir", "boot", "bare", "aged")  # fmt: skip
 
 
 def machine_from_table(
@@ -202,6 +210,8 @@ def machine_from_table(
                 base = {k: v for k, v in base.items() if k not in ("memory", "nodes", "distances")}
             if "nodes" in table:
                 base.pop("cpus", None)
+            if "swaps" in table:
+                base = {k: v for k, v in base.items() if k not in ("swap", "zram", "swap_ssd")}
             r.table = {**base, **table}
     cfg = _read(r, preset)
     top = {k: v for k, v in (("sysctl", sysctl), ("sysfs", sysfs)) if v is not None}
@@ -231,6 +241,7 @@ def _read(r: _Reader, preset: str | None) -> MachineConfig:
     modules = r.typed("modules", list, "a list of names", None)
     cfg = MachineConfig(
         preset=preset, memory_bytes=memory, cpus=cpus, nodes=nodes, distances=distances, hmat=hmat,
+        swaps=listed_devices(r, lambda table, path: _Reader(r.where, f"{r.path}.{path}", table, r.errors)), compression=compression(r),
         swap_bytes=r.size("swap", 0), zram_bytes=r.size("zram", 0), swap_ssd=r.typed("swap_ssd", bool, "true or false", False),
         disk_bytes=r.size("disk", 0), pgtable_levels=r.integer("pgtable_levels", 5, 4, 5), cmdline=cmdline, kernel=kernel,
         dimms_bytes=dimms, maxmem_bytes=r.size("maxmem", 0), modules=None if modules is None else tuple(map(str, modules)),
@@ -315,6 +326,11 @@ def _check(r: _Reader, cfg: MachineConfig, named: list[int]) -> None:
             r.bad("cmdline", f"memmap= ranges overlap: {low.size_bytes:#x} bytes at {low.start_bytes:#x} and {high.size_bytes:#x} at {high.start_bytes:#x}")
     for path, message in boot_problems(cfg.boot) if cfg.boot is not None else ():
         r.bad(f"boot.{path}", message)
+    for key in ("swap", "zram"):
+        if cfg.swaps and key in r.table:
+            r.bad(key, "machine.swaps names all devices; leave one of the two out")
+        elif key in r.table and 0 < getattr(cfg, f"{key}_bytes") < 2 * PAGE_BYTES:
+            r.bad(key, f"must be at least two pages (8K), header included, got {r.table[key]!r}")
     if cfg.import_dir is not None:
         for key in ("memory", "nodes", "dimms", "boot"):
             if key in r.table:

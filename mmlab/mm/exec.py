@@ -12,7 +12,7 @@ from mmlab.model.const import ENOMEM
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
 from mmlab.model.page import PG_UPTODATE, page_set
 from mmlab.model.rows import (
-    F_INODE, FILE_STRIDE, MM_HIWATER_VM, MM_STRIDE, MM_TOTAL_VM, PTE_ACCESSED, PTE_DIRTY, PTE_PRESENT, PTE_SHIFT, PTE_WRITE,
+    CLASS_DATA, F_INODE, FILE_STRIDE, MM_HIWATER_VM, MM_STRIDE, MM_TOTAL_VM, PTE_ACCESSED, PTE_DIRTY, PTE_PRESENT, PTE_SHIFT, PTE_WRITE,
     SC_COMMITTED_AS, VM_ACCOUNT, VM_WRITE, VMA_END, VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_NAME, VMA_PGOFF, VMA_START, VMA_STRIDE,
 )
 
@@ -63,6 +63,7 @@ def image_cache_pages(m, inode, count):
         if pfn < 0:
             return -ENOMEM
         page_set(m, pfn, PG_UPTODATE)
+        m.page_class[pfn] = CLASS_DATA
     return count
 
 

@@ -25,7 +25,7 @@ from mmlab.model.rows import (
     CACHE_FILP, COST_COPY_PAGE, COST_SYSCALL, FF_RANDOM,
     FF_SEQUENTIAL, FILE_STRIDE, F_FLAGS, F_INODE, F_NEXT_FREE, F_OBJ, F_PREV_POS, F_RA_PAGES, F_USERS, INODE_STRIDE, I_FLAGS,
     I_MAP_FIRST, I_NEXT_FREE, I_NLINK, I_SIZE_BYTES, I_COMMITTED, SC_COMMITTED_AS, SC_FILE_FREE, SC_FILE_TOP, SC_INODE_FREE,
-    SC_INODE_TOP, SC_NOW_NS, SC_NR_CPUS, SC_READAHEAD_PAGES, VM_SHARED, VMA_END, VMA_FLAGS, VMA_MAP_NEXT, VMA_MM, VMA_PGOFF, VMA_START,
+    SC_INODE_TOP, SC_NOW_NS, SC_NR_CPUS, SC_READAHEAD_PAGES, SC_STORE_CLASS, VM_SHARED, VMA_END, VMA_FLAGS, VMA_MAP_NEXT, VMA_MM, VMA_PGOFF, VMA_START,
     VMA_STRIDE,
 )
 from mmlab.model.vmstat import V_DROP_PAGECACHE
@@ -234,6 +234,7 @@ def file_write(m, file, offset_bytes, length_bytes):
         if pfn < 0:
             return pos - offset_bytes if pos > offset_bytes else -ENOMEM
         reclaimer_folio_accessed(m, page_folio(m, pfn))
+        m.page_class[page_folio(m, pfn)] = m.sc[SC_STORE_CLASS]
         m.sc[SC_NOW_NS] += m.cost[COST_COPY_PAGE]
         pos = stop
         m.inode[inode * INODE_STRIDE + I_SIZE_BYTES] = max(m.inode[inode * INODE_STRIDE + I_SIZE_BYTES], pos)

@@ -2,7 +2,7 @@
 
 Models: mm/gup.c __mm_populate(), populate_vma_page_range(), faultin_page(), faultin_page_range(); mm/madvise.c madvise_populate(). The faults are
 the calling task's own. One that has to wait for the disk drops the mmap lock; the walk then comes back to a page that is there, and the
-fault counts as minor (unless the device is synchronous, as zram is).
+fault counts as minor (unless it need not wait: a zram device, zswap, a page of zeroes).
 """
 
 from mmlab.kernels.dirty import folio_mark_dirty
@@ -10,13 +10,12 @@ from mmlab.kernels.jit import kernel
 from mmlab.kernels.ops import fault_handler_handle_mm_fault, reclaimer_folio_accessed, vma_index_find
 from mmlab.kernels.pte import walk_pmd, walk_pte
 from mmlab.mm.mlock import mlock_pte_range
-from mmlab.mm.swap_state import SWAP_SYNCHRONOUS
 from mmlab.model.const import EFAULT, EINVAL, ENOMEM, READ, VM_FAULT_ERROR, VM_FAULT_MAJOR, VM_FAULT_OOM, VM_FAULT_RETRY, WRITE
 from mmlab.model.page import page_folio
 from mmlab.model.rows import (
-    COST_FAULT, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_NOW_NS, SC_SWAP_FLAGS, SC_TASK, T_MAJ_FLT,
+    BIO_WAITS, COST_FAULT, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, PTE_WRITE, SC_NOW_NS, SC_TASK, T_MAJ_FLT,
     T_MIN_FLT, TASK_STRIDE, VM_EXEC, VM_IO, VM_LOCKED, VM_LOCKONFAULT, VM_PFNMAP, VM_READ, VM_SHARED, VM_WRITE, VMA_END, VMA_FLAGS,
-    VMA_START, VMA_STRIDE,
+    VMA_INODE, VMA_START, VMA_STRIDE,
 )
 from mmlab.model.vmstat import V_PGFAULT
 
@@ -34,6 +33,7 @@ def populate_vma_page_range(m, mm, vma, start_vpn, end_vpn, access):
         entry = m.pt[slot] if slot >= 0 else 0
         if entry & PTE_PRESENT == 0 or (access == WRITE and entry & PTE_WRITE == 0):
             m.sc[SC_NOW_NS] += m.cost[COST_FAULT]
+            waits = m.bio[BIO_WAITS]
             result = VM_FAULT_RETRY
             tries = 0
             while result & VM_FAULT_RETRY:
@@ -44,11 +44,15 @@ def populate_vma_page_range(m, mm, vma, start_vpn, end_vpn, access):
             if result & VM_FAULT_ERROR:
                 return -ENOMEM if result & VM_FAULT_OOM else -EFAULT
             m.vmstat[V_PGFAULT] += 1
-            major = result & VM_FAULT_MAJOR and m.sc[SC_SWAP_FLAGS] & SWAP_SYNCHRONOUS
+            major = result & VM_FAULT_MAJOR and entry & PTE_SWAP and m.bio[BIO_WAITS] == waits
             if m.sc[SC_TASK] >= 0:
                 m.task[m.sc[SC_TASK] * TASK_STRIDE + (T_MAJ_FLT if major else T_MIN_FLT)] += 1
+            fresh = (entry == 0 or entry & PTE_SPECIAL) and m.vma[vma * VMA_STRIDE + VMA_INODE] < 0
             slot = walk_pte(m, mm, vpn)
             entry = m.pt[slot] if slot >= 0 else 0
+            if fresh and entry & PTE_DIRTY:
+                entry &= ~PTE_DIRTY  # the page is dirty, but full of zeroes: nobody has stored anything into it
+                m.pt[slot] = entry
         if entry & PTE_PRESENT and entry & (PTE_HUGE | PTE_SPECIAL) == 0:
             head = page_folio(m, entry >> PTE_SHIFT)
             if access == WRITE and entry & PTE_DIRTY == 0:

@@ -20,7 +20,7 @@ from mmlab.model.const import ENOMEM, HPAGE_PMD_NR, HPAGE_PMD_ORDER, RMAP_UNMAP,
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE, GFP_ZERO
 from mmlab.model.page import (
     KIND_ANON, KIND_SHMEM, NO_MAPPING, PG_ACTIVE, PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_FLAGS_MASK, PG_HEAD, PG_MLOCKED, PG_REFERENCED,
-    PG_RESERVED, PG_SWAPBACKED, PG_SWAPCACHE, PG_TAIL, PG_UPTODATE, PG_WORKINGSET, add_mapcount, add_refs, page_clear, page_flags,
+    PG_RESERVED, PG_SWAPBACKED, PG_SWAPCACHE, PG_TAIL, PG_UPTODATE, PG_WORKINGSET, PG_WRITEBACK, add_mapcount, add_refs, page_clear, page_flags,
     page_index, page_mapcount, page_mapping, page_memcg, page_order, page_private, page_refs, page_set, page_test, set_page_counts,
     set_page_flags, set_page_index, set_page_kind, set_page_mapping, set_page_memcg, set_page_order, set_page_private,
 )
@@ -312,7 +312,7 @@ def split_folio(m, head):
     order = page_order(m, head)
     anon = page_test(m, head, PG_ANON)
     cached = 1 if anon == 0 or page_test(m, head, PG_SWAPCACHE) else 0
-    if page_refs(m, head) > cached:
+    if page_refs(m, head) > cached or page_test(m, head, PG_WRITEBACK):
         m.mthp[order * MTHP_STRIDE + MTHP_SPLIT_FAILED] += 1
         if order == HPAGE_PMD_ORDER:
             m.vmstat[V_THP_SPLIT_PAGE_FAILED] += 1
@@ -343,6 +343,7 @@ def split_folio(m, head):
         set_page_private(m, pfn, slot + i if anon and cached else 0)
         set_page_mapping(m, pfn, mapping)
         set_page_index(m, pfn, index + i)
+        m.page_class[pfn] = m.page_class[head]
         if page_mapcount(m, pfn) or cached:
             reclaimer_folio_added(m, pfn)
         else:

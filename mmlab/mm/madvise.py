@@ -1,11 +1,12 @@
 """madvise.
 
-Models: mm/madvise.c. Left out: MERGEABLE's merging (the flag is set), a PAGEOUT's isolation of a whole table before it reclaims.
+Models: mm/madvise.c. Models: mm/vmscan.c reclaim_pages(). Left out: MERGEABLE's merging (the flag is set).
 """
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.memcg import count_folio_events
 from mmlab.kernels.ops import reclaimer_folio_added, reclaimer_folio_deactivate, reclaimer_folio_removed, vma_index_find
-from mmlab.kernels.pte import walk_pmd, walk_pte
+from mmlab.kernels.pte import note_written, walk_pmd, walk_pte
 from mmlab.kernels.services import reclaim_folio, zap_pte
 from mmlab.mm.filemap import truncate_pages
 from mmlab.mm.files import unmap_mapping_range
@@ -14,23 +15,27 @@ from mmlab.mm.khugepaged import khugepaged_enter_vma, madvise_collapse
 from mmlab.mm.memory import zap_range
 from mmlab.mm.mmap import page_align
 from mmlab.mm.page_cache import is_shmem
+from mmlab.mm.page_io import blk_flush_plug
 from mmlab.mm.readahead import force_page_cache_ra
 from mmlab.mm.swap import folio_mark_lazyfree, lru_add_drain
 from mmlab.mm.swap_state import folio_free_swap, read_swap_cache_async
 from mmlab.mm.vma import vma_modify
 from mmlab.mm.xarray import XA_VALUE, entry_is, xa_load
+from mmlab.mm.zswap_writeback import zswap_worker_turn
 from mmlab.model.const import (
-    EACCES, EAGAIN, EINVAL, ENOMEM, RECLAIM_FREED, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_PROACTIVE,
+    EACCES, EAGAIN, EINVAL, ENOMEM, RECLAIM_ACTIVATE, RECLAIM_FREED, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_PROACTIVE,
 )
 from mmlab.model.page import (
-    PG_DIRTY, PG_HEAD, PG_MLOCKED, PG_REFERENCED, PG_SWAPCACHE, PG_UNEVICTABLE, PG_YOUNG, page_clear, page_folio, page_mapcount, page_order,
-    page_test,
+    KIND_ANON, KIND_SHMEM, PG_ACTIVE, PG_DIRTY, PG_HEAD, PG_MLOCKED, PG_REFERENCED, PG_SWAPCACHE, PG_UNEVICTABLE, PG_YOUNG, page_clear,
+    page_folio, page_kind, page_mapcount, page_order, page_set, page_test,
 )
 from mmlab.model.rows import (
-    COST_DAMOS_PAGE, COST_LRU_MOVE, COST_SYSCALL, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, SC_NOW_NS, VM_DONTCOPY, VM_HUGEPAGE,
+    COST_DAMOS_PAGE, COST_LRU_MOVE, COST_SYSCALL, MTHP_SPLIT, MTHP_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT,
+    PTE_SPECIAL, PTE_SWAP, SC_IN_RECLAIM, SC_NOW_NS, VM_DONTCOPY, VM_HUGEPAGE,
     VM_LOCKED, VM_MAYWRITE, VM_MERGEABLE, VM_NOHUGEPAGE, VM_RAND_READ, VM_SEQ_READ, VM_SHARED, VM_WIPEONFORK, VMA_END, VMA_FILE, VMA_FLAGS,
     VMA_INODE, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
 )
+from mmlab.model.vmstat import V_PGACTIVATE
 
 (
     MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_DONTNEED, MADV_FREE, MADV_DONTFORK, MADV_DOFORK, MADV_MERGEABLE, MADV_UNMERGEABLE,
@@ -81,7 +86,7 @@ def _whole_folio(m, slot, vpn, end_vpn, head):
 
 @kernel
 def advise_folio(m, head, advice):
-    """COLD, PAGEOUT or FREE of a folio that only one place maps."""
+    """COLD or FREE of a folio that only one place maps, or its isolation for PAGEOUT."""
     if advice == MADV_FREE:
         page_clear(m, head, PG_DIRTY)
         return folio_mark_lazyfree(m, head)
@@ -90,9 +95,52 @@ def advise_folio(m, head, advice):
     if advice == MADV_COLD:
         return reclaimer_folio_deactivate(m, head)
     reclaimer_folio_removed(m, head)
-    if reclaim_folio(m, head, SCAN_MAY_SWAP | SCAN_MAY_UNMAP | SCAN_MAY_WRITEPAGE | SCAN_PROACTIVE) != RECLAIM_FREED:
-        reclaimer_folio_added(m, head)
+    m.isolated[0] += 1
+    m.isolated[m.isolated[0]] = head
     return 0
+
+
+@leaf
+def _pageout(m, pfn):
+    """Reclaim an isolated folio: 1 if it is gone. One that could not be written becomes active."""
+    verdict = reclaim_folio(m, pfn, SCAN_MAY_SWAP | SCAN_MAY_UNMAP | SCAN_MAY_WRITEPAGE | SCAN_PROACTIVE)
+    if verdict == RECLAIM_ACTIVATE and page_test(m, pfn, PG_MLOCKED) == 0:
+        page_set(m, pfn, PG_ACTIVE)
+        count_folio_events(m, pfn, V_PGACTIVATE, 1 << page_order(m, pfn) if page_test(m, pfn, PG_HEAD) else 1)
+    return 1 if verdict == RECLAIM_FREED else 0
+
+
+@kernel
+def reclaim_pages(m):
+    """Reclaim what is isolated in m.isolated, accessed or not; what is not freed goes back to its list when all have had their turn.
+
+    A large folio that had to be split is reclaimed page by page. Returns pages or folios freed.
+    """
+    freed = 0
+    was = m.sc[SC_IN_RECLAIM]
+    m.sc[SC_IN_RECLAIM] = 1
+    for i in range(1, m.isolated[0] + 1):
+        head = m.isolated[i]
+        order = page_order(m, head) if page_test(m, head, PG_HEAD) else 0
+        splits = m.mthp[order * MTHP_STRIDE + MTHP_SPLIT]
+        if _pageout(m, head):
+            m.isolated[i] = -1
+            freed += 1
+        if order and m.mthp[order * MTHP_STRIDE + MTHP_SPLIT] > splits:
+            for pfn in range(head + 1, head + (1 << order)):
+                if page_kind(m, pfn) == KIND_ANON or page_kind(m, pfn) == KIND_SHMEM:
+                    reclaimer_folio_removed(m, pfn)
+                    if _pageout(m, pfn):
+                        freed += 1
+                    else:
+                        reclaimer_folio_added(m, pfn)
+        zswap_worker_turn(m)
+    for i in range(1, m.isolated[0] + 1):
+        if m.isolated[i] >= 0:
+            reclaimer_folio_added(m, m.isolated[i])
+    m.isolated[0] = 0
+    m.sc[SC_IN_RECLAIM] = was
+    return freed
 
 
 @kernel
@@ -107,9 +155,12 @@ def madvise_huge_pmd(m, mm, pmd, whole, advice):
     if advice == MADV_COLD:
         m.pt[pmd] = entry & ~PTE_ACCESSED
     elif advice == MADV_FREE:
+        note_written(m, head, entry)
         m.pt[pmd] = entry & ~(PTE_ACCESSED | PTE_DIRTY)
     advise_folio(m, head, advice)
-    return 0 if advice == MADV_PAGEOUT else 1  # a folio that had to be split for swap leaves its other pages to the caller
+    if advice == MADV_PAGEOUT:
+        reclaim_pages(m)
+    return 1
 
 
 @kernel
@@ -124,6 +175,8 @@ def madvise_lru_range(m, mm, vma, start_vpn, end_vpn, advice):
     while vpn < end_vpn:
         pmd = walk_pmd(m, mm, vpn)
         stop = min(end_vpn, ((vpn >> 9) + 1) << 9)
+        if advice == MADV_PAGEOUT and vpn & 511 == 0:
+            reclaim_pages(m)
         if pmd < 0 or m.pt[pmd] == 0 or (m.pt[pmd] & PTE_HUGE and madvise_huge_pmd(m, mm, pmd, 1 if stop - vpn == 512 else 0, advice)):
             vpn = stop
             continue
@@ -160,11 +213,11 @@ def madvise_lru_range(m, mm, vma, start_vpn, end_vpn, advice):
             if advice == MADV_COLD:
                 m.pt[slot + i] &= ~PTE_ACCESSED
             elif advice == MADV_FREE:
+                note_written(m, pfn, m.pt[slot + i])
                 m.pt[slot + i] &= ~(PTE_ACCESSED | PTE_DIRTY)
         advise_folio(m, pfn, advice)
-        if advice != MADV_PAGEOUT:
-            vpn += nr - 1
-    return 0
+        vpn += nr - 1
+    return reclaim_pages(m) if advice == MADV_PAGEOUT else 0
 
 
 @kernel
@@ -233,6 +286,7 @@ def sys_madvise(m, mm, start, length, advice):
             if flags & VM_LOCKED or (advice == MADV_FREE and m.vma[row + VMA_INODE] >= 0):
                 return -EINVAL
             madvise_lru_range(m, mm, vma, at >> 12, stop >> 12, advice)
+            blk_flush_plug(m)
         elif advice == MADV_WILLNEED:
             madvise_willneed(m, mm, vma, at, stop)
         elif advice in (MADV_REMOVE, MADV_COLLAPSE):

@@ -10,28 +10,28 @@ from mmlab.kernels.ops import (
     fault_handler_handle_mm_fault, reclaimer_folio_removed, vma_index_find, vma_index_find_prev, vma_index_resize,
 )
 from mmlab.kernels.large_folio import folio_remove_rmap_pte, note_partially_mapped
-from mmlab.kernels.pte import add_rmap, note_rss, remove_rmap, walk_pmd, walk_pte
+from mmlab.kernels.pte import add_rmap, note_rss, note_written, remove_rmap, walk_pmd, walk_pte
 from mmlab.kernels.services import alloc_pages, anon_vma_prepare, free_pages, split_huge_pmd, zap_pte
 from mmlab.mm.huge_memory import free_large_folio, make_large_folio, zap_huge_pmd
 from mmlab.mm.mempolicy import vma_zonelist
 from mmlab.mm.mlock import clear_page_mlock, mlock_faulted, munlock_folio
 from mmlab.mm.page_alloc import do_alloc_pages
 from mmlab.mm.page_counter import current_memcg, mem_cgroup_charge
-from mmlab.mm.swap_slots import swap_free
+from mmlab.mm.swap_slots import swap_device, swap_free
 from mmlab.mm.swap_state import delete_from_swap_cache, folio_free_swap, folio_swapped, swap_cache_get, swapin_readahead
 from mmlab.model.const import ENOMEM, EXEC, HPAGE_PMD_ORDER, TASK_SIZE, VM_FAULT_ERROR, VM_FAULT_MAJOR, VM_FAULT_OOM, VM_FAULT_RETRY, VM_FAULT_SIGBUS, WRITE
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
 from mmlab.model.page import (
     KIND_ANON, NO_MAPPING, PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_MLOCKED, PG_SWAPBACKED, PG_SWAPCACHE,
-    PG_TAIL, PG_UPTODATE, add_refs, page_clear, page_counts, page_flags, page_folio, page_mapcount, page_order,
+    PG_TAIL, PG_UPTODATE, PG_WRITEBACK, add_refs, page_clear, page_counts, page_flags, page_folio, page_mapcount, page_order,
     page_refs, page_set, page_test, set_page_index, set_page_kind, set_page_mapping,
 )
 from mmlab.model.rows import (
-    COST_FAULT, COST_HUGE_ZERO, COST_SWAP_CACHE_HIT, COST_ZAP_PTE, COST_ZERO_PAGE, MM_RLIMIT_AS, MM_RLIMIT_STACK,
+    CLASS_ZERO, COST_FAULT, COST_HUGE_ZERO, COST_SWAP_CACHE_HIT, COST_ZAP_PTE, COST_ZERO_PAGE, MM_RLIMIT_AS, MM_RLIMIT_STACK,
     MM_STACK_VM, MM_STRIDE, MM_SWAPENTS, MM_TOTAL_VM, MTHP_NR_ANON, MTHP_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT,
     PTE_SHIFT, SC_IN_LRU_FAULT, VM_RAND_READ, VM_SEQ_READ,
     PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE, SC_COMMITTED_AS, SC_MMAP_MIN_ADDR, SC_NOW_NS, SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS,
-    SC_NR_NODES, SC_PGTABLE_LEVELS, SC_STACK_GUARD_GAP, SC_ZAP_BATCH, T_FLAGS, T_MAJ_FLT, T_MIN_FLT, T_MM, T_SI_ADDR, T_SI_CODE, T_SIGNAL, TASK_STRIDE,
+    SC_NR_NODES, SC_PGTABLE_LEVELS, SC_STACK_GUARD_GAP, SC_ZAP_BATCH, SI_FIRST, SS_DIRECT, SWAP_INFO_STRIDE, T_FLAGS, T_MAJ_FLT, T_MIN_FLT, T_MM, T_SI_ADDR, T_SI_CODE, T_SIGNAL, TASK_STRIDE,
     TF_KILLED, VM_ACCOUNT, VM_EXEC, VM_GROWSDOWN, VM_LOCKED, VM_READ, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_PGOFF, VMA_START,
     VMA_STRIDE,
 )
@@ -65,6 +65,7 @@ def charge_anon(m, pfn, vma, vpn, order, gfp):
         free_pages(m, pfn, order)
         return -ENOMEM
     set_anon(m, pfn, vma, vpn)
+    m.page_class[pfn] = CLASS_ZERO
     return pfn
 
 
@@ -123,7 +124,7 @@ def put_mapped_page(m, pfn):
     if counts == 0:
         free_folio(m, pfn)
     elif page_test(m, pfn, PG_SWAPCACHE) and page_mapcount(m, pfn) == 0 and page_refs(m, pfn) == 1:
-        if folio_swapped(m, pfn) == 0:
+        if folio_swapped(m, pfn) == 0 and page_test(m, pfn, PG_WRITEBACK) == 0:
             delete_from_swap_cache(m, pfn, -1)
             if page_counts(m, pfn) == 0:
                 free_folio(m, pfn)
@@ -151,6 +152,7 @@ def do_zap_pte(m, mm, vma, slot):
     flags = page_flags(m, pfn)
     if entry & PTE_DIRTY and flags & PG_ANON == 0:
         page_set(m, page_folio(m, pfn), PG_DIRTY)
+        note_written(m, page_folio(m, pfn), entry)
     if flags & (PG_HEAD | PG_TAIL):
         return zap_large_pte(m, mm, pfn)
     remove_rmap(m, mm, pfn)
@@ -186,6 +188,24 @@ def end_zap_batch(m, head):
     return 0
 
 
+@leaf
+def swap_run(m, first, most):
+    """__swap_entries_free(): how many entries from m.pt[first] on name slots in a row. They are freed at once, not by way of the CPU's cache
+    of slots, if there are several, each the last reference to a slot without a cached page, within 512 aligned slots."""
+    entry = m.pt[first]
+    slot = entry >> PTE_SHIFT
+    nr = 1
+    while nr < most and m.pt[first + nr] == entry + (nr << PTE_SHIFT):
+        nr += 1
+    offset = slot - m.swap_info[swap_device(m, slot) * SWAP_INFO_STRIDE + SI_FIRST] + 1
+    direct = 1 if nr > 1 and (offset & 511) + nr <= 512 else 0
+    for i in range(nr):
+        if m.swap_map[slot + i] != 1 or m.swap_cache[slot + i] & 1:
+            direct = 0
+    m.swap_slots[SS_DIRECT] = direct
+    return nr
+
+
 @kernel
 def zap_range(m, mm, vma, start_vpn, end_vpn):
     """Unmap everything of the VMA in [start, end); tables stay. A huge PMD that is cut is split first."""
@@ -205,9 +225,17 @@ def zap_range(m, mm, vma, start_vpn, end_vpn):
         if m.pt[pmd]:
             table = (m.pt[pmd] >> PTE_SHIFT) * 512
             m.sc[SC_ZAP_BATCH] = EMPTY_BATCH
+            run = 0
             for at in range(vpn, stop):
-                if m.pt[table + (at & 511)]:
-                    zap_pte(m, mm, vma, table + (at & 511))
+                slot = table + (at & 511)
+                if m.pt[slot]:
+                    if run == 0 and m.pt[slot] & PTE_SWAP:
+                        run = swap_run(m, slot, stop - at)
+                    zap_pte(m, mm, vma, slot)
+                    if run > 0:
+                        run -= 1
+                        if run == 0:
+                            m.swap_slots[SS_DIRECT] = 0
             if m.sc[SC_ZAP_BATCH] > 0:
                 end_zap_batch(m, m.sc[SC_ZAP_BATCH])
             m.sc[SC_ZAP_BATCH] = NO_BATCH

@@ -99,6 +99,7 @@ def migrate_folio(m, src, dst):
     set_page_private(m, dst, page_private(m, src))
     set_page_kind(m, dst, page_kind(m, src))
     set_page_memcg(m, dst, page_memcg(m, src))
+    m.page_class[dst] = m.page_class[src]
     set_page_memcg(m, src, 0)  # the charge goes with it
     if m.sc[SC_NUMA_BALANCING]:
         crossing = node_is_toptier(m, page_node(m, src)) != node_is_toptier(m, page_node(m, dst))

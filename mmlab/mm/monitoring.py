@@ -5,13 +5,12 @@ migrate_pages() of one page (MIGRATE_ASYNC). Left out: large folios are not migr
 """
 
 from mmlab.kernels.jit import kernel
-from mmlab.kernels.ops import (
-    reclaimer_folio_added, reclaimer_folio_removed,
-)
-from mmlab.kernels.services import alloc_pages, reclaim_folio
-from mmlab.mm.madvise import MADV_COLD, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_PAGEOUT, MADV_WILLNEED, sys_madvise
+from mmlab.kernels.ops import reclaimer_folio_removed
+from mmlab.kernels.services import alloc_pages
+from mmlab.mm.madvise import MADV_COLD, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_PAGEOUT, MADV_WILLNEED, reclaim_pages, sys_madvise
 from mmlab.mm.migrate import isolate_movable, migrate_folio, putback_movable
-from mmlab.model.const import EINVAL, RECLAIM_FREED, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_PROACTIVE
+from mmlab.mm.page_io import blk_flush_plug
+from mmlab.model.const import EINVAL
 from mmlab.model.gfp import GFP_DIRECT_RECLAIM, GFP_HIGHUSER_MOVABLE, GFP_KSWAPD_RECLAIM, GFP_THISNODE
 from mmlab.model.rows import COST_COPY_PAGE, SC_NOW_NS
 from mmlab.model.vmstat import V_PGMIGRATE_FAIL
@@ -38,10 +37,11 @@ def do_madvise(m, mm, start, length, advice):
 def pageout_folio(m, pfn):
     """Service pageout_folio: off its list, reclaimed without a look at references, put back if that failed."""
     reclaimer_folio_removed(m, pfn)
-    if reclaim_folio(m, pfn, SCAN_MAY_SWAP | SCAN_MAY_UNMAP | SCAN_MAY_WRITEPAGE | SCAN_PROACTIVE) == RECLAIM_FREED:
-        return 1
-    reclaimer_folio_added(m, pfn)
-    return 0
+    m.isolated[0] = 1
+    m.isolated[1] = pfn
+    freed = 1 if reclaim_pages(m) else 0
+    blk_flush_plug(m)
+    return freed
 
 
 @kernel

@@ -19,7 +19,7 @@ from mmlab.model.page import (
     KIND_FILE, KIND_SHMEM, NO_MAPPING, PG_DIRTY, PG_LOCKED, PG_READAHEAD, PG_SWAPBACKED, PG_UPTODATE, add_refs, page_clear, page_index,
     page_mapping, page_set, page_test, page_test_clear, set_page_index, set_page_kind, set_page_mapping,
 )
-from mmlab.model.rows import IF_SHMEM, INODE_STRIDE, I_FLAGS, I_NRPAGES
+from mmlab.model.rows import CLASS_ZERO, IF_SHMEM, INODE_STRIDE, I_FLAGS, I_NRPAGES
 from mmlab.model.vmstat import V_NR_FILE_PAGES, V_NR_SHMEM, mod_node_state
 
 
@@ -80,6 +80,7 @@ def filemap_add(m, inode, index, gfp, zonelist):
     set_page_index(m, pfn, index)
     if is_shmem(m, inode):
         page_set(m, pfn, PG_UPTODATE | PG_SWAPBACKED)
+        m.page_class[pfn] = CLASS_ZERO
         set_page_kind(m, pfn, KIND_SHMEM)
     else:
         page_set(m, pfn, PG_UPTODATE)

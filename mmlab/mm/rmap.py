@@ -6,7 +6,7 @@ folio_referenced_one(), try_to_unmap_one(); mm/mmap.c find_mergeable_anon_vma().
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import reclaimer_look_around, vma_index_find, vma_index_find_prev
-from mmlab.kernels.pte import remove_rmap, walk_pmd, walk_pte
+from mmlab.kernels.pte import note_written, remove_rmap, walk_pmd, walk_pte
 from mmlab.kernels.services import kmem_cache_alloc, kmem_cache_free, rmap_walk
 from mmlab.mm.swap_slots import swap_dup
 from mmlab.model.const import (
@@ -279,6 +279,7 @@ def _act(m, vma, slot, pfn, what):
     if what == RMAP_DIRTY:
         return 1 if entry & PTE_DIRTY else 0
     if what == RMAP_MKCLEAN:
+        note_written(m, page_folio(m, pfn), entry)
         m.pt[slot] = entry & ~(PTE_DIRTY | PTE_WRITE)
         return 1 if entry & PTE_DIRTY else 0
     if what == RMAP_LOCKED:
@@ -289,6 +290,7 @@ def _act(m, vma, slot, pfn, what):
     mm = m.vma[vma * VMA_STRIDE + VMA_MM]
     if entry & PTE_DIRTY:
         page_set(m, page_folio(m, pfn), PG_DIRTY)
+        note_written(m, page_folio(m, pfn), entry)
     if page_test(m, pfn, PG_ANON) and page_test(m, pfn, PG_SWAPBACKED):
         head = page_folio(m, pfn)
         swap = page_private(m, head) + pfn - head

@@ -7,6 +7,7 @@ is a swap slot (the shadow lies in the swap cache). Left out: size limits of the
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.services import folio_put
 from mmlab.mm.page_cache import count_cached, filemap_add
+from mmlab.mm.page_io import folio_wait_writeback
 from mmlab.mm.shared_policy import shmem_zonelist
 from mmlab.mm.swap_slots import swap_dup, swap_free
 from mmlab.mm.swap_state import add_to_swap, delete_from_swap_cache, swap_cache_get, swapin_readahead
@@ -14,8 +15,8 @@ from mmlab.mm.xarray import XA_PAGE, XA_VALUE, entry_is, xa_load, xa_next, xa_st
 from mmlab.model.const import ENOMEM, VM_FAULT_MAJOR
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
 from mmlab.model.page import (
-    KIND_SHMEM, NO_MAPPING, PG_DIRTY, add_refs, page_index, page_mapcount, page_mapping, page_refs, page_set, set_page_index, set_page_kind,
-    set_page_mapping,
+    KIND_SHMEM, NO_MAPPING, PG_DIRTY, PG_WRITEBACK, add_refs, page_index, page_mapcount, page_mapping, page_refs, page_set, page_test,
+    set_page_index, set_page_kind, set_page_mapping,
 )
 from mmlab.model.rows import (
     COST_SWAP_CACHE_HIT, COST_ZERO_PAGE, I_COMMITTED, I_FLAGS, IF_NORESERVE, INODE_STRIDE, SC_COMMITTED_AS, SC_NOW_NS,
@@ -54,6 +55,7 @@ def shmem_get_page(m, inode, index):
     pfn = swapin_readahead(m, slot, -1, -1, 0)
     if pfn < 0:
         return -ENOMEM
+    folio_wait_writeback(m, pfn)
     add_refs(m, pfn, 1)
     xa_store(m, inode, index, (pfn << 2) | XA_PAGE)
     set_page_mapping(m, pfn, inode)
@@ -90,7 +92,7 @@ def shmem_free_swap(m, inode, index):
     shmem_acct_blocks(m, inode, -1)
     left = swap_free(m, slot)
     pfn = swap_cache_get(m, slot)
-    if left == 0 and pfn >= 0 and page_mapcount(m, pfn) == 0 and page_refs(m, pfn) == 1:
+    if left == 0 and pfn >= 0 and page_mapcount(m, pfn) == 0 and page_refs(m, pfn) == 1 and page_test(m, pfn, PG_WRITEBACK) == 0:
         add_refs(m, pfn, 1)
         delete_from_swap_cache(m, pfn, -1)
         folio_put(m, pfn)

@@ -28,7 +28,7 @@ from mmlab.model.page import (
     page_order, page_refs, page_set, page_test, set_page_index, set_page_kind, set_page_mapping,
 )
 from mmlab.model.rows import (
-    COST_COPY_PAGE, COST_HUGE_ZERO, I_FLAGS, I_MAP_FIRST, I_SIZE_BYTES, IF_ANON_SHMEM, IF_SHMEM, INODE_STRIDE, MTHP_SHMEM_ALLOC,
+    CLASS_ZERO, COST_COPY_PAGE, COST_HUGE_ZERO, I_FLAGS, I_MAP_FIRST, I_SIZE_BYTES, IF_ANON_SHMEM, IF_SHMEM, INODE_STRIDE, MTHP_SHMEM_ALLOC,
     MTHP_SHMEM_FALLBACK, MTHP_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_WRITE, SC_NOW_NS, SC_SHMEM_HUGE,
     SC_SHMEM_MOUNT_HUGE, VM_HUGEPAGE, VM_NOHUGEPAGE, VM_SHARED, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_INODE, VMA_MAP_NEXT, VMA_MM,
     VMA_PGOFF, VMA_START, VMA_STRIDE,
@@ -92,6 +92,7 @@ def _new_huge(m, gfp, zonelist):
         free_pages(m, head, HPAGE_PMD_ORDER)
         return -ENOMEM
     page_set(m, head, PG_SWAPBACKED | PG_UPTODATE)
+    m.page_class[head] = CLASS_ZERO
     set_page_kind(m, head, KIND_SHMEM)
     make_large_folio(m, head, HPAGE_PMD_ORDER, PG_SWAPBACKED | PG_UPTODATE, KIND_SHMEM)
     add_refs(m, head, 1)

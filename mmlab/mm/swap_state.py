@@ -1,7 +1,7 @@
 """The swap cache and reading pages back from swap, with cluster or VMA read-ahead.
 
 Models: mm/swap_state.c add_to_swap(), delete_from_swap_cache(), swap_cache_get_folio(), swapin_nr_pages(), swap_cluster_readahead(),
-swap_vma_readahead(); the synchronous path of mm/memory.c do_swap_page(). Left out: the zero map, zswap, reading large folios back whole.
+swap_vma_readahead(), __read_swap_cache_async(); the synchronous path of mm/memory.c do_swap_page(). Left out: reading large folios back whole.
 Pages of a window stay locked until all of it is read, so that reclaim during the allocations leaves them alone.
 """
 
@@ -9,41 +9,29 @@ import numpy as np
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import reclaimer_folio_added
-from mmlab.kernels.pte import lru_gen_use_mm, walk_pte
+from mmlab.kernels.pte import walk_pte
 from mmlab.kernels.services import alloc_pages, free_pages
 from mmlab.kernels.zones import page_node
 from mmlab.mm.page_cache import lock_page, unlock_page
+from mmlab.mm.page_io import swap_read_folio, swap_read_unplug
 from mmlab.mm.page_counter import charge_swap, mem_cgroup_charge, uncharge_swap
-from mmlab.mm.swap_slots import slot_freed, swap_alloc, swap_alloc_cluster, swap_count
+from mmlab.mm.swap_slots import SWAPIN_FIRST_HITS, slot_freed, swap_alloc, swap_alloc_cluster, swap_count, swap_device, swap_flags
 from mmlab.mm.workingset import workingset_refault
 from mmlab.model.const import ENOMEM
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
 from mmlab.model.page import (
-    KIND_ANON, NO_MAPPING, PG_DIRTY, PG_HEAD, PG_READAHEAD, PG_SWAPBACKED, PG_SWAPCACHE, PG_UPTODATE, add_refs, page_clear, page_memcg,
-    page_order, page_private, page_set, page_test, page_test_clear, set_page_kind, set_page_mapping, set_page_private,
+    KIND_ANON, NO_MAPPING, PG_DIRTY, PG_HEAD, PG_READAHEAD, PG_SWAPBACKED, PG_SWAPCACHE, PG_UPTODATE, PG_WRITEBACK, add_refs, page_clear,
+    page_memcg, page_order, page_private, page_set, page_test, page_test_clear, set_page_kind, set_page_mapping, set_page_private,
 )
 from mmlab.model.rows import (
-    COST_DEVICE_READ, COST_DEVICE_READ_PAGE, PTE_SHIFT, PTE_SWAP, SC_NOW_NS, SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS, SC_PAGE_CLUSTER,
-    SC_SWAPIN_HITS, SC_SWAPIN_LAST, SC_SWAPIN_PREV, SC_SWAP_FLAGS, SC_SWAP_NEXT, VMA_END, VMA_RA_ADDR, VMA_RA_HITS, VMA_RA_WIN, VMA_START,
+    PTE_SHIFT, PTE_SWAP, SC_NR_SWAP_SLOTS, SC_PAGE_CLUSTER, SC_SWAP_FLAGS, SC_SWAPIN_HITS, SC_SWAPIN_LAST, SC_SWAPIN_PREV, SI_FIRST,
+    SI_PAGES, SWAP_INFO_STRIDE, SWAP_ROTATIONAL, SWAP_SSD, SWAP_SYNCHRONOUS, VMA_END, VMA_RA_ADDR, VMA_RA_HITS, VMA_RA_WIN, VMA_START,
     VMA_STRIDE,
 )
-from mmlab.model.vmstat import V_NR_FILE_PAGES, V_NR_SWAPCACHED, V_PGPGIN, V_PSWPIN, V_SWAP_RA, V_SWAP_RA_HIT, mod_node_state
+from mmlab.model.vmstat import V_NR_FILE_PAGES, V_NR_SWAPCACHED, V_SWAP_RA, V_SWAP_RA_HIT, mod_node_state
 
-SWAP_SSD, SWAP_SYNCHRONOUS = 1, 2  # bits of m.sc[SC_SWAP_FLAGS]: non-rotational; zram
-SWAPIN_FIRST_HITS = 4  # what the hit counter starts with, globally and in a VMA without history
 SWAP_RA_ORDER_CEILING = 5
 SWAP_RA_HITS_MAX = 63
-
-
-@kernel
-def swapon(m, nr_slots, flags):
-    """Start using a swap device of nr_slots pages, the header included. flags: SWAP_SSD, SWAP_SYNCHRONOUS."""
-    m.sc[SC_NR_SWAP_SLOTS] = nr_slots
-    m.sc[SC_NR_SWAP_FREE] = max(0, nr_slots - 1)
-    m.sc[SC_SWAP_NEXT] = 1
-    m.sc[SC_SWAP_FLAGS] = flags
-    m.sc[SC_SWAPIN_HITS] = SWAPIN_FIRST_HITS
-    return 0
 
 
 @leaf
@@ -73,11 +61,11 @@ def add_to_swap(m, pfn):
     if page_test(m, pfn, PG_HEAD):
         return _add_large_to_swap(m, pfn)
     memcg = page_memcg(m, pfn)
-    if memcg and charge_swap(m, memcg, 1) < 0:
-        return -1
     slot = swap_alloc(m)
     if slot < 0:
-        uncharge_swap(m, memcg, 1)
+        return -1
+    if memcg and charge_swap(m, memcg, 1) < 0:
+        slot_freed(m, slot)
         return -1
     m.swap_memcg[slot] = memcg
     _add_to_swap_cache(m, pfn, slot)
@@ -139,8 +127,8 @@ def delete_from_swap_cache(m, pfn, shadow):
 
 @kernel
 def folio_free_swap(m, pfn):
-    """Take a folio in the swap cache out of it, dirty, if nothing refers to its slots: 1, else 0."""
-    if folio_swapped(m, pfn):
+    """Take a folio in the swap cache out of it, dirty, if nothing refers to its slots and it is not being written: 1, else 0."""
+    if page_test(m, pfn, PG_WRITEBACK) or folio_swapped(m, pfn):
         return 0
     delete_from_swap_cache(m, pfn, -1)
     page_set(m, pfn, PG_DIRTY)
@@ -149,7 +137,8 @@ def folio_free_swap(m, pfn):
 
 @leaf
 def _use_vma_readahead(m):
-    return m.sc[SC_SWAP_FLAGS] & SWAP_SSD
+    """1 unless some device is rotational."""
+    return 1 if m.sc[SC_SWAP_FLAGS] & SWAP_ROTATIONAL == 0 else 0
 
 
 @kernel
@@ -210,8 +199,8 @@ def swapin_nr_pages(m, slot):
 
 
 @kernel
-def _read_swap_page(m, slot, cached):
-    """Read one slot into a new page: its pfn, or -ENOMEM (also if an OOM kill freed the slot). cached: into the swap cache, locked."""
+def alloc_swap_page(m, slot, cached):
+    """A new page for what a slot holds: its pfn, or -ENOMEM (also if an OOM kill freed the slot). cached: in the swap cache, locked."""
     pfn = alloc_pages(m, GFP_HIGHUSER_MOVABLE, 0, -1)
     if pfn < 0:
         return -ENOMEM
@@ -231,8 +220,15 @@ def _read_swap_page(m, slot, cached):
     if shadow >= 0:
         workingset_refault(m, pfn, shadow, 0)
     reclaimer_folio_added(m, pfn)
-    m.vmstat[V_PSWPIN] += 1
-    m.vmstat[V_PGPGIN] += 4
+    return pfn
+
+
+@kernel
+def _read_swap_page(m, slot, cached):
+    """alloc_swap_page(), filled from the device or from what is before it."""
+    pfn = alloc_swap_page(m, slot, cached)
+    if pfn >= 0:
+        swap_read_folio(m, pfn, slot)
     return pfn
 
 
@@ -269,15 +265,8 @@ def read_swap_cache_async(m, slot):
     read = _read_one(m, slot, slot)
     if read:
         _unlock(m, slot)
-        _device_time(m, 1)
+        swap_read_unplug(m)
     return read
-
-
-@leaf
-def _device_time(m, nr_pages):
-    if nr_pages > 0:
-        m.sc[SC_NOW_NS] += m.cost[COST_DEVICE_READ] + nr_pages * m.cost[COST_DEVICE_READ_PAGE]
-        lru_gen_use_mm(m)
 
 
 @leaf
@@ -290,16 +279,18 @@ def _swap_end(m, slot):
 @kernel
 def swap_cluster_readahead(m, slot):
     """Read the aligned block of slots around a miss: pfn of the slot's page in the swap cache, or -ENOMEM."""
+    row = swap_device(m, slot) * SWAP_INFO_STRIDE
+    header = m.swap_info[row + SI_FIRST] - 1  # the device's offset 0
     window = swapin_nr_pages(m, slot)
-    first = slot & ~(window - 1)
-    read = 0
-    for other in range(first, first + window):
-        read += _read_one(m, other, slot)
+    first = max(header + ((slot - header) & ~(window - 1)), header + 1)
+    end = min(header + ((slot - header) | (window - 1)), header + m.swap_info[row + SI_PAGES]) + 1
+    for other in range(first, end):
+        _read_one(m, other, slot)
     if swap_cache_get(m, slot) < 0:
-        read += _read_one(m, slot, slot)
-    for other in range(first, first + window):
+        _read_one(m, slot, slot)
+    for other in range(first, end):
         _unlock(m, other)
-    _device_time(m, read)
+    swap_read_unplug(m)
     return _swap_end(m, slot)
 
 
@@ -326,19 +317,18 @@ def swap_vma_readahead(m, slot, mm, vma, vpn):
         first = max(first, m.vma[row + VMA_START] >> 12, vpn >> 9 << 9)
         end = min(end, m.vma[row + VMA_END] >> 12, ((vpn >> 9) + 1) << 9)
     table = walk_pte(m, mm, first)
-    read = 0
     if table >= 0:
         for entry_slot in range(table, table + end - first):
             if m.pt[entry_slot] & PTE_SWAP:
-                read += _read_one(m, m.pt[entry_slot] >> PTE_SHIFT, slot)
+                _read_one(m, m.pt[entry_slot] >> PTE_SHIFT, slot)
     if swap_cache_get(m, slot) < 0:
-        read += _read_one(m, slot, slot)
+        _read_one(m, slot, slot)
     if table >= 0:
         for entry_slot in range(table, table + end - first):
             if m.pt[entry_slot] & PTE_SWAP:
                 _unlock(m, m.pt[entry_slot] >> PTE_SHIFT)
     _unlock(m, slot)
-    _device_time(m, read)
+    swap_read_unplug(m)
     return _swap_end(m, slot)
 
 
@@ -352,12 +342,8 @@ def swapin_readahead(m, slot, mm, vma, vpn):
     cached = swap_cache_lookup(m, slot, vma, vpn)
     if cached >= 0:
         return cached
-    if m.sc[SC_SWAP_FLAGS] & SWAP_SYNCHRONOUS and vma >= 0 and swap_count(m, slot) == 1:
-        pfn = _read_swap_page(m, slot, 0)
-        if pfn < 0:
-            return -ENOMEM
-        _device_time(m, 1)
-        return pfn
+    if vma >= 0 and swap_count(m, slot) == 1 and m.sc[SC_SWAP_FLAGS] & SWAP_SYNCHRONOUS and swap_flags(m, slot) & SWAP_SYNCHRONOUS:
+        return _read_swap_page(m, slot, 0)
     if vma >= 0 and _use_vma_readahead(m):
         return swap_vma_readahead(m, slot, mm, vma, vpn)
     return swap_cluster_readahead(m, slot)

@@ -19,6 +19,7 @@ from mmlab.mm.demotion import demote_folio
 from mmlab.mm.huge_memory import free_large_folio, split_folio, split_huge_pmds_of
 from mmlab.mm.page_cache import filemap_remove
 from mmlab.mm.page_counter import memcg_memory_event
+from mmlab.mm.page_io import NEVER_NS, blk_flush_plug, swap_io_next_ns, swap_io_poll, swap_writepage
 from mmlab.mm.psi import psi_memstall_enter, psi_memstall_leave
 from mmlab.mm.shmem import shmem_writepage
 from mmlab.mm.swap import lru_add_drain
@@ -28,7 +29,7 @@ from mmlab.model.const import (
     NOTE_SKIPPED_DEACTIVATE, NOTE_TRIM_MODE, NOTE_TRIM_MODE_FAILED, NUMA_BALANCING_MEMORY_TIERING, RECLAIM_ACTIVATE, RECLAIM_FREED, RECLAIM_KEEP, RMAP_DIRTY, RMAP_UNMAP,
     HZ,
     SCAN_FORCE_DEACTIVATE, SCAN_KSWAPD, SCAN_LOW_RECLAIM, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_NO_TRIM_MODE,
-    SCAN_PROACTIVE, SCAN_RECLAIM_IDX_SHIFT, SWAP_CLUSTER_MAX,
+    SCAN_RECLAIM_IDX_SHIFT, SCAN_RESUME, SWAP_CLUSTER_MAX,
 )
 from mmlab.model.gfp import GFP_THISNODE, ZONE_MOVABLE, gfp_zone
 from mmlab.model.page import (
@@ -36,17 +37,17 @@ from mmlab.model.page import (
     page_mapcount, page_order, page_refs, page_set, page_test, set_page_counts, set_page_mapping,
 )
 from mmlab.model.rows import (
-    COST_DEVICE_WRITE, MC_ELOW, MC_EMIN, MC_EVENT_LOW, MC_ITER,
-    MC_MIN, MC_PARENT, MC_USAGE, MEMCG_STRIDE, MTHP_STRIDE, MTHP_SWPOUT, MTHP_SWPOUT_FALLBACK, NODE_STRIDE, N_KSWAPD_AWAKE,
-    N_KSWAPD_BOOST, N_KSWAPD_FAILURES, N_KSWAPD_FLAGS, N_KSWAPD_IDX, N_KSWAPD_PRIORITY, N_KSWAPD_RECLAIMED, N_KSWAPD_WAKE_NS, SC_IN_RECLAIM,
+    MC_ELOW, MC_EMIN, MC_EVENT_LOW, MC_ITER,
+    MC_MIN, MC_PARENT, MC_USAGE, MEMCG_STRIDE, MTHP_STRIDE, MTHP_SWPOUT_FALLBACK, NODE_STRIDE, N_KSWAPD_AWAKE,
+    N_KSWAPD_BOOST, N_KSWAPD_FAILURES, N_KSWAPD_FLAGS, N_KSWAPD_IDX, N_KSWAPD_PRIORITY, N_KSWAPD_RECLAIMED, N_KSWAPD_WAKE_NS,
+    N_PASS_MEMCG, N_PASS_NOTES, N_PASS_RECLAIMED, N_PASS_SCANNED, SC_IN_RECLAIM,
     SC_KSWAPD_AWAKE, SC_NEXT_EVENT_NS, SC_NODE, SC_NOW_NS, SC_NR_MEMCGS, SC_NR_NODES, SC_NR_RECLAIMED,
     SC_NR_SCANNED, SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS, SC_NR_ZONES, SC_NUMA_BALANCING, SC_PROACTIVE, SC_PROTECTION, SC_RECLAIM_MEMCG, SC_RECLAIM_NOTES,
-    SC_INODE_TOP, SC_KSWAPD_SLICE_NS,
-    SC_SCAN_PRIORITY, SC_SHRINK_MEMCG, SC_SWAP_FLAGS, ZONELIST_STRIDE,
+    SC_INODE_TOP, SC_KSWAPD_SLICE_NS, SC_SCAN_PRIORITY, SC_SHRINK_MEMCG, SC_YIELDED, ZONELIST_STRIDE,
     WB_AWAKE, WB_IO_NEXT_NS, WB_SC_CONGESTED, WB_SC_DIRTY, WB_SC_TAKEN, WB_SC_UNQUEUED_DIRTY, ZONELIST_THISNODE, ZONE_RECLAIM_ACTIVE,
     ZONE_STRIDE, Z_FLAGS, Z_INDEX, Z_MANAGED, Z_NODE, Z_WATERMARK_BOOST, Z_WRITE_PENDING,
 )
-from mmlab.model.vmstat import V_ALLOCSTALL_DMA, V_NR_SLAB_RECLAIMABLE, V_NR_VMSCAN_IMMEDIATE_RECLAIM, V_NR_VMSCAN_WRITE, V_PAGEOUTRUN, V_PGLAZYFREED, V_PSWPOUT, V_THP_SWPOUT, V_THP_SWPOUT_FALLBACK
+from mmlab.model.vmstat import V_ALLOCSTALL_DMA, V_NR_SLAB_RECLAIMABLE, V_NR_VMSCAN_IMMEDIATE_RECLAIM, V_NR_VMSCAN_WRITE, V_PAGEOUTRUN, V_PGLAZYFREED, V_THP_SWPOUT_FALLBACK
 
 MAX_RECLAIM_RETRIES = 16
 JIFFY_NS = 1_000_000_000 // HZ
@@ -122,23 +123,33 @@ def set_protection(m, root, memcg, scan_flags):
 @kernel
 def shrink_node_memcgs(m, node, memcg, nr_to_reclaim, scan_flags, full):
     """One pass over the node's lruvecs of a cgroup and its descendants: pages reclaimed. Unless full, a pass that got enough stops, and
-    the next one goes on behind it."""
+    the next one goes on behind it. kswapd, preempted (m.sc[SC_YIELDED]), goes on with SCAN_RESUME."""
     nr_memcgs = max(1, m.sc[SC_NR_MEMCGS])
     row = memcg * MEMCG_STRIDE + MC_ITER
     at = 0
     if full == 0 and m.memcg[row] > memcg and m.memcg[row] < nr_memcgs:
         at = m.memcg[row]
+    resumed = m.node[node * NODE_STRIDE + N_PASS_MEMCG] - 1 if scan_flags & SCAN_RESUME else -1
+    if resumed >= 0:
+        at = resumed
+    flags = scan_flags
     reclaimed = 0
+    m.sc[SC_YIELDED] = 0
     while at < nr_memcgs:
-        if memcg_is_descendant(m, at, memcg) and set_protection(m, memcg, at, scan_flags):
+        if at == resumed or (memcg_is_descendant(m, at, memcg) and set_protection(m, memcg, at, scan_flags)):
             m.sc[SC_SHRINK_MEMCG] = at
-            got = reclaimer_shrink_node(m, at * m.sc[SC_NR_NODES] + node, m.sc[SC_SCAN_PRIORITY], nr_to_reclaim, scan_flags)
-            if at == 0 and m.sc[SC_INODE_TOP] > 0:
+            got = reclaimer_shrink_node(m, at * m.sc[SC_NR_NODES] + node, m.sc[SC_SCAN_PRIORITY], nr_to_reclaim, flags)
+            if at == 0 and m.sc[SC_INODE_TOP] > 0 and m.sc[SC_YIELDED] == 0:
                 pages = m.vmstat[V_NR_SLAB_RECLAIMABLE]
                 shrink_slab(m, m.sc[SC_SCAN_PRIORITY])
                 got += pages - m.vmstat[V_NR_SLAB_RECLAIMABLE]
             reclaimed += got
             m.sc[SC_NR_RECLAIMED] += got
+            if m.sc[SC_YIELDED]:
+                m.node[node * NODE_STRIDE + N_PASS_MEMCG] = at + 1
+                break
+            blk_flush_plug(m)
+        flags &= ~SCAN_RESUME
         at += 1
         if full == 0 and m.sc[SC_NR_RECLAIMED] >= nr_to_reclaim:
             break
@@ -188,22 +199,35 @@ def shrink_node(m, node, memcg, priority, nr_to_reclaim, scan_flags, full):
     m.sc[SC_SCAN_PRIORITY] = priority
     if m.wb[WB_AWAKE] or m.sc[SC_NOW_NS] >= m.wb[WB_IO_NEXT_NS]:
         let_flusher_run(m, m.sc[SC_KSWAPD_SLICE_NS])  # woken by the last pass, it does not wait for the end of this run
+    swap_io_poll(m)
     m.wb[WB_SC_TAKEN] = m.wb[WB_SC_DIRTY] = m.wb[WB_SC_UNQUEUED_DIRTY] = m.wb[WB_SC_CONGESTED] = 0
-    lru_add_drain(m)
     scanned = m.sc[SC_NR_SCANNED]
-    reclaimer_prepare_scan(m, memcg * m.sc[SC_NR_NODES] + node, priority, nr_to_reclaim, scan_flags)
+    if scan_flags & SCAN_RESUME == 0:
+        lru_add_drain(m)
+        reclaimer_prepare_scan(m, memcg * m.sc[SC_NR_NODES] + node, priority, nr_to_reclaim, scan_flags)
     reclaimed = shrink_node_memcgs(m, node, memcg, nr_to_reclaim, scan_flags, full)
     if reclaimed > 0:
         m.node[node * NODE_STRIDE + N_KSWAPD_FAILURES] = 0
     elif m.sc[SC_RECLAIM_NOTES] & NOTE_TRIM_MODE:
         m.sc[SC_RECLAIM_NOTES] |= NOTE_TRIM_MODE_FAILED
-    if reclaimed == 0 and m.wb[WB_SC_TAKEN] == 0 and m.sc[SC_NR_SCANNED] > scanned:
+    if reclaimed == 0 and m.wb[WB_SC_TAKEN] == 0 and m.sc[SC_NR_SCANNED] > scanned and m.sc[SC_YIELDED] == 0:
         wakeup_flusher_threads(m)  # a policy that does not say what it met
     if scan_flags & SCAN_KSWAPD == 0 and m.wb[WB_SC_DIRTY] and m.wb[WB_SC_DIRTY] == m.wb[WB_SC_CONGESTED]:
         reclaim_throttle(m)
     m.sc[SC_RECLAIM_MEMCG] = 0
     m.sc[SC_IN_RECLAIM] = was
     return reclaimed
+
+
+@leaf
+def wait_for_swap_io(m):
+    """A pass that got nothing waits a tick at most for what is being written to swap.
+
+    Linux does this at priority 1 (VMSCAN_THROTTLE_NOPROGRESS), and not in a cgroup's own reclaim. Here that waits after each pass: on small
+    lists passes take so little time that all 16 tries would be over before a disk has answered.
+    """
+    if swap_io_next_ns(m) < NEVER_NS:
+        m.sc[SC_NOW_NS] = max(m.sc[SC_NOW_NS], min(m.sc[SC_NOW_NS] + 1_000_000_000 // HZ, swap_io_next_ns(m)))
 
 
 @kernel
@@ -229,6 +253,8 @@ def do_try_to_free_pages(m, memcg, first, highest, nr_to_reclaim, scan_flags):
                     shrink_node(m, last, memcg, priority, nr_to_reclaim, flags, full)
             if m.sc[SC_NR_RECLAIMED] >= nr_to_reclaim:
                 break
+            if m.sc[SC_NR_RECLAIMED] == 0 and (memcg or priority == 1):
+                wait_for_swap_io(m)
             if priority == 1 and m.sc[SC_NR_RECLAIMED] == 0 and mostly_written(m) == 0:
                 reclaim_throttle(m)
             priority -= 1
@@ -367,11 +393,16 @@ def kswapd_target(m, node, highest):
 
 @kernel
 def kswapd_step(m, node):
-    """One pass of balance_pgdat() at the current priority, or going to sleep; time passes on m.sc[SC_NOW_NS]. Returns 1 while awake."""
+    """One pass of balance_pgdat() at the current priority, or going to sleep; time passes on m.sc[SC_NOW_NS]. Returns 1 while awake.
+
+    A pass that is still going on at m.sc[SC_YIELD_NS] is preempted (where the reclaimer can be), and the next call goes on with it.
+    """
     base = node * NODE_STRIDE
     if m.node[base + N_KSWAPD_AWAKE] == 0:
         return 0
     highest = m.node[base + N_KSWAPD_IDX]
+    if m.node[base + N_PASS_MEMCG]:
+        return _kswapd_pass(m, node, SCAN_RESUME)
     balanced = pgdat_balanced(m, node, highest)
     if balanced == 0 and m.node[base + N_KSWAPD_BOOST] > 0:
         _begin_balance(m, node, 0, 0)  # the boost is part of high: a node below it is reclaimed for in earnest
@@ -380,15 +411,32 @@ def kswapd_step(m, node):
         _kswapd_sleep(m, node)
         return 0
     reclaimer_age_node(m, node)
-    flags = SCAN_KSWAPD | SCAN_MAY_UNMAP | (highest << SCAN_RECLAIM_IDX_SHIFT) | m.node[base + N_KSWAPD_FLAGS]
+    return _kswapd_pass(m, node, 0)
+
+
+@kernel
+def _kswapd_pass(m, node, resume):
+    """A pass of kswapd, or (SCAN_RESUME) what is left of one, and what follows from what it got. Returns 1 while awake."""
+    base = node * NODE_STRIDE
+    highest, boost = m.node[base + N_KSWAPD_IDX], m.node[base + N_KSWAPD_BOOST]
+    flags = resume | SCAN_KSWAPD | SCAN_MAY_UNMAP | (highest << SCAN_RECLAIM_IDX_SHIFT) | m.node[base + N_KSWAPD_FLAGS]
     if boost == 0:
         flags |= SCAN_MAY_SWAP | SCAN_MAY_WRITEPAGE
     target = kswapd_target(m, node, highest)
     m.sc[SC_NR_SCANNED] = m.sc[SC_NR_RECLAIMED] = m.sc[SC_RECLAIM_NOTES] = 0
+    if resume:
+        m.sc[SC_NR_SCANNED], m.sc[SC_NR_RECLAIMED] = m.node[base + N_PASS_SCANNED], m.node[base + N_PASS_RECLAIMED]
+        m.sc[SC_RECLAIM_NOTES] = m.node[base + N_PASS_NOTES]
     psi_memstall_enter(m)
-    reclaimed = shrink_node(m, node, 0, m.node[base + N_KSWAPD_PRIORITY], target, flags, 1)
+    shrink_node(m, node, 0, m.node[base + N_KSWAPD_PRIORITY], target, flags, 1)
     psi_memstall_leave(m)
     m.node[base + N_KSWAPD_PRIORITY] = m.sc[SC_SCAN_PRIORITY]
+    if m.sc[SC_YIELDED]:
+        m.node[base + N_PASS_SCANNED], m.node[base + N_PASS_RECLAIMED] = m.sc[SC_NR_SCANNED], m.sc[SC_NR_RECLAIMED]
+        m.node[base + N_PASS_NOTES] = m.sc[SC_RECLAIM_NOTES]
+        return 1
+    m.node[base + N_PASS_MEMCG] = 0
+    reclaimed = m.sc[SC_NR_RECLAIMED]
     m.node[base + N_KSWAPD_RECLAIMED] += reclaimed
     m.node[base + N_KSWAPD_BOOST] = max(0, boost - reclaimed)
     enough = max(m.sc[SC_NR_SCANNED], reclaimed) >= target
@@ -426,9 +474,10 @@ def _kswapd_gave_up(m, node):
 def do_reclaim_folio(m, pfn, scan_flags):
     """Service reclaim_folio: RECLAIM_FREED, _KEEP or _ACTIVATE. The page is on no list; it is freed here or stays the caller's.
 
-    Anonymous: a swap slot, unmapped, written if dirty, freed with a shadow in the slot. MADV_PAGEOUT (SCAN_PROACTIVE) on a device that takes time
-    leaves the page in the swap cache, as Linux does. File: unmapped; a clean page leaves a shadow; a dirty one is kept for write-back.
+    Anonymous: a swap slot, unmapped, written if dirty, freed with a shadow in the slot; one that a disk is writing is kept, and freed when
+    it is met again. File: unmapped; a clean page leaves a shadow; a dirty one is kept for write-back.
     """
+    swap_io_poll(m)
     if page_test(m, pfn, PG_UNEVICTABLE | PG_MLOCKED):
         return RECLAIM_ACTIVATE
     if page_test(m, pfn, PG_WRITEBACK):
@@ -443,6 +492,19 @@ def do_reclaim_folio(m, pfn, scan_flags):
             return RECLAIM_ACTIVATE
         reclaimer_folio_removed(m, pfn)
     return reclaim_small_folio(m, pfn, scan_flags)
+
+
+@leaf
+def pageout(m, pfn, nr):
+    """Write a dirty folio of the swap cache: 1 if it is under writeback now, 0 if it can go at once."""
+    page_clear(m, pfn, PG_DIRTY)
+    page_set(m, pfn, PG_RECLAIM)
+    swap_writepage(m, pfn)
+    m.vmstat[V_NR_VMSCAN_WRITE] += nr
+    if page_test(m, pfn, PG_WRITEBACK):
+        return 1
+    page_clear(m, pfn, PG_RECLAIM)
+    return 0
 
 
 @kernel
@@ -477,16 +539,8 @@ def reclaim_large_folio(m, head, scan_flags):
     if lazy:
         m.vmstat[V_PGLAZYFREED] += 1 << order
     else:
-        if page_test(m, head, PG_DIRTY):
-            page_clear(m, head, PG_DIRTY)
-            m.vmstat[V_NR_VMSCAN_WRITE] += 1 << order
-            m.vmstat[V_PSWPOUT] += 1 << order
-            m.mthp[order * MTHP_STRIDE + MTHP_SWPOUT] += 1
-            if order == HPAGE_PMD_ORDER:
-                m.vmstat[V_THP_SWPOUT] += 1
-            m.sc[SC_NOW_NS] += m.cost[COST_DEVICE_WRITE] << order
-            if scan_flags & SCAN_PROACTIVE and m.sc[SC_SWAP_FLAGS] & 2 == 0:
-                return RECLAIM_KEEP
+        if page_test(m, head, PG_DIRTY) and pageout(m, head, 1 << order):
+            return RECLAIM_KEEP
         delete_from_swap_cache(m, head, reclaimer_eviction_shadow(m, head))
     free_large_folio(m, head, order)
     set_page_counts(m, head, 0, 0)
@@ -517,13 +571,7 @@ def reclaim_small_folio(m, pfn, scan_flags):
             if page_mapcount(m, pfn) > 0:
                 return RECLAIM_ACTIVATE
         if page_test(m, pfn, PG_DIRTY):
-            if scan_flags & SCAN_MAY_WRITEPAGE == 0:
-                return RECLAIM_KEEP
-            page_clear(m, pfn, PG_DIRTY)
-            m.vmstat[V_NR_VMSCAN_WRITE] += 1
-            m.vmstat[V_PSWPOUT] += 1
-            m.sc[SC_NOW_NS] += m.cost[COST_DEVICE_WRITE]
-            if scan_flags & SCAN_PROACTIVE and m.sc[SC_SWAP_FLAGS] & 2 == 0:
+            if scan_flags & SCAN_MAY_WRITEPAGE == 0 or pageout(m, pfn, 1):
                 return RECLAIM_KEEP
         delete_from_swap_cache(m, pfn, reclaimer_eviction_shadow(m, pfn))
     else:
@@ -534,10 +582,7 @@ def reclaim_small_folio(m, pfn, scan_flags):
         if page_test(m, pfn, PG_SWAPBACKED):
             if scan_flags & SCAN_MAY_SWAP == 0 or shmem_writepage(m, pfn) < 0:
                 return RECLAIM_ACTIVATE
-            page_clear(m, pfn, PG_DIRTY)
-            m.vmstat[V_PSWPOUT] += 1
-            m.sc[SC_NOW_NS] += m.cost[COST_DEVICE_WRITE]
-            if scan_flags & SCAN_PROACTIVE and m.sc[SC_SWAP_FLAGS] & 2 == 0:
+            if pageout(m, pfn, 1):
                 return RECLAIM_KEEP
             delete_from_swap_cache(m, pfn, reclaimer_eviction_shadow(m, pfn))
             set_page_counts(m, pfn, 0, 0)

@@ -8,7 +8,7 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
 (
     SC_NOW_NS, SC_CPU, SC_TASK, SC_NR_NODES, SC_NR_ZONES, SC_POLICY_LISTS, SC_MAX_PFN, SC_NR_CPUS, SC_NEXT_EVENT_NS, SC_WANTS_ACCESS,
     SC_NR_TASKS, SC_VMA_FREE, SC_VMA_TOP, SC_TABLE_FREE, SC_TABLE_TOP, SC_ANON_VMA_FREE, SC_ANON_VMA_TOP, SC_AVC_FREE, SC_AVC_TOP,
-    SC_ZERO_PFN, SC_HUGE_ZERO_PFN, SC_NR_SWAP_SLOTS, SC_NR_SWAP_FREE, SC_SWAP_NEXT, SC_SWAP_FLAGS, SC_TOTALRAM, SC_TOTALRESERVE,
+    SC_ZERO_PFN, SC_HUGE_ZERO_PFN, SC_NR_SWAP_SLOTS, SC_NR_SWAP_FREE, SC_SWAP_FLAGS, SC_TOTALRAM, SC_TOTALRESERVE,
     SC_COMMITTED_AS, SC_OVERCOMMIT, SC_COMMIT_LIMIT, SC_STACK_GUARD_GAP, SC_MAX_MAP_COUNT, SC_MMAP_MIN_ADDR, SC_PAGE_CLUSTER,
     SC_SWAPPINESS, SC_BOOST_FACTOR, SC_STAT_INTERVAL_NS, SC_NEXT_TICK_NS, SC_FILE_FREE, SC_FILE_TOP, SC_XA_FREE, SC_XA_TOP,
     SC_FAULT_AROUND, SC_SWAPIN_HITS, SC_SWAPIN_PREV, SC_SWAPIN_LAST, SC_IN_RECLAIM, SC_NEEDS_FUTURE, SC_PGTABLE_LEVELS, SC_OOM_VICTIM,
@@ -21,8 +21,8 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_RECLAIM_NOTES, SC_OOM_MEMCG, SC_IN_LRU_FAULT, SC_MM_WALK, SC_PROACTIVE,
     SC_MIGRATE_TO, SC_EXTFRAG_THRESHOLD, SC_PROACTIVENESS, SC_COMPACT_RESULT, SC_INTERLEAVE_NODE,
     SC_NODE_RECLAIM_MODE, SC_MIN_UNMAPPED_RATIO, SC_SHARED_POLICIES, SC_OOM_NODEMASK, SC_DEMOTION_ENABLED, SC_NUMA_BALANCING, SC_RUN_SINCE_NS,
-    SC_VFS_CACHE_PRESSURE,
-) = range(103)
+    SC_VFS_CACHE_PRESSURE, SC_STORE_CLASS, SC_YIELD_NS, SC_YIELDED,
+) = range(105)
 NR_SCALARS = 128
 
 # m.zone: one row a populated zone, in the order of nodes, then zone index ------------------------------------------------------------------
@@ -36,6 +36,7 @@ ZONE_STRIDE = 64
 Z_LOWMEM_RESERVE = 32  # six entries, by highest zone index
 Z_LRU = 40  # five entries: nr_zone_inactive_anon ...
 Z_BOOT_LRU = 48  # five entries: pages that boot left on the lists, which nobody reclaims here
+Z_NR_ZSPAGES = 53
 # zone flags
 ZONE_BOOSTED_WATERMARK, ZONE_RECLAIM_ACTIVE, ZONE_BELOW_HIGH = 1, 2, 4
 
@@ -67,7 +68,8 @@ NODE_STRIDE = 32
     N_FIRST_CPU, N_NR_CPUS, N_KSWAPD_AWAKE, N_KSWAPD_PRIORITY, N_KSWAPD_FAILURES, N_KSWAPD_IDX, N_KSWAPD_CLOCK_NS, N_KSWAPD_WAKE_NS,
     N_KSWAPD_CPU, N_PRESENT, N_MANAGED, N_KSWAPD_BOOST, N_KSWAPD_RECLAIMED, N_KSWAPD_FLAGS, N_WEIGHT, N_TOPTIER, N_DEMOTION_TARGETS, N_LOWER_TIERS,
     N_NBP_THRESHOLD, N_NBP_RL_START, N_NBP_RL_NR_CAND, N_NBP_TH_START, N_NBP_TH_NR_CAND,
-) = range(23)
+    N_PASS_MEMCG, N_PASS_SCANNED, N_PASS_RECLAIMED, N_PASS_NOTES,
+) = range(27)  # N_PASS_*: of a pass of kswapd that was preempted; N_PASS_MEMCG: cgroup + 1, 0: there is none
 
 # m.task ----------------------------------------------------------------------------------------------------------------------------------
 TASK_STRIDE = 32
@@ -100,6 +102,9 @@ MEMCG_STRIDE = 64
     MC_KMEM_PAGES, MC_ITER, MC_EVENT_LOW, MC_EVENT_HIGH, MC_EVENT_MAX, MC_EVENT_OOM, MC_EVENT_OOM_KILL, MC_EVENT_OOM_GROUP_KILL,
     MC_SWAP_PEAK, MC_EVENT_SWAP_MAX, MC_EVENT_SWAP_FAIL,
 ) = range(24)
+(
+    MC_ZSWAP_BYTES, MC_ZSWAPPED, MC_ZSWAP_MAX_BYTES, MC_ZSWAP_NO_WRITEBACK, MC_ZSWAP_FIRST, MC_ZSWAP_LAST,
+) = range(40, 46)  # entries of zswap: their bytes and how many, the cgroup's limit; slots of its own entries, oldest first
 MC_LOCAL = 24  # from MC_EVENT_LOW on: the same events, of the cgroup itself only, at MC_EVENT_* - MC_EVENT_LOW + MC_LOCAL
 MEMCG_MAX = 1 << 50  # the limit "max"
 STOCK_STRIDE = 2  # m.memcg_stock, a CPU: the cgroup that has pages charged in advance, and how many
@@ -198,7 +203,43 @@ XA_STRIDE = 64  # slots of a page-cache tree node in m.xa; m.xa_node holds XN_* 
 XN_STRIDE = 16
 XN_SHIFT, XN_COUNT, XN_NR_VALUES, XN_PARENT, XN_SLOT, XN_OBJ, XN_NEXT_FREE, XN_MEMCG, XN_INODE, XN_LRU_NEXT, XN_LRU_PREV = range(11)
 
-# m.swap_map: int32 a slot: how many PTEs refer to it (0 free); m.swap_cache: int64 a slot: pfn of the cached page << 1 | 1, (shadow + 1) << 1, or 0
+# m.swap_map: int32 a slot: how many PTEs refer to it (0 free); m.swap_cache: int64 a slot: pfn of the cached page << 1 | 1, (shadow + 1) << 1, 0,
+# or SLOT_HELD while a CPU's slot cache has it
+SLOT_HELD = -2
+# m.swap_info: one row a swap device, the one of the highest priority first; its slots follow one another in all arrays of slots
+SWAP_INFO_STRIDE = 8
+MAX_SWAPFILES = 8
+SI_FIRST, SI_PAGES, SI_INUSE, SI_NEXT, SI_RUN_LEFT, SI_FLAGS, SI_PRIO = range(7)
+SWAP_SSD, SWAP_SYNCHRONOUS = 1, 2  # SI_FLAGS, and of any device in m.sc[SC_SWAP_FLAGS]: non-rotational; no waiting (zram)
+SWAP_ROTATIONAL = 4  # in m.sc[SC_SWAP_FLAGS]: some device is rotational
+# m.swap_slots: what a CPU keeps of slots
+SWAP_SLOTS_CACHE_SIZE = 64
+SWAP_SLOTS_STRIDE = 192
+SS_ACTIVE, SS_NR, SS_CUR, SS_NR_RET, SS_DIRECT, SS_SLOTS, SS_RET = 0, 1, 2, 3, 4, 8, 72  # SS_ACTIVE, SS_DIRECT: in CPU 0's row, for all
+# m.bio: writes to swap devices that take time: a header, then a ring of BIO_ENTRIES pages (pfn, time of completion), oldest first
+BIO_HEAD, BIO_SENT, BIO_TAIL, BIO_DONE_NS, BIO_DISK_NS, BIO_LAST_SLOT, BIO_LAST_PAGES, BIO_REQUESTS, BIO_READS, BIO_WAITS, BIO_RING = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 16
+BIO_ENTRIES = 1 << 14
+# what a page of memory holds (m.page_class, m.swap_class): how well it compresses. m.compress: bytes by class for zram, then for zswap;
+# m.sc[SC_STORE_CLASS]: what a task's stores make of a page
+CLASS_ZERO, CLASS_TOUCHED, CLASS_DATA = 0, 1, 2
+NR_CLASSES = 8
+CLASS_NAMES = ("zero", "touched", "data")
+# m.zs_class, m.zspage: zsmalloc's size classes (rows a class), and its zspages (rows from 1 on)
+ZS_STRIDE = 4
+ZS_SIZE, ZS_PAGES, ZS_OBJS = range(3)
+NR_ZS_CLASSES = 255
+NR_ZS_GROUPS = 12  # of zspages by how full they are
+ZSPAGE_STRIDE = 16
+ZP_POOL, ZP_CLASS, ZP_INUSE, ZP_NEXT, ZP_PREV, ZP_PFN = 0, 1, 2, 3, 4, 8
+# m.zs_pool: one row a pool (0 zswap's, then one a swap device): pages, bytes stored, objects, most pages so far; FREE and TOP (of pool 0): rows of m.zspage
+ZS_POOL_STRIDE = 8
+ZSP_PAGES, ZSP_BYTES, ZSP_OBJECTS, ZSP_MAX_PAGES, ZSP_FREE, ZSP_TOP = range(6)
+# m.zswap
+(
+    ZSW_ENABLED, ZSW_MAX_POOL_PERCENT, ZSW_ACCEPT_PERCENT, ZSW_FULL, ZSW_STORED, ZSW_POOL_LIMIT_HIT, ZSW_WRITTEN_BACK, ZSW_REJECT_COMPRESS_POOR,
+    ZSW_REJECT_ALLOC_FAIL, ZSW_REJECT_RECLAIM_FAIL, ZSW_SHRINK_PENDING, ZSW_NEXT_SHRINK, ZSW_FIRST_NS, ZSW_WORKER_NS,
+) = range(14)
+NR_ZSWAP = 16
 
 # page-table entries (int64) ----------------------------------------------------------------------------------------------------------------
 PTE_PRESENT, PTE_WRITE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_PROTNONE, PTE_SOFTDIRTY = (
@@ -237,10 +278,11 @@ MTHP_NAMES = (
     COST_SYSCALL, COST_FORK_PTE, COST_ZAP_PTE, COST_TLB_MISS, COST_IPI, COST_CONTEXT_SWITCH, COST_HUGE_ZERO, COST_SWAP_CACHE_HIT, COST_PAGE_TABLE,
     COST_DEVICE_READ_PAGE, COST_LOCK_WAIT, COST_SPLIT_THP, COST_OOM_KILL,
     COST_DAMOS_PAGE, COST_DAMON_CHECK, COST_LRU_MOVE, COST_PROT_NUMA, COST_WRITEPAGE,
-) = range(27)
+    COST_DEVICE_WRITE_PAGE, COST_SUBMIT_PAGE, COST_COMPRESS_PAGE, COST_DECOMPRESS_PAGE,
+) = range(31)
 NR_COSTS = 32
 COST_NAMES = (
     "hit", "fault", "zero_page", "copy_page", "device_read", "device_write", "scan_page", "reclaim_page", "alloc_bulk", "syscall", "fork_pte",
     "zap_pte", "tlb_miss", "ipi", "context_switch", "huge_zero", "swap_cache_hit", "page_table", "device_read_page", "lock_wait", "split_thp", "oom_kill",
-    "damos_page", "damon_check", "lru_move", "prot_numa", "writepage",
+    "damos_page", "damon_check", "lru_move", "prot_numa", "writepage", "device_write_page", "submit_page", "compress_page", "decompress_page",
 )

@@ -2,7 +2,7 @@
 memory.reclaim.
 
 Models: mm/memcontrol.c memory_files[], memory_stat_format(), memory_events_show(), page_counter_memparse(). Left out: memory.numa_stat,
-memory.swap.high, memory.zswap.*; controllers but memory and cpuset. What memory.stat says of pages is counted in mem_map when it is read.
+memory.swap.high; controllers but memory and cpuset. What memory.stat says of pages is counted in mem_map when it is read.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ STAT_EVENTS = (
 )  # fmt: skip
 PAGE_EVENTS = (
     "pgscan_kswapd", "pgscan_direct", "pgscan_khugepaged", "pgsteal_kswapd", "pgsteal_direct", "pgsteal_khugepaged", "pgfault", "pgmajfault",
-    "pgrefill", "pgactivate", "pgdeactivate", "pglazyfree", "pglazyfreed",
+    "pgrefill", "pgactivate", "pgdeactivate", "pglazyfree", "pglazyfreed", "swpin_zero", "swpout_zero", "zswpin", "zswpout", "zswpwb",
 )  # fmt: skip
 NR_MEMCGS = 64  # cgroups that a script may make, the root included
 _SIZE = re.compile(r"(0x[0-9a-fA-F]+|\d+)([kKmMgG]?)")
@@ -58,7 +58,7 @@ def make(sim: Any, path: str) -> int:
         raise NotSupported(f"cgroup {path}: more than {machine.sizes.nr_memcgs - 1} cgroups")
     base = row * r.MEMCG_STRIDE
     machine.memcg[base + r.MC_PARENT] = parent
-    machine.memcg[[base + r.MC_HIGH, base + r.MC_MAX, base + r.MC_SWAP_MAX]] = r.MEMCG_MAX
+    machine.memcg[[base + r.MC_HIGH, base + r.MC_MAX, base + r.MC_SWAP_MAX, base + r.MC_ZSWAP_MAX_BYTES]] = r.MEMCG_MAX
     machine.sc[r.SC_NR_MEMCGS] = row + 1
     sim.cgroups[path] = row
     return row
@@ -90,6 +90,13 @@ def read(sim: Any, row: int, name: str) -> str:
         return "max\n" if pages >= r.MEMCG_MAX else f"{pages * PAGE_SIZE}\n"
     if name in USAGE:
         return f"{int(memcg[base + USAGE[name]]) * PAGE_SIZE}\n"
+    if name == "memory.zswap.current":
+        return f"{int(memcg[base + r.MC_ZSWAP_BYTES])}\n"
+    if name == "memory.zswap.max":
+        limit = int(memcg[base + r.MC_ZSWAP_MAX_BYTES])
+        return "max\n" if limit >= r.MEMCG_MAX else f"{limit}\n"
+    if name == "memory.zswap.writeback":
+        return f"{1 - int(memcg[base + r.MC_ZSWAP_NO_WRITEBACK])}\n"
     if name == "memory.oom.group":
         return f"{int(memcg[base + r.MC_OOM_GROUP])}\n"
     if name in ("memory.events", "memory.events.local"):
@@ -126,6 +133,17 @@ def write(sim: Any, row: int, name: str, text: str) -> int:
         if name == "memory.high":
             return _run(sim, memcontrol.memory_high_write, row, pages)
         memcg[base + LIMITS[name]] = pages
+        return 0
+    if name == "memory.zswap.max":
+        pages = parse_limit(value)
+        if pages is None:
+            return -EINVAL
+        memcg[base + r.MC_ZSWAP_MAX_BYTES] = pages if pages >= r.MEMCG_MAX else pages * PAGE_SIZE
+        return 0
+    if name == "memory.zswap.writeback":
+        if value not in ("0", "1"):
+            return -EINVAL
+        memcg[base + r.MC_ZSWAP_NO_WRITEBACK] = 1 - int(value)
         return 0
     if name == "memory.oom.group":
         if value not in ("0", "1"):
@@ -187,7 +205,9 @@ def memory_stat(sim: Any, row: int) -> str:
     nodes = machine.sizes.nr_nodes
     for lru, name in enumerate(LRU_LISTS[: LRU_UNEVICTABLE + 1]):
         pages[name] = sum(machine.op("reclaimer", "nr_lru_pages", memcg * nodes + node, lru) for memcg in rows for node in range(nodes))
+    base = row * r.MEMCG_STRIDE
     text = "".join(f"{name} {count * PAGE_SIZE}\n" for name, count in pages.items())
+    text += f"zswap {int(machine.memcg[base + r.MC_ZSWAP_BYTES])}\nzswapped {int(machine.memcg[base + r.MC_ZSWAPPED]) * PAGE_SIZE}\n"
     counted = machine.memcg_stat.reshape(-1, v.VMSTAT_STRIDE)[rows].sum(axis=0)
     events = {name: int(counted[v.VMSTAT_NAMES.index(name)]) for name in STAT_EVENTS + PAGE_EVENTS}
     text += "".join(f"{name} {events[name]}\n" for name in STAT_EVENTS)
@@ -214,7 +234,7 @@ def _page_counts(machine: Any, rows: list[int]) -> dict[str, int]:
     kmem = sum(int(machine.memcg[row * r.MEMCG_STRIDE + r.MC_KMEM_PAGES]) for row in rows)
     tables = total(kind == KIND_TABLE)
     return {
-        "anon": total(anon & mapped), "file": total(in_file | cached), "kernel": tables + kmem, "kernel_stack": 0, "pagetables": tables,
+        "anon": total(anon & mapped), "file": total(in_file), "kernel": tables + kmem, "kernel_stack": 0, "pagetables": tables,
         "shmem": total(in_file & (kind == KIND_SHMEM)), "file_mapped": total(in_file & mapped),
         "file_dirty": total(in_file & (kind == KIND_FILE) & (flags & PG_DIRTY > 0)), "file_writeback": total(flags & PG_WRITEBACK > 0),
         "swapcached": total(cached), "slab": kmem,

@@ -61,7 +61,8 @@ def meminfo(sim: Any) -> str:
     first = [
         ("MemTotal", int(sc[r.SC_TOTALRAM])), ("MemFree", c["nr_free_pages"]), ("MemAvailable", mem_available(sim, c)), ("Buffers", 0),
         ("Cached", max(0, c["nr_file_pages"] - c["nr_swapcached"])), ("SwapCached", c["nr_swapcached"]), *_lru_lines(c),
-        ("SwapTotal", total_swap_pages(sim)), ("SwapFree", int(sc[r.SC_NR_SWAP_FREE])), ("Zswap", 0), ("Zswapped", 0),
+        ("SwapTotal", total_swap_pages(sim)), ("SwapFree", int(sc[r.SC_NR_SWAP_FREE])), ("Zswap", int(sim.machine.zs_pool[r.ZSP_PAGES])),
+        ("Zswapped", int(sim.machine.zswap[r.ZSW_STORED])),
         ("Dirty", c["nr_dirty"]), ("Writeback", c["nr_writeback"]), ("AnonPages", c["nr_anon_pages"]), ("Mapped", c["nr_mapped"]),
         ("Shmem", c["nr_shmem"]), ("KReclaimable", reclaimable), ("Slab", c["nr_slab_reclaimable"] + c["nr_slab_unreclaimable"]),
         ("SReclaimable", c["nr_slab_reclaimable"]), ("SUnreclaim", c["nr_slab_unreclaimable"]),
@@ -109,11 +110,10 @@ def numastat(sim: Any, node: int) -> str:
 def swaps(sim: Any) -> str:
     """/proc/swaps."""
     text = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
-    total = total_swap_pages(sim)
-    if total:
-        size, used = total * 4, (total - int(sim.machine.sc[r.SC_NR_SWAP_FREE])) * 4
-        name = "/dev/zram0" if sim.cfg.zram_bytes and not sim.cfg.swap_bytes else "/dev/vda"
-        priority = 100 if name == "/dev/zram0" else -2
+    for number, device in enumerate(sim.cfg.swap_devices):
+        row = number * r.SWAP_INFO_STRIDE
+        name, priority = f"/dev/{device.name}", device.priority
+        size, used = device.pages * 4, int(sim.machine.swap_info[row + r.SI_INUSE]) * 4
         tabs = ["\t\t" if n < 10_000_000 else "\t" for n in (size, used)]
         text += f"{name:<40}partition\t{size}{tabs[0]}{used}{tabs[1]}{priority}\n"
     return text

@@ -8,7 +8,7 @@ from mmlab_linux.page_allocator.buddy import BUDDY
 
 from mmlab.kernels.jit import kernel
 from mmlab._engine import loop
-from mmlab.mm import filemap, files, page_cache, readahead, shmem, swap_state, xarray
+from mmlab.mm import filemap, files, page_cache, readahead, shmem, swap_slots, swap_state, xarray
 from mmlab.model import page as sp
 from mmlab.model import rows as r
 from mmlab.model import vmstat as v
@@ -379,12 +379,13 @@ def test_files_go_with_their_last_user():
 # shmem ------------------------------------------------------------------------------------------------------------------------------------
 def test_shmem_to_swap_and_back():
     m = machine_with(swap_pages=64)
-    m.run(swap_state.swapon, 65, 0)
+    m.run(swap_slots.swapon, 65, 0, -2)
     m.sc[r.SC_PAGE_CLUSTER] = 3
     inode = file_of(m, 16, r.IF_SHMEM)
     mapped(m, inode)
     assert touch(m, range(16)) == 0  # zeroed pages, nothing is read
     assert m.vmstat[v.V_NR_SHMEM] == 16 and m.vmstat[v.V_NR_FILE_PAGES] == 16
+    m.swap_class[:] = r.CLASS_DATA
     for index in range(16):
         pfn = m.run(page_cache.filemap_get_page, inode, index)
         assert page_kind(m, pfn) == KIND_SHMEM and page_flags(m, pfn) & PG_SWAPBACKED

@@ -19,7 +19,7 @@ def test_mem_map_takes_at_most_32_bytes_a_page():
     growth = {a.name: (bytes_of(a, more) - bytes_of(a, SIZES)) / SIZES.nr_frames for a in ARRAYS}
     assert growth == {a.name: a.bytes_per_page for a in ARRAYS}
     assert growth["page"] + growth["pagex"] <= 32
-    assert {name for name, size in growth.items() if size} == {"page", "pagex", "pageblock", "block_skip"}
+    assert {name for name, size in growth.items() if size} == {"page", "pagex", "pageblock", "block_skip", "page_class"}
 
 
 def test_page_tables_take_8_bytes_a_slot():

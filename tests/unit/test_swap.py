@@ -6,8 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmlab_linux.page_allocator.buddy import BUDDY
 
+from mmlab._engine.swap_devices import set_compression
 from mmlab.kernels.jit import kernel
-from mmlab.mm import page_alloc, pgtable, swap_slots, swap_state
+from mmlab.machine.swap_devices import COMPRESSED_BYTES
+from mmlab.mm import page_alloc, pgtable, swap_slots, swap_state, zsmalloc
 from mmlab.model import page as sp
 from mmlab.model import rows as r
 from mmlab.model import vmstat as v
@@ -37,8 +39,10 @@ BASE_VPN = 1 << 18  # a PMD's first page
 
 def machine_with(slots, flags=0, page_cluster=3, **more):
     m = small_machine(page_allocator=BUDDY, swap_pages=slots, **more)
-    m.run(swap_state.swapon, slots + 1, flags)
+    m.run(swap_slots.swapon, slots + 1, flags, -2)
     m.sc[r.SC_PAGE_CLUSTER] = page_cluster
+    m.swap_class[:] = r.CLASS_DATA  # slots that nobody wrote hold zeroes
+    set_compression(m, COMPRESSED_BYTES)
     return m
 
 
@@ -58,12 +62,36 @@ def alloc(m):
 def test_slots_ascend_and_come_back_in_runs_of_512():
     m = machine_with(2048)
     assert [alloc(m) for _ in range(512)] == list(range(1, 513))
-    for slot in range(1, 512):
+    for slot in range(1, 513):
         m.run(swap_slots.swap_free, slot)
-    assert alloc(m) == 513  # 511 free slots at the bottom are no run
-    m.run(swap_slots.swap_free, 512)
+    assert m.sc[r.SC_NR_SWAP_FREE] == 2048 - 64  # the CPU keeps the last 64
+    assert alloc(m) == 513  # 448 free slots at the bottom are no run
+    assert m.sc[r.SC_NR_SWAP_FREE] == 2048 - 64 - 64  # 64 are taken at a time
     assert [alloc(m) for _ in range(511)] == list(range(514, 1025))
+    m.run(swap_slots.swap_free, 513)  # one more than it keeps: the 64 go back
     assert alloc(m) == 1  # a new run begins at the lowest 512 free slots
+    assert m.run(swap_slots.check_swap) == 0
+
+
+def test_few_free_slots_are_not_cached():
+    m = machine_with(450)
+    got = [alloc(m) for _ in range(321)]
+    assert m.sc[r.SC_NR_SWAP_FREE] == 450 - 384  # 66 left, fewer than 128: from the next slot on what is kept goes back
+    assert alloc(m) == 385 and m.sc[r.SC_NR_SWAP_FREE] == 450 - 322
+    m.run(swap_slots.swap_free, got[0])
+    assert m.sc[r.SC_NR_SWAP_FREE] == 450 - 321
+    assert m.run(swap_slots.check_swap) == 0
+
+
+def test_devices_by_priority():
+    m = small_machine(page_allocator=BUDDY, swap_pages=40)
+    for pages, priority in ((10, 5), (12, -2), (12, -2)):
+        m.run(swap_slots.swapon, pages + 1, 0, priority)
+    assert [alloc(m) for _ in range(10)] == list(range(1, 11))  # the highest priority until it is full
+    assert [alloc(m) for _ in range(4)] == [11, 23, 12, 24]  # equals take turns
+    assert [int(m.swap_info[i * r.SWAP_INFO_STRIDE + r.SI_INUSE]) for i in range(3)] == [10, 2, 2]
+    m.run(swap_slots.swap_free, 3)
+    assert alloc(m) == 3 and [int(m.run(swap_slots.swap_device, s)) for s in (1, 10, 11, 22, 23, 34)] == [0, 0, 1, 1, 2, 2]
     assert m.run(swap_slots.check_swap) == 0
 
 
@@ -102,7 +130,9 @@ def test_the_cache_keeps_a_slot_in_use():
 @given(st.lists(st.tuples(st.sampled_from(["add", "dup", "free", "delete"]), st.integers(0, 7)), max_size=60))
 def test_slots_are_counted(steps):
     m = _shared_machine()
-    m.run(swap_state.swapon, 9, 0)
+    m.sc[[r.SC_NR_SWAP_SLOTS, r.SC_NR_SWAP_FREE]] = 0
+    m.swap_info[:] = 0
+    m.run(swap_slots.swapon, 9, 0, -2)
     m.swap_map[:] = 0
     m.swap_cache[:] = 0
     pages, refs = {}, {}
@@ -235,7 +265,7 @@ def cached(m, pages):
 
 
 def test_vma_read_ahead():
-    m = machine_with(2048, swap_state.SWAP_SSD)
+    m = machine_with(2048, r.SWAP_SSD)
     mapped(m, 1024)
     assert touch(m, [100]) == 1
     assert cached(m, 1024) == list(range(97, 105))  # no history: four hits, a window of eight around the fault
@@ -251,21 +281,21 @@ def test_vma_read_ahead():
 
 @pytest.mark.parametrize("page, expected", [(0, range(0, 5)), (511, range(508, 512)), (512, range(512, 517)), (1023, range(1020, 1024))])
 def test_vma_read_ahead_is_clipped_to_vma_and_table(page, expected):
-    m = machine_with(2048, swap_state.SWAP_SSD)
+    m = machine_with(2048, r.SWAP_SSD)
     mapped(m, 1024)
     touch(m, [page])
     assert cached(m, 1024) == list(expected)
 
 
 def test_descending_faults():
-    m = machine_with(2048, swap_state.SWAP_SSD)
+    m = machine_with(2048, r.SWAP_SSD)
     mapped(m, 512)
     touch(m, [300, 299, 298, 297, 296])
     assert cached(m, 512) == list(range(289, 305))  # 297..304 around 300, three hits, then (288, 296]
 
 
 def test_a_synchronous_device_leaves_nothing_behind():
-    m = machine_with(64, swap_state.SWAP_SSD | swap_state.SWAP_SYNCHRONOUS)
+    m = machine_with(64, r.SWAP_SSD | r.SWAP_SYNCHRONOUS)
     mapped(m, 32)
     pfn = m.run(swap_state.swapin_readahead, 5, 0, VMA, BASE_VPN + 4)
     assert page_counts(m, pfn) == 0 and page_flags(m, pfn) & PG_SWAPCACHE == 0
@@ -300,7 +330,7 @@ WATCHER = Reclaimer(
 
 
 @pytest.mark.parametrize("shadow, seen, refaults", [(0, 0, 1), (41, 41, 1), (-1, -1, 0)])
-@pytest.mark.parametrize("flags", [0, swap_state.SWAP_SYNCHRONOUS])
+@pytest.mark.parametrize("flags", [0, r.SWAP_SYNCHRONOUS])
 def test_a_swap_in_over_a_shadow_is_a_refault(shadow, seen, refaults, flags):
     m = machine_with(64, flags, page_cluster=0, reclaimer=WATCHER)
     slot = m.run(swap_state.add_to_swap, new_page(m))
@@ -321,3 +351,25 @@ def test_what_is_not_there_cannot_be_read():
     assert m.run(swap_state.swapin_readahead, 2, 0, -1, 0) == -ENOMEM  # the slot went away: the neighbour alone was read
     assert m.vmstat[v.V_PSWPIN] == 1
     assert m.vmstat[v.V_PGALLOC_DMA : v.V_PGALLOC_DEVICE + 1].sum() - m.vmstat[v.V_PGFREE] == pages + 1
+
+
+# zsmalloc: figures of /sys/block/zram0/mm_stat and nr_zspages ---------------------------------------------------------------------------
+def test_size_classes_as_measured():
+    classes = zsmalloc.size_classes()
+    of = {bytes_: classes[python_function(zsmalloc.class_of)(bytes_)] for bytes_ in (27, 44, 63, 4088, 4096)}
+    assert of == {27: (48, 3, 256), 44: (64, 1, 64), 63: (80, 5, 256), 4088: (4096, 1, 1), 4096: (4096, 1, 1)}
+    assert len(classes) == 255 and all(size * objects <= pages * 4096 for size, pages, objects in classes)
+
+
+def test_zspages_fill_up_from_the_fullest():
+    m = machine_with(64)
+    handles = [m.run(zsmalloc.zs_malloc, 0, 44) for _ in range(130)]  # 64 to a page
+    assert [handles.count(h) for h in dict.fromkeys(handles)] == [64, 64, 2]
+    assert m.zs_pool[r.ZSP_PAGES] == 3 and m.zs_pool[r.ZSP_BYTES] == 130 * 44
+    for _ in range(10):
+        m.run(zsmalloc.zs_free, handles[0], 44)
+    assert m.run(zsmalloc.zs_malloc, 0, 44) == handles[0]  # the one that is nearly full
+    for _ in range(2):
+        m.run(zsmalloc.zs_free, handles[-1], 44)
+    assert m.zs_pool[r.ZSP_PAGES] == 2 and m.zs_pool[r.ZSP_MAX_PAGES] == 3
+    assert m.zone[r.Z_NR_ZSPAGES :: r.ZONE_STRIDE].sum() == 2

@@ -15,7 +15,7 @@ class Params:
     """What a read and a write-back of one page take, in ns."""
 
     device_read_ns: int = attrs.field(default=150_000, validator=ge(0))  # estimated: twice a write, since the reader waits
-    device_write_ns: int = attrs.field(default=66_000, validator=ge(0))  # derived: pageout takes 73 us a page, 7 of them in the walk
+    device_write_ns: int = attrs.field(default=100_000, validator=ge(0))  # estimated
 
 
 def costs(params: Params) -> dict[str, float]:
@@ -38,6 +38,10 @@ def costs(params: Params) -> dict[str, float]:
         "device_read": params.device_read_ns,
         "device_read_page": 40_000,  # estimated
         "device_write": params.device_write_ns,
+        "device_write_page": 2000,  # estimated: the host's page cache takes it
+        "submit_page": 66_000,  # derived: pageout takes 73 us a page, 7 of them in the walk
+        "compress_page": 160_000,  # scaled
+        "decompress_page": 60_000,  # scaled
         "ipi": 100_000,  # estimated
         "context_switch": 20_000,  # estimated
         "lock_wait": 0,  # not modelled

@@ -38,6 +38,10 @@ def costs(params: Params) -> dict[str, float]:
         "device_read": params.device_read_ns,
         "device_read_page": 1200,  # data sheets: 3.5 GB/s
         "device_write": params.device_write_ns,
+        "device_write_page": 1400,  # data sheets: 3 GB/s
+        "submit_page": 500,
+        "compress_page": 2500,  # estimated: lz4 or lzo at 1.6 GB/s
+        "decompress_page": 1000,  # estimated: at 4 GB/s
         "ipi": 1000,  # estimated
         "context_switch": 1200,  # estimated
         "lock_wait": 0,  # not modelled

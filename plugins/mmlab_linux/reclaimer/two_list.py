@@ -20,14 +20,14 @@ from mmlab.kernels.memory_tiers import can_demote
 from mmlab.kernels.zones import page_node
 from mmlab.model.const import (
     DEF_PRIORITY, LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, NR_LRU_LISTS, SCAN_KSWAPD, SCAN_MAY_SWAP,
-    SCAN_MAY_UNMAP, SCAN_RECLAIM_IDX_SHIFT, SWAP_CLUSTER_MAX,
+    SCAN_MAY_UNMAP, SCAN_RECLAIM_IDX_SHIFT, SCAN_RESUME, SWAP_CLUSTER_MAX,
 )
 from mmlab.model.page import (
     PG_ACTIVE, PG_DIRTY, PG_IDLE, PG_LOCKED, PG_LRU, PG_REFERENCED, PG_UNEVICTABLE, PG_WORKINGSET, page_flags, page_next, page_prev,
     page_set, set_page_flags,
 )
 from mmlab.model.rows import (
-    N_KSWAPD_IDX, NODE_STRIDE, SC_CPU, SC_NR_NODES, SC_NR_SWAP_SLOTS, SC_NR_ZONES, SC_RECLAIM_MEMCG, Z_BOOT_LRU, Z_NODE, ZONE_STRIDE,
+    N_KSWAPD_IDX, NODE_STRIDE, SC_CPU, SC_NOW_NS, SC_NR_NODES, SC_NR_SWAP_SLOTS, SC_NR_ZONES, SC_RECLAIM_MEMCG, SC_YIELD_NS, SC_YIELDED, Z_BOOT_LRU, Z_NODE, ZONE_STRIDE,
 )
 from mmlab.policies import Reclaimer
 from mmlab_linux.reclaimer.lru_batch import (
@@ -46,6 +46,7 @@ from mmlab_linux.reclaimer.shrink_list import shrink_active_list, shrink_inactiv
 
 LRUVEC_BITS = 14  # of a shadow: nonresident age, lruvec, PG_WORKINGSET
 REFAULT_ACTIVATE, REFAULT_RESTORE = 1, 2
+PASS_STRIDE = 16  # st.kswapd: pages reclaimed, nr, targets and control of a node's pass that was preempted
 
 
 @frozen
@@ -57,7 +58,7 @@ class Params:
 
 def new_state(params, machine):
     """vec: VEC_* a lruvec; size: pages by list, a zone of a cgroup; stats: lagging sizes a lruvec; batch: per-CPU batches; nr, targets,
-    control: of the pass that runs."""
+    control: of the pass that runs; kswapd: of one that was preempted."""
     sizes = machine.sizes
     lruvecs = sizes.nr_nodes * sizes.nr_memcgs
     return {
@@ -69,6 +70,7 @@ def new_state(params, machine):
         "nr": np.zeros(4, np.int64),
         "targets": np.zeros(4, np.int64),
         "control": np.zeros(NR_CONTROLS, np.int64),
+        "kswapd": np.zeros(PASS_STRIDE * sizes.nr_nodes, np.int64),
     }
 
 
@@ -142,13 +144,41 @@ def rebalance(st, nr_anon, nr_file):
 
 
 @kernel
+def suspend_pass(m, st, lruvec, nr_reclaimed):
+    """kswapd is preempted: keep what the pass still has to do until it goes on."""
+    row = lruvec_node(m, lruvec) * PASS_STRIDE
+    m.sc[SC_YIELDED] = 1
+    st.kswapd[row] = nr_reclaimed
+    for lru in range(4):
+        st.kswapd[row + 1 + lru] = st.nr[lru]
+        st.kswapd[row + 5 + lru] = st.targets[lru]
+    for i in range(NR_CONTROLS):
+        st.kswapd[row + 9 + i] = st.control[i]
+
+
+@kernel
+def resume_pass(m, st, lruvec):
+    """Undo suspend_pass(): what the pass has reclaimed so far."""
+    row = lruvec_node(m, lruvec) * PASS_STRIDE
+    for lru in range(4):
+        st.nr[lru] = st.kswapd[row + 1 + lru]
+        st.targets[lru] = st.kswapd[row + 5 + lru]
+    for i in range(NR_CONTROLS):
+        st.control[i] = st.kswapd[row + 9 + i]
+    return st.kswapd[row]
+
+
+@kernel
 def shrink_node(m, st, lruvec, priority, nr_to_reclaim, scan_flags):
     """shrink_lruvec(): scan the lists in turn, 32 pages each, until the targets are met or enough is reclaimed: pages reclaimed."""
-    get_scan_count(m, st, lruvec, priority, scan_flags)
-    for lru in range(4):
-        st.targets[lru] = st.nr[lru]
     scan_all = scan_flags & SCAN_KSWAPD == 0 and m.sc[SC_RECLAIM_MEMCG] == 0 and priority == DEF_PRIORITY
-    nr_reclaimed = 0
+    nr_reclaimed = before = 0
+    if scan_flags & SCAN_RESUME:
+        nr_reclaimed = before = resume_pass(m, st, lruvec)
+    else:
+        get_scan_count(m, st, lruvec, priority, scan_flags)
+        for lru in range(4):
+            st.targets[lru] = st.nr[lru]
     while st.nr[LRU_INACTIVE_ANON] or st.nr[LRU_ACTIVE_FILE] or st.nr[LRU_INACTIVE_FILE]:
         for lru in range(4):
             nr_to_scan = min(st.nr[lru], SWAP_CLUSTER_MAX)
@@ -162,6 +192,9 @@ def shrink_node(m, st, lruvec, priority, nr_to_reclaim, scan_flags):
             else:
                 skip_deactivate(m)
         if nr_reclaimed < nr_to_reclaim or scan_all:
+            if scan_flags & SCAN_KSWAPD and m.sc[SC_NOW_NS] >= m.sc[SC_YIELD_NS]:
+                suspend_pass(m, st, lruvec, nr_reclaimed)
+                return nr_reclaimed - before
             continue
         nr_anon = st.nr[LRU_INACTIVE_ANON] + st.nr[LRU_ACTIVE_ANON]
         nr_file = st.nr[LRU_INACTIVE_FILE] + st.nr[LRU_ACTIVE_FILE]
@@ -169,7 +202,7 @@ def shrink_node(m, st, lruvec, priority, nr_to_reclaim, scan_flags):
             break
         rebalance(st, nr_anon, nr_file)
     age_active_anon(m, st, lruvec, scan_flags)
-    return nr_reclaimed
+    return nr_reclaimed - before
 
 
 @kernel

@@ -224,3 +224,39 @@ def test_records_that_contradict_themselves():
     assert said(too_many)[0].startswith("machine.boot.zones[1]: managed must be at most present")
     assert said(too_high)[0].startswith("machine.boot.zones: must have memory below 4 GiB")
     assert said(twice)[0].startswith("machine.boot.node_ranges[1]: overlaps node_ranges[0]")
+
+
+# swap devices -----------------------------------------------------------------------------------------------------------------------------
+def test_swap_devices_of_the_short_form():
+    both = machine_from_table({"swap": "64M", "swap_ssd": True, "zram": "32M", "disk": "1G"}).swap_devices
+    assert [(d.name, d.pages, d.rotational, d.zram, d.priority) for d in both] == [("vdc", 16383, False, False, -2), ("zram0", 8191, False, True, -3)]
+    assert machine_from_table({}).swap_devices == ()
+
+
+def test_listed_swap_devices_come_by_priority():
+    cfg = machine_from_table({"swaps": [{"size": "8M"}, {"size": "16M", "zram": True, "priority": 100}, {"size": "4M", "ssd": True}]})
+    assert [(d.name, d.priority, d.rotational) for d in cfg.swap_devices] == [("zram0", 100, False), ("vdb", -2, True), ("vdc", -3, False)]
+
+
+def test_compression_is_a_ratio_by_page_class():
+    assert machine_from_table({"compression": {"data": 2}}).compression == {"touched": (27, 44), "data": (2048, 2048)}
+
+
+def test_what_is_wrong_with_swap():
+    table = {
+        "swap": "4K", "zram": "1M", "swaps": [{"size": "4K"}, {"size": "8M", "priority": 40000}, {"size": "8M", "rotational": True}, "8M"],
+        "compression": {"text": 2, "data": 0.5},
+    }  # fmt: skip
+    found = messages(table)
+    for start in (
+        "machine.swaps[0].size: must be at least two pages (8K), header included, got '4K'",
+        "machine.swaps[1].priority: must be a whole number between -32768 and 32767, got 40000",
+        "machine.swaps[2].rotational: no such key (known: size, ssd, zram, priority)",
+        "machine.swaps[3]: must be a table such as",
+        "machine.compression.text: no such page class (known: touched, data)",
+        "machine.compression.data: must be a ratio between 1 and 1000, got 0.5",
+        "machine.swap: machine.swaps names all devices; leave one of the two out",
+        "machine.zram: machine.swaps names all devices; leave one of the two out",
+    ):
+        assert any(message.startswith(f"case.toml: {start}") for message in found), start
+    assert messages({"swap": "4K"}) == ["case.toml: machine.swap: must be at least two pages (8K), header included, got '4K'"]

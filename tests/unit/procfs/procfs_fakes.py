@@ -52,7 +52,8 @@ class FakeSimulation:
     """What mmlab.procfs needs of a simulation, plus makers of tasks, VMAs and mapped pages."""
 
     def __init__(self, table=None, nr_swap_slots=0):
-        self.cfg = machine_from_table({"memory": "64M", "bare": True, **(table or {})})
+        swap = {"swap": f"{nr_swap_slots * 4}K"} if nr_swap_slots else {}
+        self.cfg = machine_from_table({"memory": "64M", "bare": True, **swap, **(table or {})})
         _, self.layout, self.boot = build_machine(self.cfg)
         self.tuning = ZoneTuning(self.layout)
         self.machine = FakeMachine(self.layout, nr_swap_slots)

@@ -107,7 +107,8 @@ def test_meminfo():
     assert (got["MemFree"], got["MemAvailable"], got["Cached"], got["SwapCached"]) == (32000, available * 4, 430 * 4, 80)
     assert (got["Active"], got["Inactive(file)"], got["SwapTotal"], got["SwapFree"]) == (400, 1200, 4092, 4000)
     assert (got["CommitLimit"], got["Committed_AS"]) == ((16384 // 2 + 1023) * 4, 308)
-    assert procfs.read(sim, "/proc/swaps").splitlines()[1] == "/dev/vda                                partition\t4092\t\t92\t\t-2"
+    sim.machine.swap_info[r.SI_INUSE] = 23
+    assert procfs.read(sim, "/proc/swaps").splitlines()[1] == "/dev/vdb                                partition\t4092\t\t92\t\t-2"
 
 
 def test_slabinfo():

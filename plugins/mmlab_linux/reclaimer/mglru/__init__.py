@@ -25,7 +25,7 @@ from mmlab_linux.reclaimer.mglru.bloom import FILTER_BITS
 from mmlab_linux.reclaimer.mglru.check import check
 from mmlab_linux.reclaimer.mglru.control import CTRL_STRIDE
 from mmlab_linux.reclaimer.mglru.debugfs import lru_gen_files
-from mmlab_linux.reclaimer.mglru.evict import shrink_node
+from mmlab_linux.reclaimer.mglru.evict import PASS_STRIDE, shrink_node
 from mmlab_linux.reclaimer.mglru.look_around import look_around
 from mmlab_linux.reclaimer.mglru.lrugen import GEN_STRIDE, MAX_REFS, MAX_SEQ, MIN_NR_GENS, NR_STRIDE, WALKED_SEQ, lruvec_del_folio
 from mmlab_linux.reclaimer.mglru.refault import eviction_shadow, workingset_refault
@@ -59,6 +59,7 @@ def new_state(params, machine):
         "oldest": np.zeros(2, np.int64),
         "kind": np.zeros(1, np.int64),
         "reclaimed": np.zeros(1, np.int64),
+        "kswapd": np.zeros(PASS_STRIDE * sizes.nr_nodes, np.int64),
         "counted": np.zeros(NR_STRIDE + 1, np.int64),
     }
 

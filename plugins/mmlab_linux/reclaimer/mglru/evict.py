@@ -12,7 +12,8 @@ from mmlab.kernels.scan import count_dirty, count_refill, count_scan, count_stea
 from mmlab.kernels.services import folio_referenced, reclaim_folio, wakeup_flusher_threads
 from mmlab.kernels.zones import wmark_pages, zone_watermark_order0
 from mmlab.model.const import (
-    DEF_PRIORITY, NUMA_BALANCING_MEMORY_TIERING, RECLAIM_ACTIVATE, RECLAIM_FREED, RECLAIM_KEEP, SCAN_KSWAPD, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_RECLAIM_IDX_SHIFT,
+    DEF_PRIORITY, NUMA_BALANCING_MEMORY_TIERING, RECLAIM_ACTIVATE, RECLAIM_FREED, RECLAIM_KEEP, SCAN_KSWAPD, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE,
+    SCAN_RECLAIM_IDX_SHIFT, SCAN_RESUME,
 )
 from mmlab.model.gfp import MAX_NR_ZONES
 from mmlab.model.page import (
@@ -20,8 +21,8 @@ from mmlab.model.page import (
     page_mapcount, page_prev, page_set, page_test_clear, set_page_flags,
 )
 from mmlab.model.rows import (
-    MC_EMIN, MC_USAGE, MEMCG_STRIDE, SC_CPU, SC_MM_WALK, SC_NR_NODES, SC_NR_RECLAIMED, SC_NR_ZONES, SC_NUMA_BALANCING, SC_PROACTIVE, SC_RECLAIM_MEMCG,
-    SC_SHRINK_MEMCG, Z_INDEX, Z_NODE, ZONE_STRIDE,
+    MC_EMIN, MC_USAGE, MEMCG_STRIDE, SC_CPU, SC_MM_WALK, SC_NOW_NS, SC_NR_NODES, SC_NR_RECLAIMED, SC_NR_ZONES, SC_NUMA_BALANCING, SC_PROACTIVE,
+    SC_RECLAIM_MEMCG, SC_SHRINK_MEMCG, SC_YIELD_NS, SC_YIELDED, Z_INDEX, Z_NODE, ZONE_STRIDE,
     WB_SC_TAKEN, WB_SC_UNQUEUED_DIRTY,
 )
 from mmlab.model.vmstat import V_PGACTIVATE, V_PGSKIP_DMA, V_UNEVICTABLE_PGS_CULLED, count_vm_events
@@ -37,6 +38,7 @@ from mmlab_linux.reclaimer.mglru.lrugen import (
 )
 
 MAY_ALL = SCAN_MAY_WRITEPAGE | SCAN_MAY_UNMAP
+PASS_STRIDE = 8  # st.kswapd: pages looked at in a node's pass that was preempted
 YOUNG_PTES, REFERENCED_EXEC, REFERENCED_LOCKED = 0xFFFF, 1 << 16, 1 << 17  # of folio_referenced()
 
 
@@ -311,15 +313,19 @@ def should_abort_scan(m, st, lruvec, nr_to_reclaim, scan_flags):
 def shrink_node(m, st, lruvec, priority, nr_to_reclaim, scan_flags):
     """try_to_shrink_lruvec(): evict batches until the share of the lruvec that the priority asks for was looked at: pages reclaimed.
 
-    Global reclaim that may not write or not unmap (gentle reclaim of kswapd, zone_reclaim_mode below 6) does nothing at all.
+    Global reclaim that may not write or not unmap (gentle reclaim of kswapd, zone_reclaim_mode below 6) does nothing at all. kswapd stops
+    between batches when its slice is over, and goes on from there with SCAN_RESUME.
     """
     if m.sc[SC_RECLAIM_MEMCG] == 0 and scan_flags & MAY_ALL != MAY_ALL:
         return 0
-    lru_add_drain(m, st, m.sc[SC_CPU])
+    resumed = scan_flags & SCAN_RESUME
+    row = lruvec % m.sc[SC_NR_NODES] * PASS_STRIDE
+    if resumed == 0:
+        lru_add_drain(m, st, m.sc[SC_CPU])
     m.sc[SC_MM_WALK] = 1 if scan_flags & SCAN_KSWAPD or m.sc[SC_PROACTIVE] else 0
     swappiness = get_swappiness(m, lruvec, scan_flags)
     st.reclaimed[0] = 0
-    scanned = 0
+    scanned = st.kswapd[row] if resumed else 0
     while True:
         nr_to_scan = get_nr_to_scan(m, st, lruvec, priority, swappiness)
         if nr_to_scan <= 0:
@@ -327,6 +333,10 @@ def shrink_node(m, st, lruvec, priority, nr_to_reclaim, scan_flags):
         done = evict_folios(m, st, lruvec, scan_flags, swappiness)
         scanned += done
         if done == 0 or scanned >= nr_to_scan or should_abort_scan(m, st, lruvec, nr_to_reclaim, scan_flags):
+            break
+        if scan_flags & SCAN_KSWAPD and m.sc[SC_NOW_NS] >= m.sc[SC_YIELD_NS]:
+            m.sc[SC_YIELDED] = 1
+            st.kswapd[row] = scanned
             break
     m.sc[SC_MM_WALK] = 0
     if m.wb[WB_SC_UNQUEUED_DIRTY] and m.wb[WB_SC_UNQUEUED_DIRTY] == m.wb[WB_SC_TAKEN]:
