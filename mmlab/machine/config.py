@@ -207,7 +207,7 @@ def machine_from_table(
             r.bad("preset", str(e.args[0]))
         else:
             if "memory" in table or "nodes" in table or "import_dir" in table:
-                base = {k: v for k, v in base.items() if k not in ("memory", "nodes", "distances")}
+                base = {k: v for k, v in base.items() if k not in ("memory", "nodes", "distances", "hmat")}
             if "nodes" in table:
                 base.pop("cpus", None)
             if "swaps" in table:

@@ -16,6 +16,7 @@ from mmlab.kernels.ops import vma_index_find
 from mmlab.kernels.pte import mm_rss, walk_pmd
 from mmlab.kernels.services import alloc_pages, wake_kswapd
 from mmlab.kernels.zones import page_node, wmark_pages, zone_watermark_order0
+from mmlab.mm.mempolicy import shared_policy_lookup
 from mmlab.mm.migrate import isolate_movable, migrate_folio, putback_movable
 from mmlab.model.const import NUMA_BALANCING_MEMORY_TIERING, NUMA_BALANCING_NORMAL, WRITE
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE, GFP_NOMEMALLOC, GFP_NORETRY, GFP_RECLAIM, GFP_THISNODE, ZONE_MOVABLE
@@ -27,10 +28,11 @@ from mmlab.model.rows import (
     N_NBP_RL_NR_CAND, N_NBP_RL_START, N_NBP_TH_NR_CAND, N_NBP_TH_START, N_NBP_THRESHOLD, N_PRESENT, NB_HOT_THRESHOLD, NB_RATE_LIMIT,
     NB_SCAN_DELAY, NB_SCAN_PERIOD_MAX, NB_SCAN_PERIOD_MIN, NB_SCAN_SIZE, NODE_STRIDE, NT_LOCALITY, NT_NODE_STAMP, NT_PREFERRED, NT_RUNTIME,
     NT_SCAN_PERIOD, NT_SCAN_PERIOD_MAX, NT_SCAN_SEQ, NT_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT,
-    PTE_SPECIAL, PTE_WRITE, SC_NODE, SC_NOW_NS, SC_NR_NODES, SC_NR_ZONES, SC_NUMA_BALANCING, SC_RUN_SINCE_NS, SC_TASK, T_CPU, T_MEMPOLICY,
+    PTE_SPECIAL, PTE_WRITE, SC_NODE, SC_NOW_NS, SC_NR_NODES, SC_NR_ZONES, SC_NUMA_BALANCING, SC_RUN_SINCE_NS, SC_SHARED_POLICIES,
+    SC_TASK, T_CPU, T_MEMPOLICY,
     T_MEMS, T_MIN_FLT, T_MM, T_NODE, T_PID, TASK_STRIDE, VM_EXEC, VM_IO, VM_MIXEDMAP, VM_PFNMAP, VM_READ, VM_SHARED, VM_WRITE, VMA_END, VMA_FILE,
     VMA_FLAGS, VMA_INODE, VMA_NUMAB_NEXT_SCAN, VMA_NUMAB_PIDS, VMA_NUMAB_PIDS_OLD, VMA_NUMAB_PIDS_RESET, VMA_NUMAB_PREV_SEQ,
-    VMA_NUMAB_START_SEQ, VMA_POLICY, VMA_START, VMA_STRIDE, Z_NODE, ZONE_STRIDE, INODE_STRIDE, I_FLAGS, IF_SHMEM,
+    VMA_NUMAB_START_SEQ, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE, Z_NODE, ZONE_STRIDE,
 )
 from mmlab.model.vmstat import (
     V_NUMA_HINT_FAULTS, V_NUMA_HINT_FAULTS_LOCAL, V_NUMA_PAGES_MIGRATED, V_NUMA_PTE_UPDATES, V_PGFAULT, V_PGMIGRATE_FAIL, V_PGPROMOTE_CANDIDATE,
@@ -103,12 +105,12 @@ def task_tick_numa(m, task):
 # scanning --------------------------------------------------------------------------------------------------------------------------------------
 @leaf
 def vma_policy_mof(m, vma, task):
-    """1 if pages of the VMA may follow their users: no policy of its own nor of the task's; shared memory objects never do."""
+    """1 if pages of the VMA may follow their users: it, or the shared memory object behind it, has no policy of its own, nor has the task."""
     row = vma * VMA_STRIDE
-    inode = m.vma[row + VMA_INODE]
-    if inode >= 0 and m.inode[inode * INODE_STRIDE + I_FLAGS] & IF_SHMEM:
-        return 0
-    return 1 if m.vma[row + VMA_POLICY] == 0 and m.task[task * TASK_STRIDE + T_MEMPOLICY] == 0 else 0
+    policy = m.vma[row + VMA_POLICY]
+    if m.sc[SC_SHARED_POLICIES] and m.vma[row + VMA_INODE] >= 0:
+        policy = shared_policy_lookup(m, m.vma[row + VMA_INODE], m.vma[row + VMA_PGOFF])
+    return 1 if policy == 0 and m.task[task * TASK_STRIDE + T_MEMPOLICY] == 0 else 0
 
 
 @leaf

@@ -126,11 +126,20 @@ def test_preset_values():
     assert (server.memory_bytes >> 30, server.cpus, server.distance_matrix()) == (32, 8, ((10, 21), (21, 10)))
 
 
+def test_presets_of_real_machines():
+    xeon, epyc, cxl = (machine_from_table({"preset": n}) for n in ("xeon-2socket-192g", "epyc-2socket-1536g", "xeon-2socket-cxl"))
+    assert [len(cpus) for cpus in xeon.node_cpus()] == [36, 36] and xeon.node_cpus()[1][18] == 54
+    assert (epyc.memory_bytes >> 40 << 40, epyc.distance_matrix()) == (1 << 40, ((10, 32), (32, 10)))
+    assert [len(cpus) for cpus in cxl.node_cpus()] == [104, 104, 0, 0]
+    assert cxl.distance_matrix()[2] == (14, 24, 10, 26)
+
+
 def test_a_table_overrides_its_preset():
     cfg = machine_from_table({"preset": "server-2node", "memory": "4G", "swap": "1G"})
     assert (cfg.memory_bytes >> 30, cfg.nodes, cfg.distances, cfg.cpus, cfg.swap_bytes >> 30) == (4, (), (), 8, 1)
+    assert machine_from_table({"preset": "xeon-2socket-cxl", "memory": "4G"}).hmat == ()
     assert messages({"preset": "qemu-2g"}) == [
-        "case.toml: machine.preset: no preset named 'qemu-2g' (known: qemu-1g, desktop-16g, server-2node); did you mean 'qemu-1g'?"
+        f"case.toml: machine.preset: no preset named 'qemu-2g' (known: {', '.join(PRESETS)}); did you mean 'qemu-1g'?"
     ]
 
 

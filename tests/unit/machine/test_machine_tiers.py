@@ -38,3 +38,9 @@ def test_equally_near_nodes_of_the_next_tier_are_both_targets():
     nodes = [{"memory": "64M", "cpus": [0]}, {"memory": "64M"}, {"memory": "64M"}]
     found, _ = tiers(memory="192M", nodes=nodes, hmat=[[0, 0, 100, 100], [0, 1, 200, 100], [0, 2, 200, 100]])
     assert found.targets[0] == 0b110
+
+
+def test_the_cxl_preset_demotes_each_socket_to_its_own_expander():
+    cfg, layout, _ = build_machine(machine_from_table({"preset": "xeon-2socket-cxl"}))
+    found = memory_tiers(cfg, layout)
+    assert found.targets == (0b0100, 0b1000, 0, 0) and found.toptier == (True, True, False, False)

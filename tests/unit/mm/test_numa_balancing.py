@@ -71,6 +71,25 @@ snapshot s2
     assert deltas(ran, "s1", "s2") == [64, 64, 0, 64]  # alone again, its own pages are
 
 
+def test_shared_memory_without_a_policy_follows_too_and_its_local_pages_fault():
+    ran = Ran(
+        """
+spawn A
+mmap A s 64 anon shared at=0x10040000000
+touch A s 0 32 w
+set_mempolicy A bind nodes=1
+touch A s 32 32 w
+set_mempolicy A default
+snapshot s0
+loop A s 0 64 1500 r
+snapshot s1
+""",
+        **NODES,
+    )
+    assert deltas(ran, "s0", "s1") == [64, 64, 32, 32]
+    assert node_pages(ran, "s0") == {0: 32, 1: 32} and node_pages(ran, "s1") == {0: 64}
+
+
 def test_switched_off_nothing_is_scanned_and_what_was_marked_is_usable():
     ran = Ran(ON_NODE_1.format(pages=512) + "loop A r 0 64 1500 r\nsnapshot s1\nsysctl kernel.numa_balancing 0\nloop A r 0 512 3000 w\nsnapshot s2\n", **NODES)
     assert deltas(ran, "s0", "s1") == [512, 64, 0, 64]

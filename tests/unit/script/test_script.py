@@ -339,7 +339,7 @@ def test_pagemap_is_little_endian_words(sim, run, tmp_path):
     ("line", "message"),
     [
         ("bg madvise A r 0 1 cold", r"operation 'bg madvise' \(line 3\): not supported yet"),
-        ("loop A r 0 1 10 w noflush", r"operation 'loop' \(line 3\): noflush: not supported yet"),
+        ("bg touch A r 0 4 w reverse", r"operation 'bg touch' \(line 3\): reverse: not supported yet"),
         ("sh uname -r", r"operation 'sh' \(line 3\): sh uname -r: not supported yet"),
         ("cat /proc/pressure/io x", r"operation 'cat' \(line 3\): /proc/pressure/io: not supported yet"),
     ],
@@ -354,7 +354,7 @@ def test_what_comes_later_is_named_and_nothing_is_left(run, tmp_path, line, mess
 
 def test_partial_results_can_be_kept(run, tmp_path):
     with pytest.raises(NotSupported):
-        run("spawn A\nmmap A r 4 anon\nsnapshot s\nloop A r 0 1 10 w noflush", keep_partial=True)
+        run("spawn A\nmmap A r 4 anon\nsnapshot s\nbg touch A r 0 4 w reverse", keep_partial=True)
     folder = ResultFolder(tmp_path / "out")
     assert sorted(folder.ops) == [1, 2, 3] and not folder.ends and not (tmp_path / "out" / "dmesg.txt").exists()
 

@@ -1,6 +1,7 @@
 """`loop`, `bg` and `join` on a real machine: passes, periods, who waits for whom, and what ends them."""
 
 import re
+import shutil
 
 import pytest
 
@@ -89,10 +90,23 @@ def test_kill_ends_a_loop_at_once(run):
     assert ops[5]["ret"] == 0
 
 
-@pytest.mark.parametrize("operation", ["bg madvise A r 0 64 cold", "bg touch A r 0 64 w reverse", "loop A r 0 64 5 w noflush"])
+@pytest.mark.parametrize("operation", ["bg madvise A r 0 64 cold", "bg touch A r 0 64 w reverse"])
 def test_what_cannot_run_in_the_background_is_said(run, operation):
     with pytest.raises(NotSupported, match="line 3"):
         run(MAP + operation)
+
+
+def test_without_flushes_only_the_first_pass_sets_accessed_bits(tmp_path):
+    sim = Simulation.from_table({"memory": "128M"}, script=True)
+    script = "spawn A\nmmap A r 64 anon at=0x10040000000\ntouch A r 0 64 w\nbg loop A r 0 64 20 r noflush\nsleep 5\nwrite /proc/@A/clear_refs 1\njoin A\nsnapshot a\n"
+    kb = []
+    for text in (script, script.replace(" noflush", "")):
+        run_script(sim, parse_ops(text, "t.ops"), tmp_path / "out", tmp_path)
+        smaps = (tmp_path / "out" / "a" / "A.smaps").read_text()
+        kb.append(re.findall(r"Referenced: +(\d+) kB", smaps[smaps.index("10040000000-") :])[0])
+        shutil.rmtree(tmp_path / "out")
+        sim = Simulation.from_table({"memory": "128M"}, script=True)
+    assert kb == ["0", "256"]
 
 
 def test_a_looping_task_touches_its_own_code_and_stack(tmp_path):
