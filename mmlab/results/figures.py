@@ -19,6 +19,8 @@ TITLES = {
     "pgmajfault": ("Major faults", "major faults so far"),
     "refaults": ("Refaults", "refaults so far"),
     "rss_pages": ("Resident set, all tasks", "pages"),
+    "free_huge_frames": ("Free huge frames", "frames"),
+    "unusable_index": ("Free memory of no use for a huge page, by zone", "per mille"),
 }
 _AXIS = {"gridcolor": "#e9ecf1", "zerolinecolor": "#d5dae2", "linecolor": "#c3cad5", "ticks": "outside", "tickcolor": "#c3cad5"}
 _FONT = {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 12, "color": "#2b3442"}
@@ -27,7 +29,7 @@ _FONT = {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "
 def page_plots(cells: Sequence[FinishedCell]) -> list[dict[str, Any]]:
     """Every plot of a report for runs that differ in policy alone, in the order they are shown."""
     columns = dict.fromkeys(name for cell in cells for name in cell.result.series)
-    plots = [lines(cells, name) for name in TITLES if name in columns]
+    plots = [lines(cells, name) for name in TITLES if any(name == column.partition(":")[0] for column in columns)]
     plots += [lines(cells, name) for name in columns if name.startswith("nr_free:")]
     if any(name.startswith("free_blocks:") for name in columns):
         plots += [free_blocks(cell, _name(cell, cells)) for cell in cells[: len(COLOURS)]]
