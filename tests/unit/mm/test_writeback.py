@@ -141,3 +141,13 @@ def test_what_is_dirty_is_checked():
     sim.machine.inode[inode * r.INODE_STRIDE + r.I_NR_DIRTY] += 1
     sim.machine.vmstat[v.V_NR_DIRTY] += 1
     assert len(_dirty_pages(sim.machine)) == 2
+
+
+def test_kswapd_woken_within_a_tenth_of_a_second_is_counted():
+    sim = simulation(memory="32M", watermark_boost_factor=0)
+    sim.mkfile("f", 40 << 20)  # more than memory: kswapd sleeps and wakes all the time
+    quickly, runs = counted(sim, v.V_KSWAPD_LOW_WMARK_HIT_QUICKLY, v.V_PAGEOUTRUN)
+    assert 0 < quickly < runs
+    sim.sleep(200)
+    sim.fread("A", "f", 0, 8 << 20)
+    assert counted(sim, v.V_PAGEOUTRUN)[0] - runs > counted(sim, v.V_KSWAPD_LOW_WMARK_HIT_QUICKLY)[0] - quickly  # the first came late
