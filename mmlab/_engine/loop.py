@@ -61,7 +61,7 @@ def background(m):
             first = m.node[base + N_FIRST_CPU]
             if m.sc[SC_NR_CPUS] == 1:
                 # one CPU: kswapd and the task take turns, a slice or as long as the other ran, and the task's clock stands while kswapd runs
-                if now >= m.node[base + N_KSWAPD_CLOCK_NS]:
+                if now >= m.node[base + N_KSWAPD_CLOCK_NS] or task < 0:  # or nobody else wants the CPU
                     end = now + m.sc[SC_KSWAPD_SLICE_NS]
                     m.sc[SC_YIELD_NS] = end
                     while kswapd_step(m, n) and m.sc[SC_NOW_NS] < end:
