@@ -473,7 +473,8 @@ def made_present(m, entry, flags):
 def do_numa_page(m, mm, vma, vpn, slot, access):
     """Service: a fault on an entry that a scan made PROT_NONE. The page may move to the task's node; the entry is present afterwards.
 
-    A page that moved is mapped read-only, so that a write faults once more: that fault is counted here and left to the caller."""
+    A page that moved is mapped as the VMA's protection says, which is read-only unless it is shared memory: a write faults once more, which
+    is counted here and left to the caller."""
     task, node = m.sc[SC_TASK], m.sc[SC_NODE]
     row = vma * VMA_STRIDE
     flags = m.vma[row + VMA_FLAGS]
@@ -496,7 +497,8 @@ def do_numa_page(m, mm, vma, vpn, slot, access):
         dst = migrate_misplaced_folio(m, vma, pfn, source, node)
         failed = 1 if dst < 0 else 0
     if dst >= 0:
-        m.pt[slot] = (m.pt[slot] & ~(PTE_PROTNONE | PTE_WRITE)) | PTE_PRESENT
+        untracked = flags & (VM_SHARED | VM_WRITE) == VM_SHARED | VM_WRITE and page_test(m, dst, PG_SWAPBACKED)
+        m.pt[slot] = (m.pt[slot] & ~(PTE_PROTNONE | PTE_WRITE)) | PTE_PRESENT | (PTE_WRITE if untracked else 0)
     else:
         m.pt[slot] = made_present(m, entry, flags)
     task_numa_fault(m, task, mm, last, node if dst >= 0 else source, local, failed)

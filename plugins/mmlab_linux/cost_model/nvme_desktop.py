@@ -50,7 +50,7 @@ def costs(params: Params) -> dict[str, float]:
         "lru_move": 30,
         "writepage": 400,
         "damon_check": 300,
-        "prot_numa": 15,
+        "prot_numa": 30,
         "oom_kill": 500_000,
     }
 

@@ -50,7 +50,7 @@ def costs(params: Params) -> dict[str, float]:
         "lru_move": 60,  # estimated: from one list to another, through a batch
         "writepage": 900,  # estimated: write-back of one page, without the disk: 0.4 of a write() into the cache, as recorded runs compare
         "damon_check": 600,  # estimated: two walks and two folio look-ups, a region and sampling interval
-        "prot_numa": 40,  # estimated: an entry rewritten, a folio looked at
+        "prot_numa": 75,  # scaled from icount_guest, as it is from this model
         "oom_kill": 1_000_000,  # estimated: choosing, reporting, signalling
     }
 

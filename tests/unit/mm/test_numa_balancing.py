@@ -81,11 +81,12 @@ set_mempolicy A bind nodes=1
 touch A s 32 32 w
 set_mempolicy A default
 snapshot s0
-loop A s 0 64 1500 r
+loop A s 0 64 1500 w
 snapshot s1
 """,
         **NODES,
     )
+    assert ran.minflt(8) == [64]  # writable at once, moved or not
     assert deltas(ran, "s0", "s1") == [64, 64, 32, 32]
     assert node_pages(ran, "s0") == {0: 32, 1: 32} and node_pages(ran, "s1") == {0: 64}
 
