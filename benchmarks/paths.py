@@ -50,6 +50,7 @@ class ReclaimPath:
         sim.touch("A", start, pages, 1)
         machine = sim.machine
         machine.op("reclaimer", "drain", 0)
+        machine.sc[r.SC_STORE_CLASS] = r.CLASS_ZERO  # no write to a device, which would go on after the reclaim
         entries = machine.pt[: (int(machine.sc[r.SC_TABLE_TOP]) + 1) * 512]
         entries[entries & r.PTE_DIRTY != 0] &= ~r.PTE_ACCESSED  # every page is old
         self.snapshot = Snapshot(machine)

@@ -356,11 +356,9 @@ def file_io(m, file, offset_bytes, length_bytes, call_bytes, write):
     return done
 
 
-@leaf
-def return_to_user(m, task):
-    """The end of a system call or fault: what memory.high asks of the task, background work that has become due, and the sleep of a task that has
-    dirtied more pages than the disk writes."""
-    resume_user_mode(m, task)
+@kernel
+def run_due_work(m):
+    """Background work that has become due, and the sleep of a task that has dirtied more pages than the disk writes."""
     wake_ns = m.sc[SC_NOW_NS]
     while m.sc[SC_NOW_NS] >= m.sc[SC_NEXT_EVENT_NS] or m.wb[WB_BALANCE] or m.sc[SC_NOW_NS] < wake_ns:
         if m.wb[WB_BALANCE] and m.sc[SC_NOW_NS] >= wake_ns:
@@ -370,6 +368,15 @@ def return_to_user(m, task):
             background(m)
         if m.sc[SC_NOW_NS] >= wake_ns and m.wb[WB_BALANCE] == 0:
             break
+    return 0
+
+
+@leaf
+def return_to_user(m, task):
+    """The end of a system call or fault: what memory.high asks of the task, and what is due by now."""
+    resume_user_mode(m, task)
+    if m.sc[SC_NOW_NS] >= m.sc[SC_NEXT_EVENT_NS] or m.wb[WB_BALANCE]:
+        run_due_work(m)
 
 
 @kernel

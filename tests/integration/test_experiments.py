@@ -51,7 +51,7 @@ def test_reclaim_shootout(tmp_path):
 
 
 def test_mglru_vs_lru(tmp_path):
-    """Both reclaim by kswapd and swap; the optimum has fewer major faults."""
+    """All three reclaim by kswapd and swap."""
     shown, found = run(
         tmp_path, "mglru_vs_lru.toml", 'matrix.workload.source=["loop"]', 'matrix.machine.memory=["8M"]', "seeds.count=1",
         "workload.sources.loop.params.pages=2400", "workload.sources.loop.params.events=6000",
@@ -59,5 +59,4 @@ def test_mglru_vs_lru(tmp_path):
     for policy in ("two_list", "mglru", "opt"):
         assert found["loop", policy, "pgscan_kswapd"] > 0
         assert found["loop", policy, "pgmajfault"] > 0
-    assert found["loop", "opt", "pgmajfault"] < min(found["loop", policy, "pgmajfault"] for policy in ("two_list", "mglru"))
-    assert "regret %" not in shown  # major faults of opt are no bound
+    assert "regret %" not in shown  # major faults of opt are no bound: what is still being written is found in the swap cache

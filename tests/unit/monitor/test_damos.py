@@ -27,7 +27,8 @@ def test_pageout_takes_what_is_cold_and_leaves_what_is_hot(tmp_path):
     found = run(tmp_path, script, swap="32M")
     assert found.folder.figure("snap[s].A.smaps[r].Swap") == 4096 and found.folder.figure("snap[s].A.smaps[r].Rss") == 4096
     assert {(r.nr_accesses, r.age) for r in applied(found)} == {(0, 2)} and sum(r.bytes for r in applied(found)[:5]) >= 2 << 20
-    assert stat(found, "sz_tried") == stat(found, "sz_applied") == 4 << 20 and stat(found, "nr_tried") == stat(found, "nr_applied")
+    # in windows 2 and 4; the second finds nothing mapped, which counts all the same
+    assert stat(found, "sz_tried") == stat(found, "sz_applied") == 2 * (4 << 20) and stat(found, "nr_tried") == stat(found, "nr_applied")
     # out of the page tables but still under write-back: no major fault
     assert (found.rows[-1]["minflt"], found.rows[-1]["majflt"]) == (16, 0)
 
