@@ -1,6 +1,6 @@
 /* Reclaim of old anonymous pages in C over the simulator's own arrays, step by step what mmlab does with two_list and buddy: isolate 32
- * from the inactive tail, look through the rmap whether the one PTE is young, a swap slot, unmap, write, free to the per-CPU list and
- * from there in bulk to the buddy lists. Fast cases only: anything else ends the run. */
+ * from the inactive tail, look through the rmap whether the one PTE is young, a swap slot from the CPU's cache, unmap, note that it is all
+ * zeroes, free to the per-CPU list and from there in bulk to the buddy lists. Fast cases only: anything else ends the run. */
 #include "mm.h"
 
 static int is_free_block(struct machine *m, int64_t zone, int64_t p, int64_t order) {
@@ -69,38 +69,71 @@ static int64_t rmap_one(struct machine *m, int64_t p, int64_t *mm) {
     return slot >= 0 && m->pt[slot] & PTE_PRESENT && m->pt[slot] >> PTE_SHIFT == p ? slot : -1;
 }
 
-/* Slots ascend; after 512 the search starts again at the bottom for 512 free ones in a row. */
-static int64_t swap_alloc(struct machine *m) {
-    int64_t nr = m->sc[SC_NR_SWAP_SLOTS], slot = m->sc[SC_SWAP_NEXT], left = m->swap_map[0];
-    if (m->sc[SC_NR_SWAP_FREE] <= 0) return -1;
+static inline int slot_in_use(struct machine *m, int64_t slot) {
+    return m->swap_map[slot] > 0 || m->swap_cache[slot] & 1 || m->swap_cache[slot] == SLOT_HELD;
+}
+
+/* A free slot of a device (row of m->swap_info) that has one. They ascend; after 512 the search starts again at the bottom for 512 free
+ * ones in a row. */
+static int64_t scan_swap_map(struct machine *m, int64_t *device) {
+    int64_t first = device[SI_FIRST], end = first + device[SI_PAGES], slot = device[SI_NEXT], left = device[SI_RUN_LEFT];
     if (!left) {
         left = 512;
-        if (m->sc[SC_NR_SWAP_FREE] >= 512) {
+        if (device[SI_PAGES] - device[SI_INUSE] >= 512) {
             int64_t lowest = -1, length = 0;
-            for (slot = 1; slot < nr && length < 512; slot++) {
-                int used = m->swap_map[slot] > 0 || m->swap_cache[slot] & 1;
+            for (slot = first; slot < end && length < 512; slot++) {
+                int used = slot_in_use(m, slot);
                 length = used ? 0 : length + 1;
                 if (!used && lowest < 0) lowest = slot;
             }
             slot = length == 512 ? slot - 512 : lowest;
         }
     }
-    for (int64_t tries = 1; tries < nr; tries++, slot++) {
-        if (slot < 1 || slot >= nr) slot = 1;
-        if (m->swap_map[slot] > 0 || m->swap_cache[slot] & 1) continue;
-        m->swap_map[0] = left - 1;
-        m->sc[SC_SWAP_NEXT] = slot + 1;
-        m->sc[SC_NR_SWAP_FREE]--;
-        return slot;
+    if (slot < first || slot >= end) slot = first;
+    while (slot_in_use(m, slot))
+        if (++slot >= end) slot = first;
+    device[SI_RUN_LEFT] = left - 1;
+    device[SI_NEXT] = slot + 1;
+    device[SI_INUSE]++;
+    m->sc[SC_NR_SWAP_FREE]--;
+    m->swap_cache[slot] = SLOT_HELD;
+    return slot;
+}
+
+/* A slot from those that the CPU keeps: 64 at a time from the only device, while there are plenty of them. */
+static int64_t swap_alloc(struct machine *m) {
+    int64_t *cache = m->swap_slots + m->sc[SC_CPU] * SWAP_SLOTS_STRIDE, *device = m->swap_info, cpus = m->sc[SC_NR_CPUS];
+    if (!m->swap_slots[SS_ACTIVE] && m->sc[SC_NR_SWAP_FREE] > 5 * SWAP_SLOTS_CACHE_SIZE * cpus) m->swap_slots[SS_ACTIVE] = 1;
+    if (!m->swap_slots[SS_ACTIVE] || m->sc[SC_NR_SWAP_FREE] < 2 * SWAP_SLOTS_CACHE_SIZE * cpus) return -1;
+    if (!cache[SS_NR]) {
+        int64_t nr = least(SWAP_SLOTS_CACHE_SIZE, device[SI_PAGES] - device[SI_INUSE]);
+        if (nr <= 0 || device[SWAP_INFO_STRIDE + SI_PAGES]) return -1;
+        for (int64_t i = 0; i < nr; i++) cache[SS_SLOTS + i] = scan_swap_map(m, device);
+        cache[SS_CUR] = 0;
+        cache[SS_NR] = nr;
     }
-    return -1;
+    cache[SS_NR]--;
+    int64_t slot = cache[SS_SLOTS + cache[SS_CUR]++];
+    m->swap_cache[slot] = 0;
+    return slot;
+}
+
+/* A page of zeroes is only noted. */
+static int swap_writepage(struct machine *m, int64_t p, int64_t slot) {
+    if (m->page_class[p] != CLASS_ZERO || m->zswap_entry[slot] || m->zram[slot]) return -1;
+    m->swap_class[slot] = CLASS_ZERO;
+    m->vmstat[V_SWPOUT_ZERO]++;
+    if (m->sc[SC_NR_MEMCGS] > 1) m->memcg_stat[V_SWPOUT_ZERO]++;
+    return 0;
 }
 
 static int reclaim_page(struct machine *m, int64_t p) {
     int64_t mm, pte = rmap_one(m, p, &mm), *vec = m->vec, node = ZONE(FLAGS(p) >> ZONE_SHIFT)[Z_NODE];
     if (pte < 0 || m->pt[pte] & PTE_ACCESSED || FLAGS(p) & (PG_LOCKED | PG_MLOCKED | PG_WRITEBACK | PG_REFERENCED | PG_SWAPCACHE)) return -1;
+    if (KIND(p) >> 16 || m->bio[BIO_HEAD] < m->bio[BIO_SENT]) return -1; /* charged to a cgroup; a write may have ended */
     int64_t slot = swap_alloc(m);
     if (slot < 0) return -1;
+    m->swap_memcg[slot] = 0;
     m->swap_cache[slot] = p << 1 | 1;
     PRIVATE(p) = slot;
     FLAGS(p) |= PG_SWAPCACHE | PG_DIRTY;
@@ -109,6 +142,7 @@ static int reclaim_page(struct machine *m, int64_t p) {
 
     pte = rmap_one(m, p, &mm); /* the unmapping walks by itself, as in the kernel */
     if (pte < 0) return -1;
+    if (m->pt[pte] & PTE_DIRTY) m->page_class[p] = m->sc[SC_STORE_CLASS];
     m->swap_map[slot]++;
     m->pt[pte] = slot << PTE_SHIFT | PTE_SWAP | (FLAGS(p) & PG_ANON_EXCLUSIVE ? PTE_SWAP_EXCLUSIVE : 0);
     int64_t *row = MM(mm), rss = row[MM_RSS_ANON] + row[MM_RSS_FILE] + row[MM_RSS_SHMEM];
@@ -117,8 +151,10 @@ static int reclaim_page(struct machine *m, int64_t p) {
     row[MM_RSS_ANON]--;
     m->vmstat[V_NR_ANON_PAGES]--;
 
-    m->vmstat[V_NR_VMSCAN_WRITE]++, m->vmstat[V_PSWPOUT]++;
-    m->sc[SC_NOW_NS] += m->cost[COST_DEVICE_WRITE];
+    FLAGS(p) = (FLAGS(p) & ~PG_DIRTY) | PG_RECLAIM;
+    if (swap_writepage(m, p, slot) < 0) return -1;
+    FLAGS(p) &= ~PG_RECLAIM;
+    m->vmstat[V_NR_VMSCAN_WRITE]++;
 
     int64_t shadow = (vec[0]++ << 14 | node) << 1 | (FLAGS(p) & PG_WORKINGSET ? 1 : 0); /* vec[0]: the node's clock of evictions */
     m->swap_cache[slot] = (shadow + 1) << 1;
