@@ -62,13 +62,15 @@ def background(m):
             if m.sc[SC_NR_CPUS] == 1:
                 # one CPU: kswapd and the task take turns, a slice or as long as the other ran, and the task's clock stands while kswapd runs
                 if now >= m.node[base + N_KSWAPD_CLOCK_NS] or task < 0:  # or nobody else wants the CPU
-                    end = now + m.sc[SC_KSWAPD_SLICE_NS]
+                    # what the task overran, since it would not stop, is made up for
+                    late = max(0, now - max(m.node[base + N_KSWAPD_CLOCK_NS], m.node[base + N_KSWAPD_WAKE_NS]))
+                    end = now + m.sc[SC_KSWAPD_SLICE_NS] + late
                     m.sc[SC_YIELD_NS] = end
                     while kswapd_step(m, n) and m.sc[SC_NOW_NS] < end:
                         pass
                     used = m.sc[SC_NOW_NS] - now
                     now = m.sc[SC_NOW_NS]
-                    m.node[base + N_KSWAPD_CLOCK_NS] = now + (max(used, m.sc[SC_KSWAPD_SLICE_NS]) if m.node[base + N_KSWAPD_AWAKE] else 0)
+                    m.node[base + N_KSWAPD_CLOCK_NS] = now + (max(used - late, m.sc[SC_KSWAPD_SLICE_NS]) if m.node[base + N_KSWAPD_AWAKE] else 0)
                 if m.node[base + N_KSWAPD_AWAKE]:
                     upcoming = min(upcoming, m.node[base + N_KSWAPD_CLOCK_NS])
             else:
