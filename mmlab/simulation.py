@@ -22,6 +22,7 @@ from mmlab.errors import InputError, MmlabError, NotSupported
 from mmlab.machine import MachineConfig, ZoneTuning, build_machine, default_policy, machine_from_table, memory_tiers
 from mmlab.mm import files, fork, gup, madvise, mbind, mempolicy, mmap, sys_mlock
 from mmlab.mm.memblock import memblock_alloc
+from mmlab.mm.memory import memblock_zeroed_folio
 from mmlab.mm.slab import create_kernel_caches
 from mmlab.model import rows as r
 from mmlab.model import vmstat as v
@@ -160,7 +161,7 @@ class Simulation:
         machine = self.machine
         machine.sc[r.SC_MEMBLOCK_ZONE] = len(self.layout.zones) - 1
         machine.sc[r.SC_MEMBLOCK_PFN] = self.layout.zones[-1].end_pfn
-        with memblock_services(machine, memblock_alloc):
+        with memblock_services(machine, {"alloc_pages": memblock_alloc, "vma_alloc_zeroed_movable_folio": memblock_zeroed_folio}):
             create_kernel_caches(machine)
             zero = machine.run(memblock_alloc, 0, 0, -1)
             machine.sc[r.SC_ZERO_PFN] = zero if zero >= 0 else 0

@@ -59,21 +59,19 @@ SERVICES: dict[str, Callable] = {
 
 
 @contextmanager
-def memblock_services(machine: Any, memblock_alloc: Callable) -> Iterator[None]:
-    """While the machine boots, alloc_pages is served by memblock: by memory that is in use already, where the machine has any."""
-    if machine.run(memblock_alloc, 0, 0, -1) < 0:
+def memblock_services(machine: Any, services: dict[str, Callable]) -> Iterator[None]:
+    """While the machine boots, services that take pages are served by memblock: by memory that is in use already, where the machine has any."""
+    if machine.run(services["alloc_pages"], 0, 0, -1) < 0:
         yield
         return
-    number = abi.SERVICE_INDEX["alloc_pages"]
-    if JIT_OFF:
-        before, machine._services[number] = machine._services[number], memblock_alloc
-    else:
-        word = 2 * abi.NR_OPS + number
-        before, machine._table[word] = int(machine._table[word]), machine.core_unit(memblock_alloc).address()
+    first = 0 if JIT_OFF else 2 * abi.NR_OPS
+    table = machine._services if JIT_OFF else machine._table
+    before = {}
+    for name, kernel in services.items():
+        at = first + abi.SERVICE_INDEX[name]
+        before[at], table[at] = table[at], kernel if JIT_OFF else machine.core_unit(kernel).address()
     try:
         yield
     finally:
-        if JIT_OFF:
-            machine._services[number] = before
-        else:
-            machine._table[2 * abi.NR_OPS + number] = before
+        for at, service in before.items():
+            table[at] = service

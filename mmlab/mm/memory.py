@@ -80,6 +80,16 @@ def vma_alloc_zeroed_movable_folio(m, mm, vma, vpn):
 
 
 @kernel
+def memblock_zeroed_folio(m, mm, vma, vpn):
+    """Service vma_alloc_zeroed_movable_folio while memblock serves alloc_pages."""
+    pfn = alloc_pages(m, GFP_HIGHUSER_MOVABLE, 0, -1)
+    if pfn < 0 or charge_anon(m, pfn, vma, vpn, 0, GFP_HIGHUSER_MOVABLE) < 0:
+        return -ENOMEM
+    m.sc[SC_NOW_NS] += m.cost[COST_ZERO_PAGE]
+    return pfn
+
+
+@kernel
 def alloc_anon_folio(m, mm, vma, vpn, order, gfp):
     """Service: a zeroed anonymous folio of 2^order pages (order > 0) for vpn, its first page; the zeroing takes its simulated time."""
     pfn = alloc_pages(m, gfp, order, vma_zonelist(m, vma, vpn, order) if m.sc[SC_NR_NODES] > 1 else -1)

@@ -20,3 +20,10 @@ def test_case_holds_whole(name):
     report = verify(find_cases([ROOT], area=area, case=case), simulate_case)
     wrong = [f"{f.id}: expected {f.expected}, got {f.got} {f.reason}" for f in report.cases[0].figures if f.status not in ("held", "input")]
     assert wrong == []
+
+
+@pytest.mark.nojit
+def test_compaction_finds_the_driver_in_the_memory_of_boot():
+    """What the driving process holds came from memory that was in use; taken from the free lists, compaction meets other pages."""
+    report = verify(find_cases([ROOT], area="allocators", case="compact-memory"), simulate_case)
+    assert [f.id for f in report.cases[0].figures if f.status == "failed"] == ["delta[s0,s1].vmstat.numa_hit"]
