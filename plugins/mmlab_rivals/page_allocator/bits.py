@@ -7,11 +7,25 @@ runs: those that are not half of a larger one (up to MAX_ORDER). That is what bu
 import numpy as np
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.zones import zone_of
 from mmlab.model.const import MAX_ORDER, NR_PAGE_ORDERS
+from mmlab.model.rows import SC_MAX_PFN, Z_END_PFN, Z_START_PFN, ZONE_STRIDE
 
 WORD_ORDER = 5  # frames a word: 32
 WORD = 1 << WORD_ORDER
 WORD_MASK = (1 << WORD) - 1
+
+
+@leaf
+def zone_start(m, zone):
+    """The zone's first frame."""
+    return m.zone[zone * ZONE_STRIDE + Z_START_PFN]
+
+
+@leaf
+def zone_end(m, zone):
+    """First frame behind the zone."""
+    return m.zone[zone * ZONE_STRIDE + Z_END_PFN]
 
 
 @leaf
@@ -155,3 +169,12 @@ def count_blocks_again(st, zone, start, end):
     for order in range(NR_PAGE_ORDERS):
         pages += st.nr_blocks[zone * NR_PAGE_ORDERS + order] << order
     return frames if pages == frames else -1
+
+
+@kernel
+def is_free(m, st, pfn):
+    """A maximal free aligned run counts as a block."""
+    if pfn < 0 or pfn >= m.sc[SC_MAX_PFN] or bit_of(st, pfn) == 0:
+        return 0
+    zone = zone_of(m, pfn)
+    return free_at(st, pfn, zone_start(m, zone), zone_end(m, zone))

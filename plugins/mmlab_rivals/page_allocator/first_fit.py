@@ -10,10 +10,11 @@ import numpy as np
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.zones import mod_zone_free, zone_free_exact, zone_of
-from mmlab.model.const import ENOMEM, MAX_ORDER, MIGRATE_MOVABLE, NR_PAGE_ORDERS
+from mmlab.model.const import ENOMEM, MAX_ORDER, NR_PAGE_ORDERS
 from mmlab.model.rows import SC_MAX_PFN, Z_END_PFN, Z_START_PFN, ZONE_STRIDE
 from mmlab.policies import PageAllocator
 from mmlab_rivals.page_allocator.bits import WORD, WORD_MASK, WORD_ORDER, count_cut, fold, has_block, largest_run, lowest_bit
+from mmlab_rivals.page_allocator.untyped import block_type, nr_free_blocks
 
 WRONG_TREE, WRONG_COUNT, WRONG_NR_FREE = 1, 2, 3
 
@@ -199,18 +200,6 @@ def isolate_free(m, st, pfn):
     if found:
         take(m, st, zone_of(m, pfn), pfn, found - 1)
     return found
-
-
-@kernel
-def nr_free_blocks(m, st, zone, order, migratetype):
-    """All free memory counts as Movable."""
-    return st.nr_blocks[zone * NR_PAGE_ORDERS + order] if migratetype == MIGRATE_MOVABLE else 0
-
-
-@kernel
-def block_type(m, st, pfn):
-    """Every pageblock is Movable."""
-    return MIGRATE_MOVABLE
 
 
 @kernel

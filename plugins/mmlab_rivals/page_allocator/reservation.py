@@ -15,11 +15,13 @@ import numpy as np
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.zones import mod_zone_free, zone_free_exact, zone_of
 from mmlab.model.const import ENOMEM, MAX_ORDER, MIGRATE_MOVABLE, NR_PAGE_ORDERS
-from mmlab.model.rows import SC_CPU, SC_MAX_PFN, SC_NR_CPUS, SC_NR_ZONES, SC_TASK, Z_END_PFN, Z_START_PFN, ZONE_STRIDE
+from mmlab.model.rows import SC_CPU, SC_NR_CPUS, SC_NR_ZONES, SC_TASK
 from mmlab.policies import PageAllocator
 from mmlab_rivals.page_allocator.bits import (
-    WORD, WORD_ORDER, bit_of, count_blocks_again, count_cut, free_at, has_block, maximal_run, run_free, set_bits,
+    WORD, WORD_ORDER, bit_of, count_blocks_again, count_cut, has_block, is_free, maximal_run, run_free, set_bits, zone_end,
+    zone_start,
 )  # fmt: skip
+from mmlab_rivals.page_allocator.untyped import block_type, nr_free_blocks
 
 CHUNK_ORDER = 9
 CHUNK = 1 << CHUNK_ORDER
@@ -39,18 +41,6 @@ def new_state(params, machine):
         "reserved": np.full(owners, -1, np.int64), "used_at": np.zeros(owners, np.int64), "clock": np.zeros(1, np.int64),
         "may_be": np.zeros(sizes.nr_zones * NR_PAGE_ORDERS, np.int64),
     }  # fmt: skip
-
-
-@leaf
-def zone_start(m, zone):
-    """The zone's first frame."""
-    return m.zone[zone * ZONE_STRIDE + Z_START_PFN]
-
-
-@leaf
-def zone_end(m, zone):
-    """First frame behind the zone."""
-    return m.zone[zone * ZONE_STRIDE + Z_END_PFN]
 
 
 @leaf
@@ -241,33 +231,12 @@ def drain(m, st, zone, cpu):
 
 
 @kernel
-def is_free(m, st, pfn):
-    """A maximal free aligned run counts as a block."""
-    if pfn < 0 or pfn >= m.sc[SC_MAX_PFN] or bit_of(st, pfn) == 0:
-        return 0
-    zone = zone_of(m, pfn)
-    return free_at(st, pfn, zone_start(m, zone), zone_end(m, zone))
-
-
-@kernel
 def isolate_free(m, st, pfn):
     """The maximal free run that begins at pfn, taken."""
     found = is_free(m, st, pfn)
     if found:
         take(m, st, zone_of(m, pfn), pfn, found - 1)
     return found
-
-
-@kernel
-def nr_free_blocks(m, st, zone, order, migratetype):
-    """All free memory counts as Movable."""
-    return st.nr_blocks[zone * NR_PAGE_ORDERS + order] if migratetype == MIGRATE_MOVABLE else 0
-
-
-@kernel
-def block_type(m, st, pfn):
-    """Every pageblock is Movable."""
-    return MIGRATE_MOVABLE
 
 
 @kernel

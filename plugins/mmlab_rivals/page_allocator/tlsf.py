@@ -14,11 +14,12 @@ import numpy as np
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.lists import list_add, list_del
 from mmlab.kernels.zones import mod_zone_free, zone_free_exact, zone_of
-from mmlab.model.const import ENOMEM, MAX_ORDER, MIGRATE_MOVABLE, NR_PAGE_ORDERS
+from mmlab.model.const import ENOMEM, MAX_ORDER, NR_PAGE_ORDERS
 from mmlab.model.page import page_next
 from mmlab.model.rows import SC_MAX_PFN, Z_END_PFN, Z_FREE_HEADS, Z_START_PFN, ZONE_STRIDE
 from mmlab.policies import PageAllocator
 from mmlab_rivals.page_allocator.bits import has_block, lowest_bit
+from mmlab_rivals.page_allocator.untyped import block_type, nr_free_blocks
 
 REGION = 1 << MAX_ORDER
 NR_CLASSES = 36
@@ -215,18 +216,6 @@ def isolate_free(m, st, pfn):
     if found:
         take(m, st, zone_of(m, pfn), pfn, pfn, found - 1)
     return found
-
-
-@kernel
-def nr_free_blocks(m, st, zone, order, migratetype):
-    """All free memory counts as Movable."""
-    return st.nr_blocks[zone * NR_PAGE_ORDERS + order] if migratetype == MIGRATE_MOVABLE else 0
-
-
-@kernel
-def block_type(m, st, pfn):
-    """Every pageblock is Movable."""
-    return MIGRATE_MOVABLE
 
 
 @kernel

@@ -116,12 +116,12 @@ def test_neighbouring_slots_are_one_request_of_at_most_254_pages():
 
 def test_kswapd_is_preempted_within_a_pass():
     sim = Simulation.from_table({"memory": "64M", "bare": True, "cpus": 1, "swap": "128M"}, sysfs=CLASSIC)
-    sim.machine.sc[r.SC_KSWAPD_SLICE_NS] = 20_000
+    sim.machine.sc[r.SC_KSWAPD_SLICE_NS] = 5_000
     sim.spawn("A")
     addr = sim.mmap("A", 80 << 20)
     preempted = 0
-    for page in range(0, 80 << 8, 64):
-        sim.touch("A", addr + page * 4096, 64, 1)
+    for page in range(80 << 8):
+        sim.touch("A", addr + page * 4096, 1, 1)
         preempted += int(sim.machine.node[r.N_PASS_MEMCG] > 0)
     assert preempted > 10 and sim.check_state() == []
     sim.sleep(100)
