@@ -25,9 +25,8 @@ from mmlab.mm.shmem import shmem_writepage
 from mmlab.mm.swap import lru_add_drain
 from mmlab.mm.swap_state import add_to_swap, delete_from_swap_cache
 from mmlab.model.const import (
-    DEF_PRIORITY, HPAGE_PMD_ORDER, LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, NOTE_LOW_SKIPPED,
+    DEF_PRIORITY, HPAGE_PMD_ORDER, HZ, LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, NOTE_LOW_SKIPPED,
     NOTE_SKIPPED_DEACTIVATE, NOTE_TRIM_MODE, NOTE_TRIM_MODE_FAILED, NUMA_BALANCING_MEMORY_TIERING, RECLAIM_ACTIVATE, RECLAIM_FREED, RECLAIM_KEEP, RMAP_DIRTY, RMAP_UNMAP,
-    HZ,
     SCAN_FORCE_DEACTIVATE, SCAN_KSWAPD, SCAN_LOW_RECLAIM, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_NO_TRIM_MODE,
     SCAN_RECLAIM_IDX_SHIFT, SCAN_RESUME, SWAP_CLUSTER_MAX,
 )
@@ -231,7 +230,7 @@ def wait_for_swap_io(m):
     lists passes take so little time that all 16 tries would be over before a disk has answered.
     """
     if swap_io_next_ns(m) < NEVER_NS:
-        m.sc[SC_NOW_NS] = max(m.sc[SC_NOW_NS], min(m.sc[SC_NOW_NS] + 1_000_000_000 // HZ, swap_io_next_ns(m)))
+        m.sc[SC_NOW_NS] = max(m.sc[SC_NOW_NS], min(m.sc[SC_NOW_NS] + JIFFY_NS, swap_io_next_ns(m)))
 
 
 @kernel
