@@ -12,9 +12,9 @@ from mmlab.kernels.ops import (
     memory_model_pfn_valid, page_allocator_block_type, page_allocator_is_free,
     page_allocator_isolate_free,
 )
-from mmlab.kernels.services import free_pages
+from mmlab.kernels.services import free_pages, migrate_folio
 from mmlab.kernels.zones import zone_watermark_order0
-from mmlab.mm.migrate import isolate_movable, migrate_folio, putback_movable
+from mmlab.mm.migrate import isolate_movable, putback_movable
 from mmlab.model.const import (
     MIGRATE_MOVABLE, NR_PAGE_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES,
 )
