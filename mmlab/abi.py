@@ -225,6 +225,12 @@ SHARED: tuple[Op, ...] = (
     _op("zap_range", "mm vma start_vpn end_vpn", "0", "Unmap everything of the VMA in [start, end); tables stay.", bound="O(pages)"),
     _op("background", "", "0", "What is due by m.sc[SC_NOW_NS] happens: completed writes, kswapd, ticks, the monitor, khugepaged. Sets m.sc[SC_NEXT_EVENT_NS].",
         bound="one step of each"),
+    _op("run_due_work", "", "0", "Background work that has become due, and the sleep of a task that has dirtied more pages than the disk writes."),
+    _op("handle_over_high", "task", "0", "What memory.high asks of a task on its way back to user space.", rare=True),
+    _op("expand_stack", "mm vma address", "0, or -ENOMEM", "Grow a VM_GROWSDOWN VMA down to the page of address.", rare=True),
+    _op("mlock_faulted", "mm vma vpn", "0", "After a fault in a VM_LOCKED VMA: mark what it mapped.", rare=True),
+    _op("task_zonelist", "", "a node, or the zonelist of a set of nodes", "Where an allocation of the running task begins, by its memory policy.", rare=True),
+    _op("vma_zonelist", "vma vpn order", "a node, or the zonelist of a set of nodes", "The same for a page of a VMA.", rare=True),
     _op("migrate_folio", "src dst", "0", "Everything that is at src, an isolated page, moves to dst, a free page; src is freed.", rare=True),
     _op("shrink_worker", "", "0", "zswap's worker: write back from all cgroups in turn until the pool is small enough.", bound="O(pool)", rare=True),
 )

@@ -3,16 +3,38 @@
  * LRU batch, counters. Fast cases only: anything else ends the run, so that the caller sees it. */
 #include "mm.h"
 
-static int64_t rmqueue_smallest(struct machine *m, int64_t zone, int64_t type) {
-    for (int64_t order = 0; order < NR_PAGE_ORDERS; order++) {
-        if (!*nr_free(m, zone, order, type)) continue;
-        int64_t p = NEXT(free_head(m, zone, order, type));
-        del_from_free_list(m, zone, p, order, type);
-        while (order-- > 0) add_to_free_list(m, zone, p + (1 << order), order, type, 0);
-        mod_zone_free(m, zone, -1);
-        return p;
+/* Free pages are counted in the CPU's difference, one by one: it joins the zone's count whenever it exceeds the threshold. */
+static void take_zone_free(struct machine *m, int64_t zone, int64_t times) {
+    int64_t *z = ZONE(zone), threshold = z[Z_STAT_THRESHOLD], diff = PCP(zone)[PCP_FREE_DIFF];
+    while (times > 0) {
+        int64_t until_folded = most(1, diff + threshold + 1);
+        if (times < until_folded) {
+            diff -= times;
+            break;
+        }
+        z[Z_FREE] += diff - until_folded;
+        diff = 0;
+        times -= until_folded;
     }
-    return -1;
+    PCP(zone)[PCP_FREE_DIFF] = diff;
+}
+
+/* Up to `wanted` single pages from the smallest block there is, lowest first, to the tail of a list; what is left of it are the buddies above. */
+static int64_t rmqueue_smallest_run(struct machine *m, int64_t zone, int64_t type, int64_t wanted, int64_t head) {
+    for (int64_t current = 0; current < NR_PAGE_ORDERS; current++) {
+        if (!*nr_free(m, zone, current, type)) continue;
+        int64_t p = NEXT(free_head(m, zone, current, type)), count = least(wanted, 1 << current), end = p + count, last = PREV(head);
+        del_from_free_list(m, zone, p, current, type);
+        for (int64_t page = p; page < end; last = page++) FLAGS(page) = zone << ZONE_SHIFT, NEXT(last) = page, PREV(page) = last;
+        NEXT(last) = head, PREV(head) = last;
+        for (int64_t piece = 0; end < p + (1 << current); end += 1 << piece) {
+            while (!((end - p) >> piece & 1)) piece++;
+            add_to_free_list(m, zone, end, piece, type, 0);
+        }
+        take_zone_free(m, zone, count);
+        return count;
+    }
+    return 0;
 }
 
 /* Refills double from one to the next, and the list's limit grows with them. */
@@ -29,25 +51,23 @@ static int64_t nr_pcp_alloc(int64_t *pcp) {
 
 static int64_t alloc_page(struct machine *m, int64_t zone, int64_t highest, int64_t type) {
     int64_t *z = ZONE(zone), *pcp = PCP(zone);
-    if (z[Z_FREE] - z[Z_FREE_HIGHATOMIC] <= z[Z_WMARK_HIGH] + z[Z_WATERMARK_BOOST] + z[Z_LOWMEM_RESERVE + highest]) return -1;
+    if (z[Z_INDEX] > highest || z[Z_FLAGS] & ZONE_BELOW_HIGH || z[Z_FREE] - z[Z_FREE_HIGHATOMIC] <= z[Z_WMARK_HIGH] + z[Z_WATERMARK_BOOST] + z[Z_LOWMEM_RESERVE + highest]) return -1;
     int64_t head = pcp[PCP_HEADS] + type, p = NEXT(head);
     pcp[PCP_FREE_COUNT] >>= 1;
     if (p == head) {
-        for (int64_t left = nr_pcp_alloc(pcp); left > 0 && (p = rmqueue_smallest(m, zone, type)) >= 0; left--) {
-            list_add_tail(m, head, p);
-            pcp[PCP_COUNT]++;
-        }
+        for (int64_t left = nr_pcp_alloc(pcp), run; left > 0 && (run = rmqueue_smallest_run(m, zone, type, left, head)); left -= run) pcp[PCP_COUNT] += run;
         if ((p = NEXT(head)) == head) return -1;
     }
     int64_t second = NEXT(p);
     NEXT(head) = second, PREV(second) = head;
     pcp[PCP_COUNT]--;
-    z[Z_NUMA_HIT]++, z[Z_NUMA_LOCAL]++, z[Z_ALLOCATED]++;
+    if (z[Z_FLAGS] & ZONE_BOOSTED_WATERMARK) return -1;
+    z[Z_NUMA_HIT]++, z[Z_NODE] == m->sc[SC_NODE] ? z[Z_NUMA_LOCAL]++ : z[Z_NUMA_OTHER]++, z[Z_ALLOCATED]++;
     m->vmstat[V_PGALLOC_DMA + z[Z_INDEX]]++;
     FLAGS(p) = zone << ZONE_SHIFT;
     COUNTS(p) = 0;
     KIND(p) = KIND_KERNEL << 12;
-    return p;
+    return m->sc[SC_NEEDS_FUTURE] || m->sc[SC_INTERLEAVE_NODE] > 0 ? -1 : p;
 }
 
 static int64_t alloc_table(struct machine *m, int64_t zone, int64_t mm) {
@@ -129,7 +149,9 @@ int64_t fault(struct machine *m, int64_t task, int64_t vpn, int64_t count) {
         m->sc[SC_NOW_NS] += m->cost[COST_FAULT];
         m->vmstat[V_PGFAULT]++;
         int64_t vma = find_vma(m, mm, vpn << 12);
-        if (vma < 0 || VMA(vma)[VMA_START] > vpn << 12 || !(VMA(vma)[VMA_FLAGS] & VM_WRITE) || VMA(vma)[VMA_ANON_VMA] < 0) return i;
+        int64_t flags = vma < 0 ? 0 : VMA(vma)[VMA_FLAGS], major = m->vmstat[V_PGMAJFAULT];
+        if (!(flags & VM_WRITE) || VMA(vma)[VMA_START] > vpn << 12 || VMA(vma)[VMA_INODE] >= 0 || VMA(vma)[VMA_ANON_VMA] < 0 || flags & VM_LOCKED) return i;
+        m->sc[SC_IN_LRU_FAULT] = !(flags & (VM_SEQ_READ | VM_RAND_READ));
         if ((slot = pte_alloc(m, zone, mm, vpn)) < 0) return i;
         int64_t p = alloc_page(m, zone, ZONE_MOVABLE, MIGRATE_MOVABLE), index = vpn - (VMA(vma)[VMA_START] >> 12) + VMA(vma)[VMA_PGOFF];
         if (p < 0 || charge(m, p, memcg) < 0) return i;
@@ -138,13 +160,16 @@ int64_t fault(struct machine *m, int64_t task, int64_t vpn, int64_t count) {
         MAPPING(p) = VMA(vma)[VMA_ANON_VMA];
         INDEX(p) = index;
         KIND(p) = (KIND(p) & ~0xffffu) | (index >> 32 & 255) | KIND_ANON << 12;
+        m->page_class[p] = CLASS_ZERO;
         m->sc[SC_NOW_NS] += m->cost[COST_ZERO_PAGE];
         MM(mm)[MM_RSS_ANON]++;
-        m->vmstat[V_NR_ANON_PAGES]++;
+        m->vmstat[ZONE(FLAGS(p) >> ZONE_SHIFT)[Z_NODE] * VMSTAT_STRIDE + V_NR_ANON_PAGES]++;
         batch[++batch[0]] = p;
         if (batch[0] == PAGEVEC_SIZE) lru_add_drain(m, batch);
         m->pt[slot] = p << PTE_SHIFT | PTE_PRESENT | PTE_ACCESSED | PTE_DIRTY | PTE_WRITE;
-        m->task[task * TASK_STRIDE + T_MIN_FLT]++;
+        m->sc[SC_IN_LRU_FAULT] = 0;
+        m->task[task * TASK_STRIDE + (m->vmstat[V_PGMAJFAULT] > major ? T_MAJ_FLT : T_MIN_FLT)]++;
+        if (m->task[task * TASK_STRIDE + T_OVER_HIGH] > 0 || m->wb[WB_BALANCE] || m->sc[SC_OOM_VICTIM] >= 0 || m->sc[SC_PANIC]) return i + 1;
         if (m->sc[SC_NOW_NS] >= m->sc[SC_NEXT_EVENT_NS]) return i + 1;
     }
     return count;

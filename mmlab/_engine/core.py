@@ -10,9 +10,9 @@ from mmlab import abi
 from mmlab._engine import loop
 from mmlab.kernels.jit import JIT_OFF
 from mmlab.mm import (
-    compaction, filemap, files, fork, fs_writeback, huge_memory, khugepaged, memcontrol, memory, migrate, mlock, monitoring, node_reclaim,
-    numa_balancing, page_alloc, page_cache, page_writeback, pgtable, rmap, shmem, shmem_huge, shrinker, swap_state, vmscan, xarray,
-    zswap_writeback,
+    compaction, filemap, files, fork, fs_writeback, huge_memory, khugepaged, memcontrol, memory, mempolicy, migrate, mlock, monitoring,
+    node_reclaim, numa_balancing, page_alloc, page_cache, page_writeback, pgtable, rmap, shmem, shmem_huge, shrinker, swap_state, vmscan,
+    xarray, zswap_writeback,
 )
 
 SERVICES: dict[str, Callable] = {
@@ -62,6 +62,12 @@ SERVICES: dict[str, Callable] = {
     "inode_put": files.do_inode_put,
     "zap_range": memory.zap_range,
     "background": loop.do_background,
+    "run_due_work": loop.do_run_due_work,
+    "handle_over_high": memcontrol.do_handle_over_high,
+    "expand_stack": memory.do_expand_stack,
+    "mlock_faulted": mlock.mlock_faulted,
+    "task_zonelist": mempolicy.task_zonelist,
+    "vma_zonelist": mempolicy.vma_zonelist,
     "migrate_folio": migrate.migrate_folio,
     "shrink_worker": zswap_writeback.do_shrink_worker,
 }

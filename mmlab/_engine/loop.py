@@ -8,9 +8,10 @@ import numpy as np
 
 from mmlab._engine.looping import NEVER_NS, run_loops
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.likely import unlikely
 from mmlab.kernels.ops import monitor_on_access, monitor_sample, page_allocator_tick, reclaimer_folio_accessed, thp_step
 from mmlab.kernels.pte import lru_gen_use_mm, walk_pmd
-from mmlab.kernels.services import background, balance_dirty_pages, task_tick_numa, wb_step, writeback_timers
+from mmlab.kernels.services import background, balance_dirty_pages, run_due_work, task_tick_numa, wb_step, writeback_timers
 from mmlab.mm.files import file_read, file_write
 from mmlab.mm.memcontrol import resume_user_mode
 from mmlab.mm.memory import do_user_addr_fault
@@ -151,7 +152,7 @@ def do_background(m):
 @leaf
 def fault_event(m, task, vpn, access):
     """A fault within a stream or a touch: 0 to go on, else why to stop (STOP_*)."""
-    if m.sc[SC_TASK] != task:
+    if unlikely(m.sc[SC_TASK] != task):
         switch_task(m, task)
     result = do_user_addr_fault(m, task, vpn, access)
     return_to_user(m, task)
@@ -280,7 +281,7 @@ def run_stream_watched(m, words, future, start, stop):
     return stop
 
 
-@kernel
+@leaf
 def touch_one(m, task, mm, vpn, kind):
     """One access: 0, or why to stop."""
     write = 1 if kind == 1 else 0
@@ -308,7 +309,8 @@ def touch_range(m, task, vpn, count, stride, access):
     mm = m.task[task * TASK_STRIDE + T_MM]
     switch_task(m, task)
     for i in range(count):
-        why = touch_one(m, task, mm, vpn + i * stride, access)
+        why = touch_one(m, task, mm, vpn, access)
+        vpn += stride
         if why:
             m.sc[SC_EVENT] = why
             if why != STOP_KILL or m.task[task * TASK_STRIDE + T_FLAGS] & TF_KILLED or m.sc[SC_PANIC]:
@@ -359,7 +361,7 @@ def file_io(m, file, offset_bytes, length_bytes, call_bytes, write):
 
 
 @kernel
-def run_due_work(m):
+def do_run_due_work(m):
     """Background work that has become due, and the sleep of a task that has dirtied more pages than the disk writes."""
     wake_ns = m.sc[SC_NOW_NS]
     while m.sc[SC_NOW_NS] >= m.sc[SC_NEXT_EVENT_NS] or m.wb[WB_BALANCE] or m.sc[SC_NOW_NS] < wake_ns:
@@ -377,7 +379,7 @@ def run_due_work(m):
 def return_to_user(m, task):
     """The end of a system call or fault: what memory.high asks of the task, and what is due by now."""
     resume_user_mode(m, task)
-    if m.sc[SC_NOW_NS] >= m.sc[SC_NEXT_EVENT_NS] or m.wb[WB_BALANCE]:
+    if unlikely(m.sc[SC_NOW_NS] >= m.sc[SC_NEXT_EVENT_NS] or m.wb[WB_BALANCE]):
         run_due_work(m)
 
 

@@ -55,8 +55,14 @@ _shmem_get_page = service_stub(192, 42)
 _inode_put = service_stub(193, 43)
 _zap_range = service_stub(194, 44)
 _background = service_stub(195, 45)
-_migrate_folio = service_stub(196, 46)
-_shrink_worker = service_stub(197, 47)
+_run_due_work = service_stub(196, 46)
+_handle_over_high = service_stub(197, 47)
+_expand_stack = service_stub(198, 48)
+_mlock_faulted = service_stub(199, 49)
+_task_zonelist = service_stub(200, 50)
+_vma_zonelist = service_stub(201, 51)
+_migrate_folio = service_stub(202, 52)
+_shrink_worker = service_stub(203, 53)
 
 
 @leaf
@@ -396,6 +402,44 @@ def background(m):
     Returns 0.
     """
     return _background(m)
+
+
+@leaf
+def run_due_work(m):
+    """Background work that has become due, and the sleep of a task that has dirtied more pages than the disk writes. Returns 0.
+    """
+    return _run_due_work(m)
+
+
+@leaf
+def handle_over_high(m, task):
+    """What memory.high asks of a task on its way back to user space. Returns 0."""
+    return _handle_over_high(m, task)
+
+
+@leaf
+def expand_stack(m, mm, vma, address):
+    """Grow a VM_GROWSDOWN VMA down to the page of address. Returns 0, or -ENOMEM."""
+    return _expand_stack(m, mm, vma, address)
+
+
+@leaf
+def mlock_faulted(m, mm, vma, vpn):
+    """After a fault in a VM_LOCKED VMA: mark what it mapped. Returns 0."""
+    return _mlock_faulted(m, mm, vma, vpn)
+
+
+@leaf
+def task_zonelist(m):
+    """Where an allocation of the running task begins, by its memory policy. Returns a node, or the zonelist of a set of nodes.
+    """
+    return _task_zonelist(m)
+
+
+@leaf
+def vma_zonelist(m, vma, vpn, order):
+    """The same for a page of a VMA. Returns a node, or the zonelist of a set of nodes."""
+    return _vma_zonelist(m, vma, vpn, order)
 
 
 @leaf

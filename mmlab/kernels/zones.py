@@ -26,6 +26,23 @@ def mod_zone_free(m, zone, delta):
 
 
 @leaf
+def take_zone_free(m, zone, nr_pages, times):
+    """mod_zone_free(m, zone, -nr_pages), `times` times in a row."""
+    slot = (m.sc[SC_CPU] * m.sc[SC_NR_ZONES] + zone) * PCP_STRIDE + PCP_FREE_DIFF
+    threshold = m.zone[zone * ZONE_STRIDE + Z_STAT_THRESHOLD]
+    diff = m.pcp[slot]
+    while times > 0:
+        until_folded = max(1, (diff + threshold) // nr_pages + 1)
+        if times < until_folded:
+            diff -= times * nr_pages
+            break
+        m.zone[zone * ZONE_STRIDE + Z_FREE] += diff - until_folded * nr_pages
+        diff = 0
+        times -= until_folded
+    m.pcp[slot] = diff
+
+
+@leaf
 def zone_of(m, pfn):
     """Row of the frame's zone in m.zone."""
     return (np.int64(m.page[pfn * 4 + 2]) >> 27) & 31

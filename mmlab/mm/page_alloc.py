@@ -5,11 +5,12 @@ __free_pages(). Left out: CMA.
 """
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.likely import unlikely
 from mmlab.kernels.ops import page_allocator_alloc, page_allocator_can_alloc, page_allocator_drain, page_allocator_free
-from mmlab.kernels.services import alloc_pages_slowpath, node_reclaim, out_of_memory, try_to_compact_pages, wake_kswapd
+from mmlab.kernels.services import alloc_pages_slowpath, node_reclaim, out_of_memory, task_zonelist, try_to_compact_pages, wake_kswapd
 from mmlab.kernels.zones import wmark_pages, zone_of, zone_watermark_order0
 from mmlab.mm.compaction import compaction_zonelist_suitable
-from mmlab.mm.mempolicy import count_interleave, task_zonelist
+from mmlab.mm.mempolicy import count_interleave
 from mmlab.mm.page_counter import current_memcg, mem_cgroup_charge, mem_cgroup_uncharge
 from mmlab.mm.vmscan import try_to_free_pages, zone_reclaimable_pages
 from mmlab.model.const import (
@@ -74,17 +75,52 @@ def alloc_flags_nofragment(m, zone):
 
 
 @leaf
-def get_page_from_freelist(m, gfp, order, node, alloc_flags, nofragment):
-    """The first zone of the zonelist that passes its watermark and has a block: the block's pfn, or -ENOMEM.
-
-    nofragment: 1 to avoid mixing mobility types where alloc_flags_nofragment() says so, as the fast path does.
-    """
+def try_this_zone(m, zone, preferred, gfp, order, alloc_flags):
+    """A block of the zone, if it passes its watermark and has one: the block's pfn, or -ENOMEM."""
+    base = zone * ZONE_STRIDE
     highest = gfp_zone(gfp)
-    migratetype = gfp_migratetype(gfp)
-    first = node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)
-    unmixed = 0  # ALLOC_NOFRAGMENT, or 0
-    at = first
-    preferred = -1
+    passes = 0
+    if m.zone[base + Z_FLAGS] & ZONE_BELOW_HIGH == 0:
+        passes = zone_watermark_fast(m, zone, order, wmark_pages(m, zone, 2), highest, alloc_flags)
+        if passes == 0:
+            m.zone[base + Z_FLAGS] |= ZONE_BELOW_HIGH
+    if unlikely(passes == 0) and alloc_flags & ALLOC_NO_WATERMARKS == 0:
+        mark = wmark_pages(m, zone, alloc_flags & ALLOC_WMARK_MASK)
+        if zone_watermark_fast(m, zone, order, mark, highest, alloc_flags) == 0:
+            if m.sc[SC_NODE_RECLAIM_MODE] == 0 or node_reclaim(m, preferred, zone, gfp, order) == 0:
+                return -ENOMEM
+            if zone_watermark_fast(m, zone, order, mark, highest, alloc_flags) == 0:
+                return -ENOMEM
+    pfn = page_allocator_alloc(m, zone, order, gfp_migratetype(gfp), alloc_flags)
+    if unlikely(pfn < 0):
+        return -ENOMEM
+    if unlikely(m.zone[base + Z_FLAGS] & ZONE_BOOSTED_WATERMARK):
+        m.zone[base + Z_FLAGS] &= ~ZONE_BOOSTED_WATERMARK
+        if alloc_flags & ALLOC_KSWAPD:
+            wake_kswapd(m, m.zone[base + Z_NODE], 0)
+    zone_statistics(m, preferred, zone)
+    m.zone[base + Z_ALLOCATED] += 1 << order
+    m.vmstat[V_PGALLOC_DMA + m.zone[base + Z_INDEX]] += 1 << order
+    set_page_flags(m, pfn, zone << ZONE_SHIFT)
+    set_page_counts(m, pfn, 0, 0)
+    set_page_fresh(m, pfn, KIND_KERNEL, order)
+    if unlikely(m.sc[SC_NEEDS_FUTURE]):
+        m.next_use[pfn] = NEVER  # until an access of the stream says when the next one comes
+    for tail in range(pfn + 1, pfn + (1 << order)):
+        set_page_flags(m, tail, zone << ZONE_SHIFT)
+        set_page_fresh(m, tail, KIND_KERNEL, 0)
+    return pfn
+
+
+@leaf
+def zonelist_of(node, gfp):
+    """Where the zonelist of a request from the node begins in m.zonelist."""
+    return node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)
+
+
+@kernel
+def try_next_zones(m, at, preferred, gfp, order, node, alloc_flags, unmixed):
+    """The zonelist from m.zonelist[at] on, after the preferred zone has refused: a pfn, or -ENOMEM. unmixed: ALLOC_NOFRAGMENT, or 0."""
     while True:
         zone = m.zonelist[at]
         at += 1
@@ -92,50 +128,37 @@ def get_page_from_freelist(m, gfp, order, node, alloc_flags, nofragment):
             if unmixed == 0:
                 return -ENOMEM
             unmixed = 0  # no zone could without mixing mobility types: scan again and mix
-            at = first
+            at = zonelist_of(node, gfp)
             continue
-        base = zone * ZONE_STRIDE
-        if m.zone[base + Z_INDEX] > highest:
+        if m.zone[zone * ZONE_STRIDE + Z_INDEX] > gfp_zone(gfp):
             continue
-        if preferred < 0:
-            preferred = zone
-            if nofragment and alloc_flags_nofragment(m, zone):
-                unmixed = ALLOC_NOFRAGMENT
-        if unmixed and m.sc[SC_NR_NODES] > 1 and m.zone[base + Z_NODE] != m.zone[preferred * ZONE_STRIDE + Z_NODE]:
+        if unmixed and m.zone[zone * ZONE_STRIDE + Z_NODE] != m.zone[preferred * ZONE_STRIDE + Z_NODE]:
             unmixed = 0  # local memory with mixed blocks is better than remote memory
-            at = first
+            at = zonelist_of(node, gfp)
             continue
-        passes = 0
-        if m.zone[base + Z_FLAGS] & ZONE_BELOW_HIGH == 0:
-            passes = zone_watermark_fast(m, zone, order, wmark_pages(m, zone, 2), highest, alloc_flags)
-            if passes == 0:
-                m.zone[base + Z_FLAGS] |= ZONE_BELOW_HIGH
-        if passes == 0 and alloc_flags & ALLOC_NO_WATERMARKS == 0:
-            mark = wmark_pages(m, zone, alloc_flags & ALLOC_WMARK_MASK)
-            if zone_watermark_fast(m, zone, order, mark, highest, alloc_flags) == 0:
-                if m.sc[SC_NODE_RECLAIM_MODE] == 0 or node_reclaim(m, preferred, zone, gfp, order) == 0:
-                    continue
-                if zone_watermark_fast(m, zone, order, mark, highest, alloc_flags) == 0:
-                    continue
-        pfn = page_allocator_alloc(m, zone, order, migratetype, alloc_flags | unmixed)
-        if pfn < 0:
-            continue
-        if m.zone[base + Z_FLAGS] & ZONE_BOOSTED_WATERMARK:
-            m.zone[base + Z_FLAGS] &= ~ZONE_BOOSTED_WATERMARK
-            if alloc_flags & ALLOC_KSWAPD:
-                wake_kswapd(m, m.zone[base + Z_NODE], 0)
-        zone_statistics(m, preferred, zone)
-        m.zone[base + Z_ALLOCATED] += 1 << order
-        m.vmstat[V_PGALLOC_DMA + m.zone[base + Z_INDEX]] += 1 << order
-        set_page_flags(m, pfn, zone << ZONE_SHIFT)
-        set_page_counts(m, pfn, 0, 0)
-        set_page_fresh(m, pfn, KIND_KERNEL, order)
-        if m.sc[SC_NEEDS_FUTURE]:
-            m.next_use[pfn] = NEVER  # until an access of the stream says when the next one comes
-        for tail in range(pfn + 1, pfn + (1 << order)):
-            set_page_flags(m, tail, zone << ZONE_SHIFT)
-            set_page_fresh(m, tail, KIND_KERNEL, 0)
-        return pfn
+        pfn = try_this_zone(m, zone, preferred, gfp, order, alloc_flags | unmixed)
+        if pfn >= 0:
+            return pfn
+
+
+@leaf
+def get_page_from_freelist(m, gfp, order, node, alloc_flags, nofragment):
+    """The first zone of the zonelist that passes its watermark and has a block: the block's pfn, or -ENOMEM.
+
+    nofragment: 1 to avoid mixing mobility types where alloc_flags_nofragment() says so, as the fast path does.
+    """
+    at = zonelist_of(node, gfp)
+    zone = m.zonelist[at]
+    while unlikely(zone >= 0 and m.zone[zone * ZONE_STRIDE + Z_INDEX] > gfp_zone(gfp)):
+        at += 1
+        zone = m.zonelist[at]
+    if unlikely(zone < 0):
+        return -ENOMEM
+    unmixed = ALLOC_NOFRAGMENT if nofragment and alloc_flags_nofragment(m, zone) else 0
+    pfn = try_this_zone(m, zone, zone, gfp, order, alloc_flags | unmixed)
+    if unlikely(pfn < 0):
+        return try_next_zones(m, at + 1, zone, gfp, order, node, alloc_flags, unmixed)
+    return pfn
 
 
 @leaf
@@ -157,7 +180,7 @@ def gfp_to_alloc_flags(gfp, order):
 def wake_all_kswapds(m, node, order, gfp):
     """Wake kswapd of every node in the zonelist, once each."""
     highest = gfp_zone(gfp)
-    at = node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)
+    at = zonelist_of(node, gfp)
     last = -1
     while m.zonelist[at] >= 0:
         base = m.zonelist[at] * ZONE_STRIDE
@@ -173,7 +196,7 @@ def should_reclaim_retry(m, gfp, order, node, alloc_flags, no_progress):
     if no_progress > MAX_RECLAIM_RETRIES:
         return 0
     highest = gfp_zone(gfp)
-    at = node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)
+    at = zonelist_of(node, gfp)
     while m.zonelist[at] >= 0:
         zone = m.zonelist[at]
         at += 1
@@ -331,7 +354,7 @@ def do_alloc_pages(m, gfp, order, node):
         node = m.sc[SC_NODE] if m.sc[SC_NR_NODES] == 1 else task_zonelist(m)
     flags = ALLOC_WMARK_LOW | (ALLOC_KSWAPD if gfp & GFP_KSWAPD_RECLAIM else 0)
     pfn = get_page_from_freelist(m, gfp, order, node, flags, 1)
-    if pfn < 0:
+    if unlikely(pfn < 0):
         pfn = alloc_pages_slowpath(m, gfp, order, node)
     count_interleave(m, pfn)
     if gfp & GFP_ACCOUNT and pfn >= 0 and mem_cgroup_charge(m, pfn, current_memcg(m), gfp, 1 << order) < 0:

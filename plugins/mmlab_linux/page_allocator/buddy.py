@@ -9,6 +9,7 @@ Memory: 440 bytes a zone, 8 bytes a pageblock.
 import numpy as np
 
 from mmlab.kernels.jit import kernel
+from mmlab.kernels.likely import unlikely
 from mmlab.kernels.zones import zone_of
 from mmlab.model.const import (
     ALLOC_HIGHATOMIC, ALLOC_OOM, ENOMEM, MAX_ORDER, MIGRATE_HIGHATOMIC, MIGRATE_MOVABLE, MIGRATE_PCPTYPES, NR_PAGE_ORDERS, PAGEBLOCK_ORDER,
@@ -72,11 +73,11 @@ def alloc(m, st, zone, order, migratetype, alloc_flags):
     pfn = -1
     if pcp_allowed_order(order):
         pfn = rmqueue_pcplist(m, st, zone, order, migratetype, alloc_flags)
-    if pfn < 0:
+    if unlikely(pfn < 0):
         pfn = rmqueue_buddy(m, st, zone, order, migratetype, alloc_flags)
         if pfn < 0:
             return -ENOMEM
-    if alloc_flags & ALLOC_HIGHATOMIC:
+    if unlikely(alloc_flags & ALLOC_HIGHATOMIC):
         reserve_highatomic_pageblock(m, st, zone, pfn, order)
     return pfn
 

@@ -8,11 +8,13 @@ import numpy as np
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.lists import list_add, list_add_tail, list_del
-from mmlab.kernels.zones import mod_zone_free
+from mmlab.kernels.zones import mod_zone_free, take_zone_free
 from mmlab.model.const import (
     MAX_ORDER, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, MIGRATE_PCPTYPES, MIGRATE_TYPES, NR_PAGE_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES,
 )  # fmt: skip
-from mmlab.model.page import PG_BUDDY, ZONE_MASK, ZONE_SHIFT, page_flags, page_next, page_order, set_page_flags, set_page_order
+from mmlab.model.page import (
+    PG_BUDDY, ZONE_MASK, ZONE_SHIFT, page_flags, page_next, page_order, page_prev, set_page_flags, set_page_next, set_page_order, set_page_prev,
+)  # fmt: skip
 from mmlab.model.rows import Z_END_PFN, Z_FREE_HEADS, Z_FREE_HIGHATOMIC, Z_START_PFN, ZONE_STRIDE
 
 COUNTS_PER_ZONE = MIGRATE_TYPES * NR_PAGE_ORDERS
@@ -136,6 +138,44 @@ def rmqueue_smallest(m, st, zone, order, migratetype):
         if st.nr_free[counts + current] > 0:
             return take_first(m, st, zone, order, current, migratetype)
     return -1
+
+
+@kernel
+def take_run(m, st, zone, order, current, migratetype, wanted, head):
+    """What take_first() would give `wanted` times in a row, as far as one block (order `current`) goes: lowest first, to the tail of `head`.
+
+    No smaller order has a block, so a block is used up from its start, and what is left of it are the buddies above. Returns how many it gave.
+    """
+    pfn = page_next(m, free_head(m, zone, current, migratetype))
+    del_from_free_list(m, st, zone, pfn, current, migratetype)
+    count = min(wanted, 1 << (current - order))
+    end = pfn + (count << order)
+    last = page_prev(m, head)
+    for page in range(pfn, end, 1 << order):
+        set_page_flags(m, page, zone << ZONE_SHIFT)
+        set_page_next(m, last, page)
+        set_page_prev(m, page, last)
+        last = page
+    set_page_next(m, last, head)
+    set_page_prev(m, head, last)
+    piece = order
+    while end < pfn + (1 << current):
+        while (end - pfn) >> piece & 1 == 0:
+            piece += 1
+        add_to_free_list(m, st, zone, end, piece, migratetype, 0)
+        end += 1 << piece
+    take_zone_free(m, zone, 1 << order, count)
+    return count
+
+
+@leaf
+def rmqueue_smallest_run(m, st, zone, order, migratetype, wanted, head):
+    """rmqueue_smallest() up to `wanted` times, to the tail of `head`. Returns how many blocks there were; there may be more."""
+    counts = count_of(zone, 0, migratetype)
+    for current in range(order, NR_PAGE_ORDERS):
+        if st.nr_free[counts + current] > 0:
+            return take_run(m, st, zone, order, current, migratetype, wanted, head)
+    return 0
 
 
 @leaf

@@ -6,6 +6,7 @@ Cost: O(1), O(batch) when a list runs empty or full.
 """
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.likely import unlikely
 from mmlab.kernels.lists import list_add, list_add_tail, list_del
 from mmlab.kernels.zones import wmark_pages, zone_watermark_order0
 from mmlab.model.const import HPAGE_PMD_ORDER, MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_PCPTYPES
@@ -17,7 +18,7 @@ from mmlab.model.rows import (
     ZONE_BELOW_HIGH, ZONE_RECLAIM_ACTIVE, ZONE_STRIDE,
 )
 from mmlab_linux.page_allocator.fallback import rmqueue
-from mmlab_linux.page_allocator.free_lists import free_one_page, pageblock_type
+from mmlab_linux.page_allocator.free_lists import free_one_page, pageblock_type, rmqueue_smallest_run
 
 COSTLY_ORDER = 3
 BATCH_SCALE_MAX = 5
@@ -81,11 +82,14 @@ def rmqueue_bulk(m, st, zone, row, head, order, migratetype, alloc_flags):
     st.stealing[0] = 0
     got = 0
     while got < wanted:
-        pfn = rmqueue(m, st, zone, order, migratetype, alloc_flags)
-        if pfn < 0:
-            break
-        list_add_tail(m, head, pfn)
-        got += 1
+        run = rmqueue_smallest_run(m, st, zone, order, migratetype, wanted - got, head) if st.stealing[0] == 0 else 0
+        if run == 0:
+            pfn = rmqueue(m, st, zone, order, migratetype, alloc_flags)
+            if pfn < 0:
+                break
+            list_add_tail(m, head, pfn)
+            run = 1
+        got += run
     m.pcp[row + PCP_COUNT] += got << order
     return got
 
@@ -97,7 +101,7 @@ def rmqueue_pcplist(m, st, zone, order, migratetype, alloc_flags):
     m.pcp[row + PCP_FREE_COUNT] >>= 1
     head = m.pcp[row + PCP_HEADS] + pcp_list(order, migratetype)
     pfn = page_next(m, head)
-    if pfn == head:
+    if unlikely(pfn == head):
         if rmqueue_bulk(m, st, zone, row, head, order, migratetype, alloc_flags) == 0:
             return -1
         pfn = page_next(m, head)

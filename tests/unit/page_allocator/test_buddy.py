@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from zone_machine import ZoneMachine
 
+from mmlab.kernels.jit import kernel
+from mmlab.kernels.zones import mod_zone_free, take_zone_free
 from mmlab.model import rows as r
 from mmlab.model.const import ALLOC_KSWAPD, ALLOC_NOFRAGMENT, ENOMEM
 from mmlab.model.page import PG_BUDDY, PG_LRU
@@ -232,3 +234,27 @@ def test_check_finds_damage(z):
     z.reset()
     z.m.pageblock[4096 >> 9] = RECLAIMABLE
     assert z.check() > 0
+
+
+@kernel
+def take_pages(m, zone, nr_pages, times, one_by_one):
+    """Both ways of counting."""
+    if one_by_one:
+        for _ in range(times):
+            mod_zone_free(m, zone, -nr_pages)
+    else:
+        take_zone_free(m, zone, nr_pages, times)
+    return 0
+
+
+@pytest.mark.parametrize("diff", [0, 4, -5])
+@pytest.mark.parametrize("nr_pages", [1, 4])
+def test_pages_taken_in_one_go_are_counted_as_if_one_by_one(z, diff, nr_pages):
+    """The CPU's difference joins the zone's count whenever it falls below -threshold (here 5), as often as that happens."""
+    for times in range(20):
+        seen = []
+        for one_by_one in (1, 0):
+            z.row[[r.Z_STAT_THRESHOLD, r.Z_FREE]], z.pcp_row(0)[r.PCP_FREE_DIFF] = (5, 1000), diff
+            z.m.run(take_pages, z.zone, nr_pages, times, one_by_one)
+            seen.append((int(z.row[r.Z_FREE]), int(z.pcp_row(0)[r.PCP_FREE_DIFF])))
+        assert seen[0] == seen[1] and sum(seen[0]) == 1000 + diff - times * nr_pages
