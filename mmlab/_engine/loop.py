@@ -178,16 +178,17 @@ def run_stream(m, words, start, stop):
     for i in range(np.uint64(start), np.uint64(stop)):
         word = words[i]
         kind = word & 15
-        if kind > 2:
+        if unlikely(kind > 2):
             m.sc[SC_NOW_NS] = now
             m.sc[SC_EVENT] = STOP_OPERATION
             return np.int64(i)
-        if (word >> 4) & 4095 != task:
+        if unlikely((word >> 4) & 4095 != task):
             task = (word >> 4) & 4095
             root = np.uint64(m.mm[m.task[task * TASK_STRIDE + T_MM] * MM_STRIDE + MM_ROOT] * 512)
         vpn = word >> 16
         write = np.int64(1) if kind == 1 else np.int64(0)
         need = PTE_PRESENT | (write << 1)
+        slot = np.uint64(0)
         entry = pt[root + np.uint64((vpn >> 27) & 511)]
         if entry:
             entry = pt[np.uint64((entry >> PTE_SHIFT) * 512 + ((vpn >> 18) & 511))]
@@ -197,32 +198,31 @@ def run_stream(m, words, start, stop):
                 if entry and entry & PTE_HUGE == 0:
                     slot = np.uint64((entry >> PTE_SHIFT) * 512 + (vpn & 511))
                     entry = pt[slot]
-                if entry & need == need:
-                    new = entry | PTE_ACCESSED | (write << 3)
-                    if new != entry:
-                        pt[slot] = new
-                    now += hit_ns
-                    if now < next_event:
-                        continue
-                    m.sc[SC_NOW_NS] = now
-                    if now >= m.sc[SC_NEXT_SAMPLE_NS]:
-                        m.sc[SC_EVENT] = STOP_SAMPLE
-                        return np.int64(i) + 1
-                    switch_task(m, task)
-                    background(m)
-                    now = m.sc[SC_NOW_NS]
-                    next_event = m.sc[SC_NEXT_EVENT_NS]
-                    continue
-        m.sc[SC_NOW_NS] = now
-        why = fault_event(m, task, vpn, kind)
-        now = m.sc[SC_NOW_NS]
-        next_event = m.sc[SC_NEXT_EVENT_NS]
-        if why:
-            m.sc[SC_EVENT] = why
-            return np.int64(i) + 1
-        if now >= m.sc[SC_NEXT_SAMPLE_NS]:
-            m.sc[SC_EVENT] = STOP_SAMPLE
-            return np.int64(i) + 1
+        if unlikely(entry & need != need):
+            m.sc[SC_NOW_NS] = now
+            why = fault_event(m, task, vpn, kind)
+            now = m.sc[SC_NOW_NS]
+            next_event = m.sc[SC_NEXT_EVENT_NS]
+            if why:
+                m.sc[SC_EVENT] = why
+                return np.int64(i) + 1
+            if now >= m.sc[SC_NEXT_SAMPLE_NS]:
+                m.sc[SC_EVENT] = STOP_SAMPLE
+                return np.int64(i) + 1
+            continue
+        new = entry | PTE_ACCESSED | (write << 3)
+        if new != entry:
+            pt[slot] = new
+        now += hit_ns
+        if unlikely(now >= next_event):
+            m.sc[SC_NOW_NS] = now
+            if now >= m.sc[SC_NEXT_SAMPLE_NS]:
+                m.sc[SC_EVENT] = STOP_SAMPLE
+                return np.int64(i) + 1
+            switch_task(m, task)
+            background(m)
+            now = m.sc[SC_NOW_NS]
+            next_event = m.sc[SC_NEXT_EVENT_NS]
     m.sc[SC_NOW_NS] = now
     return stop
 
