@@ -21,12 +21,14 @@ from mmlab._engine.swap_devices import nr_swap_slots, start_swap
 from mmlab.errors import InputError, MmlabError, NotSupported
 from mmlab.machine import MachineConfig, ZoneTuning, build_machine, default_policy, machine_from_table, memory_tiers
 from mmlab.mm import files, fork, gup, madvise, mbind, mempolicy, mmap, sys_mlock
+from mmlab.mm.kcompactd import CHECK_INTERVAL_NS
 from mmlab.mm.memblock import memblock_alloc
 from mmlab.mm.memory import memblock_zeroed_folio
 from mmlab.mm.slab import create_kernel_caches
 from mmlab.model import rows as r
 from mmlab.model import vmstat as v
 from mmlab.model.const import EINVAL, PAGE_SIZE, READ, WRITE
+from mmlab.model.gfp import ZONE_MOVABLE
 from mmlab.procfs import cpusets
 from mmlab.procfs.cgroups import NR_MEMCGS
 from mmlab.procfs.cgroups import make as make_cgroup
@@ -142,7 +144,7 @@ class Simulation:
         sc[r.SC_NUMA_BALANCING] = int(self.layout.nr_nodes > 1 if balanced is None else balanced)
         sc[r.SC_STAT_INTERVAL_NS] = sc[r.SC_NEXT_TICK_NS] = 1_000_000_000
         sc[r.SC_KSWAPD_SLICE_NS], sc[r.SC_NEXT_SAMPLE_NS], sc[r.SC_NEXT_EVENT_NS] = 3_000_000, loop.NEVER_NS, 0
-        sc[r.SC_KHUGEPAGED_MM] = -1
+        sc[r.SC_KHUGEPAGED_MM], sc[r.SC_KCOMPACTD_NS] = -1, CHECK_INTERVAL_NS
         sc[r.SC_OOM_VICTIM], sc[r.SC_SEED], sc[r.SC_PID_NEXT] = -1, self.seed, FIRST_PID
         wants = loop.WANTS_RECLAIMER if self.policies["reclaimer"].policy.wants_accesses else 0
         wants |= loop.WANTS_MONITOR if self.policies["monitor"].policy.wants_accesses else 0
@@ -151,6 +153,7 @@ class Simulation:
         tiers = memory_tiers(self.cfg, self.layout)
         for node, cpus in enumerate(self.layout.node_cpus):
             row = node * r.NODE_STRIDE
+            self.machine.node[row + r.N_KCOMPACTD_IDX], self.machine.node[row + r.N_KCOMPACTD_NEXT_NS] = ZONE_MOVABLE, CHECK_INTERVAL_NS
             self.machine.node[row + r.N_KSWAPD_CPU] = cpus[0] if cpus else 0
             self.machine.node[row + r.N_TOPTIER], self.machine.node[row + r.N_LOWER_TIERS] = tiers.toptier[node], tiers.lower[node]
             self.machine.node[row + r.N_DEMOTION_TARGETS] = tiers.targets[node]

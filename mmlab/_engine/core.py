@@ -9,7 +9,7 @@ from typing import Any
 from mmlab import abi
 from mmlab.kernels.jit import JIT_OFF
 from mmlab.mm import (
-    compaction, filemap, fork, fs_writeback, huge_memory, khugepaged, memcontrol, memory, mlock, monitoring, node_reclaim, numa_balancing,
+    compaction, filemap, fork, fs_writeback, huge_memory, kcompactd, khugepaged, memcontrol, memory, mlock, monitoring, node_reclaim, numa_balancing,
     page_alloc, page_cache, page_writeback, pgtable, rmap, shmem_huge, shrinker, swap_state, vmscan, zswap_writeback,
 )
 
@@ -40,6 +40,8 @@ SERVICES: dict[str, Callable] = {
     "munlock_folio": mlock.munlock_folio,
     "split_huge_pmd": huge_memory.do_split_huge_pmd,
     "wake_kswapd": vmscan.wakeup_kswapd,
+    "wakeup_kcompactd": kcompactd.do_wakeup_kcompactd,
+    "kcompactd": kcompactd.kcompactd,
     "madvise": monitoring.do_madvise,
     "pageout_folio": monitoring.pageout_folio,
     "task_tick_numa": numa_balancing.task_tick_numa,

@@ -35,21 +35,23 @@ _folio_free_swap = service_stub(172, 22)
 _munlock_folio = service_stub(173, 23)
 _split_huge_pmd = service_stub(174, 24)
 _wake_kswapd = service_stub(175, 25)
-_madvise = service_stub(176, 26)
-_pageout_folio = service_stub(177, 27)
-_task_tick_numa = service_stub(178, 28)
-_do_numa_page = service_stub(179, 29)
-_node_reclaim = service_stub(180, 30)
-_try_charge = service_stub(181, 31)
-_try_to_compact_pages = service_stub(182, 32)
-_migrate_folio_to = service_stub(183, 33)
-_balance_dirty_pages = service_stub(184, 34)
-_wb_step = service_stub(185, 35)
-_writeback_timers = service_stub(186, 36)
-_shrink_slab = service_stub(187, 37)
-_wakeup_flusher_threads = service_stub(188, 38)
-_out_of_memory = service_stub(189, 39)
-_shrink_memcg = service_stub(190, 40)
+_wakeup_kcompactd = service_stub(176, 26)
+_kcompactd = service_stub(177, 27)
+_madvise = service_stub(178, 28)
+_pageout_folio = service_stub(179, 29)
+_task_tick_numa = service_stub(180, 30)
+_do_numa_page = service_stub(181, 31)
+_node_reclaim = service_stub(182, 32)
+_try_charge = service_stub(183, 33)
+_try_to_compact_pages = service_stub(184, 34)
+_migrate_folio_to = service_stub(185, 35)
+_balance_dirty_pages = service_stub(186, 36)
+_wb_step = service_stub(187, 37)
+_writeback_timers = service_stub(188, 38)
+_shrink_slab = service_stub(189, 39)
+_wakeup_flusher_threads = service_stub(190, 40)
+_out_of_memory = service_stub(191, 41)
+_shrink_memcg = service_stub(192, 42)
 
 
 @leaf
@@ -237,8 +239,20 @@ def split_huge_pmd(m, mm, pmd):
 
 @leaf
 def wake_kswapd(m, node, order):
-    """wakeup_kswapd(). Returns 0."""
+    """wakeup_kswapd(). Returns 0, or 1 if reclaim would not help."""
     return _wake_kswapd(m, node, order)
+
+
+@leaf
+def wakeup_kcompactd(m, node, order, highest):
+    """A block of the order was missed in zones up to an index: the node's kcompactd may look. Returns 0."""
+    return _wakeup_kcompactd(m, node, order, highest)
+
+
+@leaf
+def kcompactd(m):
+    """m.sc[SC_KCOMPACTD_NS] has come: what the compaction threads have to do. Returns ns until it is needed again."""
+    return _kcompactd(m)
 
 
 @leaf

@@ -6,7 +6,7 @@ __free_pages(). Left out: CMA.
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import page_allocator_alloc, page_allocator_can_alloc, page_allocator_drain, page_allocator_free
-from mmlab.kernels.services import alloc_pages_slowpath, node_reclaim, out_of_memory, try_to_compact_pages, wake_kswapd
+from mmlab.kernels.services import alloc_pages_slowpath, node_reclaim, out_of_memory, try_to_compact_pages, wake_kswapd, wakeup_kcompactd
 from mmlab.kernels.zones import wmark_pages, zone_of, zone_watermark_order0
 from mmlab.mm.compaction import compaction_zonelist_suitable
 from mmlab.mm.mempolicy import count_interleave, task_zonelist
@@ -164,7 +164,8 @@ def wake_all_kswapds(m, node, order, gfp):
         at += 1
         if m.zone[base + Z_INDEX] <= highest and m.zone[base + Z_NODE] != last:
             last = m.zone[base + Z_NODE]
-            wake_kswapd(m, last, order)
+            if wake_kswapd(m, last, order) and gfp & GFP_DIRECT_RECLAIM == 0:
+                wakeup_kcompactd(m, last, order, highest)  # there is memory, but not in blocks, and this request cannot compact
 
 
 @leaf
