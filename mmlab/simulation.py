@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from mmlab._engine import loop
+from mmlab._engine import cma, loop
 from mmlab._engine.aged import age
 from mmlab._engine.alloc_run import ENTRIES as AGING
 from mmlab._engine.compile import Entry
@@ -112,6 +112,7 @@ class Simulation:
         self.machine = Machine(sizes, self.policies, progress)
         self.machine.bind([*entries, *(AGING if self.cfg.aged and AGING[0] not in entries else ())])
         boot_machine(self.machine, self.layout, self.tuning, self.boot)
+        self.cma = cma.reserve(self.machine, self.layout, self.cfg.options.cma)
         self._settings(script)
         self._early(script)
         self._defaults_of_settings()

@@ -17,7 +17,7 @@ from mmlab.mm.compaction_scan import (
 from mmlab.mm.vmscan import zone_reclaimable_pages
 from mmlab.model.const import (
     ALLOC_WMARK_MASK, COMPACT_COMPLETE, COMPACT_CONTENDED, COMPACT_CONTINUE, COMPACT_DEFERRED, COMPACT_PARTIAL_SKIPPED, COMPACT_PRIO_ASYNC,
-    COMPACT_PRIO_SYNC_FULL, COMPACT_SKIPPED, COMPACT_SUCCESS, MIGRATE_MOVABLE, MIGRATE_PCPTYPES, MIGRATE_TYPES, NR_PAGE_ORDERS,
+    COMPACT_PRIO_SYNC_FULL, COMPACT_SKIPPED, COMPACT_SUCCESS, MIGRATE_CMA, MIGRATE_MOVABLE, MIGRATE_PCPTYPES, MIGRATE_TYPES, NR_PAGE_ORDERS,
     PAGEBLOCK_ORDER, PAGEBLOCK_PAGES,
 )
 from mmlab.model.gfp import GFP_IO, GFP_THISNODE, gfp_migratetype, gfp_zone
@@ -108,6 +108,8 @@ def block_for(m, zone, order, migratetype):
     """1 if a free block of the order or larger serves the type: of its own list, or one that the type may claim."""
     for o in range(order, NR_PAGE_ORDERS):
         if page_allocator_nr_free_blocks(m, zone, o, migratetype):
+            return 1
+        if migratetype == MIGRATE_MOVABLE and page_allocator_nr_free_blocks(m, zone, o, MIGRATE_CMA):
             return 1
         if o >= PAGEBLOCK_ORDER // 2 or migratetype != MIGRATE_MOVABLE:
             for other in range(MIGRATE_PCPTYPES):

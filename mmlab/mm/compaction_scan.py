@@ -17,7 +17,7 @@ from mmlab.kernels.large_folio import PG_PARTIALLY_MAPPED
 from mmlab.mm.huge_memory import split_folio
 from mmlab.mm.migrate import folio_nr_pages, isolate_folio, migrate_folio, putback_movable
 from mmlab.model.const import (
-    MIGRATE_MOVABLE, NR_PAGE_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES,
+    ALLOC_CMA, MIGRATE_CMA, MIGRATE_MOVABLE, NR_PAGE_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES,
 )
 from mmlab.model.page import (
     KIND_FREE, KIND_KERNEL, PG_HEAD, ZONE_SHIFT, page_flags, page_kind, page_order, set_page_flags, set_page_kind, set_page_order,
@@ -59,8 +59,14 @@ def pageblock_in(m, zone, pfn):
 
 @leaf
 def zone_watermark_ok(m, zone, mark, highest):
-    """__zone_watermark_ok() of order 0 against a plain mark."""
-    return zone_watermark_order0(m, zone, 0, mark, highest, 0)
+    """__zone_watermark_ok() of order 0 against a plain mark; what is free in CMA areas serves movable pages."""
+    return zone_watermark_order0(m, zone, 0, mark, highest, ALLOC_CMA)
+
+
+@leaf
+def is_migrate_movable(m, migratetype):
+    """1 for the types of pageblocks that hold movable pages."""
+    return 1 if migratetype == MIGRATE_MOVABLE or migratetype == MIGRATE_CMA else 0
 
 
 @leaf
@@ -70,7 +76,7 @@ def suitable_migration_target(m, pfn):
     order = m.cc[CC_ORDER] if m.cc[CC_ORDER] > 0 else PAGEBLOCK_ORDER
     if head and head - 1 >= order:
         return 0
-    return 1 if m.cc[CC_BLOCK_SUITABLE] or page_allocator_block_type(m, pfn) == MIGRATE_MOVABLE else 0
+    return 1 if m.cc[CC_BLOCK_SUITABLE] or is_migrate_movable(m, page_allocator_block_type(m, pfn)) else 0
 
 
 @leaf
@@ -80,7 +86,10 @@ def suitable_migration_source(m, pfn):
         return 0
     if m.cc[CC_MODE] != MIGRATE_ASYNC or m.cc[CC_DIRECT] == 0:
         return 1
-    return 1 if page_allocator_block_type(m, pfn) == m.cc[CC_MIGRATETYPE] else 0
+    block_type = page_allocator_block_type(m, pfn)
+    if m.cc[CC_MIGRATETYPE] == MIGRATE_MOVABLE:
+        return is_migrate_movable(m, block_type)
+    return 1 if block_type == m.cc[CC_MIGRATETYPE] else 0
 
 
 @leaf

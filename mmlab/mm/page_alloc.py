@@ -1,7 +1,7 @@
 """alloc_pages() and free_pages(): zonelists, watermarks, the slow path. The block itself comes from the page_allocator slot.
 
 Models: mm/page_alloc.c __alloc_pages(), get_page_from_freelist(), zone_watermark_fast(), __alloc_pages_slowpath(), zone_statistics(),
-__free_pages(). Left out: CMA.
+__free_pages(), gfp_to_alloc_flags_cma().
 """
 
 from mmlab.kernels.jit import kernel, leaf
@@ -13,7 +13,7 @@ from mmlab.mm.mempolicy import count_interleave, task_zonelist
 from mmlab.mm.page_counter import current_memcg, mem_cgroup_charge, mem_cgroup_uncharge
 from mmlab.mm.vmscan import try_to_free_pages, zone_reclaimable_pages
 from mmlab.model.const import (
-    ALLOC_HIGHATOMIC, ALLOC_KSWAPD, ALLOC_MIN_RESERVE, ALLOC_NO_WATERMARKS, ALLOC_NOFRAGMENT, ALLOC_NON_BLOCK, ALLOC_OOM, ALLOC_WMARK_LOW,
+    ALLOC_CMA, ALLOC_HIGHATOMIC, ALLOC_KSWAPD, ALLOC_MIN_RESERVE, ALLOC_NO_WATERMARKS, ALLOC_NOFRAGMENT, ALLOC_NON_BLOCK, ALLOC_OOM, ALLOC_WMARK_LOW,
     ALLOC_WMARK_MASK, ALLOC_WMARK_MIN, COMPACT_DEFERRED, COMPACT_PRIO_ASYNC, COMPACT_PRIO_SYNC_FULL, COMPACT_PRIO_SYNC_LIGHT,
     COMPACT_SKIPPED, COMPACT_SUCCESS, ENOMEM, MIGRATE_MOVABLE,
 )
@@ -81,6 +81,8 @@ def get_page_from_freelist(m, gfp, order, node, alloc_flags, nofragment):
     """
     highest = gfp_zone(gfp)
     migratetype = gfp_migratetype(gfp)
+    if migratetype == MIGRATE_MOVABLE:
+        alloc_flags |= ALLOC_CMA
     first = node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)
     unmixed = 0  # ALLOC_NOFRAGMENT, or 0
     at = first

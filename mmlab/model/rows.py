@@ -37,6 +37,7 @@ Z_LOWMEM_RESERVE = 32  # six entries, by highest zone index
 Z_LRU = 40  # five entries: nr_zone_inactive_anon ...
 Z_BOOT_LRU = 48  # five entries: pages that boot left on the lists, which nobody reclaims here
 Z_NR_ZSPAGES = 53
+Z_FREE_CMA, Z_CMA_PAGES = 54, 55  # free pages of CMA pageblocks (part of Z_FREE), all pages of CMA areas
 # zone flags
 ZONE_BOOSTED_WATERMARK, ZONE_RECLAIM_ACTIVE, ZONE_BELOW_HIGH = 1, 2, 4
 

@@ -16,7 +16,7 @@ from mmlab.model.rows import (
     PCP_FREE_DIFF, PCP_HEADS, PCP_HIGH, PCP_HIGH_MAX, PCP_HIGH_MIN, PCP_STRIDE, SC_CPU, SC_NR_ZONES, Z_FLAGS, Z_FREE, Z_NODE,
     ZONE_BELOW_HIGH, ZONE_RECLAIM_ACTIVE, ZONE_STRIDE,
 )
-from mmlab_linux.page_allocator.fallback import rmqueue
+from mmlab_linux.page_allocator.fallback import RMQUEUE_NORMAL, rmqueue
 from mmlab_linux.page_allocator.free_lists import free_one_page, pageblock_type
 
 COSTLY_ORDER = 3
@@ -78,7 +78,7 @@ def nr_pcp_alloc(m, zone, row, order):
 def rmqueue_bulk(m, st, zone, row, head, order, migratetype, alloc_flags):
     """Refill a list from the free lists, in the order they give. Returns how many blocks came."""
     wanted = nr_pcp_alloc(m, zone, row, order)
-    st.stealing[0] = 0
+    st.mode[0] = RMQUEUE_NORMAL
     got = 0
     while got < wanted:
         pfn = rmqueue(m, st, zone, order, migratetype, alloc_flags)
