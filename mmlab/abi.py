@@ -51,6 +51,7 @@ SLOTS: dict[str, SlotContract] = {c.slot: c for c in (
     SlotContract("memory_model", 1, "How a page frame number finds its struct page, which frames exist, and what their struct pages cost.", (
         INIT,
         _op("add_range", "node start_pfn end_pfn", "0", "A range of present frames, at boot, lowest first.", bound="O(sections)"),
+        _op("remove_range", "start_pfn end_pfn", "0", "Whole sections go; a model without this op has no hot-plug.", optional=True, bound="O(sections)"),
         _op("pfn_valid", "pfn", "1 if the frame has a struct page, else 0", "Whenever a frame number comes from outside (imports, ranges, scans)."),
         _op("pfn_to_page", "pfn", "index of the struct page in mem_map", "pfn is valid."),
         _op("page_to_pfn", "page", "frame number", "page is an index that pfn_to_page returned."),

@@ -17,6 +17,7 @@ from mmlab._engine.boot import boot_machine, nodemask_slot, sizes_of
 from mmlab._engine.core import memblock_services
 from mmlab._engine.page_calls import HeldBlocks
 from mmlab._engine.machine import Chosen, Machine
+from mmlab._engine.memory_hotplug import MemoryBlocks
 from mmlab._engine.swap_devices import nr_swap_slots, start_swap
 from mmlab.errors import InputError, MmlabError, NotSupported
 from mmlab.machine import MachineConfig, ZoneTuning, build_machine, default_policy, machine_from_table, memory_tiers
@@ -114,6 +115,10 @@ class Simulation:
         boot_machine(self.machine, self.layout, self.tuning, self.boot)
         self.cma = cma.reserve(self.machine, self.layout, self.cfg.options.cma)
         self._settings(script)
+        self.blocks = MemoryBlocks(self)
+        if self.cfg.options.memhp_offline:
+            for block in (block for dimm in self.blocks.dimms for block in dimm):
+                self.blocks.offline(block)
         self._early(script)
         self._defaults_of_settings()
         for key, value in self.cfg.sysctl.items():

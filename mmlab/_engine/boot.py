@@ -44,7 +44,7 @@ def boot_machine(machine: Machine, layout: MachineLayout, tuning: ZoneTuning, bo
         lists = boot.zones[number].lru
         first = number * r.ZONE_STRIDE + r.Z_BOOT_LRU
         machine.zone[first : first + len(LRU_LISTS)] = [lists.get(name, 0) for name in LRU_LISTS]
-    _zonelists(machine, layout)
+    build_node_zonelists(machine, layout)
     apply_tuning(machine, layout, tuning)
     for slot in machine.states:
         machine.op(slot, "init")
@@ -97,9 +97,10 @@ def _zone_row(machine: Machine, number: int, zone: ZoneLayout) -> None:
     machine.pageblock[zone.start_pfn >> 9 : -(-zone.end_pfn // 512)] = 1
 
 
-def _zonelists(machine: Machine, layout: MachineLayout) -> None:
+def build_node_zonelists(machine: Machine, layout: MachineLayout) -> None:
+    """Every node's lists. Models: mm/page_alloc.c build_all_zonelists()."""
     lists = build_zonelists(layout)
-    machine.zonelist[:] = -1
+    machine.zonelist[: layout.nr_nodes * r.ZONELIST_STRIDE] = -1
     for node in range(layout.nr_nodes):
         for offset, which in ((0, lists.fallback[node]), (r.ZONELIST_THISNODE, lists.thisnode[node])):
             at = node * r.ZONELIST_STRIDE + offset

@@ -35,7 +35,7 @@ def zoneinfo(sim: Any) -> str:
     """/proc/zoneinfo: every zone index of every node; zones without pages have no lists and no counters."""
     out = []
     for node in range(sim.layout.nr_nodes):
-        by_index = {sim.layout.zones[i].index: i for i in node_zones(sim, node)}
+        by_index = {sim.layout.zones[i].index: i for i in node_zones(sim, node) if sim.layout.zones[i].present}
         first = True
         for index, name in enumerate(ZONE_NAMES):
             out.append(f"Node {node}, zone {name:>8}\n")
@@ -90,6 +90,11 @@ def _zone(sim: Any, number: int) -> list[str]:
     return out
 
 
+def populated(sim: Any) -> list[tuple[int, Any]]:
+    """Row number and layout of the zones that have memory."""
+    return [(number, zone) for number, zone in enumerate(sim.layout.zones) if zone.present]
+
+
 def free_blocks(sim: Any, number: int) -> list[list[int]]:
     """[migratetype][order] free blocks of a zone."""
     op = sim.machine.op
@@ -101,7 +106,7 @@ def free_blocks(sim: Any, number: int) -> list[list[int]]:
 def buddyinfo(sim: Any) -> str:
     """/proc/buddyinfo."""
     out = []
-    for number, zone in enumerate(sim.layout.zones):
+    for number, zone in populated(sim):
         totals = map(sum, zip(*free_blocks(sim, number)))
         out.append(f"Node {zone.node}, zone {zone.name:>8} " + "".join(f"{n:6} " for n in totals) + "\n")
     return "".join(out)
@@ -112,12 +117,12 @@ def pagetypeinfo(sim: Any) -> str:
     names = MIGRATETYPE_NAMES if getattr(sim, "cma", []) else MIGRATETYPE_NAMES[:MIGRATE_CMA]
     out = [f"Page block order: {PAGEBLOCK_ORDER}\nPages per block:  {PAGEBLOCK_PAGES}\n\n"]
     out.append(f"{'Free pages count per migrate type at order':<43} " + "".join(f"{order:6} " for order in range(NR_PAGE_ORDERS)) + "\n")
-    for number, zone in enumerate(sim.layout.zones):
+    for number, zone in populated(sim):
         for kind, counts in enumerate(free_blocks(sim, number)[: len(names)]):
             shown = "".join(f">{FREE_LIST_LIMIT:6} " if n >= FREE_LIST_LIMIT else f"{n:6} " for n in counts)
             out.append(f"Node {zone.node:4}, zone {zone.name:>8}, type {names[kind]:>12} {shown}\n")
     out.append("\n" + f"{'Number of blocks type':<23}" + "".join(f"{name:>12} " for name in names) + "\n")
-    for number, zone in enumerate(sim.layout.zones):
+    for number, zone in populated(sim):
         counts = [0] * len(names)
         for block in block_types(sim, number):
             if block is not None:
@@ -140,7 +145,7 @@ def block_types(sim: Any, number: int) -> list[int | None]:
 
 def _index_file(sim: Any, index: Callable[[Sequence[int], int], int]) -> str:
     out = []
-    for number, zone in enumerate(sim.layout.zones):
+    for number, zone in populated(sim):
         blocks = [sum(counts) for counts in zip(*free_blocks(sim, number))]
         values = "".join(f"{format_index(index(blocks, order))} " for order in range(NR_PAGE_ORDERS))
         out.append(f"Node {zone.node}, zone {zone.name:>8} {values}\n")
