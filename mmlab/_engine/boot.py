@@ -44,7 +44,7 @@ def boot_machine(machine: Machine, layout: MachineLayout, tuning: ZoneTuning, bo
         lists = boot.zones[number].lru
         first = number * r.ZONE_STRIDE + r.Z_BOOT_LRU
         machine.zone[first : first + len(LRU_LISTS)] = [lists.get(name, 0) for name in LRU_LISTS]
-    build_node_zonelists(machine, layout)
+    build_all_zonelists(machine, layout)
     apply_tuning(machine, layout, tuning)
     for slot in machine.states:
         machine.op(slot, "init")
@@ -97,14 +97,16 @@ def _zone_row(machine: Machine, number: int, zone: ZoneLayout) -> None:
     machine.pageblock[zone.start_pfn >> 9 : -(-zone.end_pfn // 512)] = 1
 
 
-def build_node_zonelists(machine: Machine, layout: MachineLayout) -> None:
-    """Every node's lists. Models: mm/page_alloc.c build_all_zonelists()."""
+def build_all_zonelists(machine: Machine, layout: MachineLayout) -> None:
+    """Every node's lists, and those of the sets of nodes that policies have named so far. Models: mm/page_alloc.c build_all_zonelists()."""
     lists = build_zonelists(layout)
-    machine.zonelist[: layout.nr_nodes * r.ZONELIST_STRIDE] = -1
+    machine.zonelist[:] = -1
     for node in range(layout.nr_nodes):
         for offset, which in ((0, lists.fallback[node]), (r.ZONELIST_THISNODE, lists.thisnode[node])):
             at = node * r.ZONELIST_STRIDE + offset
             machine.zonelist[at : at + len(which)] = which
+    for slot in range(len(machine.nodemasks)):
+        _nodemask_zonelists(machine, layout, slot)
 
 
 def nodemask_slot(machine: Machine, layout: MachineLayout, mask: int, then: int) -> int:
@@ -117,14 +119,19 @@ def nodemask_slot(machine: Machine, layout: MachineLayout, mask: int, then: int)
         machine.nodemasks.append(key)
         everything = sum(1 << node for node in {zone.node for zone in layout.zones})
         machine.nodemask[len(machine.nodemasks) - 1] = (mask | then) if mask | then != everything else 0
-        lists = build_zonelists(layout)
-        for node in range(layout.nr_nodes):
-            zones = [zone for zone in lists.fallback[node] if mask >> layout.zones[zone].node & 1]
-            behind = [zone for zone in lists.fallback[node] if then >> layout.zones[zone].node & 1]
-            at = (layout.nr_nodes * machine.nodemasks.index(key) + layout.nr_nodes + node) * r.ZONELIST_STRIDE
-            for offset, which in ((0, zones + behind), (r.ZONELIST_THISNODE, zones)):
-                machine.zonelist[at + offset : at + offset + len(which)] = which
+        _nodemask_zonelists(machine, layout, len(machine.nodemasks) - 1)
     return machine.nodemasks.index(key)
+
+
+def _nodemask_zonelists(machine: Machine, layout: MachineLayout, slot: int) -> None:
+    mask, then = machine.nodemasks[slot]
+    lists = build_zonelists(layout)
+    for node in range(layout.nr_nodes):
+        zones = [zone for zone in lists.fallback[node] if mask >> layout.zones[zone].node & 1]
+        behind = [zone for zone in lists.fallback[node] if then >> layout.zones[zone].node & 1]
+        at = (layout.nr_nodes * slot + layout.nr_nodes + node) * r.ZONELIST_STRIDE
+        for offset, which in ((0, zones + behind), (r.ZONELIST_THISNODE, zones)):
+            machine.zonelist[at + offset : at + offset + len(which)] = which
 
 
 def apply_tuning(machine: Machine, layout: MachineLayout, tuning: ZoneTuning) -> None:

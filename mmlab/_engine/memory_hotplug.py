@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from mmlab._engine.boot import apply_tuning, build_node_zonelists
+from mmlab._engine.boot import apply_tuning, build_all_zonelists
 from mmlab.errors import NotSupported
 from mmlab.machine import memmap
 from mmlab.mm.memblock import add_range, init_range, mark_free, mark_range, remove_range
@@ -145,4 +145,4 @@ class MemoryBlocks:
         sim.tuning.boost = sim.machine.zone[: zones * r.ZONE_STRIDE].reshape(zones, r.ZONE_STRIDE)[:, r.Z_WATERMARK_BOOST].tolist()
         sim.tuning.hotplug()
         apply_tuning(sim.machine, sim.layout, sim.tuning)
-        build_node_zonelists(sim.machine, sim.layout)
+        build_all_zonelists(sim.machine, sim.layout)
