@@ -5,6 +5,7 @@ from mmlab.kernels.ops import (
     page_allocator_alloc, page_allocator_free, slab_allocator_alloc, slab_allocator_free, vma_index_erase, vma_index_find,
     vma_index_insert,
 )
+from mmlab.kernels.services import alloc_pages, free_pages
 
 
 @kernel
@@ -27,6 +28,28 @@ def replace_blocks(m, held, orders, picks, zone, migratetype):
         if held[p] < 0:
             return i
     return len(picks)
+
+
+@kernel
+def block_pairs(m, zone, migratetype, count):
+    """Allocate a page and free it, `count` times: how many times it was had."""
+    for i in range(count):
+        pfn = page_allocator_alloc(m, zone, 0, migratetype, 0)
+        if pfn < 0:
+            return i
+        page_allocator_free(m, pfn, 0)
+    return count
+
+
+@kernel
+def page_pairs(m, gfp, count):
+    """The same through alloc_pages() and free_pages()."""
+    for i in range(count):
+        pfn = alloc_pages(m, gfp, 0, -1)
+        if pfn < 0:
+            return i
+        free_pages(m, pfn, 0)
+    return count
 
 
 @kernel
