@@ -5,6 +5,7 @@ from mmlab.kernels.ops import (
     page_allocator_alloc, page_allocator_free, slab_allocator_alloc, slab_allocator_free, vma_index_erase, vma_index_find,
     vma_index_insert,
 )
+from mmlab.kernels.prefetch import LOOK_AHEAD, prefetch, prefetch_object
 from mmlab.kernels.services import alloc_pages, free_pages
 
 
@@ -64,8 +65,11 @@ def fill_objects(m, held, cache, gfp):
 
 @kernel
 def replace_objects(m, held, picks, cache, gfp):
-    """Free object held[p] and allocate another, for each p of picks: how many were."""
+    """Free object held[p] and allocate another, for each p of picks: how many were. Looks ahead, as loops over streams do."""
     for i in range(len(picks)):
+        if i + 2 * LOOK_AHEAD < len(picks):
+            prefetch(held, picks[i + 2 * LOOK_AHEAD])
+            prefetch_object(m, held[picks[i + LOOK_AHEAD]])
         p = picks[i]
         slab_allocator_free(m, held[p])
         held[p] = slab_allocator_alloc(m, cache, gfp)

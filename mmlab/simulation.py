@@ -266,6 +266,10 @@ class Simulation:
         """A block of 2^order frames that belongs to no task: its first frame, or -errno. gfp: names joined by | or bits of model/gfp.py."""
         return self.held.alloc(order, gfp, node, cpu)
 
+    def alloc_pages_bulk(self, count: int, gfp: str | int = "GFP_KERNEL", node: int = -1, cpu: int = 0) -> list[int]:
+        """Frames one by one, as many of `count` as one zone has above its low watermark, at least one if memory is to be had."""
+        return self.held.alloc_bulk(count, gfp, node, cpu)
+
     def free_pages(self, pfn: int, order: int = 0, cpu: int = 0) -> None:
         """Give such a block back. Raises MmlabError that says what the frame is, unless exactly this block was handed out and not freed since."""
         self.held.free(pfn, order, cpu)

@@ -5,8 +5,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from mmlab.kernels.jit import JIT_OFF
+from mmlab.kernels.jit import JIT_OFF, leaf
 from mmlab.kernels.pointer import FieldType, element_pointer
+from mmlab.model.const import PAGE_SHIFT
 
 if JIT_OFF:
 
@@ -35,3 +36,13 @@ else:
             return context.get_constant(types.int64, 0)
 
         return types.int64(array, types.intp), generate
+
+
+LOOK_AHEAD = 8  # events: what is asked for now is there by then
+
+
+@leaf
+def prefetch_object(m, obj):
+    """Start loading what mem_map knows of a kernel object's page (obj: its address, of this machine)."""
+    prefetch(m.page, (obj >> PAGE_SHIFT) * 4)
+    prefetch(m.pagex, (obj >> PAGE_SHIFT) * 4)

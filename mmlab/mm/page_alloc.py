@@ -63,6 +63,19 @@ def zone_statistics(m, preferred, zone):
 
 
 @leaf
+def prep_new_page(m, pfn, zone, order):
+    """The records of a block that was just taken from a zone: nobody's yet."""
+    set_page_flags(m, pfn, zone << ZONE_SHIFT)
+    set_page_counts(m, pfn, 0, 0)
+    set_page_fresh(m, pfn, KIND_KERNEL, order)
+    if m.sc[SC_NEEDS_FUTURE]:
+        m.next_use[pfn] = NEVER  # until an access of the stream says when the next one comes
+    for tail in range(pfn + 1, pfn + (1 << order)):
+        set_page_flags(m, tail, zone << ZONE_SHIFT)
+        set_page_fresh(m, tail, KIND_KERNEL, 0)
+
+
+@leaf
 def alloc_flags_nofragment(m, zone):
     """1 where a request that prefers the zone should not mix mobility types: Normal with memory below it on its node (or on the only node)."""
     base = zone * ZONE_STRIDE
@@ -129,14 +142,7 @@ def get_page_from_freelist(m, gfp, order, node, alloc_flags, nofragment):
         zone_statistics(m, preferred, zone)
         m.zone[base + Z_ALLOCATED] += 1 << order
         m.vmstat[V_PGALLOC_DMA + m.zone[base + Z_INDEX]] += 1 << order
-        set_page_flags(m, pfn, zone << ZONE_SHIFT)
-        set_page_counts(m, pfn, 0, 0)
-        set_page_fresh(m, pfn, KIND_KERNEL, order)
-        if m.sc[SC_NEEDS_FUTURE]:
-            m.next_use[pfn] = NEVER  # until an access of the stream says when the next one comes
-        for tail in range(pfn + 1, pfn + (1 << order)):
-            set_page_flags(m, tail, zone << ZONE_SHIFT)
-            set_page_fresh(m, tail, KIND_KERNEL, 0)
+        prep_new_page(m, pfn, zone, order)
         return pfn
 
 

@@ -74,7 +74,7 @@ def new_state(params, machine):
         "cache": np.zeros(NR_CACHES * CACHE_STRIDE, "int64"),
         "cpu": cpu,
         "node": np.zeros(NR_CACHES * sizes.nr_nodes * NODE_STRIDE, "int64"),
-        "next_free": reserve(sizes.nr_frames << SLOTS_SHIFT, "uint16"),
+        "next_free": reserve(sizes.nr_frames << SLOTS_SHIFT, "uint16", huge=sizes.nr_frames <= 1 << 24),
         "nr_shuffled": np.zeros(NR_CACHES, "int64"),
         "order": np.zeros(32768, "int64"),
         "promote": np.zeros(33, "int64"),
