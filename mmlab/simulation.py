@@ -13,7 +13,7 @@ from mmlab._engine import cma, loop
 from mmlab._engine.aged import age
 from mmlab._engine.alloc_run import ENTRIES as AGING
 from mmlab._engine.compile import Entry
-from mmlab._engine.boot import boot_machine, nodemask_slot, sizes_of
+from mmlab._engine.boot import boot_machine, device_memmap, nodemask_slot, sizes_of
 from mmlab._engine.core import memblock_services
 from mmlab._engine.page_calls import HeldBlocks
 from mmlab._engine.machine import Chosen, Machine
@@ -115,6 +115,7 @@ class Simulation:
         boot_machine(self.machine, self.layout, self.tuning, self.boot)
         self.cma = cma.reserve(self.machine, self.layout, self.cfg.options.cma)
         self._settings(script)
+        device_memmap(self.machine, self.layout)
         self.blocks = MemoryBlocks(self)
         if self.cfg.options.memhp_offline:
             for block in (block for dimm in self.blocks.dimms for block in dimm):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from mmlab._engine.machine import Machine
-from mmlab.errors import NotSupported
+from mmlab.errors import InputError, NotSupported
+from mmlab.kernels.services import alloc_pages
 from mmlab.machine import BootState, MachineLayout, ZoneTuning, build_zonelists
 from mmlab.machine.boot import ZoneBoot
 from mmlab.machine.layout import ZoneLayout
@@ -20,8 +21,9 @@ from mmlab.mm.page_writeback import init_writeback
 from mmlab.mm.memblock import add_range, boot_free_to_pcp, init_heads, init_range, mark_free, mark_range
 from mmlab.model import rows as r
 from mmlab.model.const import MAX_ORDER, MIGRATETYPE_NAMES, NR_POLICY_LISTS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES
+from mmlab.model.gfp import GFP_DIRECT_RECLAIM, GFP_KERNEL
 from mmlab.model.layout import FREE_HEADS_PER_ZONE, PCP_HEADS, Sizes, count_heads
-from mmlab.model.page import KIND_BOOT, PG_SWAPBACKED
+from mmlab.model.page import KIND_BOOT, KIND_RESERVED, PG_SWAPBACKED
 
 BLOCK = 1 << MAX_ORDER
 
@@ -53,9 +55,21 @@ def boot_machine(machine: Machine, layout: MachineLayout, tuning: ZoneTuning, bo
             machine.run(add_range, zone.node, start, end)
         _free_memory(machine, number, zone, boot.zones[number], layout)
         _movable_pages(machine, zone, sum(boot.zones[number].lru.values()))
+        for start, end in zone.unmanaged:
+            machine.run(add_range, zone.node, start, end)
+            machine.run(mark_range, start, end, number, KIND_RESERVED)
     _pcp_pages(machine, layout, boot)
     machine.vmstat[:] = 0
     machine.nr_calls[:] = 0
+
+
+def device_memmap(machine: Machine, layout: MachineLayout) -> None:
+    """Struct pages of devices' memory lie in ordinary memory. Models: mm/memremap.c memremap_pages(), mm/sparse-vmemmap.c."""
+    for zone in layout.zones:
+        for start, end in zone.unmanaged:
+            for _ in range(-(-machine.op("memory_model", "memmap_pages", start, end) // PAGEBLOCK_PAGES)):
+                if machine.run(alloc_pages, GFP_KERNEL & ~GFP_DIRECT_RECLAIM, PAGEBLOCK_ORDER, zone.node) < 0:
+                    raise InputError(f"machine.cmdline: memmap: no memory for the struct pages of {(end - start) >> 8} MiB of a device")
 
 
 def _scalars(machine: Machine, layout: MachineLayout) -> None:

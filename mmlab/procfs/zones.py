@@ -40,7 +40,8 @@ def zoneinfo(sim: Any) -> str:
         for index, name in enumerate(ZONE_NAMES):
             out.append(f"Node {node}, zone {name:>8}\n")
             if index not in by_index:
-                out.append(_empty_zone(index))
+                device = next((z for z in sim.layout.zones if z.unmanaged and (z.node, z.index) == (node, index)), None)
+                out.append(_empty_zone(index, device.spanned if device else 0))
                 continue
             if first:
                 out.append("  per-node stats\n")
@@ -58,9 +59,9 @@ def _numbers(free: int, boost: int, marks: list[int], spanned: int, present: int
     return f"  pages free     {free}{body}\n        protection: ({', '.join(map(str, protection))})\n"
 
 
-def _empty_zone(index: int) -> str:
+def _empty_zone(index: int, spanned: int) -> str:
     mark = 32 if ZONE_NAMES[index] == "Movable" else 0  # its mark depends on nothing but its size, at least 32 pages
-    return _numbers(0, 0, [mark] * 4, 0, 0, 0, 0, [0] * len(ZONE_NAMES))
+    return _numbers(0, 0, [mark] * 4, spanned, 0, 0, 0, [0] * len(ZONE_NAMES))
 
 
 def _zone(sim: Any, number: int) -> list[str]:
