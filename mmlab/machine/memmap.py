@@ -41,7 +41,7 @@ def e820_map(cfg: MachineConfig) -> tuple[E820, ...]:
 
 def subtract(ranges: Iterable[tuple[int, int]], hole: tuple[int, int]) -> list[tuple[int, int]]:
     """Half-open ranges without the hole."""
-    out = []
+    out: list[NodeRange] = []
     for start, end in ranges:
         out += [(a, b) for a, b in ((start, min(end, hole[0])), (max(start, hole[1]), end)) if a < b]
     return out
@@ -93,7 +93,7 @@ def dimm_ranges(cfg: MachineConfig) -> tuple[tuple[int, int], ...]:
     """Page ranges of hot-plugged modules, from the next GiB above 4G and RAM on; all belong to node 0."""
     above = max(0, cfg.memory_bytes - LOW_4G_SPLIT) if cfg.memory_bytes >= LOW_4G_LIMIT else 0
     base = -(-((1 << 32) + above) // DIMM_ALIGN) * DIMM_ALIGN
-    out = []
+    out: list[NodeRange] = []
     for size in cfg.dimms_bytes:
         out.append((base >> 12, (base + size) >> 12))
         base += size
@@ -104,7 +104,7 @@ def device_ranges(cfg: MachineConfig) -> list[NodeRange]:
     """(node, start_pfn, end_pfn) of RAM that ``memmap=SIZE!START`` makes persistent, in whole pages; InputError where there is no RAM."""
     wanted = [(-(-r.start_bytes // 4096), (r.start_bytes + r.size_bytes) // 4096) for r in cfg.options.memmap if r.kind == "persistent"]
     ram = clip(((-(-a // 4096), (b + 1) // 4096) for a, b, kind in e820_map(cfg) if kind == "usable"), 1, 1 << 52)
-    out = []
+    out: list[NodeRange] = []
     for start, end in merge(wanted):
         if not any(a <= start and end <= b for a, b in ram) or start < MAX_DMA_PFN:
             raise InputError(f"machine.cmdline: memmap: {(end - start) >> 8}M!{start >> 8}M: must be memory above 16M that the machine has")
@@ -184,7 +184,7 @@ def zone_spans(cfg: MachineConfig, node_ranges: Sequence[NodeRange]) -> list[tup
     """
     movable = movable_starts(cfg, node_ranges)
     limits = zone_limits(max(b for _, _, b in node_ranges))
-    out = []
+    out: list[NodeRange] = []
     for node in sorted({n for n, _, _ in node_ranges}):
         first = min(a for n, a, _ in node_ranges if n == node)
         last = max(b for n, _, b in node_ranges if n == node)
