@@ -5,8 +5,9 @@ from mmlab.kernels.ops import (
     page_allocator_alloc, page_allocator_free, slab_allocator_alloc, slab_allocator_free, vma_index_erase, vma_index_find,
     vma_index_insert,
 )
-from mmlab.kernels.prefetch import LOOK_AHEAD, prefetch, prefetch_object
+from mmlab.kernels.prefetch import LOOK_AHEAD, prefetch, prefetch_page
 from mmlab.kernels.services import alloc_pages, free_pages
+from mmlab.model.const import PAGE_SHIFT
 
 
 @kernel
@@ -21,8 +22,12 @@ def fill_blocks(m, held, orders, zone, migratetype):
 
 @kernel
 def replace_blocks(m, held, orders, picks, zone, migratetype):
-    """Free block held[p] and allocate another of its order, for each p of picks (int64): how many were."""
+    """Free block held[p] and allocate another of its order, for each p of picks (int64): how many were. Looks ahead, as loops over streams do."""
     for i in range(len(picks)):
+        if i + 2 * LOOK_AHEAD < len(picks):
+            prefetch(held, picks[i + 2 * LOOK_AHEAD])
+            prefetch(orders, picks[i + 2 * LOOK_AHEAD])
+            prefetch_page(m, held[picks[i + LOOK_AHEAD]])
         p = picks[i]
         page_allocator_free(m, held[p], orders[p])
         held[p] = page_allocator_alloc(m, zone, orders[p], migratetype, 0)
@@ -69,7 +74,7 @@ def replace_objects(m, held, picks, cache, gfp):
     for i in range(len(picks)):
         if i + 2 * LOOK_AHEAD < len(picks):
             prefetch(held, picks[i + 2 * LOOK_AHEAD])
-            prefetch_object(m, held[picks[i + LOOK_AHEAD]])
+            prefetch_page(m, held[picks[i + LOOK_AHEAD]] >> PAGE_SHIFT)
         p = picks[i]
         slab_allocator_free(m, held[p])
         held[p] = slab_allocator_alloc(m, cache, gfp)

@@ -7,7 +7,6 @@ from numba.extending import intrinsic
 
 from mmlab.kernels.jit import JIT_OFF, leaf
 from mmlab.kernels.pointer import FieldType, element_pointer
-from mmlab.model.const import PAGE_SHIFT
 
 if JIT_OFF:
 
@@ -42,7 +41,7 @@ LOOK_AHEAD = 8  # events: what is asked for now is there by then
 
 
 @leaf
-def prefetch_object(m, obj):
-    """Start loading what mem_map knows of a kernel object's page (obj: its address, of this machine)."""
-    prefetch(m.page, (obj >> PAGE_SHIFT) * 4)
-    prefetch(m.pagex, (obj >> PAGE_SHIFT) * 4)
+def prefetch_page(m, pfn):
+    """Start loading what mem_map knows of a frame of this machine."""
+    prefetch(m.page, pfn * 4)
+    prefetch(m.pagex, pfn * 4)

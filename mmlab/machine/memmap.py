@@ -41,7 +41,7 @@ def e820_map(cfg: MachineConfig) -> tuple[E820, ...]:
 
 def subtract(ranges: Iterable[tuple[int, int]], hole: tuple[int, int]) -> list[tuple[int, int]]:
     """Half-open ranges without the hole."""
-    out: list[NodeRange] = []
+    out = []
     for start, end in ranges:
         out += [(a, b) for a, b in ((start, min(end, hole[0])), (max(start, hole[1]), end)) if a < b]
     return out
@@ -93,7 +93,7 @@ def dimm_ranges(cfg: MachineConfig) -> tuple[tuple[int, int], ...]:
     """Page ranges of hot-plugged modules, from the next GiB above 4G and RAM on; all belong to node 0."""
     above = max(0, cfg.memory_bytes - LOW_4G_SPLIT) if cfg.memory_bytes >= LOW_4G_LIMIT else 0
     base = -(-((1 << 32) + above) // DIMM_ALIGN) * DIMM_ALIGN
-    out: list[NodeRange] = []
+    out = []
     for size in cfg.dimms_bytes:
         out.append((base >> 12, (base + size) >> 12))
         base += size
@@ -184,7 +184,7 @@ def zone_spans(cfg: MachineConfig, node_ranges: Sequence[NodeRange]) -> list[tup
     """
     movable = movable_starts(cfg, node_ranges)
     limits = zone_limits(max(b for _, _, b in node_ranges))
-    out: list[NodeRange] = []
+    out = []
     for node in sorted({n for n, _, _ in node_ranges}):
         first = min(a for n, a, _ in node_ranges if n == node)
         last = max(b for n, _, b in node_ranges if n == node)
