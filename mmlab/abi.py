@@ -18,7 +18,7 @@ class Op:
 
     args: names of the int64 arguments after the machine (and the state); returns: what the int64 means; doc: when it is called and what it
     must keep; optional: a policy may leave it out, and then it returns 0; bound: how much work one call may do; forwards: for a service that
-    is nothing but an op of a slot, (slot, op).
+    is nothing but an op of a slot, (slot, op); rare: a service that many machines never need is compiled when it is called for the first time.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Op:
     optional: bool = False
     bound: str = "O(1)"
     forwards: tuple[str, str] | None = None
+    rare: bool = False
 
 
 @attrs.frozen
@@ -170,7 +171,7 @@ ALL_SERVICES: tuple[Op, ...] = (
     _op("rmap_walk", "pfn what", "sum over the PTEs that map the page",
         "what: RMAP_COUNT, RMAP_YOUNG, RMAP_CLEAR_YOUNG, RMAP_UNMAP, RMAP_DIRTY, RMAP_MKCLEAN, RMAP_LOCKED (VM_LOCKED VMAs), RMAP_MIGRATE."),
     _op("vma_alloc_zeroed_movable_folio", "mm vma vpn", "pfn, or -ENOMEM", "A zeroed anonymous page with its counters, not yet mapped."),
-    _op("alloc_anon_folio", "mm vma vpn order gfp", "pfn, or -ENOMEM", "The same with 2^order pages (order > 0)."),
+    _op("alloc_anon_folio", "mm vma vpn order gfp", "pfn, or -ENOMEM", "The same with 2^order pages (order > 0).", rare=True),
     _op("swap_in", "mm vma vpn entry access", "VM_FAULT_* bits", "do_swap_page(): swap cache, read-ahead, map."),
     _op("filemap_fault", "mm vma vpn access", "pfn of the page-cache page | VM_FAULT_MAJOR << 40, or -VM_FAULT_*", "Find or read the page behind a file mapping."),
     _op("filemap_get_page", "inode index", "pfn, or -1 when the cache has no page there", "Look-up only."),
@@ -183,45 +184,58 @@ ALL_SERVICES: tuple[Op, ...] = (
     _op("do_huge_pmd_anonymous_page", "mm vma vpn access", "VM_FAULT_* bits, or -1: not possible, take small pages",
         "A fault in an empty PMD of an anonymous VMA: asks the thp slot, then maps a huge page or the huge zero page."),
     _op("do_anonymous_folio", "mm vma vpn", "VM_FAULT_* bits, or -1: not possible, take a single page",
-        "A write fault where no PTE is: map a block of 4 to 256 pages if the thp slot wants one of a size that is on (m.sc[SC_MTHP_ORDERS])."),
+        "A write fault where no PTE is: map a block of 4 to 256 pages if the thp slot wants one of a size that is on (m.sc[SC_MTHP_ORDERS]).", rare=True),
     _op("do_huge_pmd_shmem_fault", "mm vma vpn access", "VM_FAULT_* bits, or -1: not possible, take small pages",
         "A fault in an empty PMD of a file map: if the file is swap-backed and a huge page is there or wanted, it is mapped."),
-    _op("do_huge_pmd_wp_page", "mm pmd", "0 done, or -1: split, go on with the PTE", "A write to a huge entry m.pt[pmd] that is not writable."),
-    _op("copy_huge_pmd", "dst_mm src_mm vpn", "0, or -ENOMEM", "fork: both address spaces share the huge entry at vpn, write-protected."),
+    _op("do_huge_pmd_wp_page", "mm pmd", "0 done, or -1: split, go on with the PTE", "A write to a huge entry m.pt[pmd] that is not writable.", rare=True),
+    _op("copy_huge_pmd", "dst_mm src_mm vpn", "0, or -ENOMEM", "fork: both address spaces share the huge entry at vpn, write-protected.", rare=True),
     _op("khugepaged_scan_mm_slot", "pages max_ptes_none max_ptes_swap max_ptes_shared gfp", "progress in pages | SCAN_* of the last range << 32",
-        "khugepaged goes on where it stopped (m.sc[SC_KHUGEPAGED_MM]) until it has collapsed a range or made so much progress.", bound="O(pages)"),
-    _op("lru_add_drain_all", "", "0", "All per-CPU batches of pages on their way to the reclaimer's lists take effect."),
+        "khugepaged goes on where it stopped (m.sc[SC_KHUGEPAGED_MM]) until it has collapsed a range or made so much progress.", bound="O(pages)", rare=True),
+    _op("lru_add_drain_all", "", "0", "All per-CPU batches of pages on their way to the reclaimer's lists take effect.", rare=True),
     _op("folio_free_swap", "pfn", "1 if it is out of the swap cache now, else 0", "A folio in the swap cache whose slots nobody refers to leaves it."),
-    _op("munlock_folio", "pfn", "1 if the page was unmarked, else 0", "A VM_LOCKED VMA maps the page no more (it has got a copy): unless another one locks it."),
-    _op("split_huge_pmd", "mm pmd", "0", "Replace the huge entry m.pt[pmd] by a table of 512; its folio stays."),
+    _op("munlock_folio", "pfn", "1 if the page was unmarked, else 0", "A VM_LOCKED VMA maps the page no more (it has got a copy): unless another one locks it.", rare=True),
+    _op("split_huge_pmd", "mm pmd", "0", "Replace the huge entry m.pt[pmd] by a table of 512; its folio stays.", rare=True),
     _op("wake_kswapd", "node order", "0, or 1 if reclaim would not help", "wakeup_kswapd()."),
-    _op("wakeup_kcompactd", "node order highest", "0", "A block of the order was missed in zones up to an index: the node's kcompactd may look."),
-    _op("kcompactd", "", "ns until it is needed again", "m.sc[SC_KCOMPACTD_NS] has come: what the compaction threads have to do.", bound="O(pages)"),
+    _op("wakeup_kcompactd", "node order highest", "0", "A block of the order was missed in zones up to an index: the node's kcompactd may look.", rare=True),
+    _op("kcompactd_run", "node proactive", "1 if memory is less fragmented now, else 0",
+        "A node's kcompactd works: for the largest block asked for, or (proactive) until the node's score is low enough.", bound="O(pages)", rare=True),
     _op("find_vma", "mm addr", "the lowest VMA with vm_end > addr, or -1", "The VMA index's find, for policies.", forwards=("vma_index", "find")),
-    _op("madvise", "mm start length advice", "0, or -errno", "madvise(2) on an address space, with the system call's numbers: 3 willneed, 14 hugepage, 15 nohugepage, 20 cold, 21 pageout."),
+    _op("madvise", "mm start length advice", "0, or -errno", "madvise(2) on an address space, with the system call's numbers: 3 willneed, 14 hugepage, 15 nohugepage, 20 cold, 21 pageout.", rare=True),
     _op("folio_mark_accessed", "pfn", "0", "Tell the reclaimer that the page was used; on a list it may move up.", forwards=("reclaimer", "folio_accessed")),
     _op("folio_deactivate", "pfn", "0", "Tell the reclaimer that the page is a near candidate.", forwards=("reclaimer", "folio_deactivate")),
-    _op("pageout_folio", "pfn", "1 if the page was freed, else 0", "reclaim_pages() of one page on a list, accessed or not: reclaimed, or put back."),
+    _op("pageout_folio", "pfn", "1 if the page was freed, else 0", "reclaim_pages() of one page on a list, accessed or not: reclaimed, or put back.", rare=True),
     _op("task_tick_numa", "task", "ns until the next tick that matters", "NUMA balancing: the tick of a running task; may scan its address space.",
-        bound="O(scan_size)"),
+        bound="O(scan_size)", rare=True),
     _op("do_numa_page", "mm vma vpn slot access", "0",
-        "A hinting fault: the entry m.pt[slot], which a scan made PROT_NONE, is present afterwards; its page may have moved to the task's node."),
+        "A hinting fault: the entry m.pt[slot], which a scan made PROT_NONE, is present afterwards; its page may have moved to the task's node.", rare=True),
     _op("node_reclaim", "preferred zone gfp order", "1 if it tried, else 0",
-        "zone_reclaim_mode: a zone within reach is below its watermark. Frees clean cache of its node before the request goes elsewhere."),
-    _op("try_charge", "memcg gfp nr_pages", "0, or -ENOMEM", "try_charge_memcg(): pages for a cgroup, within its limits and its parents'."),
-    _op("try_to_compact_pages", "gfp order alloc_flags node prio", "COMPACT_*", "Direct compaction of the zonelist's zones for an allocation."),
-    _op("migrate_folio_to", "pfn node", "1 if the page moved, else 0", "migrate_pages() of one page on a list to a node, without reclaim: moved, or put back."),
-    _op("balance_dirty_pages", "", "ns that the running task has to sleep", "The task has dirtied its share of pages (m.wb[WB_BALANCE])."),
+        "zone_reclaim_mode: a zone within reach is below its watermark. Frees clean cache of its node before the request goes elsewhere.", rare=True),
+    _op("try_charge", "memcg gfp nr_pages", "0, or -ENOMEM", "try_charge_memcg(): pages for a cgroup, within its limits and its parents'.", rare=True),
+    _op("try_to_compact_pages", "gfp order alloc_flags node prio", "COMPACT_*", "Direct compaction of the zonelist's zones for an allocation.", rare=True),
+    _op("migrate_folio_to", "pfn node", "1 if the page moved, else 0", "migrate_pages() of one page on a list to a node, without reclaim: moved, or put back.", rare=True),
+    _op("balance_dirty_pages", "", "ns that the running task has to sleep", "The task has dirtied its share of pages (m.wb[WB_BALANCE]).", rare=True),
     _op("wb_step", "", "1 while the flusher is awake, else 0", "A part of the flusher's work.", bound="O(32)"),
     _op("writeback_timers", "", "0", "m.wb[WB_NEXT_NS] has come: writes that are done end, and the flusher looks for old data.", bound="O(writes done)"),
     _op("shrink_slab", "priority", "objects freed", "All shrinkers of kernel objects once.", bound="O(objects >> priority)"),
     _op("wakeup_flusher_threads", "", "0", "A batch of reclaim met nothing but dirty pages of files: all that is dirty is to be written."),
-    _op("out_of_memory", "task order", "1 if a victim was killed, else 0", "out_of_memory(): asks the OOM policy, kills, counts."),
-    _op("shrink_memcg", "memcg", "0 if it was written back, -EAGAIN if not, -ENOENT if there is none", "Look at the oldest entry of a cgroup in zswap."),
+    _op("out_of_memory", "task order", "1 if a victim was killed, else 0", "out_of_memory(): asks the OOM policy, kills, counts.", rare=True),
+    _op("shrink_memcg", "memcg", "0 if it was written back, -EAGAIN if not, -ENOENT if there is none", "Look at the oldest entry of a cgroup in zswap.", rare=True),
+)
+
+#: What several parts of the core call through the table as well, so that it is compiled once. Not for policies.
+SHARED: tuple[Op, ...] = (
+    _op("xa_store", "inode index entry", "0, or -ENOMEM", "The page cache's tree: put an entry (0: nothing) at an index of a file."),
+    _op("shmem_get_page", "inode index", "pfn | VM_FAULT_MAJOR << 40 if it was read, or -ENOMEM", "The page of a swap-backed file at an index, made if need be."),
+    _op("inode_put", "inode", "references left", "Drop a reference; with the last one the file and its pages go.", bound="O(pages)"),
+    _op("zap_range", "mm vma start_vpn end_vpn", "0", "Unmap everything of the VMA in [start, end); tables stay.", bound="O(pages)"),
+    _op("background", "", "0", "What is due by m.sc[SC_NOW_NS] happens: completed writes, kswapd, ticks, the monitor, khugepaged. Sets m.sc[SC_NEXT_EVENT_NS].",
+        bound="one step of each"),
+    _op("migrate_folio", "src dst", "0", "Everything that is at src, an isolated page, moves to dst, a free page; src is freed.", rare=True),
+    _op("shrink_worker", "", "0", "zswap's worker: write back from all cgroups in turn until the pool is small enough.", bound="O(pool)", rare=True),
 )
 
 #: services with a function of the core behind them, in the order of the machine's table
-SERVICES: tuple[Op, ...] = tuple(service for service in ALL_SERVICES if service.forwards is None)
+SERVICES: tuple[Op, ...] = (*(service for service in ALL_SERVICES if service.forwards is None), *SHARED)
 OPS: tuple[tuple[str, Op], ...] = tuple((slot, op) for slot, contract in SLOTS.items() for op in contract.ops)
 OP_INDEX: dict[tuple[str, str], int] = {(slot, op.name): i for i, (slot, op) in enumerate(OPS)}
 SERVICE_INDEX: dict[str, int] = {service.name: j for j, service in enumerate(SERVICES)}
@@ -254,12 +268,13 @@ def ops_source() -> str:
 
 def services_source() -> str:
     """The text of mmlab/kernels/services.py."""
-    lines = ['"""The core\'s services for policies, one stub a service. Generated by `python -m mmlab.abi`; do not edit."""', "",
+    lines = ['"""The core\'s services, one stub a service. Generated by `python -m mmlab.abi`; do not edit."""', "",
              "from mmlab.kernels.calls import service_stub", "from mmlab.kernels.jit import leaf"]
-    called = {s.name: "_".join(s.forwards) if s.forwards else f"_{s.name}" for s in ALL_SERVICES}
+    every = (*ALL_SERVICES, *SHARED)
+    called = {s.name: "_".join(s.forwards) if s.forwards else f"_{s.name}" for s in every}
     lines += [f"from mmlab.kernels.ops import {called[s.name]}" for s in ALL_SERVICES if s.forwards]
     lines += ["", *(f"_{s.name} = service_stub({2 * NR_OPS + j}, {j})" for j, s in enumerate(SERVICES))]
-    for s in ALL_SERVICES:
+    for s in every:
         lines += ["", "", "@leaf", f"def {s.name}({_signature(s)}):", _doc(s), f"    return {called[s.name]}({_signature(s)})"]
     return "\n".join(lines) + "\n"
 

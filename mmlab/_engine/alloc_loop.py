@@ -4,10 +4,10 @@ A word is op | cpu << 4 | (node + 1) << 14 | gfp << 24 | arg << 48; arg is an or
 0 nobody; pfn << 2 | 1 a frame of a block; address << 2 | 2 a slab object; (pfn << 4 | order) << 2 | 3 a large kmalloc.
 """
 
-from mmlab._engine.loop import STOP_DONE, STOP_SAMPLE, background
+from mmlab._engine.loop import STOP_DONE, STOP_SAMPLE
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.prefetch import LOOK_AHEAD, prefetch, prefetch_page
-from mmlab.kernels.services import alloc_pages, free_pages, kmem_cache_alloc, kmem_cache_free
+from mmlab.kernels.services import alloc_pages, background, free_pages, kmem_cache_alloc, kmem_cache_free
 from mmlab.model.const import PAGE_SHIFT
 from mmlab.mm.slab_common import free_large_kmalloc, kmalloc_large
 from mmlab.model.rows import N_FIRST_CPU, N_NR_CPUS, NODE_STRIDE, SC_CPU, SC_EVENT, SC_NEXT_EVENT_NS, SC_NEXT_SAMPLE_NS, SC_NODE, SC_NOW_NS, SC_NR_NODES, SC_TASK

@@ -8,6 +8,7 @@ import bisect
 import contextlib
 import fcntl
 import importlib
+import inspect
 import itertools
 import json
 import os
@@ -19,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from numba import types
 
 from mmlab._engine.link import Unit, cache_folder
+from mmlab.policies import python_function
 
 Progress = Callable[[str, float], None]
 #: a message is worth showing when compiling took longer than this
@@ -33,6 +36,12 @@ class Entry:
 
     function: Callable
     arrays: int = 0
+
+    @property
+    def arguments(self) -> tuple:
+        """numba's types of its arguments after the machine."""
+        count = len(inspect.signature(python_function(self.function)).parameters) - 1 - self.arrays
+        return (types.int64[::1],) * self.arrays + (types.int64,) * count
 
 
 @attrs.frozen
@@ -48,14 +57,14 @@ def compile_units(units: Sequence[Unit], request: Request | None, progress: Prog
     """Have every unit compiled and loaded; progress: told of each one that this process compiled. Raises PluginError."""
 
     def work(unit: Unit, wait: bool) -> bool:
+        if not unit.is_kept():
+            cores.share(progress)
         begin = time.perf_counter()
         with _lock(unit.path.with_suffix(".lock"), wait) as mine:
             missed = mine and unit.compile()
         took = time.perf_counter() - begin
         if missed and progress is not None and took > SHOW_SECONDS:
             progress(f"compiling {unit.label}", took)
-        if missed:
-            cores.share(progress)
         return mine
 
     with _Cores(request) as cores:
@@ -97,7 +106,7 @@ class _Cores:
         return self
 
     def share(self, progress: Progress | None) -> None:
-        """Something had to be compiled. The first time: wait for a core, and start helpers on the other idle ones."""
+        """Something is to be compiled. The first time: wait for a core, and start helpers on the other idle ones."""
         if self.shared:
             return
         self.shared = True

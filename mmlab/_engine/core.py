@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from mmlab import abi
+from mmlab._engine import loop
 from mmlab.kernels.jit import JIT_OFF
 from mmlab.mm import (
-    compaction, filemap, fork, fs_writeback, huge_memory, kcompactd, khugepaged, memcontrol, memory, mlock, monitoring, node_reclaim, numa_balancing,
-    page_alloc, page_cache, page_writeback, pgtable, rmap, shmem_huge, shrinker, swap_state, vmscan, zswap_writeback,
+    compaction, filemap, files, fork, fs_writeback, huge_memory, kcompactd, khugepaged, memcontrol, memory, migrate, mlock, monitoring,
+    node_reclaim, numa_balancing, page_alloc, page_cache, page_writeback, pgtable, rmap, shmem, shmem_huge, shrinker, swap_state, vmscan,
+    xarray, zswap_writeback,
 )
 
 SERVICES: dict[str, Callable] = {
@@ -41,7 +43,7 @@ SERVICES: dict[str, Callable] = {
     "split_huge_pmd": huge_memory.do_split_huge_pmd,
     "wake_kswapd": vmscan.wakeup_kswapd,
     "wakeup_kcompactd": kcompactd.do_wakeup_kcompactd,
-    "kcompactd": kcompactd.kcompactd,
+    "kcompactd_run": kcompactd.do_kcompactd_run,
     "madvise": monitoring.do_madvise,
     "pageout_folio": monitoring.pageout_folio,
     "task_tick_numa": numa_balancing.task_tick_numa,
@@ -57,6 +59,13 @@ SERVICES: dict[str, Callable] = {
     "wakeup_flusher_threads": fs_writeback.wakeup_flusher_threads,
     "out_of_memory": fork.do_out_of_memory,
     "shrink_memcg": zswap_writeback.shrink_memcg,
+    "xa_store": xarray.xa_store,
+    "shmem_get_page": shmem.shmem_get_page,
+    "inode_put": files.do_inode_put,
+    "zap_range": memory.zap_range,
+    "background": loop.do_background,
+    "migrate_folio": migrate.migrate_folio,
+    "shrink_worker": zswap_writeback.do_shrink_worker,
 }
 
 

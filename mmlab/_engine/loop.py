@@ -10,7 +10,8 @@ from mmlab._engine.looping import NEVER_NS, run_loops
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import monitor_on_access, monitor_sample, page_allocator_tick, reclaimer_folio_accessed, thp_step
 from mmlab.kernels.pte import lru_gen_use_mm, walk_pmd
-from mmlab.kernels.services import balance_dirty_pages, kcompactd, task_tick_numa, wb_step, writeback_timers
+from mmlab.kernels.services import background, balance_dirty_pages, task_tick_numa, wb_step, writeback_timers
+from mmlab.mm.kcompactd import kcompactd
 from mmlab.mm.files import file_read, file_write
 from mmlab.mm.memcontrol import resume_user_mode
 from mmlab.mm.memory import do_user_addr_fault
@@ -41,7 +42,7 @@ def switch_task(m, task):
 
 
 @kernel
-def background(m):
+def do_background(m):
     """Let what is due by now happen: completions of swap writes, kswapd, zswap's worker, per-CPU ticks, the monitor, thp. Sets the next time at which this is needed."""
     cpu, task, node = m.sc[SC_CPU], m.sc[SC_TASK], m.sc[SC_NODE]
     swap_io_poll(m)

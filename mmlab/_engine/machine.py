@@ -6,20 +6,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
 import numpy as np
+from numba import typeof, types
 
 from mmlab import abi
 from mmlab._engine.absent import ABSENT
 from mmlab._engine.core import SERVICES
-from mmlab._engine.compile import SHOW_SECONDS, Entry, Progress, Request, compile_units
-from mmlab._engine.link import Unit, generate, units_of
+from mmlab._engine.compile import Entry, Progress, Request, compile_units
+from mmlab._engine.first_call import first_call
+from mmlab._engine.link import Unit, units_of
 from mmlab.errors import MmlabError, PluginError
-from mmlab.kernels.jit import JIT_OFF
+from mmlab.kernels.jit import BUILD, JIT_OFF
 from mmlab.kernels.pointer import State
 from mmlab.model.layout import Sizes, make_arrays, reserve
 from mmlab.policies import Policy, python_function
@@ -45,6 +46,7 @@ class Machine(State):
         self.sizes = sizes
         self.chosen = dict(chosen)
         self.progress = progress
+        self.interrupted = False  # Ctrl-C while a service was compiled at its first call
         self._core = services
         self.states: dict[str, State] = {}
         self.nodemasks: list[tuple[int, int]] = []  # sets of nodes that policies and cpusets name, in the order of their zonelists
@@ -53,7 +55,7 @@ class Machine(State):
         self._states: list[Any] = [None] * abi.NR_OPS
         self._services: list[Callable | None] = [None] * abi.NR_SERVICES
         self._columns: list[np.ndarray] = []
-        self._entries: dict[str, Any] = {}
+        self._entries: dict[str, Unit] = {}
 
     def page_column(self, dtype: str) -> np.ndarray:
         """A zeroed array with one element a page frame, for a policy's own data; memory is taken only where it is touched."""
@@ -88,10 +90,19 @@ class Machine(State):
             table[2 * number] = called or absent[ABSENT[len(op.args)].__name__]
             self._table[2 * number + 1] = self.states.get(slot, self)._address
         for number, service in enumerate(abi.SERVICES):
-            table[2 * abi.NR_OPS + number] = self.core_unit(self._core[service.name])
-        compile_units([*table.values(), *(self.core_unit(entry.function, entry.arrays) for entry in entries)], self.request(entries), self.progress)
+            if service.rare and BUILD == "jit":
+                self._table[2 * abi.NR_OPS + number] = first_call(self, number)
+            else:
+                table[2 * abi.NR_OPS + number] = self.core_unit(self._core[service.name])
+        compile_units([*table.values(), *(self.core_unit(entry.function, entry.arguments) for entry in entries)], self.request(entries), self.progress)
         for word, unit in table.items():
             self._table[word] = unit.address()
+
+    def link_service(self, number: int) -> None:
+        """Compile, or load, one service, and put it into the table."""
+        unit = self.core_unit(self._core[abi.SERVICES[number].name])
+        compile_units([unit], None, self.progress)
+        self._table[2 * abi.NR_OPS + number] = unit.address()
 
     def _policy_units(self, slot: str) -> dict[str, Unit]:
         """Units of the slot's policy by op; empty where the machine has no policy of the slot."""
@@ -101,10 +112,10 @@ class Machine(State):
         policy = choice.policy
         return units_of(f"{slot} {policy.name}", policy.ops(), self._type, self.states[slot]._type, blame=choice.blame or policy.name)
 
-    def core_unit(self, function: Callable, arrays: int = 0) -> Unit:
-        """A kernel of the core by itself; arrays: how many int64 arrays come before its integers."""
+    def core_unit(self, function: Callable, arguments: tuple[Any, ...] | None = None) -> Unit:
+        """A kernel of the core by itself; arguments: numba's types of what comes after the machine, None: int64s."""
         name = python_function(function).__name__
-        return units_of(f"core {name}", {name: function}, self._type, arrays=arrays)[name]
+        return units_of(f"core {name}", {name: function}, self._type, arguments=arguments)[name]
 
     def request(self, entries: tuple[Entry, ...]) -> Request | None:
         """What another process needs to compile the same; None for machines with services of their own, which are small."""
@@ -119,16 +130,12 @@ class Machine(State):
         if JIT_OFF:
             return int(function(self, *args))
         name = python_function(function).__name__
-        wrapper = self._entries.get(name)
-        if wrapper is None:
-            wrapper = self._entries[name] = self.core_unit(function).dispatcher
-            begin = time.perf_counter()
-            answer = int(wrapper(self, *args))
-            took = time.perf_counter() - begin
-            if self.progress is not None and sum(wrapper.stats.cache_misses.values()) and took > SHOW_SECONDS:
-                self.progress(f"compiling core {name}", took)
-            return answer
-        return int(wrapper(self, *args))
+        unit = self._entries.get(name)
+        if unit is None:
+            arguments = tuple(typeof(argument) if isinstance(argument, np.ndarray) else types.int64 for argument in args)
+            unit = self._entries[name] = self.core_unit(function, arguments)
+            compile_units([unit], None, self.progress)
+        return self._answer(unit, *args)
 
     def op(self, slot: str, name: str, *args: int) -> int:
         """Call one op of the slot's policy (tests, /proc views, notebooks)."""
@@ -137,22 +144,29 @@ class Machine(State):
             return 0
         if JIT_OFF:
             return int(function(self, self.states[slot], *args))
-        wrapper = self._entries.get(f"{slot} {name}")
-        if wrapper is None:
-            module = generate(f"{slot} {self.chosen[slot].policy.name}", self.chosen[slot].policy.ops())
-            wrapper = self._entries[f"{slot} {name}"] = getattr(module, name)
-        return int(wrapper(self, self.states[slot], *args))
+        unit = self._entries.get(f"{slot} {name}")
+        if unit is None:
+            unit = self._entries[f"{slot} {name}"] = self._policy_units(slot)[name]
+        return self._answer(unit, self.states[slot], *args)
 
     def run_policy(self, slot: str, function: Callable, *args: int) -> int:
         """Call a kernel (m, st, int64...) of a policy that is not one of its ops (a file's command)."""
         if JIT_OFF:
             return int(function(self, self.states[slot], *args))
         name = python_function(function).__name__
-        wrapper = self._entries.get(f"{slot} {name}")
-        if wrapper is None:
-            module = generate(f"{slot} {self.chosen[slot].policy.name} {name}", {name: function})
-            wrapper = self._entries[f"{slot} {name}"] = getattr(module, name)
-        return int(wrapper(self, self.states[slot], *args))
+        unit = self._entries.get(f"{slot} {name}")
+        if unit is None:
+            owner = f"{slot} {self.chosen[slot].policy.name} {name}"
+            unit = self._entries[f"{slot} {name}"] = units_of(owner, {name: function}, self._type, self.states[slot]._type)[name]
+        return self._answer(unit, self.states[slot], *args)
+
+    def _answer(self, unit: Unit, *args: Any) -> int:
+        """What a kernel returns, unless it was interrupted. Raises KeyboardInterrupt."""
+        answer = int(unit.call(self, *args))
+        if self.interrupted:
+            self.interrupted = False
+            raise KeyboardInterrupt
+        return answer
 
     def calls(self) -> dict[str, int]:
         """How often each slot's ops were called through the table, init and check aside."""

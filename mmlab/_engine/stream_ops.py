@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from mmlab._engine import loop
 from mmlab._engine.compile import Entry
 from mmlab.errors import NotSupported
 from mmlab.mm import files, fork, madvise, mmap
@@ -114,7 +115,7 @@ _OPERATIONS: dict[str, Callable[[StreamTasks, Operation], int]] = {
 #: the core kernels behind each operation, so that they are compiled together with the rest
 _KERNELS: dict[str, tuple[Callable, ...]] = {
     "spawn": (fork.task_alloc,), "fork": (fork.sys_fork,), "exit": (fork.do_exit,), "sysctl": (files.drop_caches,),
-    "mkfile": (files.file_write, files.file_close, files.file_fsync, files.inode_create, files.file_open),
+    "mkfile": (loop.file_io, files.file_close, files.file_fsync, files.inode_create, files.file_open),
     "mmap": (mmap.sys_mmap,), "munmap": (mmap.sys_munmap,), "mprotect": (mmap.sys_mprotect,), "madvise": (madvise.sys_madvise,),
     "brk": (mmap.sys_brk,), "mremap": (mmap.sys_mremap,),
 }  # fmt: skip

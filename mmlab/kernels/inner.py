@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler import CompilerBase
 from numba.core.compiler_machinery import register_pass
 from numba.core.typed_passes import NativeLowering
+
+from mmlab.kernels.pipeline import kernel_passes
 
 
 class _NoEnvironment:
@@ -64,13 +66,4 @@ class InnerCompiler(CompilerBase):
     """numba's usual passes, with lowering into an InnerLibrary."""
 
     def define_pipelines(self) -> list[Any]:
-        return [with_lowering(self.state, "mmlab_inner", InnerLowering)]
-
-
-def with_lowering(state: Any, name: str, lowering: type) -> Any:
-    """numba's usual pipeline with another lowering."""
-    pipeline = DefaultPassBuilder.define_nopython_pipeline(state, name)
-    pipeline.passes = [(lowering, what) if step is NativeLowering else (step, what) for step, what in pipeline.passes]
-    pipeline._finalized = False
-    pipeline.finalize()
-    return pipeline
+        return [kernel_passes(self.state, "mmlab_inner", InnerLowering)]

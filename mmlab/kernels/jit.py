@@ -24,12 +24,12 @@ if BUILD not in ("jit", "checked", "python"):
 OPTIONS: dict[str, Any] = {"_nrt": False, "nogil": True, "error_model": "numpy", "boundscheck": BUILD == "checked"}
 
 
-# Kernels call one another; only the generated wrappers are called from Python (a fifth less to compile).
+# Kernels call one another; only those that are linked are called from Python (a fifth less to compile).
 _INNER: dict[str, Any] = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": InnerCompiler}
 
 
-# The wrappers. In the checked build they keep numba's convention, by which errors travel.
-LINKED: dict[str, Any] = {**OPTIONS, "no_cfunc_wrapper": True, "cache": True} | ({} if BUILD == "checked" else {"pipeline_class": PlainCompiler})
+# Those that are called by address or from Python. In the checked build they keep numba's convention, by which errors travel.
+LINKED: dict[str, Any] = {**OPTIONS, "no_cfunc_wrapper": True} | ({} if BUILD == "checked" else {"pipeline_class": PlainCompiler})
 
 
 def kernel(function: Callable) -> Callable:
@@ -53,11 +53,6 @@ def _once(dispatcher: Any) -> Any:
 
     dispatcher.get_call_template = get_call_template
     return dispatcher
-
-
-def inlined(function: Callable) -> Callable:
-    """The kernel (or the function behind it) as part of its one caller, the wrapper by which it is linked: a call less, and compiled once."""
-    return njit(inline="always", **_INNER)(getattr(function, "py_func", function))
 
 
 def routine(function: Callable) -> Callable:

@@ -18,7 +18,7 @@ from numba.core.compiler_machinery import register_pass
 from numba.core.lowering import Lower
 from numba.core.typed_passes import NativeLowering
 
-from mmlab.kernels.inner import with_lowering
+from mmlab.kernels.pipeline import kernel_passes
 
 _I64 = ir.IntType(64)
 _PLAIN, _BODY = ".plain", ".body"
@@ -115,4 +115,4 @@ class PlainCompiler(CompilerBase):
     """numba's usual passes, with PlainLowering."""
 
     def define_pipelines(self) -> list[Any]:
-        return [with_lowering(self.state, "mmlab_plain", PlainLowering)]
+        return [kernel_passes(self.state, "mmlab_plain", PlainLowering)]

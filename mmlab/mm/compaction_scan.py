@@ -11,11 +11,11 @@ from mmlab.kernels.lists import list_add, list_add_tail, list_del, list_empty, l
 from mmlab.kernels.ops import (
     memory_model_pfn_valid, page_allocator_block_type, page_allocator_is_free, page_allocator_isolate_free, reclaimer_folio_removed,
 )
-from mmlab.kernels.services import free_pages
+from mmlab.kernels.services import free_pages, migrate_folio
 from mmlab.kernels.zones import zone_watermark_order0
 from mmlab.kernels.large_folio import PG_PARTIALLY_MAPPED
 from mmlab.mm.huge_memory import split_folio
-from mmlab.mm.migrate import folio_nr_pages, isolate_folio, migrate_folio, putback_movable
+from mmlab.mm.migrate import folio_nr_pages, isolate_folio, putback_movable
 from mmlab.model.const import (
     ALLOC_CMA, MIGRATE_CMA, MIGRATE_MOVABLE, NR_PAGE_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES,
 )

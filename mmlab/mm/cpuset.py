@@ -7,9 +7,9 @@ go where, and what becomes of policies, says mmlab.procfs.cpusets.
 from mmlab.kernels.jit import kernel
 from mmlab.kernels.ops import reclaimer_drain, vma_index_find
 from mmlab.kernels.pte import walk_pmd
-from mmlab.kernels.services import alloc_pages
+from mmlab.kernels.services import alloc_pages, migrate_folio
 from mmlab.kernels.zones import page_node
-from mmlab.mm.migrate import isolate_movable, migrate_folio, putback_movable
+from mmlab.mm.migrate import isolate_movable, putback_movable
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE, GFP_THISNODE
 from mmlab.model.rows import (
     PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, SC_NR_CPUS, VM_IO, VM_PFNMAP, VMA_END, VMA_FLAGS, VMA_START,

@@ -9,8 +9,8 @@ dentries, RCU (objects are freed at once), a list a node and cgroup.
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.list_lru import list_lru_add, list_lru_del
-from mmlab.kernels.services import kmem_cache_alloc, kmem_cache_free
-from mmlab.mm.xarray import xa_next, xa_store
+from mmlab.kernels.services import kmem_cache_alloc, kmem_cache_free, xa_store
+from mmlab.mm.xarray import xa_next
 from mmlab.model.const import ENOMEM
 from mmlab.model.gfp import GFP_KERNEL
 from mmlab.model.rows import (

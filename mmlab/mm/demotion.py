@@ -5,9 +5,9 @@ ordinary way. Neither cpusets nor policies are asked, as in Linux.
 """
 
 from mmlab.kernels.jit import kernel
-from mmlab.kernels.services import alloc_pages
+from mmlab.kernels.services import alloc_pages, migrate_folio
 from mmlab.kernels.zones import page_node
-from mmlab.mm.migrate import is_cached, migrate_folio
+from mmlab.mm.migrate import is_cached
 from mmlab.model.const import SCAN_KSWAPD
 from mmlab.model.gfp import GFP_DIRECT_RECLAIM, GFP_HIGHUSER_MOVABLE, GFP_NOMEMALLOC, GFP_THISNODE
 from mmlab.model.page import PG_HEAD, PG_WRITEBACK, page_refs, page_test

@@ -6,14 +6,14 @@ filemap_get_page(), filemap_add() and filemap_remove() come from mmlab.mm.page_c
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.pte import walk_pmd
-from mmlab.kernels.services import folio_put, rmap_walk
+from mmlab.kernels.services import folio_put, rmap_walk, shmem_get_page, xa_store
 from mmlab.mm.blk_mq import folio_wait_writeback
 from mmlab.mm.huge_memory import split_folio, split_huge_pmds_of
 from mmlab.mm.page_cache import filemap_add, filemap_get_page, filemap_remove, is_shmem
 from mmlab.mm.readahead import count_read, do_async_mmap_readahead, do_sync_mmap_readahead
-from mmlab.mm.shmem import shmem_acct_blocks, shmem_free_swap, shmem_get_page
+from mmlab.mm.shmem import shmem_acct_blocks, shmem_free_swap
 from mmlab.mm.shmem_huge import shmem_alloc_huge, shmem_remove_huge
-from mmlab.mm.xarray import XA_PAGE, entry_is, xa_load, xa_next, xa_store
+from mmlab.mm.xarray import XA_PAGE, entry_is, xa_load, xa_next
 from mmlab.model.const import HPAGE_PMD_NR, PAGE_SHIFT, PAGE_SIZE, RMAP_UNMAP, VM_FAULT_MAJOR, VM_FAULT_OOM, VM_FAULT_SIGBUS
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
 from mmlab.model.page import PG_DIRTY, PG_HEAD, PG_LOCKED, PG_TAIL, PG_UPTODATE, PG_WRITEBACK, add_refs, page_folio, page_index, page_mapcount, page_set, page_test

@@ -8,15 +8,13 @@ written without fsync(): mm/fs_writeback.py. The disk's blocks have 1 KiB, as ex
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.dirty import folio_mark_dirty
 from mmlab.kernels.ops import reclaimer_drain, reclaimer_folio_accessed
-from mmlab.kernels.services import kmem_cache_alloc, kmem_cache_free
+from mmlab.kernels.services import inode_put, kmem_cache_alloc, kmem_cache_free, shmem_get_page, zap_range
 from mmlab.mm.dcache import d_free, d_open, dput, es_insert, evict, iget
 from mmlab.mm.filemap import invalidate_pages, read_page, size_pages, truncate_pages
 from mmlab.mm.fs_writeback import evict_inode, file_write_and_wait
-from mmlab.mm.memory import zap_range
 from mmlab.mm.page_cache import filemap_add, filemap_get_page, is_shmem
 from mmlab.mm.readahead import count_read, force_page_cache_ra, page_cache_async_ra, page_cache_sync_ra
 from mmlab.mm.shared_policy import set_shared_policy
-from mmlab.mm.shmem import shmem_get_page
 from mmlab.mm.xarray import xa_next
 from mmlab.model.const import EINVAL, ENOMEM, PAGEVEC_SIZE, PAGE_SHIFT, PAGE_SIZE
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_WRITE
@@ -59,7 +57,7 @@ def inode_create(m, size_bytes, flags):
 
 
 @kernel
-def inode_put(m, inode):
+def do_inode_put(m, inode):
     """Drop a reference (unlink, a close); with the last one the file and its pages go. Returns references left."""
     row = inode * INODE_STRIDE
     m.inode[row + I_NLINK] -= 1

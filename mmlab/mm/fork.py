@@ -8,10 +8,9 @@ from mmlab.kernels.memcg import memcg_is_descendant
 from mmlab.kernels.ops import (
     fault_handler_copy_page_range, oom_policy_select_victim, vma_index_destroy_mm, vma_index_find, vma_index_init_mm,
 )
-from mmlab.kernels.services import alloc_pages, free_pages, kmem_cache_alloc, kmem_cache_free
+from mmlab.kernels.services import alloc_pages, free_pages, kmem_cache_alloc, kmem_cache_free, zap_range
 from mmlab.kernels.zones import page_node
 from mmlab.mm.huge_memory import khugepaged_enter_mm
-from mmlab.mm.memory import zap_range
 from mmlab.mm.mmap import vm_enough_memory
 from mmlab.mm.page_writeback import DIRTY_POLL_THRESH
 from mmlab.mm.page_counter import memcg_memory_event

@@ -8,6 +8,7 @@ Left out: preemption within a run over a node. Cost: O(pages of the node) a run.
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import page_allocator_can_alloc, page_allocator_drain
+from mmlab.kernels.services import kcompactd_run
 from mmlab.kernels.zones import wmark_pages, zone_watermark_order0
 from mmlab.mm.compaction import (
     compact_node, compact_zone, compaction_defer_reset, compaction_deferred, compaction_suitable, defer_compaction, describe_run,
@@ -103,22 +104,30 @@ def should_proactive_compact_node(m, node):
 
 
 @kernel
+def do_kcompactd_run(m, node, proactive):
+    """Service kcompactd_run."""
+    score = fragmentation_score_node(m, node)
+    if proactive:
+        compact_node(m, node, 1)
+    else:
+        kcompactd_do_work(m, node)
+    return 1 if fragmentation_score_node(m, node) < score else 0
+
+
+@kernel
 def kcompactd(m):
-    """Service: what the threads of all nodes have to do now. Returns ns until one of them is needed again."""
+    """What the threads of all nodes have to do now. Returns ns until one of them is needed again."""
     upcoming = NEVER_NS
     for node in range(m.sc[SC_NR_NODES]):
         base = node * NODE_STRIDE
         wait = CHECK_INTERVAL_NS
         if m.node[base + N_KCOMPACTD_AWAKE]:
             m.node[base + N_KCOMPACTD_AWAKE] = 0
-            kcompactd_do_work(m, node)
+            kcompactd_run(m, node, 0)
             m.node[base + N_KCOMPACTD_NEXT_NS] = m.sc[SC_NOW_NS] + wait
         elif m.sc[SC_NOW_NS] >= m.node[base + N_KCOMPACTD_NEXT_NS]:
-            if should_proactive_compact_node(m, node):
-                score = fragmentation_score_node(m, node)
-                compact_node(m, node, 1)
-                if fragmentation_score_node(m, node) >= score:
-                    wait <<= NO_PROGRESS_SHIFT
+            if should_proactive_compact_node(m, node) and kcompactd_run(m, node, 1) == 0:
+                wait <<= NO_PROGRESS_SHIFT
             m.node[base + N_KCOMPACTD_NEXT_NS] = m.sc[SC_NOW_NS] + wait
         if m.sc[SC_PROACTIVENESS] == 0:
             m.node[base + N_KCOMPACTD_NEXT_NS] = NEVER_NS

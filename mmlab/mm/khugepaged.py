@@ -9,9 +9,8 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.large_folio import folio_add_rmap_pmd
 from mmlab.kernels.ops import reclaimer_drain, reclaimer_folio_added, thp_fault_orders, vma_index_find
 from mmlab.kernels.pte import walk_pmd, walk_pte
-from mmlab.kernels.services import alloc_anon_folio, folio_put, swap_in
+from mmlab.kernels.services import alloc_anon_folio, folio_put, swap_in, zap_range
 from mmlab.mm.huge_memory import khugepaged_enter_mm
-from mmlab.mm.memory import zap_range
 from mmlab.mm.mlock import mlock_folio
 from mmlab.mm.page_cache import filemap_get_page
 from mmlab.mm.pgtable import free_table, pgtable_deposit

@@ -7,12 +7,11 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.memcg import count_folio_events
 from mmlab.kernels.ops import reclaimer_folio_added, reclaimer_folio_deactivate, reclaimer_folio_removed, vma_index_find
 from mmlab.kernels.pte import note_written, walk_pmd, walk_pte
-from mmlab.kernels.services import reclaim_folio, zap_pte
+from mmlab.kernels.services import reclaim_folio, zap_pte, zap_range
 from mmlab.mm.filemap import truncate_pages
 from mmlab.mm.files import unmap_mapping_range
 from mmlab.mm.huge_memory import split_folio
 from mmlab.mm.khugepaged import khugepaged_enter_vma, madvise_collapse
-from mmlab.mm.memory import zap_range
 from mmlab.mm.mmap import page_align
 from mmlab.mm.page_cache import is_shmem
 from mmlab.mm.page_io import blk_flush_plug

@@ -8,9 +8,9 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.large_folio import entire_mapcount, nr_pages_mapped
 from mmlab.kernels.memory_tiers import node_is_toptier
 from mmlab.kernels.ops import reclaimer_folio_added, reclaimer_folio_removed
-from mmlab.kernels.services import free_pages, rmap_walk
+from mmlab.kernels.services import free_pages, rmap_walk, xa_store
 from mmlab.kernels.zones import page_node
-from mmlab.mm.xarray import XA_PAGE, xa_store
+from mmlab.mm.xarray import XA_PAGE
 from mmlab.model.const import HPAGE_PMD_ORDER, NUMA_BALANCING_MEMORY_TIERING, RMAP_MIGRATE
 from mmlab.model.page import (
     KIND_ANON, KIND_BOOT, KIND_FILE, KIND_SHMEM, NO_MAPPING, PG_ANON, PG_DIRTY, PG_FLAGS_MASK, PG_HEAD, PG_LOCKED, PG_LRU, PG_SWAPBACKED,

@@ -7,10 +7,9 @@ mm/mprotect.c mprotect_fixup(), mm/mremap.c. All take byte addresses; lengths ar
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import vma_index_find, vma_index_find_gap, vma_index_find_prev, vma_index_resize
 from mmlab.kernels.pte import walk_pmd, walk_pte
-from mmlab.kernels.services import pte_alloc, split_huge_pmd
-from mmlab.mm.files import file_close, file_open, inode_create, inode_put
+from mmlab.kernels.services import inode_put, pte_alloc, split_huge_pmd, zap_range
+from mmlab.mm.files import file_close, file_open, inode_create
 from mmlab.mm.gup import mm_populate
-from mmlab.mm.memory import zap_range
 from mmlab.mm.huge_memory import deposits_table
 from mmlab.mm.pgtable import free_pgtables, pgtable_deposit, pgtable_withdraw, pmd_alloc
 from mmlab.mm.rmap import anon_vma_clone, unlink_anon_vmas

@@ -6,9 +6,9 @@ migrate_pages() of one page (MIGRATE_ASYNC). Left out: large folios are not migr
 
 from mmlab.kernels.jit import kernel
 from mmlab.kernels.ops import reclaimer_folio_removed
-from mmlab.kernels.services import alloc_pages
+from mmlab.kernels.services import alloc_pages, migrate_folio
 from mmlab.mm.madvise import MADV_COLD, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_PAGEOUT, MADV_WILLNEED, reclaim_pages, sys_madvise
-from mmlab.mm.migrate import isolate_movable, migrate_folio, putback_movable
+from mmlab.mm.migrate import isolate_movable, putback_movable
 from mmlab.mm.page_io import blk_flush_plug
 from mmlab.model.const import EINVAL
 from mmlab.model.gfp import GFP_DIRECT_RECLAIM, GFP_HIGHUSER_MOVABLE, GFP_KSWAPD_RECLAIM, GFP_THISNODE

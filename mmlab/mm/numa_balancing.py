@@ -14,10 +14,10 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.memory_tiers import node_is_toptier
 from mmlab.kernels.ops import vma_index_find
 from mmlab.kernels.pte import mm_rss, walk_pmd
-from mmlab.kernels.services import alloc_pages, wake_kswapd
+from mmlab.kernels.services import alloc_pages, migrate_folio, wake_kswapd
 from mmlab.kernels.zones import page_node, wmark_pages, zone_watermark_order0
 from mmlab.mm.mempolicy import shared_policy_lookup
-from mmlab.mm.migrate import isolate_movable, migrate_folio, putback_movable
+from mmlab.mm.migrate import isolate_movable, putback_movable
 from mmlab.model.const import NUMA_BALANCING_MEMORY_TIERING, NUMA_BALANCING_NORMAL, WRITE
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE, GFP_NOMEMALLOC, GFP_NORETRY, GFP_RECLAIM, GFP_THISNODE, ZONE_MOVABLE
 from mmlab.model.page import (

@@ -7,12 +7,12 @@ one reference for it. Left out: large folios, buffer heads, memory cgroups.
 from mmlab.kernels.dirty import folio_account_cleaned
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import reclaimer_folio_added
-from mmlab.kernels.services import alloc_pages, free_pages
+from mmlab.kernels.services import alloc_pages, free_pages, xa_store
 from mmlab.kernels.zones import page_node
 from mmlab.mm.dcache import inode_add_lru
 from mmlab.mm.page_counter import current_memcg, mem_cgroup_charge
 from mmlab.mm.workingset import workingset_refault
-from mmlab.mm.xarray import XA_PAGE, XA_VALUE, entry_is, xa_load, xa_store
+from mmlab.mm.xarray import XA_PAGE, XA_VALUE, entry_is, xa_load
 from mmlab.model.const import ENOMEM
 from mmlab.model.gfp import GFP_WRITE
 from mmlab.model.page import (

@@ -10,9 +10,9 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import (
     page_allocator_block_type, page_allocator_drain, page_allocator_is_free, page_allocator_isolate_free, page_allocator_set_block_type,
 )
-from mmlab.kernels.services import alloc_pages, free_pages, lru_add_drain_all
+from mmlab.kernels.services import alloc_pages, free_pages, lru_add_drain_all, migrate_folio
 from mmlab.kernels.zones import zone_of
-from mmlab.mm.migrate import folio_nr_pages, isolate_folio, migrate_folio, putback_movable
+from mmlab.mm.migrate import folio_nr_pages, isolate_folio, putback_movable
 from mmlab.model.const import EBUSY, MAX_ORDER, MIGRATE_ISOLATE, PAGEBLOCK_PAGES
 from mmlab.model.gfp import GFP_HIGHMEM, GFP_MOVABLE, GFP_RETRY_MAYFAIL, GFP_USER
 from mmlab.model.page import KIND_KERNEL, PG_HEAD, ZONE_SHIFT, page_flags, page_order, set_page_counts, set_page_flags, set_page_fresh

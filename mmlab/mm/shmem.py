@@ -5,13 +5,13 @@ is a swap slot (the shadow lies in the swap cache). Left out: size limits of the
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.services import folio_put
+from mmlab.kernels.services import folio_put, xa_store
 from mmlab.mm.page_cache import count_cached, filemap_add
 from mmlab.mm.page_io import folio_wait_writeback
 from mmlab.mm.shared_policy import shmem_zonelist
 from mmlab.mm.swap_slots import swap_dup, swap_free
 from mmlab.mm.swap_state import add_to_swap, delete_from_swap_cache, swap_cache_get, swapin_readahead
-from mmlab.mm.xarray import XA_PAGE, XA_VALUE, entry_is, xa_load, xa_next, xa_store
+from mmlab.mm.xarray import XA_PAGE, XA_VALUE, entry_is, xa_load, xa_next
 from mmlab.model.const import ENOMEM, VM_FAULT_MAJOR
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
 from mmlab.model.page import (

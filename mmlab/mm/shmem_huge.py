@@ -10,15 +10,15 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.large_folio import folio_add_rmap_pmd
 from mmlab.kernels.ops import reclaimer_folio_added, thp_fault_gfp
 from mmlab.kernels.pte import walk_pmd
-from mmlab.kernels.services import alloc_pages, free_pages, folio_put, rmap_walk
+from mmlab.kernels.services import alloc_pages, folio_put, free_pages, rmap_walk, shmem_get_page, xa_store
 from mmlab.kernels.zones import page_node
 from mmlab.mm.huge_memory import make_large_folio
 from mmlab.mm.page_counter import current_memcg, mem_cgroup_charge
 from mmlab.mm.page_cache import filemap_get_page, filemap_remove
 from mmlab.mm.pgtable import free_table, pmd_alloc
 from mmlab.mm.shared_policy import shmem_zonelist
-from mmlab.mm.shmem import shmem_acct_blocks, shmem_get_page
-from mmlab.mm.xarray import XA_PAGE, XA_VALUE, entry_is, xa_load, xa_next, xa_store
+from mmlab.mm.shmem import shmem_acct_blocks
+from mmlab.mm.xarray import XA_PAGE, XA_VALUE, entry_is, xa_load, xa_next
 from mmlab.model.const import (
     ENOMEM, HPAGE_PMD_NR, HPAGE_PMD_ORDER, RMAP_UNMAP, SCAN_ALLOC_HUGE_PAGE_FAIL, SCAN_EXCEED_NONE_PTE, SCAN_EXCEED_SWAP_PTE, SCAN_FAIL,
     SCAN_PAGE_COUNT, SCAN_PMD_MAPPED, SCAN_SUCCEED, VM_FAULT_SIGBUS, WRITE,

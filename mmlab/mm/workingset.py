@@ -7,8 +7,9 @@ Models: mm/workingset.c workingset_refault(), count_shadow_nodes(), scan_shadow_
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import reclaimer_workingset_refault
 from mmlab.kernels.zones import page_node
+from mmlab.kernels.services import xa_store
 from mmlab.mm.dcache import inode_add_lru
-from mmlab.mm.xarray import XA_CHUNK_SHIFT, xa_store
+from mmlab.mm.xarray import XA_CHUNK_SHIFT
 from mmlab.model.const import NR_LRU_LISTS, PAGE_SHIFT
 from mmlab.model.page import PG_ACTIVE, PG_WORKINGSET, page_memcg, page_set
 from mmlab.model.rows import (

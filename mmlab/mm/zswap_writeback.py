@@ -8,6 +8,7 @@ import numpy as np
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.memcg import count_folio_events
+from mmlab.kernels.services import shrink_worker
 from mmlab.mm.page_cache import unlock_page
 from mmlab.mm.page_io import __swap_writepage, blk_flush_plug
 from mmlab.mm.swap_state import alloc_swap_page, swap_cache_get
@@ -80,7 +81,7 @@ def zswap_worker_turn(m):
 
 
 @kernel
-def shrink_worker(m):
+def do_shrink_worker(m):
     """Write back from all cgroups in turn until the pool is down to its accept threshold, or 16 tries have failed."""
     m.zswap[ZSW_SHRINK_PENDING] = 0
     was = m.sc[SC_IN_RECLAIM]

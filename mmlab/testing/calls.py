@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmlab._engine.link import generate
+from mmlab._engine.link import units_of
 from mmlab.kernels.jit import JIT_OFF
 from mmlab.kernels.pointer import State
 from mmlab.policies import Policy
@@ -16,4 +16,4 @@ def call_op(policy: Policy, name: str, m: State, st: State, *args: int) -> int:
     ops = policy.ops()
     if JIT_OFF:
         return int(ops[name](m, st, *args))
-    return int(getattr(generate(f"{policy.slot} {policy.name}", ops), name)(m, st, *args))
+    return int(units_of(f"{policy.slot} {policy.name}", ops, m._type, st._type)[name].call(m, st, *args))

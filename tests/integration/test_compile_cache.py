@@ -29,7 +29,7 @@ from stranger.policy import op
 m, st = State("m", {"a": np.zeros(1)}), State("s", {"b": np.zeros(1)})
 unit = units_of("stranger policy", {"op": op}, m._type, st._type)["op"]
 missed = unit.compile()
-print(unit.dispatcher(m, st, 5), "compiled" if missed else "loaded")
+print(unit.call(m, st, 5), "compiled" if missed else "loaded")
 """
 
 
@@ -92,7 +92,7 @@ def test_two_processes_at_once_compile_each_unit_once(package):
         'm, st = State("m", {"a": np.zeros(1)}), State("s", {"b": np.zeros(1)})\n'
         'units = units_of("stranger policy", {"op": op, "again": op}, m._type, st._type)\n'
         "compile_units(list(units.values()), None)\n"
-        "print(*(sum(u.dispatcher.stats.cache_misses.values()) for u in units.values()), *(u.dispatcher(m, st, 5) for u in units.values()))\n"
+        "print(*(sum(u.dispatcher.stats.cache_misses.values()) for u in units.values()), *(u.call(m, st, 5) for u in units.values()))\n"
     )
     environment = environment_of(package)
     both = [subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)]
@@ -119,3 +119,50 @@ def test_another_policy_leaves_everything_else_compiled(tmp_path):
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "0", "MMLAB_CACHE_DIR": str(tmp_path / "cache")}
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "True {'reclaimer'}"), done.stderr
+
+
+FIRST_CALL = """
+import sys
+from mmlab import abi
+from mmlab._engine.machine import Machine
+from mmlab._engine.requests import SERVICES
+from mmlab.kernels.jit import kernel
+from mmlab.kernels.services import shrink_memcg
+from mmlab.model.layout import Sizes
+
+@kernel
+def service(m, memcg):
+    return 2 * memcg
+
+@kernel
+def caller(m, memcg):
+    return shrink_memcg(m, memcg) + 1
+
+sizes = Sizes(nr_frames=512, nr_present=0, nr_heads=64, nr_cpus=1, nr_nodes=1, nr_zones=1, nr_tasks=1, nr_swap_slots=0, next_use=False)
+m = Machine(sizes, {}, services={**SERVICES, "shrink_memcg": service})
+m.bind()
+if len(sys.argv) > 1:  # Ctrl-C while it is compiled
+    link = m.link_service
+    def interrupted(number):
+        m.link_service = link
+        raise KeyboardInterrupt
+    m.link_service = interrupted
+word = 2 * abi.NR_OPS + abi.SERVICE_INDEX["shrink_memcg"]
+unit = m.core_unit(service)
+before = int(m._table[word]), unit.is_kept()
+try:
+    print(m.run(caller, 5))
+except KeyboardInterrupt:
+    print("stopped")
+print(before[1], unit.is_kept(), int(m._table[word]) in (before[0], 0), int(m._table[word]) == unit.address(), m.run(caller, 6))
+"""
+
+
+@pytest.mark.parametrize("how, first", [((), "11"), (("interrupt",), "stopped")])
+def test_a_rare_service_is_compiled_when_it_is_called_first(tmp_path, how, first):
+    """2 * 5 + 1: its word in the table names a stub until then, and its own address afterwards. Ctrl-C meanwhile comes up when the call is done."""
+    script = tmp_path / "first.py"
+    script.write_text(FIRST_CALL)
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "0", "MMLAB_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run([sys.executable, script, *how], capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, [first, "False", "True", "False", "True", "13"]), done.stderr

@@ -369,7 +369,7 @@ def test_files_go_with_their_last_user():
     inode = file_of(m, 64)
     file = m.run(files.file_open, inode)
     m.run(loop.file_io, file, 0, 64 * 4096, 4096, 0)
-    assert m.run(files.inode_put, inode) == 1 and nr_cached(m, inode) == 64
+    assert m.run(files.do_inode_put, inode) == 1 and nr_cached(m, inode) == 64
     assert m.run(files.file_close, file) == 0
     assert m.vmstat[v.V_NR_FILE_PAGES] == 0
     assert m.vmstat[v.V_PGFREE] == m.vmstat[v.V_PGALLOC_DMA : v.V_PGALLOC_DEVICE + 1].sum() == 64

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmlab._engine.link import generate
+from mmlab._engine.link import units_of
 from mmlab._engine.machine import Machine
 from mmlab.kernels.jit import JIT_OFF, kernel
 from mmlab.kernels.zones import mod_zone_free, zone_of
@@ -87,7 +87,7 @@ class SlabMachine:
         self.st = self.m.states["slab_allocator"]
 
         functions = SLUB.ops()
-        self._functions = functions if JIT_OFF else vars(generate("slab_allocator slub", functions))
+        self._functions = functions if JIT_OFF else {name: unit.call for name, unit in units_of("slab_allocator slub", functions, self.m._type, self.st._type).items()}
 
     def op(self, name: str, *args: int) -> int:
         """m.op() without the look-up of the compiled module, which costs 2 ms a call."""
