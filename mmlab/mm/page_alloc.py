@@ -5,7 +5,7 @@ __free_pages(), gfp_to_alloc_flags_cma().
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.ops import page_allocator_alloc, page_allocator_can_alloc, page_allocator_drain, page_allocator_free
+from mmlab.kernels.ops import page_allocator_alloc, page_allocator_can_alloc, page_allocator_drain, page_allocator_free, page_allocator_unreserve_highatomic
 from mmlab.kernels.services import alloc_pages_slowpath, node_reclaim, out_of_memory, try_to_compact_pages, wake_kswapd, wakeup_kcompactd
 from mmlab.kernels.zones import wmark_pages, zone_of, zone_watermark_order0
 from mmlab.mm.compaction import compaction_zonelist_suitable
@@ -176,11 +176,26 @@ def wake_all_kswapds(m, node, order, gfp):
                 wakeup_kcompactd(m, last, order, highest)  # there is memory, but not in blocks, and this request cannot compact
 
 
+@kernel
+def unreserve_highatomic_pageblock(m, gfp, node, force):
+    """Give the request's type one pageblock of the highatomic reserve of the zonelist's zones: its pages, or 0."""
+    at = node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)
+    while m.zonelist[at] >= 0:
+        zone = m.zonelist[at]
+        at += 1
+        if m.zone[zone * ZONE_STRIDE + Z_INDEX] <= gfp_zone(gfp):
+            pages = page_allocator_unreserve_highatomic(m, zone, gfp_migratetype(gfp), force)
+            if pages:
+                return pages
+    return 0
+
+
 @leaf
 def should_reclaim_retry(m, gfp, order, node, alloc_flags, no_progress):
-    """1 while some zone would pass min if all its reclaimable pages were freed, for at most 16 rounds without progress."""
+    """1 while some zone would pass min if all its reclaimable pages were freed, for at most 16 rounds without progress; then as long as there
+    are pageblocks that are kept for atomic requests."""
     if no_progress > MAX_RECLAIM_RETRIES:
-        return 0
+        return 1 if unreserve_highatomic_pageblock(m, gfp, node, 1) else 0
     highest = gfp_zone(gfp)
     at = node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)
     while m.zonelist[at] >= 0:
@@ -191,7 +206,7 @@ def should_reclaim_retry(m, gfp, order, node, alloc_flags, no_progress):
         mark = wmark_pages(m, zone, 0) - zone_reclaimable_pages(m, zone)
         if zone_watermark_order0(m, zone, order, mark, highest, alloc_flags):
             return 1
-    return 0
+    return 1 if unreserve_highatomic_pageblock(m, gfp, node, 1) else 0
 
 
 @kernel
@@ -280,6 +295,7 @@ def do_alloc_pages_slowpath(m, gfp, order, node):
             pfn = retry_freelist(m, gfp, order, node, flags)
             if pfn < 0 and drained == 0:
                 drained = 1
+                unreserve_highatomic_pageblock(m, gfp, node, 0)
                 for zone in range(m.sc[SC_NR_ZONES]):
                     page_allocator_drain(m, zone, m.sc[SC_CPU])
                 pfn = retry_freelist(m, gfp, order, node, flags)

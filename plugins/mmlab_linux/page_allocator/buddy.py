@@ -1,7 +1,7 @@
 """buddy: Linux's page allocator for a zone: free lists by order and mobility type behind per-CPU lists.
 
 Models: mm/page_alloc.c rmqueue(), __free_pages_ok(), __free_pages_core(); mm/memblock.c __free_pages_memory().
-Left out: compaction's capture, giving highatomic pageblocks back, switching mobility grouping off on machines under 10 MiB.
+Left out: compaction's capture, switching mobility grouping off on machines under 10 MiB.
 Cost: order 0 from the per-CPU list O(1), amortised O(orders) for refills; other orders O(orders).
 Memory: 440 bytes a zone, 8 bytes a pageblock.
 """
@@ -18,7 +18,7 @@ from mmlab.model.page import PG_BUDDY, ZONE_SHIFT, page_flags, page_order, set_p
 from mmlab.model.rows import PCP_FLAGS, SC_MAX_PFN, SC_NR_CPUS, SC_NR_ZONES
 from mmlab.policies import PageAllocator
 from mmlab_linux.page_allocator.check import check_zone
-from mmlab_linux.page_allocator.fallback import reserve_highatomic_pageblock, rmqueue_buddy
+from mmlab_linux.page_allocator.fallback import reserve_highatomic_pageblock, rmqueue_buddy, unreserve_highatomic_pageblock
 from mmlab_linux.page_allocator.free_lists import (
     COUNTS_PER_ZONE, account_freepages, add_to_free_list, count_of, del_from_free_list, free_one_page, is_free_block, move_freepages_block, pageblock_type,
     set_pageblock_types,
@@ -146,6 +146,12 @@ def block_type(m, st, pfn):
 
 
 @kernel
+def unreserve_highatomic(m, st, zone, migratetype, force):
+    """unreserve_highatomic_pageblock() of one zone."""
+    return unreserve_highatomic_pageblock(m, st, zone, migratetype, force)
+
+
+@kernel
 def set_block_type(m, st, pfn, migratetype):
     """move_freepages_block_isolate(), and set_pageblock_migratetype() of a CMA area. A free block of more than a pageblock is cut first; one
     of a pageblock merges with its neighbour where that has the type now."""
@@ -190,7 +196,7 @@ def check(m, st, zone):
 
 BUDDY = PageAllocator(
     name="buddy", summary="Linux: buddy free lists by mobility type, behind per-CPU lists", models="mm/page_alloc.c",
-    left_out="compaction capture, giving highatomic pageblocks back, page_group_by_mobility_disabled", level="L3", new_state=new_state,
+    left_out="compaction capture, page_group_by_mobility_disabled", level="L3", new_state=new_state,
     init=init, init_range=init_range, alloc=alloc, free=free, can_alloc=can_alloc, drain=drain, tick=tick, is_free=is_free,
-    nr_free_blocks=nr_free_blocks, block_type=block_type, isolate_free=isolate_free, set_block_type=set_block_type, check=check,
+    nr_free_blocks=nr_free_blocks, block_type=block_type, isolate_free=isolate_free, set_block_type=set_block_type, unreserve_highatomic=unreserve_highatomic, check=check,
 )

@@ -1,7 +1,7 @@
 """What a request does whose own lists are empty: claim a pageblock of another type, or steal a single block.
 
 Models: mm/page_alloc.c __rmqueue(), __rmqueue_cma_fallback(), __rmqueue_claim(), try_to_steal_block(), __rmqueue_steal(), boost_watermark(),
-reserve_highatomic_pageblock(). Left out: __PageMovable pages. Cost: O(orders); a claim of part of a pageblock O(pageblock).
+reserve_highatomic_pageblock(), unreserve_highatomic_pageblock(). Left out: __PageMovable pages. Cost: O(orders); a claim of part of a pageblock O(pageblock).
 """
 
 from mmlab.kernels.jit import kernel, leaf
@@ -14,7 +14,7 @@ from mmlab.model.rows import (
     SC_BOOST_FACTOR, Z_FLAGS, Z_FREE, Z_FREE_CMA, Z_MANAGED, Z_NR_RESERVED_HIGHATOMIC, Z_WATERMARK_BOOST, Z_WMARK_HIGH, ZONE_BOOSTED_WATERMARK, ZONE_STRIDE,
 )
 from mmlab_linux.page_allocator.free_lists import (
-    account_freepages, count_of, del_from_free_list, expand, free_head, move_freepages_block, pageblock_in_zone, pageblock_type,
+    account_freepages, add_to_free_list, count_of, del_from_free_list, expand, free_head, move_freepages_block, pageblock_in_zone, pageblock_type,
     rmqueue_smallest, set_pageblock_types, take_first,
 )
 
@@ -173,4 +173,29 @@ def reserve_highatomic_pageblock(m, st, zone, pfn, order):
     elif pageblock_in_zone(m, zone, pfn):
         move_freepages_block(m, st, zone, pfn, block_type, MIGRATE_HIGHATOMIC)
         m.zone[base + Z_NR_RESERVED_HIGHATOMIC] += PAGEBLOCK_PAGES
+    return 0
+
+
+@kernel
+def unreserve_highatomic_pageblock(m, st, zone, migratetype, force):
+    """Give a reserved pageblock that has free pages to a type, the last one only if force is 1. Returns its pages, 0 if there is none."""
+    base = zone * ZONE_STRIDE
+    if m.zone[base + Z_NR_RESERVED_HIGHATOMIC] <= (0 if force else PAGEBLOCK_PAGES):
+        return 0
+    for order in range(NR_PAGE_ORDERS):
+        if st.nr_free[count_of(zone, order, MIGRATE_HIGHATOMIC)] == 0:
+            continue
+        pfn = page_next(m, free_head(m, zone, order, MIGRATE_HIGHATOMIC))
+        size = min(max(PAGEBLOCK_PAGES, 1 << order), m.zone[base + Z_NR_RESERVED_HIGHATOMIC])
+        m.zone[base + Z_NR_RESERVED_HIGHATOMIC] -= size
+        first = pfn & ~(PAGEBLOCK_PAGES - 1)
+        if order < PAGEBLOCK_ORDER:
+            move_freepages_block(m, st, zone, first, MIGRATE_HIGHATOMIC, migratetype)
+            return size
+        del_from_free_list(m, st, zone, pfn, order, MIGRATE_HIGHATOMIC)
+        account_freepages(m, zone, -(1 << order), MIGRATE_HIGHATOMIC)
+        set_pageblock_types(m, pfn, order, migratetype)
+        add_to_free_list(m, st, zone, pfn, order, migratetype, 1)
+        account_freepages(m, zone, 1 << order, migratetype)
+        return size
     return 0
