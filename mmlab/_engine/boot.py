@@ -80,6 +80,7 @@ def _scalars(machine: Machine, layout: MachineLayout) -> None:
     sc[r.SC_POLICY_LISTS] = heads
     sc[r.SC_SLAB_HEADS] = heads + sizes.nr_nodes * sizes.nr_memcgs * NR_POLICY_LISTS
     sc[r.SC_NR_MEMCGS] = 1
+    sc[r.SC_HIGHMEM] = int(any(zone.name == "HighMem" for zone in layout.zones))
     machine.memcg[r.MC_PARENT] = -1
     init_writeback(machine)
     machine.psi[r.PSI_NEXT_NS] = PSI_PERIOD_NS

@@ -7,8 +7,9 @@ import numpy as np
 
 from mmlab.kernels.jit import leaf
 from mmlab.model.const import ALLOC_CMA, ALLOC_HIGHATOMIC, ALLOC_MIN_RESERVE, ALLOC_NON_BLOCK, ALLOC_OOM
+from mmlab.model.gfp import GFP_HIGHMEM, GFP_MOVABLE, ZONE_HIGHMEM, gfp_zone
 from mmlab.model.rows import (
-    PCP_FREE_DIFF, PCP_STRIDE, SC_CPU, SC_NR_CPUS, SC_NR_ZONES, Z_FREE, Z_FREE_CMA, Z_FREE_HIGHATOMIC, Z_LOWMEM_RESERVE, Z_NODE, Z_STAT_THRESHOLD,
+    PCP_FREE_DIFF, PCP_STRIDE, SC_CPU, SC_HIGHMEM, SC_NR_CPUS, SC_NR_ZONES, Z_FREE, Z_FREE_CMA, Z_FREE_HIGHATOMIC, Z_LOWMEM_RESERVE, Z_NODE, Z_STAT_THRESHOLD,
     Z_WATERMARK_BOOST, Z_WMARK_MIN, ZONE_STRIDE,
 )
 
@@ -23,6 +24,14 @@ def mod_zone_free(m, zone, delta):
         m.zone[zone * ZONE_STRIDE + Z_FREE] += diff
         diff = 0
     m.pcp[slot] = diff
+
+
+@leaf
+def request_zone(m, gfp):
+    """gfp_zone() on this machine: with high memory, __GFP_HIGHMEM alone may use it."""
+    if gfp & (GFP_HIGHMEM | GFP_MOVABLE) == GFP_HIGHMEM and m.sc[SC_HIGHMEM]:
+        return ZONE_HIGHMEM
+    return gfp_zone(gfp)
 
 
 @leaf

@@ -105,7 +105,7 @@ def layout_from_config(cfg: MachineConfig, memmap_pages: MemmapPages = vmemmap_p
     Raises InputError if the memory does not hold the kernel.
     """
     if cfg.bare:
-        return _bare_layout(cfg)
+        return _bare_layout_32(cfg) if cfg.bits == 32 else _bare_layout(cfg)
     node_ranges = memmap.split_over_nodes(cfg, memmap.usable_ranges(cfg))
     if not any(start < memmap.MAX_DMA32_PFN for _, start, _ in node_ranges):
         raise InputError("machine.cmdline: leaves no memory below 4 GiB, where the kernel lies and DMA32 requests are served")
@@ -127,6 +127,17 @@ def layout_from_config(cfg: MachineConfig, memmap_pages: MemmapPages = vmemmap_p
         zones = _hotplug(zones, dimms)
     zones = _with_devices(zones, memmap.device_ranges(cfg), len(cfg.node_cpus()))
     return MachineLayout(tuple(zones), cfg.node_cpus(), cfg.distance_matrix(), memmap.e820_map(cfg))
+
+
+def _bare_layout_32(cfg: MachineConfig) -> MachineLayout:
+    """DMA, Normal and HighMem, whole from frame 1 on. Models: arch/x86/mm/init_32.c highmem_pfn_init(), init.c zone_sizes_init()."""
+    end = 1 + cfg.memory_bytes // 4096
+    limits = ((0, "DMA", 1, memmap.MAX_DMA_PFN), (2, "Normal", memmap.MAX_DMA_PFN, memmap.HIGHMEM_PFN), (3, "HighMem", memmap.HIGHMEM_PFN, end))
+    zones = [
+        ZoneLayout(0, name, index, low, min(high, end) - low, min(high, end) - low, min(high, end) - low, min(high, end) - low, ((low, min(high, end)),))
+        for index, name, low, high in limits if low < min(high, end)
+    ]  # fmt: skip
+    return MachineLayout(tuple(zones), cfg.node_cpus(), cfg.distance_matrix())
 
 
 def _bare_layout(cfg: MachineConfig) -> MachineLayout:

@@ -13,6 +13,7 @@ from .watermarks import ZONE_DMA, ZONE_DMA32, ZONE_MOVABLE, ZONE_NORMAL
 
 MAX_DMA_PFN = 4096
 MAX_DMA32_PFN = 1 << 20
+HIGHMEM_PFN = 896 << 8  # a 32-bit kernel addresses memory below it at any time
 MAX_ORDER_NR_PAGES = 1024
 ACPI_PAGES = 35
 ACPI_PAGES_PER_DISK = 3

@@ -9,7 +9,7 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import (
     page_allocator_can_alloc, page_allocator_drain, page_allocator_nr_free_blocks, reclaimer_drain,
 )
-from mmlab.kernels.zones import wmark_pages, zone_watermark_order0
+from mmlab.kernels.zones import request_zone, wmark_pages, zone_watermark_order0
 from mmlab.mm.compaction_scan import (
     MIGRATE_ASYNC, MIGRATE_SYNC, MIGRATE_SYNC_LIGHT, isolate_migratepages, migrate_pages, release_free_list, reset_cached_positions,
     reset_isolation_suitable, scanners_met, zone_watermark_ok,
@@ -20,7 +20,7 @@ from mmlab.model.const import (
     COMPACT_PRIO_SYNC_FULL, COMPACT_SKIPPED, COMPACT_SUCCESS, MIGRATE_CMA, MIGRATE_MOVABLE, MIGRATE_PCPTYPES, MIGRATE_TYPES, NR_PAGE_ORDERS,
     PAGEBLOCK_ORDER, PAGEBLOCK_PAGES,
 )
-from mmlab.model.gfp import GFP_IO, GFP_THISNODE, gfp_migratetype, gfp_zone
+from mmlab.model.gfp import GFP_IO, GFP_THISNODE, gfp_migratetype
 from mmlab.model.rows import (
     CC_BLOCK_SUITABLE, CC_DIRECT, CC_FINISH_PAGEBLOCK, CC_FREE_PFN, CC_FREE_SCANNED, CC_IGNORE_SKIP, CC_LAST_MIGRATED, CC_MIGRATE_PFN,
     CC_MIGRATE_SCANNED, CC_MIGRATETYPE, CC_MODE, CC_NR_FREEPAGES, CC_NR_MIGRATEPAGES, CC_ORDER, CC_PROACTIVE, CC_WHOLE_ZONE, CC_ZONE,
@@ -265,7 +265,7 @@ def compaction_defer_reset(m, zone, order, alloc_success):
 @kernel
 def compact_zone_order(m, zone, order, gfp, alloc_flags, prio):
     """Direct compaction of one zone for an allocation: COMPACT_*."""
-    highest = gfp_zone(gfp)
+    highest = request_zone(m, gfp)
     mark = wmark_pages(m, zone, alloc_flags & ALLOC_WMARK_MASK)
     if zone_watermark_order0(m, zone, order, mark, highest, alloc_flags) and page_allocator_can_alloc(m, zone, order, alloc_flags):
         return COMPACT_SUCCESS
@@ -279,7 +279,7 @@ def compact_zone_order(m, zone, order, gfp, alloc_flags, prio):
 @kernel
 def compaction_zonelist_suitable(m, gfp, order, node):
     """1 if reclaim of everything would give some zone of the zonelist the room that compaction needs."""
-    highest = gfp_zone(gfp)
+    highest = request_zone(m, gfp)
     at = node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)
     while m.zonelist[at] >= 0:
         zone = m.zonelist[at]
@@ -298,7 +298,7 @@ def do_try_to_compact_pages(m, gfp, order, alloc_flags, node, prio):
     best = COMPACT_SKIPPED
     if gfp & GFP_IO == 0:
         return best
-    highest = gfp_zone(gfp)
+    highest = request_zone(m, gfp)
     at = node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)
     while m.zonelist[at] >= 0:
         zone = m.zonelist[at]

@@ -7,7 +7,7 @@ __free_pages(), gfp_to_alloc_flags_cma().
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import page_allocator_alloc, page_allocator_can_alloc, page_allocator_drain, page_allocator_free, page_allocator_unreserve_highatomic
 from mmlab.kernels.services import alloc_pages_slowpath, node_reclaim, out_of_memory, try_to_compact_pages, wake_kswapd, wakeup_kcompactd
-from mmlab.kernels.zones import wmark_pages, zone_of, zone_watermark_order0
+from mmlab.kernels.zones import request_zone, wmark_pages, zone_of, zone_watermark_order0
 from mmlab.mm.compaction import compaction_zonelist_suitable
 from mmlab.mm.mempolicy import count_interleave, task_zonelist
 from mmlab.mm.page_counter import current_memcg, mem_cgroup_charge, mem_cgroup_uncharge
@@ -20,13 +20,13 @@ from mmlab.model.const import (
 from mmlab.model.gfp import (
     GFP_ACCOUNT, GFP_DIRECT_RECLAIM, GFP_HIGH, GFP_IO, GFP_KSWAPD_RECLAIM, GFP_MEMALLOC, GFP_NOFAIL, GFP_NOMEMALLOC, GFP_NORETRY,
     GFP_RETRY_MAYFAIL,
-    GFP_THISNODE, ZONE_NORMAL, gfp_migratetype, gfp_zone,
+    GFP_THISNODE, ZONE_NORMAL, gfp_migratetype,
 )
 from mmlab.model.page import (
     KIND_FREE, KIND_KERNEL, ZONE_MASK, ZONE_SHIFT, page_flags, set_page_counts, set_page_flags, set_page_fresh, set_page_kind,
 )
 from mmlab.model.rows import (
-    CZ_BLOCKSKIP_FLUSH, CZ_CONSIDERED, CZ_DEFER_SHIFT, CZ_ORDER_FAILED, CZ_STRIDE, SC_COMPACT_RESULT, SC_CPU, SC_IN_RECLAIM,
+    CZ_BLOCKSKIP_FLUSH, CZ_CONSIDERED, CZ_DEFER_SHIFT, CZ_ORDER_FAILED, CZ_STRIDE, SC_COMPACT_RESULT, SC_CPU, SC_HIGHMEM, SC_IN_RECLAIM,
     SC_NEEDS_FUTURE, SC_NODE, SC_NODE_RECLAIM_MODE, SC_NR_NODES, SC_NR_ZONES, SC_NUMA_BALANCING, SC_OOM_NODEMASK, SC_TASK, T_FLAGS, TASK_STRIDE, TF_OOM_VICTIM, Z_ALLOCATED, Z_FLAGS, Z_INDEX,
     Z_NODE, Z_NUMA_FOREIGN, Z_NUMA_HIT, Z_NUMA_LOCAL, Z_NUMA_MISS, Z_NUMA_OTHER, Z_WATERMARK_BOOST, Z_WMARK_MIN, ZONE_BELOW_HIGH,
     ZONE_BOOSTED_WATERMARK, ZONE_STRIDE, ZONELIST_STRIDE, ZONELIST_THISNODE,
@@ -77,9 +77,10 @@ def prep_new_page(m, pfn, zone, order):
 
 @leaf
 def alloc_flags_nofragment(m, zone):
-    """1 where a request that prefers the zone should not mix mobility types: Normal with memory below it on its node (or on the only node)."""
+    """1 where a request that prefers the zone should not mix mobility types: Normal of a 64-bit machine with memory below it on its node (or
+    on the only node)."""
     base = zone * ZONE_STRIDE
-    if m.zone[base + Z_INDEX] != ZONE_NORMAL:
+    if m.zone[base + Z_INDEX] != ZONE_NORMAL or m.sc[SC_HIGHMEM]:
         return 0
     if m.sc[SC_NR_NODES] == 1:
         return 1
@@ -92,7 +93,7 @@ def get_page_from_freelist(m, gfp, order, node, alloc_flags, nofragment):
 
     nofragment: 1 to avoid mixing mobility types where alloc_flags_nofragment() says so, as the fast path does.
     """
-    highest = gfp_zone(gfp)
+    highest = request_zone(m, gfp)
     migratetype = gfp_migratetype(gfp)
     if migratetype == MIGRATE_MOVABLE:
         alloc_flags |= ALLOC_CMA
@@ -164,7 +165,7 @@ def gfp_to_alloc_flags(gfp, order):
 @leaf
 def wake_all_kswapds(m, node, order, gfp):
     """Wake kswapd of every node in the zonelist, once each."""
-    highest = gfp_zone(gfp)
+    highest = request_zone(m, gfp)
     at = node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)
     last = -1
     while m.zonelist[at] >= 0:
@@ -183,7 +184,7 @@ def unreserve_highatomic_pageblock(m, gfp, node, force):
     while m.zonelist[at] >= 0:
         zone = m.zonelist[at]
         at += 1
-        if m.zone[zone * ZONE_STRIDE + Z_INDEX] <= gfp_zone(gfp):
+        if m.zone[zone * ZONE_STRIDE + Z_INDEX] <= request_zone(m, gfp):
             pages = page_allocator_unreserve_highatomic(m, zone, gfp_migratetype(gfp), force)
             if pages:
                 return pages
@@ -196,7 +197,7 @@ def should_reclaim_retry(m, gfp, order, node, alloc_flags, no_progress):
     are pageblocks that are kept for atomic requests."""
     if no_progress > MAX_RECLAIM_RETRIES:
         return 1 if unreserve_highatomic_pageblock(m, gfp, node, 1) else 0
-    highest = gfp_zone(gfp)
+    highest = request_zone(m, gfp)
     at = node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)
     while m.zonelist[at] >= 0:
         zone = m.zonelist[at]

@@ -6,11 +6,11 @@ Models: mm/page_alloc.c alloc_pages_bulk_noprof(). Left out: arrays that are pop
 from mmlab.kernels.jit import kernel
 from mmlab.kernels.ops import page_allocator_alloc
 from mmlab.kernels.services import alloc_pages
-from mmlab.kernels.zones import wmark_pages
+from mmlab.kernels.zones import request_zone, wmark_pages
 from mmlab.mm.mempolicy import task_zonelist
 from mmlab.mm.page_alloc import prep_new_page, zone_statistics, zone_watermark_fast
 from mmlab.model.const import ALLOC_CMA, ALLOC_KSWAPD, ALLOC_WMARK_LOW, MIGRATE_MOVABLE
-from mmlab.model.gfp import GFP_ACCOUNT, GFP_KSWAPD_RECLAIM, gfp_migratetype, gfp_zone
+from mmlab.model.gfp import GFP_ACCOUNT, GFP_KSWAPD_RECLAIM, gfp_migratetype
 from mmlab.model.rows import SC_NODE, SC_NR_NODES, Z_ALLOCATED, Z_INDEX, Z_NODE, ZONE_STRIDE, ZONELIST_STRIDE
 from mmlab.model.vmstat import V_PGALLOC_DMA
 
@@ -24,7 +24,7 @@ def alloc_pages_bulk(m, pages, gfp, node):
         node = m.sc[SC_NODE] if m.sc[SC_NR_NODES] == 1 else task_zonelist(m)
     migratetype = gfp_migratetype(gfp)
     flags = ALLOC_WMARK_LOW | (ALLOC_KSWAPD if gfp & GFP_KSWAPD_RECLAIM else 0) | (ALLOC_CMA if migratetype == MIGRATE_MOVABLE else 0)
-    highest = gfp_zone(gfp)
+    highest = request_zone(m, gfp)
     preferred = -1
     at = node * ZONELIST_STRIDE
     got = 0

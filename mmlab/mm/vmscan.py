@@ -14,7 +14,7 @@ from mmlab.kernels.ops import (
 )
 from mmlab.kernels.large_folio import PG_PARTIALLY_MAPPED, entire_mapcount, nr_pages_mapped, page_pte_mapcount
 from mmlab.kernels.services import free_pages, rmap_walk, shrink_slab, wakeup_flusher_threads, wakeup_kcompactd, wb_step, writeback_timers
-from mmlab.kernels.zones import page_node, wmark_pages, zone_watermark_order0
+from mmlab.kernels.zones import page_node, request_zone, wmark_pages, zone_watermark_order0
 from mmlab.mm.compaction_scan import reset_isolation_suitable
 from mmlab.mm.demotion import demote_folio
 from mmlab.mm.huge_memory import free_large_folio, split_folio, split_huge_pmds_of
@@ -31,7 +31,7 @@ from mmlab.model.const import (
     SCAN_FORCE_DEACTIVATE, SCAN_KSWAPD, SCAN_LOW_RECLAIM, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_NO_TRIM_MODE,
     SCAN_RECLAIM_IDX_SHIFT, SCAN_RESUME, SWAP_CLUSTER_MAX,
 )
-from mmlab.model.gfp import GFP_THISNODE, ZONE_MOVABLE, gfp_zone
+from mmlab.model.gfp import GFP_THISNODE, ZONE_MOVABLE
 from mmlab.model.page import (
     NO_MAPPING, PG_ANON, PG_DIRTY, PG_HEAD, PG_MLOCKED, PG_RECLAIM, PG_SWAPBACKED, PG_SWAPCACHE, PG_UNEVICTABLE, PG_WRITEBACK, page_clear,
     page_mapcount, page_order, page_refs, page_set, page_test, set_page_counts, set_page_mapping,
@@ -280,7 +280,7 @@ def do_try_to_free_pages(m, memcg, first, highest, nr_to_reclaim, scan_flags):
 @kernel
 def try_to_free_pages(m, gfp, order, node):
     """Direct reclaim of at least 32 pages from the zonelist's nodes: pages reclaimed, 0 when nothing could be."""
-    highest = gfp_zone(gfp)
+    highest = request_zone(m, gfp)
     m.vmstat[V_ALLOCSTALL_DMA + highest] += 1
     flags = SCAN_MAY_SWAP | SCAN_MAY_WRITEPAGE | SCAN_MAY_UNMAP | (highest << SCAN_RECLAIM_IDX_SHIFT)
     first = node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)

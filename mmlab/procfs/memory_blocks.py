@@ -25,7 +25,8 @@ def knows(path: str) -> bool:
 
 def paths(sim: Any) -> list[str]:
     """Readable files of the blocks that there are."""
-    return [f"{ROOT}memory{block}/{name}" for block, state in sim.blocks.state.items() if state != ABSENT for name in ("state", "online", "phys_index")]
+    states = sim.blocks.state if hasattr(sim, "blocks") else {}
+    return [f"{ROOT}memory{block}/{name}" for block, state in states.items() if state != ABSENT for name in ("state", "online", "phys_index")]
 
 
 def _block(sim: Any, path: str) -> tuple[int, str] | None:

@@ -19,7 +19,10 @@ FREE_LIST_LIMIT = 100_000  # pagetypeinfo stops counting a list here
 
 def vmstat(sim: Any) -> str:
     """/proc/vmstat."""
-    return "".join(f"{name} {value}\n" for name, value in machine_counters(sim).items())
+    counters = machine_counters(sim)
+    if sim.cfg.bits == 32:  # HighMem counts in Movable's place
+        counters = {name.replace("_movable", "_high"): value for name, value in counters.items() if not name.endswith("_dma32")}
+    return "".join(f"{name} {value}\n" for name, value in counters.items())
 
 
 def node_vmstat(sim: Any, node: int) -> str:
@@ -31,13 +34,20 @@ def node_vmstat(sim: Any, node: int) -> str:
     return "".join(f"{name} {value}\n" for name, value in (total | node_counters(sim, node)).items())
 
 
+def zone_names(sim: Any) -> list[tuple[int, str]]:
+    """Index and name of the zones that the machine's kind has."""
+    if sim.cfg.bits == 32:
+        return [(0, "DMA"), (2, "Normal"), (3, "HighMem")]
+    return list(enumerate(ZONE_NAMES))
+
+
 def zoneinfo(sim: Any) -> str:
     """/proc/zoneinfo: every zone index of every node; zones without pages have no lists and no counters."""
     out = []
     for node in range(sim.layout.nr_nodes):
         by_index = {sim.layout.zones[i].index: i for i in node_zones(sim, node) if sim.layout.zones[i].present}
         first = True
-        for index, name in enumerate(ZONE_NAMES):
+        for index, name in zone_names(sim):
             out.append(f"Node {node}, zone {name:>8}\n")
             if index not in by_index:
                 device = next((z for z in sim.layout.zones if z.unmanaged and (z.node, z.index) == (node, index)), None)

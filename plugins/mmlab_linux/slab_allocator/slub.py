@@ -15,10 +15,11 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.lists import list_first
 from mmlab.kernels.random import random_below
 from mmlab.kernels.services import alloc_pages
+from mmlab.kernels.zones import request_zone
 from mmlab.model.const import EINVAL, ENOMEM, PAGE_SHIFT
 from mmlab.model.gfp import (
     GFP_DIRECT_RECLAIM, GFP_FS, GFP_HARDWALL, GFP_HIGH, GFP_IO, GFP_MEMALLOC, GFP_NOFAIL, GFP_NOMEMALLOC, GFP_NORETRY, GFP_NOWARN,
-    GFP_RECLAIM, GFP_RETRY_MAYFAIL, GFP_THISNODE, gfp_zone,
+    GFP_RECLAIM, GFP_RETRY_MAYFAIL, GFP_THISNODE,
 )
 from mmlab.model.layout import reserve
 from mmlab.model.page import (
@@ -170,7 +171,7 @@ def get_partial(m, st, cache, gfp):
     slab = get_partial_node(m, st, cache, node)
     if slab >= 0 or gfp & GFP_THISNODE:
         return slab
-    highest = gfp_zone(gfp)
+    highest = request_zone(m, gfp)
     at = node * ZONELIST_STRIDE
     last = node
     while m.zonelist[at] >= 0:
