@@ -1,74 +1,7 @@
 /* First-touch write faults in C over the simulator's own arrays, step by step what mmlab does with sorted_array, buddy and two_list:
  * VMA look-up by binary search, walk of four levels, a page from the per-CPU list (refilled from the buddy lists), memcg charge, rmap,
  * LRU batch, counters. Fast cases only: anything else ends the run, so that the caller sees it. */
-#include "mm.h"
-
-/* Free pages are counted in the CPU's difference, one by one: it joins the zone's count whenever it exceeds the threshold. */
-static void take_zone_free(struct machine *m, int64_t zone, int64_t times) {
-    int64_t *z = ZONE(zone), threshold = z[Z_STAT_THRESHOLD], diff = PCP(zone)[PCP_FREE_DIFF];
-    while (times > 0) {
-        int64_t until_folded = most(1, diff + threshold + 1);
-        if (times < until_folded) {
-            diff -= times;
-            break;
-        }
-        z[Z_FREE] += diff - until_folded;
-        diff = 0;
-        times -= until_folded;
-    }
-    PCP(zone)[PCP_FREE_DIFF] = diff;
-}
-
-/* Up to `wanted` single pages from the smallest block there is, lowest first, to the tail of a list; what is left of it are the buddies above. */
-static int64_t rmqueue_smallest_run(struct machine *m, int64_t zone, int64_t type, int64_t wanted, int64_t head) {
-    for (int64_t current = 0; current < NR_PAGE_ORDERS; current++) {
-        if (!*nr_free(m, zone, current, type)) continue;
-        int64_t p = NEXT(free_head(m, zone, current, type)), count = least(wanted, 1 << current), end = p + count, last = PREV(head);
-        del_from_free_list(m, zone, p, current, type);
-        for (int64_t page = p; page < end; last = page++) FLAGS(page) = zone << ZONE_SHIFT, NEXT(last) = page, PREV(page) = last;
-        NEXT(last) = head, PREV(head) = last;
-        for (int64_t piece = 0; end < p + (1 << current); end += 1 << piece) {
-            while (!((end - p) >> piece & 1)) piece++;
-            add_to_free_list(m, zone, end, piece, type, 0);
-        }
-        take_zone_free(m, zone, count);
-        return count;
-    }
-    return 0;
-}
-
-/* Refills double from one to the next, and the list's limit grows with them. */
-static int64_t nr_pcp_alloc(int64_t *pcp) {
-    int64_t batch = pcp[PCP_BATCH], nr = batch << pcp[PCP_ALLOC_FACTOR];
-    int64_t high = clamp(pcp[PCP_HIGH], pcp[PCP_HIGH_MIN], pcp[PCP_HIGH_MAX]);
-    if (high < batch) return 1;
-    if (pcp[PCP_HIGH_MIN] != pcp[PCP_HIGH_MAX]) high = least(high + nr, pcp[PCP_HIGH_MAX]);
-    pcp[PCP_HIGH] = high;
-    int64_t limit = most(high - pcp[PCP_COUNT] - batch, batch);
-    if (nr <= limit && pcp[PCP_ALLOC_FACTOR] < 5) pcp[PCP_ALLOC_FACTOR]++;
-    return least(nr, limit);
-}
-
-static int64_t alloc_page(struct machine *m, int64_t zone, int64_t highest, int64_t type) {
-    int64_t *z = ZONE(zone), *pcp = PCP(zone);
-    if (z[Z_INDEX] > highest || z[Z_FLAGS] & ZONE_BELOW_HIGH || z[Z_FREE] - z[Z_FREE_HIGHATOMIC] <= z[Z_WMARK_HIGH] + z[Z_WATERMARK_BOOST] + z[Z_LOWMEM_RESERVE + highest]) return -1;
-    int64_t head = pcp[PCP_HEADS] + type, p = NEXT(head);
-    pcp[PCP_FREE_COUNT] >>= 1;
-    if (p == head) {
-        for (int64_t left = nr_pcp_alloc(pcp), run; left > 0 && (run = rmqueue_smallest_run(m, zone, type, left, head)); left -= run) pcp[PCP_COUNT] += run;
-        if ((p = NEXT(head)) == head) return -1;
-    }
-    int64_t second = NEXT(p);
-    NEXT(head) = second, PREV(second) = head;
-    pcp[PCP_COUNT]--;
-    if (z[Z_FLAGS] & ZONE_BOOSTED_WATERMARK) return -1;
-    z[Z_NUMA_HIT]++, z[Z_NODE] == m->sc[SC_NODE] ? z[Z_NUMA_LOCAL]++ : z[Z_NUMA_OTHER]++, z[Z_ALLOCATED]++;
-    m->vmstat[V_PGALLOC_DMA + z[Z_INDEX]]++;
-    FLAGS(p) = zone << ZONE_SHIFT;
-    COUNTS(p) = 0;
-    KIND(p) = KIND_KERNEL << 12;
-    return m->sc[SC_NEEDS_FUTURE] || m->sc[SC_INTERLEAVE_NODE] > 0 ? -1 : p;
-}
+#include "page_alloc.h"
 
 static int64_t alloc_table(struct machine *m, int64_t zone, int64_t mm) {
     int64_t p = alloc_page(m, zone, ZONE_NORMAL, MIGRATE_UNMOVABLE), table = m->sc[SC_TABLE_FREE];

@@ -65,7 +65,7 @@ def load_allocations(cell: Cell, machine: MachineConfig) -> AllocationStream:
 
 def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
     """Run a cell, or the rest of it. Raises InputError, PluginError or MmlabError; KeyboardInterrupt passes through between chunks, and leaves
-    the state of a stream's run beside out_dir, from which the next call goes on.
+    the state of a stream's or an allocator stream's run beside out_dir, from which the next call goes on.
 
     out_dir: the cell's folder; a script leaves its result folder in out_dir/script.
     """
@@ -91,7 +91,9 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
     sampler = Sampler(sim, config["run"]["sample_ns"])
     began, compiling = time.perf_counter(), timing["compile_s"]
     if allocations:
-        happened = alloc_run.AllocationRun(sim, allocations, sampler, config["run"].get("check_every", 0)).run(progress)
+        blocks = alloc_run.AllocationRun(sim, allocations, sampler, config["run"].get("check_every", 0), out_dir.with_suffix(".state"))
+        happened = blocks.run(progress)
+        began -= blocks.seconds_before
     elif stream is None:
         happened = _run_script(sim, cell, progress, out_dir)
     else:

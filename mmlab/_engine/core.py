@@ -11,6 +11,7 @@ from mmlab._engine import loop
 from mmlab.kernels.jit import JIT_OFF
 from mmlab.mm import (
     compaction, filemap, files, fork, fs_writeback, huge_memory, khugepaged, memcontrol, memory, mempolicy, migrate, mlock, monitoring,
+    kcompactd,
     node_reclaim, numa_balancing, page_alloc, page_cache, page_writeback, pgtable, rmap, shmem, shmem_huge, shrinker, swap_state, vmscan,
     xarray, zswap_writeback,
 )
@@ -42,6 +43,8 @@ SERVICES: dict[str, Callable] = {
     "munlock_folio": mlock.munlock_folio,
     "split_huge_pmd": huge_memory.do_split_huge_pmd,
     "wake_kswapd": vmscan.wakeup_kswapd,
+    "wakeup_kcompactd": kcompactd.do_wakeup_kcompactd,
+    "kcompactd_run": kcompactd.do_kcompactd_run,
     "madvise": monitoring.do_madvise,
     "pageout_folio": monitoring.pageout_folio,
     "task_tick_numa": numa_balancing.task_tick_numa,

@@ -13,6 +13,7 @@ from mmlab.kernels.ops import monitor_on_access, monitor_sample, page_allocator_
 from mmlab.kernels.pte import lru_gen_use_mm, walk_pmd
 from mmlab.kernels.services import background, balance_dirty_pages, run_due_work, task_tick_numa, wb_step, writeback_timers
 from mmlab.mm.files import file_read, file_write
+from mmlab.mm.kcompactd import kcompactd
 from mmlab.mm.memcontrol import resume_user_mode
 from mmlab.mm.memory import do_user_addr_fault
 from mmlab.mm.numa_balancing import account_runtime
@@ -22,7 +23,7 @@ from mmlab.mm.vmscan import kswapd_step
 from mmlab.mm.zswap_writeback import zswap_worker_turn
 from mmlab.model.rows import (
     COST_HIT, LOOP_RUNS, LOOP_STATE, LOOP_STRIDE, MM_ROOT, MM_STRIDE, N_FIRST_CPU, N_KSWAPD_AWAKE, N_KSWAPD_CLOCK_NS, N_KSWAPD_WAKE_NS,
-    NODE_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_CPU, SC_EVENT, SC_KSWAPD_AWAKE, SC_KSWAPD_SLICE_NS, SC_MONITOR_TIMER_NS,
+    NODE_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_CPU, SC_EVENT, SC_KCOMPACTD_NS, SC_KSWAPD_AWAKE, SC_KSWAPD_SLICE_NS, SC_MONITOR_TIMER_NS,
     SC_NEEDS_FUTURE, SC_NEXT_EVENT_NS, SC_NEXT_SAMPLE_NS, SC_NEXT_TICK_NS, SC_NODE, SC_NOW_NS, SC_NR_CPUS, SC_NR_LOOPS, SC_NR_NODES, SC_NUMA_BALANCING, SC_OOM_VICTIM, SC_RUN_SINCE_NS,
     SC_PANIC, SC_STAT_INTERVAL_NS, SC_TASK, SC_THP_TIMER_NS, SC_WANTS_ACCESS, SC_YIELD_NS, T_CPU, T_FLAGS, T_MM, T_NODE, TASK_STRIDE, TF_KILLED,
     WB_AWAKE, WB_BALANCE, WB_CLOCK_NS, WB_NEXT_NS, ZSW_SHRINK_PENDING,
@@ -127,6 +128,16 @@ def do_background(m):
             page_allocator_tick(m, c)
         m.sc[SC_CPU] = cpu
         update_averages(m)
+    if now >= m.sc[SC_KCOMPACTD_NS]:
+        m.sc[SC_TASK] = -1
+        m.sc[SC_KCOMPACTD_NS] = NEVER_NS
+        wait = kcompactd(m)
+        m.sc[SC_KCOMPACTD_NS] = min(m.sc[SC_KCOMPACTD_NS], m.sc[SC_NOW_NS] + wait)
+        if m.sc[SC_NR_CPUS] > 1:
+            m.sc[SC_NOW_NS] = now  # it worked on another CPU
+        now = m.sc[SC_NOW_NS]
+        m.sc[SC_TASK] = task
+    upcoming = min(upcoming, m.sc[SC_KCOMPACTD_NS])
     if now >= m.sc[SC_MONITOR_TIMER_NS]:
         m.sc[SC_TASK] = -1
         wait = monitor_sample(m, now)

@@ -95,10 +95,6 @@ class StreamRun:
             raise MmlabError(f"the OOM killer ended {', '.join(sorted(tasks.dead))}, whose events go on: give the machine more memory or swap")
 
     # -- leaving and resuming --------------------------------------------------------------------------------------------------------------
-    def _arrays(self) -> dict[str, np.ndarray]:
-        states = {"machine": self.sim.machine, **self.sim.machine.states}
-        return {f"{owner}.{name}": array for owner, state in states.items() for name, array in state.arrays().items()}
-
     def _save(self) -> None:
         if self.state is None or self.done == len(self.stream.words):
             return
@@ -109,10 +105,10 @@ class StreamRun:
             "open": {name: file.index for name, file in tasks.files.items()}, "nr_failed": tasks.nr_failed, "dead": sorted(tasks.dead),
             "rows": sampler.rows, "period": sampler.period,
         }  # fmt: skip
-        checkpoint.save(self.state, self._arrays(), rest)
+        checkpoint.save(self.state, checkpoint.arrays_of(sim), rest)
 
     def _resume(self, state: Path) -> None:
-        rest = checkpoint.load(state, self._arrays())
+        rest = checkpoint.load(state, checkpoint.arrays_of(self.sim))
         if rest is None:
             return
         sim, tasks, sampler = self.sim, self.tasks, self.sampler

@@ -9,60 +9,62 @@ from mmlab.kernels.ops import vma_index_find
 from mmlab.kernels.ops import reclaimer_folio_accessed
 from mmlab.kernels.ops import reclaimer_folio_deactivate
 
-_alloc_pages = service_stub(150, 0)
-_alloc_pages_slowpath = service_stub(151, 1)
-_free_pages = service_stub(152, 2)
-_folio_put = service_stub(153, 3)
-_folio_referenced = service_stub(154, 4)
-_reclaim_folio = service_stub(155, 5)
-_rmap_walk = service_stub(156, 6)
-_vma_alloc_zeroed_movable_folio = service_stub(157, 7)
-_alloc_anon_folio = service_stub(158, 8)
-_swap_in = service_stub(159, 9)
-_filemap_fault = service_stub(160, 10)
-_filemap_get_page = service_stub(161, 11)
-_pte_alloc = service_stub(162, 12)
-_anon_vma_prepare = service_stub(163, 13)
-_zap_pte = service_stub(164, 14)
-_do_huge_pmd_anonymous_page = service_stub(165, 15)
-_do_anonymous_folio = service_stub(166, 16)
-_do_huge_pmd_shmem_fault = service_stub(167, 17)
-_do_huge_pmd_wp_page = service_stub(168, 18)
-_copy_huge_pmd = service_stub(169, 19)
-_khugepaged_scan_mm_slot = service_stub(170, 20)
-_lru_add_drain_all = service_stub(171, 21)
-_folio_free_swap = service_stub(172, 22)
-_munlock_folio = service_stub(173, 23)
-_split_huge_pmd = service_stub(174, 24)
-_wake_kswapd = service_stub(175, 25)
-_madvise = service_stub(176, 26)
-_pageout_folio = service_stub(177, 27)
-_task_tick_numa = service_stub(178, 28)
-_do_numa_page = service_stub(179, 29)
-_node_reclaim = service_stub(180, 30)
-_try_charge = service_stub(181, 31)
-_try_to_compact_pages = service_stub(182, 32)
-_migrate_folio_to = service_stub(183, 33)
-_balance_dirty_pages = service_stub(184, 34)
-_wb_step = service_stub(185, 35)
-_writeback_timers = service_stub(186, 36)
-_shrink_slab = service_stub(187, 37)
-_wakeup_flusher_threads = service_stub(188, 38)
-_out_of_memory = service_stub(189, 39)
-_shrink_memcg = service_stub(190, 40)
-_xa_store = service_stub(191, 41)
-_shmem_get_page = service_stub(192, 42)
-_inode_put = service_stub(193, 43)
-_zap_range = service_stub(194, 44)
-_background = service_stub(195, 45)
-_run_due_work = service_stub(196, 46)
-_handle_over_high = service_stub(197, 47)
-_expand_stack = service_stub(198, 48)
-_mlock_faulted = service_stub(199, 49)
-_task_zonelist = service_stub(200, 50)
-_vma_zonelist = service_stub(201, 51)
-_migrate_folio = service_stub(202, 52)
-_shrink_worker = service_stub(203, 53)
+_alloc_pages = service_stub(156, 0)
+_alloc_pages_slowpath = service_stub(157, 1)
+_free_pages = service_stub(158, 2)
+_folio_put = service_stub(159, 3)
+_folio_referenced = service_stub(160, 4)
+_reclaim_folio = service_stub(161, 5)
+_rmap_walk = service_stub(162, 6)
+_vma_alloc_zeroed_movable_folio = service_stub(163, 7)
+_alloc_anon_folio = service_stub(164, 8)
+_swap_in = service_stub(165, 9)
+_filemap_fault = service_stub(166, 10)
+_filemap_get_page = service_stub(167, 11)
+_pte_alloc = service_stub(168, 12)
+_anon_vma_prepare = service_stub(169, 13)
+_zap_pte = service_stub(170, 14)
+_do_huge_pmd_anonymous_page = service_stub(171, 15)
+_do_anonymous_folio = service_stub(172, 16)
+_do_huge_pmd_shmem_fault = service_stub(173, 17)
+_do_huge_pmd_wp_page = service_stub(174, 18)
+_copy_huge_pmd = service_stub(175, 19)
+_khugepaged_scan_mm_slot = service_stub(176, 20)
+_lru_add_drain_all = service_stub(177, 21)
+_folio_free_swap = service_stub(178, 22)
+_munlock_folio = service_stub(179, 23)
+_split_huge_pmd = service_stub(180, 24)
+_wake_kswapd = service_stub(181, 25)
+_wakeup_kcompactd = service_stub(182, 26)
+_kcompactd_run = service_stub(183, 27)
+_madvise = service_stub(184, 28)
+_pageout_folio = service_stub(185, 29)
+_task_tick_numa = service_stub(186, 30)
+_do_numa_page = service_stub(187, 31)
+_node_reclaim = service_stub(188, 32)
+_try_charge = service_stub(189, 33)
+_try_to_compact_pages = service_stub(190, 34)
+_migrate_folio_to = service_stub(191, 35)
+_balance_dirty_pages = service_stub(192, 36)
+_wb_step = service_stub(193, 37)
+_writeback_timers = service_stub(194, 38)
+_shrink_slab = service_stub(195, 39)
+_wakeup_flusher_threads = service_stub(196, 40)
+_out_of_memory = service_stub(197, 41)
+_shrink_memcg = service_stub(198, 42)
+_xa_store = service_stub(199, 43)
+_shmem_get_page = service_stub(200, 44)
+_inode_put = service_stub(201, 45)
+_zap_range = service_stub(202, 46)
+_background = service_stub(203, 47)
+_run_due_work = service_stub(204, 48)
+_handle_over_high = service_stub(205, 49)
+_expand_stack = service_stub(206, 50)
+_mlock_faulted = service_stub(207, 51)
+_task_zonelist = service_stub(208, 52)
+_vma_zonelist = service_stub(209, 53)
+_migrate_folio = service_stub(210, 54)
+_shrink_worker = service_stub(211, 55)
 
 
 @leaf
@@ -250,8 +252,22 @@ def split_huge_pmd(m, mm, pmd):
 
 @leaf
 def wake_kswapd(m, node, order):
-    """wakeup_kswapd(). Returns 0."""
+    """wakeup_kswapd(). Returns 0, or 1 if reclaim would not help."""
     return _wake_kswapd(m, node, order)
+
+
+@leaf
+def wakeup_kcompactd(m, node, order, highest):
+    """A block of the order was missed in zones up to an index: the node's kcompactd may look. Returns 0."""
+    return _wakeup_kcompactd(m, node, order, highest)
+
+
+@leaf
+def kcompactd_run(m, node, proactive):
+    """A node's kcompactd works: for the largest block asked for, or (proactive) until the node's score is low enough. Returns 1 if
+    memory is less fragmented now, else 0.
+    """
+    return _kcompactd_run(m, node, proactive)
 
 
 @leaf

@@ -139,7 +139,7 @@ ARRAYS: tuple[Array, ...] = (
 )
 
 #: list heads a zone needs (free lists) and a CPU and zone needs (per-CPU lists); nodes offer NR_POLICY_LISTS to the reclaimer
-FREE_HEADS_PER_ZONE = 64
+FREE_HEADS_PER_ZONE = 72
 PCP_HEADS = 16
 SLAB_HEADS_PER_NODE = rows.NR_CACHES
 HUGE_PAGE = 1 << 21

@@ -1,7 +1,7 @@
-"""The zone's free lists: eleven orders times five types. Merging on the way in, splitting on the way out.
+"""The zone's free lists: eleven orders times six types. Merging on the way in, splitting on the way out.
 
 Models: mm/page_alloc.c __free_one_page(), expand(), __rmqueue_smallest(), account_freepages(), move_freepages_block().
-Left out: page_alloc.shuffle, page reporting, debug guard pages, CMA. Cost: O(orders) a block.
+Left out: page_alloc.shuffle, page reporting, debug guard pages. Cost: O(orders) a block.
 """
 
 import numpy as np
@@ -10,12 +10,12 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.lists import list_add, list_add_tail, list_del
 from mmlab.kernels.zones import mod_zone_free, take_zone_free
 from mmlab.model.const import (
-    MAX_ORDER, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, MIGRATE_PCPTYPES, MIGRATE_TYPES, NR_PAGE_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES,
+    MAX_ORDER, MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, MIGRATE_PCPTYPES, MIGRATE_TYPES, NR_PAGE_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES,
 )  # fmt: skip
 from mmlab.model.page import (
     PG_BUDDY, ZONE_MASK, ZONE_SHIFT, page_flags, page_next, page_order, page_prev, set_page_flags, set_page_next, set_page_order, set_page_prev,
 )  # fmt: skip
-from mmlab.model.rows import Z_END_PFN, Z_FREE_HEADS, Z_FREE_HIGHATOMIC, Z_START_PFN, ZONE_STRIDE
+from mmlab.model.rows import Z_END_PFN, Z_FREE_CMA, Z_FREE_HEADS, Z_FREE_HIGHATOMIC, Z_START_PFN, ZONE_STRIDE
 
 COUNTS_PER_ZONE = MIGRATE_TYPES * NR_PAGE_ORDERS
 
@@ -48,11 +48,13 @@ def count_of(zone, order, migratetype):
 
 @leaf
 def account_freepages(m, zone, nr_pages, migratetype):
-    """Free pages of a type appear (or go): NR_FREE and, exactly, the highatomic ones; isolated pages do not count as free."""
+    """Free pages of a type appear (or go): NR_FREE and, exactly, the highatomic and CMA ones; isolated pages do not count as free."""
     if migratetype != MIGRATE_ISOLATE:
         mod_zone_free(m, zone, nr_pages)
         if migratetype == MIGRATE_HIGHATOMIC:
             m.zone[zone * ZONE_STRIDE + Z_FREE_HIGHATOMIC] += nr_pages
+        elif migratetype == MIGRATE_CMA:
+            m.zone[zone * ZONE_STRIDE + Z_FREE_CMA] += nr_pages
 
 
 @leaf
