@@ -21,8 +21,8 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_RECLAIM_NOTES, SC_OOM_MEMCG, SC_IN_LRU_FAULT, SC_MM_WALK, SC_PROACTIVE,
     SC_MIGRATE_TO, SC_EXTFRAG_THRESHOLD, SC_PROACTIVENESS, SC_COMPACT_RESULT, SC_INTERLEAVE_NODE,
     SC_NODE_RECLAIM_MODE, SC_MIN_UNMAPPED_RATIO, SC_SHARED_POLICIES, SC_OOM_NODEMASK, SC_DEMOTION_ENABLED, SC_NUMA_BALANCING, SC_RUN_SINCE_NS,
-    SC_VFS_CACHE_PRESSURE, SC_STORE_CLASS, SC_YIELD_NS, SC_YIELDED,
-) = range(105)
+    SC_VFS_CACHE_PRESSURE, SC_STORE_CLASS, SC_YIELD_NS, SC_YIELDED, SC_MONITOR_NS, SC_MONITOR_CHECKS,
+) = range(107)
 NR_SCALARS = 128
 
 # m.zone: one row a populated zone, in the order of nodes, then zone index ------------------------------------------------------------------

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from mmlab.kernels.jit import kernel
 from mmlab.model.rows import SC_MAX_PFN, SC_NOW_NS, SC_NR_TASKS, SC_PID_NEXT, T_ALIVE, T_PID, TASK_STRIDE
 from mmlab.policies import Monitor
@@ -98,6 +100,24 @@ def report(machine: Any, state: Any) -> list[dict[str, int]]:
     return rows
 
 
+def estimate(machine: Any, state: Any, pages: Any) -> tuple[np.ndarray, np.ndarray]:
+    """nr_accesses of the last whole window, and age, of the region that each page lies in; 0 outside of regions."""
+    heat, age_ns = np.zeros(len(pages), np.int64), np.zeros(len(pages), np.int64)
+    ctx, target = state.ctx.reshape(-1, CTX_STRIDE), state.target.reshape(-1, MAX_TARGETS, TARGET_STRIDE)
+    found: dict[tuple[int, int], list[list[int]]] = {}
+    for k, index, words in regions(state):
+        found.setdefault((k, index), []).append(words)
+    for (k, index), some in found.items():
+        table = np.array(some, np.int64)
+        paddr = ctx[k, C_OPS] == OPS_PADDR
+        place = np.where(pages.pfn >= 0, pages.pfn, -1) if paddr else pages.vpn
+        at = np.searchsorted(table[:, R_START] >> 12, place, side="right") - 1
+        inside = (at >= 0) & (place < table[at, R_END] >> 12) & (paddr | (pages.task == target[k, index, T_TASK]))
+        heat[inside] = table[at[inside], R_LAST_NR_ACCESSES]
+        age_ns[inside] = table[at[inside], R_AGE] * ctx[k, C_AGGR_US] * 1000
+    return heat, age_ns
+
+
 def exercised(state: Any) -> bool:
     """Whether any region was looked at."""
     return bool(state.ctx.reshape(-1, CTX_STRIDE)[:, C_NR_CHECKS].any())
@@ -121,6 +141,7 @@ DAMON = Monitor(
     sample=sample,
     check=check,
     report=report,
+    estimate=estimate,
     exercised=exercised,
     files=files,
     trace=trace_lines,

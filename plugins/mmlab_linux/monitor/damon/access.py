@@ -5,7 +5,7 @@ __damon_pa_check_access(); mm/damon/core.c damon_update_region_access_rate(). O(
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.model.rows import COST_DAMON_CHECK, MM_STRIDE, MM_USERS, SC_NOW_NS, T_ALIVE, T_MM, T_PID, TASK_STRIDE
+from mmlab.model.rows import COST_DAMON_CHECK, MM_STRIDE, MM_USERS, SC_MONITOR_CHECKS, SC_NOW_NS, T_ALIVE, T_MM, T_PID, TASK_STRIDE
 from mmlab_linux.monitor.damon.merge_split import max_nr_accesses
 from mmlab_linux.monitor.damon.ops_common import damon_pa_mkold, damon_pa_young, damon_va_mkold, damon_va_young
 from mmlab_linux.monitor.damon.rand import damon_rand
@@ -86,5 +86,6 @@ def check_accesses(m, st, k):
             checks += 1
             r = next_region(st, r)
     st.ctx[base + C_NR_CHECKS] += checks
+    m.sc[SC_MONITOR_CHECKS] += checks
     m.sc[SC_NOW_NS] += checks * m.cost[COST_DAMON_CHECK]
     return most
