@@ -153,6 +153,7 @@ SLOTS: dict[str, SlotContract] = {c.slot: c for c in (
     SlotContract("monitor", 1, "Estimates which memory is accessed. It may act on what it found through the core's services (DAMOS).", (
         INIT,
         _op("on_access", "task vpn access", "0", "Every access of a stream, if the record says wants_accesses.", optional=True),
+        _op("hint_fault", "task vpn pfn", "0", "A fault on an entry that a scan of the monitor or of NUMA balancing had made PROT_NONE.", optional=True),
         _op("sample", "now_ns", "ns until the next sample, 0: never", "Periodic work; reads and clears accessed bits. Its time, on m.sc[SC_NOW_NS], counts.", optional=True, bound="O(mapped pages)"),
         CHECK,
     )),

@@ -76,8 +76,9 @@ _thp_step = op_stub(69)
 _thp_check = op_stub(70)
 _monitor_init = op_stub(71)
 _monitor_on_access = op_stub(72)
-_monitor_sample = op_stub(73)
-_monitor_check = op_stub(74)
+_monitor_hint_fault = op_stub(73)
+_monitor_sample = op_stub(74)
+_monitor_check = op_stub(75)
 
 
 @leaf
@@ -613,15 +614,22 @@ def monitor_on_access(m, task, vpn, access):
 
 
 @leaf
+def monitor_hint_fault(m, task, vpn, pfn):
+    """A fault on an entry that a scan of the monitor or of NUMA balancing had made PROT_NONE. Returns 0."""
+    m.nr_calls[73] += 1
+    return _monitor_hint_fault(m, task, vpn, pfn)
+
+
+@leaf
 def monitor_sample(m, now_ns):
     """Periodic work; reads and clears accessed bits. Its time, on m.sc[SC_NOW_NS], counts. Returns ns until the next sample, 0: never.
     """
-    m.nr_calls[73] += 1
+    m.nr_calls[74] += 1
     return _monitor_sample(m, now_ns)
 
 
 @leaf
 def monitor_check(m):
     """After events, on request; must change nothing. Returns 0, or a code > 0 that says which invariant is broken."""
-    m.nr_calls[74] += 1
+    m.nr_calls[75] += 1
     return _monitor_check(m)

@@ -12,7 +12,7 @@ import numpy as np
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.memory_tiers import node_is_toptier
-from mmlab.kernels.ops import vma_index_find
+from mmlab.kernels.ops import monitor_hint_fault, vma_index_find
 from mmlab.kernels.pte import mm_rss, walk_pmd
 from mmlab.kernels.services import alloc_pages, migrate_folio, wake_kswapd
 from mmlab.kernels.zones import page_node, wmark_pages, zone_watermark_order0
@@ -479,6 +479,8 @@ def do_numa_page(m, mm, vma, vpn, slot, access):
     row = vma * VMA_STRIDE
     flags = m.vma[row + VMA_FLAGS]
     entry = m.pt[slot]
+    if entry & PTE_SPECIAL == 0 and task >= 0:
+        monitor_hint_fault(m, task, vpn, entry >> PTE_SHIFT)
     if entry & PTE_SPECIAL or task < 0 or m.sc[SC_NUMA_BALANCING] == 0:
         m.pt[slot] = made_present(m, entry, flags)
         return 0

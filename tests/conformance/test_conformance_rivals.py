@@ -4,6 +4,10 @@ import pytest
 from mmlab_rivals.memory_model.flatmem import FLATMEM
 from mmlab_rivals.memory_model.sparsemem import SPARSEMEM
 from mmlab_rivals.monitor.accessed_bit_scan import ACCESSED_BIT_SCAN
+from mmlab_rivals.monitor.clear_refs import CLEAR_REFS
+from mmlab_rivals.monitor.hint_fault import HINT_FAULT
+from mmlab_rivals.monitor.idle_page import IDLE_PAGE
+from mmlab_rivals.monitor.pebs import PEBS
 from mmlab_rivals.oom_policy.allocating_task import ALLOCATING_TASK
 from mmlab_rivals.page_allocator.buddy_nomigratetype import BUDDY_NOMIGRATETYPE
 from mmlab_rivals.page_allocator.buddy_nopcp import BUDDY_NOPCP
@@ -100,3 +104,20 @@ class TestAllocatingTask(OomPolicyConformance):
 
 class TestAccessedBitScan(MonitorConformance):
     policy = ACCESSED_BIT_SCAN
+
+
+class TestIdlePage(MonitorConformance):
+    policy = IDLE_PAGE
+
+
+class TestClearRefs(MonitorConformance):
+    policy = CLEAR_REFS
+
+
+class TestPebs(MonitorConformance):
+    policy = PEBS
+
+
+class TestHintFault(MonitorConformance):
+    policy = HINT_FAULT
+    params = {"scan_period_ms": 1}  # of a life of a few ms

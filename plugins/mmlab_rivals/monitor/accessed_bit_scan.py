@@ -12,18 +12,13 @@ import attrs
 import numpy as np
 from attrs.validators import ge, le
 
-from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.jit import kernel
 from mmlab.kernels.services import rmap_walk
 from mmlab.model.const import RMAP_CLEAR_YOUNG
-from mmlab.model.page import (
-    MAPCOUNT_MASK, PG_ANON, PG_HEAD, PG_TAIL, PG_YOUNG, page_index, page_mapcount, page_mapping, page_set, page_test,
-)
+from mmlab.model.page import MAPCOUNT_MASK, PG_ANON, PG_HEAD, PG_TAIL, PG_YOUNG, page_mapcount, page_set, page_test
 from mmlab.model.rows import COST_SCAN_PAGE, SC_MAX_PFN, SC_MONITOR_CHECKS, SC_NOW_NS
 from mmlab.policies import Monitor
-
-# an owner, which page a frame held at the last scan, is mapping << 36 | index
-INDEX_BITS, INDEX_MASK, MAPPING_MASK = 36, (1 << 36) - 1, (1 << 27) - 1
-HISTORY_MASK = (1 << 62) - 1
+from mmlab_rivals.monitor.history import INDEX_BITS, INDEX_MASK, MAPPING_MASK, estimate, history_columns, note_scan, same_page
 
 
 @attrs.frozen
@@ -35,15 +30,8 @@ class Params:
 
 
 def new_state(params: Params, machine: Any) -> dict[str, np.ndarray]:
-    """nr_young, nr_scans, owner, history (a bit a scan, the last one lowest): a frame each, of the page that it holds now."""
-    counts = {"nr_young": machine.page_column("int32"), "nr_scans": machine.page_column("int32")}
-    return {**counts, "owner": machine.page_column("int64"), "history": machine.page_column("int64")}
-
-
-@leaf
-def page_owner(m, pfn):
-    """A number for the page in the frame: its mapping and its place there, plus 1."""
-    return ((page_mapping(m, pfn) & MAPPING_MASK) << INDEX_BITS | (page_index(m, pfn) & INDEX_MASK)) + 1
+    """nr_young, nr_scans, owner, history: a frame each, of the page that it holds now."""
+    return {"nr_young": machine.page_column("int32"), "nr_scans": machine.page_column("int32"), **history_columns(machine)}
 
 
 @kernel
@@ -53,19 +41,16 @@ def sample(m, st, now_ns):
     for pfn in range(m.sc[SC_MAX_PFN]):
         if page_mapcount(m, pfn) == 0 or page_test(m, pfn, PG_TAIL) != 0:
             continue
-        owner = page_owner(m, pfn)
-        if st.owner[pfn] != owner:
-            st.owner[pfn] = owner
+        if same_page(m, st, pfn) == 0:
             st.nr_young[pfn] = 0
             st.nr_scans[pfn] = 0
-            st.history[pfn] = 0
         checks += 1
         st.nr_scans[pfn] = np.int64(st.nr_scans[pfn]) + 1
-        st.history[pfn] = (st.history[pfn] << 1) & HISTORY_MASK
-        if rmap_walk(m, pfn, RMAP_CLEAR_YOUNG) > 0:
+        young = 1 if rmap_walk(m, pfn, RMAP_CLEAR_YOUNG) > 0 else 0
+        if young:
             page_set(m, pfn, PG_YOUNG)
-            st.nr_young[pfn] = np.int64(st.nr_young[pfn]) + 1
-            st.history[pfn] |= 1
+        st.nr_young[pfn] = np.int64(st.nr_young[pfn]) + young
+        note_scan(st, pfn, young)
     m.sc[SC_MONITOR_CHECKS] += checks
     m.sc[SC_NOW_NS] += checks * m.cost[COST_SCAN_PAGE]
     return st.interval_ms[0] * 1000000
@@ -103,15 +88,6 @@ def report(machine: Any, state: Any) -> list[dict[str, Any]]:
         else:
             rows.append(row)
     return rows
-
-
-def estimate(machine: Any, state: Any, pages: Any) -> tuple[np.ndarray, None]:
-    """In how many of the last `window` scans each page was found touched."""
-    recent = pages.of_folios(state.history) & ((1 << int(state.window[0])) - 1)
-    heat = np.zeros(len(pages), np.int64)
-    for scan in range(int(state.window[0])):
-        heat += recent >> scan & 1
-    return heat, None
 
 
 ACCESSED_BIT_SCAN = Monitor(
