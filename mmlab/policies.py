@@ -146,13 +146,14 @@ Reclaimer = _record(
 OomPolicy = _record("oom_policy", "OomPolicy")
 Thp = _record("thp", "Thp")
 #: report: ``(machine, state) -> list of row dicts``, what the monitor found, for the results; trace: ``(machine, state) -> lines`` of its tracepoints;
+#: records: ``(machine, state) -> list``, what they printed as records of damo;
 #: exercised: ``(state) -> bool``, whether it ever looked at anything (without: being called is enough);
 #: estimate: ``(machine, state, pages) -> (heat, age_ns)``, how hot it takes each of pages (a :class:`mmlab.procfs.resident.ResidentPages`) to
 #: have been lately: float64[n] in any unit, and for how long, int64[n] or None. By this it is scored against the truth. Its ops count what they
 #: look at in m.sc[SC_MONITOR_CHECKS], and what they charge outside of sample() in m.sc[SC_MONITOR_NS] as well.
 Monitor = _record(
     "monitor", "Monitor", wants_accesses=attrs.field(default=False), report=attrs.field(default=None), trace=attrs.field(default=None),
-    exercised=attrs.field(default=None), estimate=attrs.field(default=None),
+    records=attrs.field(default=None), exercised=attrs.field(default=None), estimate=attrs.field(default=None),
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from mmlab._engine import alloc_run, loop
 from mmlab._engine.compile import Entry
 from mmlab._engine.sampler import Sampler
 from mmlab._engine.score import Scorer
+from mmlab._engine.script_trace import write_trace
 from mmlab._engine.stream_ops import entries_of
 from mmlab._engine.stream_run import Progress, StreamRun
 from mmlab.errors import MmlabError
@@ -109,6 +110,9 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
         broken = sim.check_state()
         if broken:
             raise MmlabError("at the end: " + "; ".join(broken[:8]))
+    if stream is not None:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        write_trace(sim, out_dir)
     calls = sim.machine.calls()
     unused = unexercised(sim, calls)
     if unused:

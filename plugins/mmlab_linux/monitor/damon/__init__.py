@@ -21,6 +21,7 @@ from mmlab_linux.monitor.damon.check import check
 from mmlab_linux.monitor.damon.control import Control
 from mmlab_linux.monitor.damon.kdamond import kdamond_step
 from mmlab_linux.monitor.damon.modules import PARAMETERS, ModuleParameters
+from mmlab_linux.monitor.damon.record import damo_records
 from mmlab_linux.monitor.damon.region import target_row
 from mmlab_linux.monitor.damon.state import (
     C_AGGR_US, C_MAX_NR_REGIONS, C_MIN_NR_REGIONS, C_NR_CHECKS, C_NR_TARGETS, C_OPS, C_PHASE, C_PID, C_SAMPLE_US, C_STATE, C_UPDATE_US,
@@ -145,4 +146,5 @@ DAMON = Monitor(
     exercised=exercised,
     files=files,
     trace=trace_lines,
+    records=damo_records,
 )
