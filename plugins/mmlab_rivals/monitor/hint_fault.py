@@ -73,7 +73,7 @@ def sample(m, st, now_ns):
     left = st.scan_size_mb[0] * PAGES_PER_MB
     nr_tasks = m.sc[SC_NR_TASKS]
     changed = 0
-    for i in range(nr_tasks + 1):
+    for i in range(nr_tasks + 1 if nr_tasks else 0):
         task = (st.at[AT_TASK] + (1 if i else 0)) % nr_tasks
         if i:
             st.at[AT_TASK], st.at[AT_VPN] = task, 0
