@@ -150,6 +150,16 @@ SLOTS: dict[str, SlotContract] = {c.slot: c for c in (
         _op("step", "now_ns", "ns until the next step, 0: never", "Background work (khugepaged).", optional=True, bound="one pass"),
         CHECK,
     )),
+    SlotContract("tiering", 1, "Which memory a page belongs in, on machines with several nodes or kinds of it. The core scans, faults, moves and counts.", (
+        INIT,
+        _op("demotion_node", "pfn node scan_flags", "the node to move it to, or -1: free it",
+            "Reclaim would free a page of a node, and /sys/kernel/mm/numa/demotion_enabled is on. Where that node is full, others of lower tiers take it."),
+        _op("should_migrate", "task pfn source node", "1 to move the page, else 0", "A hinting fault of a task on another node than the page's."),
+        _op("page_accessed", "task pfn access", "0", "Every access of a stream to a present page, if the record says wants_accesses.", optional=True),
+        _op("step", "now_ns", "ns until the next step, 0: never", "Background work: it may move pages by migrate_folio_to(). Its time, on m.sc[SC_NOW_NS], counts.",
+            optional=True, bound="O(pages)"),
+        CHECK,
+    )),
     SlotContract("monitor", 1, "Estimates which memory is accessed. It may act on what it found through the core's services (DAMOS).", (
         INIT,
         _op("on_access", "task vpn access", "0", "Every access of a stream, if the record says wants_accesses.", optional=True),

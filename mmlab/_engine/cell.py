@@ -35,7 +35,7 @@ from mmlab.workload.stream import EventStream, repeated
 from mmlab.workload.trace_format import read_recorded
 
 #: policies that are chosen to do nothing, and the slot that has done its part when a machine stands
-IDLE = {("monitor", "none"), ("thp", "never")}
+IDLE = {("monitor", "none"), ("thp", "never"), ("tiering", "first_touch")}
 AT_BOOT = "memory_model"
 
 
@@ -123,13 +123,24 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
         tables["monitor"] = list(report(sim.machine, sim.machine.states["monitor"]))
     series = sampler.series()
     counters: dict[str, int | float] = {**sim.counters(), "sim_time_ns": sim.now_ns, **sampler.last(), **happened}
-    if sim.machine.sc[r.SC_MONITOR_CHECKS]:
+    if sim.machine.sc[r.SC_WANTS_ACCESS] & loop.WANTS_NODES and stream is not None:
+        counters |= _accesses_by_tier(sim)
+    if sim.machine.sc[r.SC_TIERING_NS]:
+        counters["tiering_ns"] = int(sim.machine.sc[r.SC_TIERING_NS])
+    if sim.machine.sc[r.SC_MONITOR_CHECKS] and sim.policies["monitor"].policy.name != "none":
         counters["monitor_checks"], counters["monitor_ns"] = int(sim.machine.sc[r.SC_MONITOR_CHECKS]), int(sim.machine.sc[r.SC_MONITOR_NS])
     if scorer is not None:
         counters |= scorer.counters()
         tables |= scorer.tables()
     levels = {slot: sim.policies[slot].policy.level for slot in sim.policies}
     return CellResult(counters, series, tables, {"calls": calls, "levels": levels, "cost_model": sim.policies["cost_model"].policy.name}, timing)
+
+
+def _accesses_by_tier(sim: Simulation) -> dict[str, int]:
+    """Accesses of the stream to memory of the top tiers, and to slower memory."""
+    nodes = sim.machine.node.reshape(-1, r.NODE_STRIDE)[: sim.layout.nr_nodes]
+    top = nodes[:, r.N_TOPTIER] > 0
+    return {"accesses_fast": int(nodes[top, r.N_ACCESSES].sum()), "accesses_slow": int(nodes[~top, r.N_ACCESSES].sum())}
 
 
 def _entries(stream: EventStream | None) -> list[Entry]:

@@ -21,6 +21,11 @@ from mmlab_rivals.slab_allocator.sheaves import SHEAVES
 from mmlab_rivals.slab_allocator.slab import SLAB
 from mmlab_rivals.slab_allocator.slob import SLOB
 from mmlab_rivals.slab_allocator.slub_nocpupartial import SLUB_NOCPUPARTIAL
+from mmlab_rivals.tiering.damos import DAMOS
+from mmlab_rivals.tiering.first_touch import FIRST_TOUCH
+from mmlab_rivals.tiering.memtis import MEMTIS
+from mmlab_rivals.tiering.oracle import ORACLE_PLACEMENT
+from mmlab_rivals.tiering.tpp import TPP
 from mmlab_rivals.vma_index.sorted_array import SORTED_ARRAY
 
 
@@ -29,5 +34,6 @@ def mmlab_policies():
     """The rivals of every slot."""
     memory_models, monitors = [FLATMEM, SPARSEMEM], [ACCESSED_BIT_SCAN, IDLE_PAGE, CLEAR_REFS, PEBS, HINT_FAULT]
     page_allocators = [FIRST_FIT, NEXT_FIT, LLFREE, TLSF, RESERVATION, BUDDY_NOPCP, BUDDY_NOMIGRATETYPE]
+    tiering = [FIRST_TOUCH, TPP, MEMTIS, DAMOS, ORACLE_PLACEMENT]
     slab_allocators = [SLUB_NOCPUPARTIAL, SLAB, SLOB, SHEAVES]
-    return [*memory_models, *page_allocators, *slab_allocators, SORTED_ARRAY, *RECLAIMERS, ALLOCATING_TASK, *monitors]
+    return [*memory_models, *page_allocators, *slab_allocators, SORTED_ARRAY, *RECLAIMERS, ALLOCATING_TASK, *monitors, *tiering]

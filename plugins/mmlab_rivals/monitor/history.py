@@ -18,9 +18,15 @@ def history_columns(machine: Any) -> dict[str, np.ndarray]:
 
 
 @leaf
+def page_owner(m, pfn):
+    """A number for the page in the frame, wherever it moves: its mapping and its place there, plus 1."""
+    return ((page_mapping(m, pfn) & MAPPING_MASK) << INDEX_BITS | (page_index(m, pfn) & INDEX_MASK)) + 1
+
+
+@leaf
 def same_page(m, st, pfn):
     """1 if the frame holds the page of the last scan, else 0: then it is known from now on, without a history."""
-    owner = ((page_mapping(m, pfn) & MAPPING_MASK) << INDEX_BITS | (page_index(m, pfn) & INDEX_MASK)) + 1
+    owner = page_owner(m, pfn)
     if st.owner[pfn] == owner:
         return 1
     st.owner[pfn] = owner
