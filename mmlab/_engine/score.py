@@ -163,7 +163,6 @@ class Scorer:
             "monitor_f1": 2 * both / (true + found) if true + found else 0.0,
             "monitor_rank_correlation": sum(ranked) / len(ranked) if ranked else 0.0,
             "monitor_age_error_ms": sum(row["age_error_ms"] for row in self.rows) / len(self.rows),
-            "monitor_cpu_share": self.rows[-1]["cpu_ns"] / (self.rows[-1]["time_ms"] * 1e6),
         }  # fmt: skip
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:

@@ -75,3 +75,18 @@ def test_monitor_accuracy(tmp_path):
     assert score["clear_refs"]["precision"] < 0.3
     assert score["pebs"]["precision"] > 0.6 > score["pebs"]["recall"]
     assert score["damon"]["ns"] < score["accessed_bit_scan"]["ns"] < score["idle_page"]["ns"]
+
+
+def test_tiering(tmp_path):
+    """The oracle has the fewest accesses to slow memory, first touch moves nothing, and everybody else moves something."""
+    fill = '{generator="scan", pages=8000, events=8000, write_fraction=1.0}'
+    shown, found = run(
+        tmp_path, "tiering.toml", 'matrix.workload.source=["phases"]', "sysfs.kernel/debug/sched/numa_balancing/scan_delay_ms=5",
+        f'workload.sources.phases.params.phases=[{fill}, {{generator="uniform", first_page=5000, pages=2500, events=60000, write_fraction=0.3}}]',
+        axis="tiering.use",
+    )  # fmt: skip
+    slow = {name: found["phases", name, "accesses_slow"] for _, name, _ in found}
+    moved = {name: found["phases", name, "pgmigrate_success"] for _, name, _ in found}
+    assert len(slow) == 6 and "slow accesses" in shown
+    assert slow["oracle"] == min(slow.values()) < slow["first_touch"] / 2
+    assert moved["first_touch"] == 0 < min(count for name, count in moved.items() if name != "first_touch")
