@@ -2,7 +2,7 @@
 
 Every period-th access counts for its page; counts halve after so many samples (cooling). A step sorts pages into bins by the logarithm of
 their counts, chooses the lowest bin such that all pages from it on fit fast memory, moves those of slow memory up, and makes room by moving
-pages below that bin down, the coldest first.
+pages below that bin down, the coldest first; what room is left goes to the bin below.
 Models: Lee et al., "MEMTIS: Efficient Memory Tiering with Dynamic Page Classification and Page Size Determination", SOSP 2023. Left out: huge
 pages and their splitting, adaptive sampling periods, the histogram kept at each sample (here made anew in each step). O(frames) a step.
 """
@@ -147,21 +147,29 @@ def demote_one(m, st, hot):
 
 
 @kernel
-def step(m, st, now_ns):
-    """Exchange what is hot in slow memory for what is not in fast memory."""
-    hot = hot_bin(m, st)
-    left = st.limit_mb[0] * 256
+def promote(m, st, least, left):
+    """Move pages of slow memory from bin `least` on up, in exchange for pages below it: how many of `left` may still be moved."""
     st.one[HAND], st.one[HAND_BIN] = 0, 0
     pfn = 0
     while pfn < m.sc[SC_MAX_PFN] and left > 0:
-        if m.node[page_node(m, pfn) * NODE_STRIDE + N_TOPTIER] == 0 and bin_of(m, st, pfn) >= hot:
+        if m.node[page_node(m, pfn) * NODE_STRIDE + N_TOPTIER] == 0 and bin_of(m, st, pfn) >= least:
             node = node_with_room(m)
-            while node < 0 and demote_one(m, st, hot):
+            while node < 0 and demote_one(m, st, least):
                 node = node_with_room(m)
             if node < 0:
                 break
             left -= migrate_folio_to(m, pfn, node)
         pfn += 1
+    return left
+
+
+@kernel
+def step(m, st, now_ns):
+    """Exchange what is hot in slow memory for what is not in fast memory; the bin below the hot ones fills what these leave."""
+    hot = hot_bin(m, st)
+    left = promote(m, st, hot, st.limit_mb[0] * 256)
+    if hot > 1:
+        promote(m, st, hot - 1, left)
     return st.step_ms[0] * 1000000
 
 

@@ -97,6 +97,17 @@ def test_memtis_gives_fast_memory_to_what_is_sampled_most():
     assert counts.tolist() == [4] * len(hot)
 
 
+def test_memtis_fills_what_the_hot_leave_with_the_next_bin():
+    t = Tiered("memtis", period=1, sample_ns=0)
+    slow = [page for page in range(COLD + HOT) if t.nodes()[page] == 1]
+    for page in range(COLD + HOT):  # more pages than fit, all in one bin but the first hundred, which nobody has sampled
+        if page >= 100:
+            t.machine.op("tiering", "page_accessed", 0, t.pfn(page), READ)
+    t.step()
+    assert t.nodes()[:100].min() == 1  # made room
+    assert (t.nodes()[slow] == 0).sum() >= 50  # the rest brings the node above its high watermark
+
+
 def test_memtis_halves_counts():
     t = Tiered("memtis", period=2, cooling=4, sample_ns=100)
     before = t.sim.now_ns
