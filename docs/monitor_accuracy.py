@@ -25,7 +25,7 @@ for axis, source in zip(axes, sources):
     for cell in result.cells:
         if cell.axes["workload.source"] == source and cell.axes["monitor.use"] != "oracle":
             name, counters = cell.axes["monitor.use"], cell.result.counters
-            axis.scatter(100 * counters.get("monitor_cpu_share", 0), counters["monitor_f1"], color=COLOURS[monitors.index(name)], label=name, s=45)
+            axis.scatter(counters.get("monitor_cpu_percent", 0), counters["monitor_f1"], color=COLOURS[monitors.index(name)], label=name, s=45)
     axis.set(title=source, xlabel="share of a CPU (%)", ylim=(0, 1.05), xlim=(0, None))
     axis.grid(alpha=0.3)
 axes[0].set_ylabel("F1 of hot bytes")

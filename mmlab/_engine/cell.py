@@ -129,7 +129,7 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
         counters["tiering_ns"] = int(sim.machine.sc[r.SC_TIERING_NS])
     if sim.machine.sc[r.SC_MONITOR_CHECKS] and sim.policies["monitor"].policy.name != "none":
         counters["monitor_checks"], counters["monitor_ns"] = int(sim.machine.sc[r.SC_MONITOR_CHECKS]), int(sim.machine.sc[r.SC_MONITOR_NS])
-        counters["monitor_cpu_share"] = counters["monitor_ns"] / max(1, sim.now_ns)
+        counters["monitor_cpu_percent"] = 100 * counters["monitor_ns"] / max(1, sim.now_ns)
     if scorer is not None:
         counters |= scorer.counters()
         tables |= scorer.tables()

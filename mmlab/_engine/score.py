@@ -84,8 +84,6 @@ class Scorer:
         self.estimate = sim.policies["monitor"].policy.estimate
         self.next_ns, self.done = window_ns, 0
         self.ended: tuple[int, int] | None = None  # the window whose end has come: when, and events before it
-        sc = sim.machine.sc
-        sc[r.SC_NEXT_SAMPLE_NS] = min(int(sc[r.SC_NEXT_SAMPLE_NS]), self.next_ns)
         self.true_ages, self.found_ages = _Ages(), _Ages()
         self.rows: list[dict[str, Any]] = []
         self.by_size = [[0, 0] for _ in SIZES]

@@ -42,6 +42,7 @@ class StreamRun:
         the run is saved then."""
         sc, total, reported = self.sim.machine.sc, len(self.stream.words), self.done
         self.began = time.perf_counter()
+        self._next_sample()
         if self.done:
             progress(self.done, total, "")
         future = self.stream.next_use() if sc[r.SC_NEEDS_FUTURE] else self.stream.words
@@ -83,14 +84,18 @@ class StreamRun:
 
     def _sample(self) -> None:
         """The time of a sample, or of comparing the monitor with the truth, has come."""
-        sc, now = self.sim.machine.sc, self.sim.now_ns
+        now = self.sim.now_ns
         if now >= self.sampler.next_ns:
             self.sampler.sample()
-        if self.scorer is not None:
-            if now >= self.scorer.next_ns:
-                self.scorer.due(self.done)
-            sc[r.SC_NEXT_SAMPLE_NS] = min(self.sampler.next_ns, self.scorer.next_ns)
-            sc[r.SC_NEXT_EVENT_NS] = min(int(sc[r.SC_NEXT_EVENT_NS]), int(sc[r.SC_NEXT_SAMPLE_NS]))
+        if self.scorer is not None and now >= self.scorer.next_ns:
+            self.scorer.due(self.done)
+        self._next_sample()
+
+    def _next_sample(self) -> None:
+        """Let the loop stop when the next of both is due."""
+        sc = self.sim.machine.sc
+        sc[r.SC_NEXT_SAMPLE_NS] = min(self.sampler.next_ns, self.scorer.next_ns) if self.scorer is not None else self.sampler.next_ns
+        sc[r.SC_NEXT_EVENT_NS] = min(int(sc[r.SC_NEXT_EVENT_NS]), int(sc[r.SC_NEXT_SAMPLE_NS]))
 
     def _after_kill(self) -> None:
         """The OOM killer struck: dead tasks' events no longer count; a machine without anybody left to kill panics."""

@@ -33,7 +33,7 @@ def accuracy_against_cost(cells: Sequence[FinishedCell]) -> dict[str, Any]:
     data = [
         {
             "type": "scatter", "mode": "markers+text", "name": name_of(cell, cells), "text": [name_of(cell, cells)], "textposition": "top center",
-            "x": [100 * cell.result.counters.get("monitor_cpu_share", 0)], "y": [cell.result.counters["monitor_f1"]],
+            "x": [cell.result.counters.get("monitor_cpu_percent", 0)], "y": [cell.result.counters["monitor_f1"]],
             "marker": {"size": 11, "color": COLOURS[index % len(COLOURS)]},
         }
         for index, cell in enumerate(cells)

@@ -51,6 +51,7 @@ COLUMNS = (
     Column("age error (ms)", ("monitor_age_error_ms",)),
     Column("checks", ("monitor_checks",)),
     Column("monitor's CPU", ("monitor_ns",), is_time=True),
+    Column("monitor's CPU %", ("monitor_cpu_percent",)),
 )
 
 

@@ -6,14 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from mmlab._engine.score import hot_pages, rank_correlation, run_lengths
+from mmlab._engine.sampler import Sampler
+from mmlab._engine.score import Scorer, hot_pages, rank_correlation, run_lengths
+from mmlab._engine.stream_run import StreamRun
+from mmlab.cli import app
 from mmlab.errors import InputError
 from mmlab.experiment.load import load_experiment
 from mmlab.experiment.run import run
 from mmlab.kernels.jit import JIT_OFF
-from mmlab.results.monitor_figures import draw_heatmap, monitor_plots
+from mmlab.results.monitor_figures import monitor_plots
 from mmlab.results.report import report_html
+from mmlab.simulation import Simulation
+from mmlab.workload.generators import make_generator
 
 CONFIG = "#regions\nhot, 65536\ncold, 262144\n\nfill\n40\ncold, 0, 4096, 4, wo\nhot, 0, 4096, 1\n\nuse\n80\nhot, 1, 64, 1, ro\n"
 TABLES = """
@@ -79,17 +85,31 @@ def test_a_scan_sees_pages_once_and_pays_for_each(tmp_path):
     result = result_of(tmp_path, "accessed_bit_scan")
     cell = result.cells[0].result
     assert cell.counters["monitor_ns"] == 150 * cell.counters["monitor_checks"] > 0  # vm_guest's scan_page
+    assert cell.counters["monitor_cpu_percent"] == pytest.approx(100 * cell.counters["monitor_ns"] / cell.counters["sim_time_ns"])
     row = cell.tables["monitor_score"][-1]  # one scan, at 100 ms, of what was touched in 100 ms: everything is equally hot
     assert row["found_hot_bytes"] >= 65536 + 262144
     assert 0 < row["precision"] < 0.3 and row["recall"] == 1
     plots = monitor_plots(result.cells)
     assert [plot["layout"]["title"]["text"] for plot in plots][-2:] == ["Accesses", "As all sees it"]
     assert "What the monitors saw" in report_html(result)
+    pytest.importorskip("matplotlib")
     for name in ("heat.png", "heat.svg"):
-        pytest.importorskip("matplotlib")
-        draw_heatmap(result.cells[0], tmp_path / name)
-        assert (tmp_path / name).stat().st_size > 1000
-    json.dumps(cell.tables)
+        done = CliRunner().invoke(app, ["heatmap", str(result.folder), "--out", str(tmp_path / name)])
+        assert done.exit_code == 0 and (tmp_path / name).stat().st_size > 1000
+    refused = CliRunner().invoke(app, ["heatmap", str(result.folder), "--out", str(tmp_path / "heat.bmp")])
+    assert isinstance(refused.exception, InputError) and "must end in .png, .svg or .pdf" in str(refused.exception)
+
+
+@pytest.mark.skipif(not JIT_OFF, reason="a run of the whole machine: python build")
+def test_a_score_can_be_left_and_resumed():
+    stream = make_generator("loop", {"pages": 40, "events": 4000}).stream(1)
+    sim = Simulation.from_table({"memory": "16M", "bare": True}, policies={"monitor": {"use": "accessed_bit_scan"}}, nr_tasks=9)
+    scorer = Scorer(sim, stream, 4000, 0.9)  # 4 us: 500 accesses that hit
+    StreamRun(sim, stream, Sampler(sim, 10**12), scorer=scorer).run(lambda done, total, text: None)
+    assert len(scorer.rows) > 3
+    other = Scorer(sim, stream, 4000, 0.9)
+    other.resume(json.loads(json.dumps(scorer.saved())))
+    assert other.saved() == scorer.saved() and other.tables() == scorer.tables()
 
 
 def test_a_script_cannot_be_scored(tmp_path):
