@@ -108,8 +108,9 @@ class Simulation:
         self._driver = -1
         self._driver_grown = False
         reclaimer = self.policies["reclaimer"].policy
+        self._future = bool(reclaimer.needs_future or self.policies["tiering"].policy.needs_future)
         nr_memcgs = NR_MEMCGS if script and reclaimer.per_memcg else 1
-        sizes = sizes_of(self.layout, nr_tasks, nr_swap_slots(self.cfg.swap_devices), bool(reclaimer.needs_future), nr_memcgs)
+        sizes = sizes_of(self.layout, nr_tasks, nr_swap_slots(self.cfg.swap_devices), self._future, nr_memcgs)
         self.machine = Machine(sizes, self.policies, progress)
         self.machine.bind([*entries, *(AGING if self.cfg.aged and AGING[0] not in entries else ())])
         boot_machine(self.machine, self.layout, self.tuning, self.boot)
@@ -126,6 +127,11 @@ class Simulation:
             self._setting("/proc/sys/" + key.replace(".", "/"), value)
         for key, value in self.cfg.sysfs.items():
             self._setting("/sys/" + key, value)
+        tiering = self.policies["tiering"].policy
+        if not tiering.hint_faults:
+            self.machine.sc[r.SC_NUMA_BALANCING] = 0
+        if not tiering.demotes:
+            self.machine.sc[r.SC_DEMOTION_ENABLED] = 0
         if self.cfg.aged and self.cfg.aged.generator:
             age(self)
 
@@ -155,9 +161,15 @@ class Simulation:
         sc[r.SC_OOM_VICTIM], sc[r.SC_SEED], sc[r.SC_PID_NEXT] = -1, self.seed, FIRST_PID
         wants = loop.WANTS_RECLAIMER if self.policies["reclaimer"].policy.wants_accesses else 0
         wants |= loop.WANTS_MONITOR if self.policies["monitor"].policy.wants_accesses else 0
+        wants |= loop.WANTS_TIERING if self.policies["tiering"].policy.wants_accesses else 0
         sc[r.SC_WANTS_ACCESS] = wants
-        sc[r.SC_NEEDS_FUTURE] = int(bool(self.policies["reclaimer"].policy.needs_future))
+        sc[r.SC_NEEDS_FUTURE] = int(self._future)
         tiers = memory_tiers(self.cfg, self.layout)
+        for initiator, target, latency, _ in self.cfg.hmat:
+            fastest = min(row[2] for row in self.cfg.hmat if row[0] == initiator)
+            self.machine.node_extra[initiator * self.layout.nr_nodes + target] = latency - fastest
+        if self.machine.node_extra.any():
+            sc[r.SC_WANTS_ACCESS] |= loop.WANTS_NODES
         for node, cpus in enumerate(self.layout.node_cpus):
             row = node * r.NODE_STRIDE
             self.machine.node[row + r.N_KCOMPACTD_IDX], self.machine.node[row + r.N_KCOMPACTD_NEXT_NS] = ZONE_MOVABLE, CHECK_INTERVAL_NS

@@ -9,9 +9,12 @@ import numpy as np
 from mmlab._engine.looping import NEVER_NS, run_loops
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.likely import unlikely
-from mmlab.kernels.ops import monitor_on_access, monitor_sample, page_allocator_tick, reclaimer_folio_accessed, thp_step
+from mmlab.kernels.ops import (
+    monitor_on_access, monitor_sample, page_allocator_tick, reclaimer_folio_accessed, thp_step, tiering_page_accessed, tiering_step,
+)
 from mmlab.kernels.pte import lru_gen_use_mm, walk_pmd
 from mmlab.kernels.services import background, balance_dirty_pages, run_due_work, task_tick_numa, wb_step, writeback_timers
+from mmlab.kernels.zones import page_node
 from mmlab.mm.files import file_read, file_write
 from mmlab.mm.kcompactd import kcompactd
 from mmlab.mm.memcontrol import resume_user_mode
@@ -23,15 +26,16 @@ from mmlab.mm.vmscan import kswapd_step
 from mmlab.mm.zswap_writeback import zswap_worker_turn
 from mmlab.model.rows import (
     COST_HIT, LOOP_RUNS, LOOP_STATE, LOOP_STRIDE, MM_ROOT, MM_STRIDE, N_FIRST_CPU, N_KSWAPD_AWAKE, N_KSWAPD_CLOCK_NS, N_KSWAPD_WAKE_NS,
-    NODE_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_CPU, SC_EVENT, SC_KCOMPACTD_NS, SC_KSWAPD_AWAKE, SC_KSWAPD_SLICE_NS, SC_MONITOR_TIMER_NS,
+    NODE_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_CPU, SC_EVENT, SC_KCOMPACTD_NS,
+    SC_KSWAPD_AWAKE, SC_KSWAPD_SLICE_NS, SC_MONITOR_TIMER_NS, N_ACCESSES, SC_MONITOR_NS,
     SC_NEEDS_FUTURE, SC_NEXT_EVENT_NS, SC_NEXT_SAMPLE_NS, SC_NEXT_TICK_NS, SC_NODE, SC_NOW_NS, SC_NR_CPUS, SC_NR_LOOPS, SC_NR_NODES, SC_NUMA_BALANCING, SC_OOM_VICTIM, SC_RUN_SINCE_NS,
-    SC_PANIC, SC_STAT_INTERVAL_NS, SC_TASK, SC_THP_TIMER_NS, SC_WANTS_ACCESS, SC_YIELD_NS, T_CPU, T_FLAGS, T_MM, T_NODE, TASK_STRIDE, TF_KILLED,
+    SC_PANIC, SC_STAT_INTERVAL_NS, SC_TASK, SC_THP_TIMER_NS, SC_TIERING_NS, SC_TIERING_TIMER_NS, SC_WANTS_ACCESS, SC_YIELD_NS, T_CPU, T_FLAGS, T_MM, T_NODE, TASK_STRIDE, TF_KILLED,
     WB_AWAKE, WB_BALANCE, WB_CLOCK_NS, WB_NEXT_NS, ZSW_SHRINK_PENDING,
 )
 
 # why the loop stopped, in m.sc[SC_EVENT]
 STOP_DONE, STOP_OPERATION, STOP_SAMPLE, STOP_SIGNAL, STOP_KILL = 0, 1, 2, 3, 4
-WANTS_RECLAIMER, WANTS_MONITOR = 1, 2
+WANTS_RECLAIMER, WANTS_MONITOR, WANTS_TIERING, WANTS_NODES = 1, 2, 4, 8
 
 
 @leaf
@@ -141,10 +145,20 @@ def do_background(m):
     if now >= m.sc[SC_MONITOR_TIMER_NS]:
         m.sc[SC_TASK] = -1
         wait = monitor_sample(m, now)
+        m.sc[SC_MONITOR_NS] += m.sc[SC_NOW_NS] - now
         blk_flush_plug(m)
         m.sc[SC_MONITOR_TIMER_NS] = m.sc[SC_NOW_NS] + wait if wait > 0 else NEVER_NS
         if m.sc[SC_NR_CPUS] > 1:
             m.sc[SC_NOW_NS] = now  # it worked on another CPU
+        now = m.sc[SC_NOW_NS]
+        m.sc[SC_TASK] = task
+    if now >= m.sc[SC_TIERING_TIMER_NS]:
+        m.sc[SC_TASK] = -1
+        wait = tiering_step(m, now)
+        m.sc[SC_TIERING_NS] += m.sc[SC_NOW_NS] - now
+        m.sc[SC_TIERING_TIMER_NS] = m.sc[SC_NOW_NS] + wait if wait > 0 else NEVER_NS
+        if m.sc[SC_NR_CPUS] > 1:
+            m.sc[SC_NOW_NS] = now  # it ran on another CPU
         now = m.sc[SC_NOW_NS]
         m.sc[SC_TASK] = task
     if now >= m.sc[SC_THP_TIMER_NS]:
@@ -157,6 +171,7 @@ def do_background(m):
     m.sc[SC_RUN_SINCE_NS] = m.sc[SC_NOW_NS]
     upcoming = min(upcoming, swap_io_next_ns(m))
     m.sc[SC_NEXT_EVENT_NS] = min(min(upcoming, m.sc[SC_NEXT_TICK_NS]), min(m.sc[SC_MONITOR_TIMER_NS], m.sc[SC_THP_TIMER_NS]))
+    m.sc[SC_NEXT_EVENT_NS] = min(m.sc[SC_NEXT_EVENT_NS], m.sc[SC_TIERING_TIMER_NS])
     return 0
 
 
@@ -252,15 +267,22 @@ def mapped_entry(m, mm, vpn):
 
 @leaf
 def tell_policies(m, task, mm, vpn, kind, future):
-    """After an access: what policies that asked for every access are told."""
+    """After an access: what policies that asked for every access are told, and the time that slower memory takes."""
     wants = m.sc[SC_WANTS_ACCESS]
-    if wants & WANTS_RECLAIMER or m.sc[SC_NEEDS_FUTURE]:
+    if wants & ~WANTS_MONITOR or m.sc[SC_NEEDS_FUTURE]:
         entry = mapped_entry(m, mm, vpn)
-        if entry & PTE_PRESENT and entry & (PTE_SPECIAL | PTE_HUGE) == 0:
-            if m.sc[SC_NEEDS_FUTURE]:
-                m.next_use[entry >> PTE_SHIFT] = future
-            if wants & WANTS_RECLAIMER:
-                reclaimer_folio_accessed(m, entry >> PTE_SHIFT)
+        if entry & PTE_PRESENT and entry & PTE_SPECIAL == 0:
+            if entry & PTE_HUGE == 0:
+                if m.sc[SC_NEEDS_FUTURE]:
+                    m.next_use[entry >> PTE_SHIFT] = future
+                if wants & WANTS_RECLAIMER:
+                    reclaimer_folio_accessed(m, entry >> PTE_SHIFT)
+            if wants & WANTS_NODES:
+                node = page_node(m, entry >> PTE_SHIFT)
+                m.node[node * NODE_STRIDE + N_ACCESSES] += 1
+                m.sc[SC_NOW_NS] += m.node_extra[m.task[task * TASK_STRIDE + T_NODE] * m.sc[SC_NR_NODES] + node]
+            if wants & WANTS_TIERING:
+                tiering_page_accessed(m, task, entry >> PTE_SHIFT, kind)
     if wants & WANTS_MONITOR:
         monitor_on_access(m, task, vpn, kind)
 

@@ -77,10 +77,17 @@ _thp_fault_gfp = op_stub(70)
 _thp_use_zero_page = op_stub(71)
 _thp_step = op_stub(72)
 _thp_check = op_stub(73)
-_monitor_init = op_stub(74)
-_monitor_on_access = op_stub(75)
-_monitor_sample = op_stub(76)
-_monitor_check = op_stub(77)
+_tiering_init = op_stub(74)
+_tiering_demotion_node = op_stub(75)
+_tiering_should_migrate = op_stub(76)
+_tiering_page_accessed = op_stub(77)
+_tiering_step = op_stub(78)
+_tiering_check = op_stub(79)
+_monitor_init = op_stub(80)
+_monitor_on_access = op_stub(81)
+_monitor_hint_fault = op_stub(82)
+_monitor_sample = op_stub(83)
+_monitor_check = op_stub(84)
 
 
 @leaf
@@ -625,29 +632,82 @@ def thp_check(m):
 
 
 @leaf
-def monitor_init(m):
+def tiering_init(m):
     """Once, after the state's arrays were made and before anything else. Returns 0."""
     m.nr_calls[74] += 1
+    return _tiering_init(m)
+
+
+@leaf
+def tiering_demotion_node(m, pfn, node, scan_flags):
+    """Reclaim would free a page of a node, and /sys/kernel/mm/numa/demotion_enabled is on. Where that node is full, others of lower
+    tiers take it. Returns the node to move it to, or -1: free it.
+    """
+    m.nr_calls[75] += 1
+    return _tiering_demotion_node(m, pfn, node, scan_flags)
+
+
+@leaf
+def tiering_should_migrate(m, task, pfn, source, node):
+    """A hinting fault of a task on another node than the page's. Returns 1 to move the page, else 0."""
+    m.nr_calls[76] += 1
+    return _tiering_should_migrate(m, task, pfn, source, node)
+
+
+@leaf
+def tiering_page_accessed(m, task, pfn, access):
+    """Every access of a stream to a present page, if the record says wants_accesses. Returns 0."""
+    m.nr_calls[77] += 1
+    return _tiering_page_accessed(m, task, pfn, access)
+
+
+@leaf
+def tiering_step(m, now_ns):
+    """Background work: it may move pages by migrate_folio_to(). Its time, on m.sc[SC_NOW_NS], counts. Returns ns until the next step, 0:
+    never.
+    """
+    m.nr_calls[78] += 1
+    return _tiering_step(m, now_ns)
+
+
+@leaf
+def tiering_check(m):
+    """After events, on request; must change nothing. Returns 0, or a code > 0 that says which invariant is broken."""
+    m.nr_calls[79] += 1
+    return _tiering_check(m)
+
+
+@leaf
+def monitor_init(m):
+    """Once, after the state's arrays were made and before anything else. Returns 0."""
+    m.nr_calls[80] += 1
     return _monitor_init(m)
 
 
 @leaf
 def monitor_on_access(m, task, vpn, access):
     """Every access of a stream, if the record says wants_accesses. Returns 0."""
-    m.nr_calls[75] += 1
+    m.nr_calls[81] += 1
     return _monitor_on_access(m, task, vpn, access)
+
+
+@leaf
+def monitor_hint_fault(m, task, vpn, pfn):
+    """A fault on an entry that a scan of the monitor or of NUMA balancing had made PROT_NONE. Returns 0."""
+    m.nr_calls[82] += 1
+    return _monitor_hint_fault(m, task, vpn, pfn)
 
 
 @leaf
 def monitor_sample(m, now_ns):
     """Periodic work; reads and clears accessed bits. Its time, on m.sc[SC_NOW_NS], counts. Returns ns until the next sample, 0: never.
     """
-    m.nr_calls[76] += 1
+    m.nr_calls[83] += 1
     return _monitor_sample(m, now_ns)
 
 
 @leaf
 def monitor_check(m):
     """After events, on request; must change nothing. Returns 0, or a code > 0 that says which invariant is broken."""
-    m.nr_calls[77] += 1
+    m.nr_calls[84] += 1
     return _monitor_check(m)

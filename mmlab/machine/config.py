@@ -13,6 +13,7 @@ from .aged import Aged, aged_from
 from .cmdline import Cmdline, parse_cmdline
 from .presets import preset_table
 from .record import boot_problems
+from .sysfs_checks import sysfs_faults
 from .swap_devices import COMPRESSED_BYTES, SwapDevice, compression, lab_devices, listed_devices
 
 PAGE_BYTES = 4096
@@ -218,6 +219,8 @@ def machine_from_table(
     top = {k: v for k, v in (("sysctl", sysctl), ("sysfs", sysfs)) if v is not None}
     s = _Reader(where, "", top, errors)
     cfg = attrs.evolve(cfg, sysctl=s.settings("sysctl"), sysfs=s.settings("sysfs"))
+    for key, message in sysfs_faults(cfg.sysfs):
+        s.bad(f'sysfs."{key}"', message)
     if errors:
         raise InputError(errors)
     return cfg

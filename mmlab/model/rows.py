@@ -21,8 +21,9 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_RECLAIM_NOTES, SC_OOM_MEMCG, SC_IN_LRU_FAULT, SC_MM_WALK, SC_PROACTIVE,
     SC_MIGRATE_DELTA, SC_EXTFRAG_THRESHOLD, SC_PROACTIVENESS, SC_COMPACT_RESULT, SC_INTERLEAVE_NODE,
     SC_NODE_RECLAIM_MODE, SC_MIN_UNMAPPED_RATIO, SC_SHARED_POLICIES, SC_OOM_NODEMASK, SC_DEMOTION_ENABLED, SC_NUMA_BALANCING, SC_RUN_SINCE_NS,
-    SC_VFS_CACHE_PRESSURE, SC_STORE_CLASS, SC_YIELD_NS, SC_YIELDED, SC_KCOMPACTD_NS, SC_HIGHMEM,
-) = range(107)
+    SC_VFS_CACHE_PRESSURE, SC_STORE_CLASS, SC_YIELD_NS, SC_YIELDED, SC_KCOMPACTD_NS, SC_HIGHMEM, SC_MONITOR_NS, SC_MONITOR_CHECKS,
+    SC_TIERING_TIMER_NS, SC_TIERING_NS,
+) = range(111)
 NR_SCALARS = 128
 
 # m.zone: one row a populated zone, in the order of nodes, then zone index ------------------------------------------------------------------
@@ -70,8 +71,8 @@ NODE_STRIDE = 64
     N_KSWAPD_CPU, N_PRESENT, N_MANAGED, N_KSWAPD_BOOST, N_KSWAPD_RECLAIMED, N_KSWAPD_FLAGS, N_WEIGHT, N_TOPTIER, N_DEMOTION_TARGETS, N_LOWER_TIERS,
     N_NBP_THRESHOLD, N_NBP_RL_START, N_NBP_RL_NR_CAND, N_NBP_TH_START, N_NBP_TH_NR_CAND,
     N_PASS_MEMCG, N_PASS_SCANNED, N_PASS_RECLAIMED, N_PASS_NOTES, N_KSWAPD_LIGHT_SLEEP_NS, N_KSWAPD_ORDER, N_KSWAPD_ALLOC_ORDER,
-    N_KCOMPACTD_ORDER, N_KCOMPACTD_IDX, N_KCOMPACTD_NEXT_NS, N_KCOMPACTD_AWAKE,
-) = range(34)  # N_PASS_*: of a pass of kswapd that was preempted; N_PASS_MEMCG: cgroup + 1, 0: there is none
+    N_KCOMPACTD_ORDER, N_KCOMPACTD_IDX, N_KCOMPACTD_NEXT_NS, N_KCOMPACTD_AWAKE, N_ACCESSES,
+) = range(35)  # N_PASS_*: of a pass of kswapd that was preempted; N_PASS_MEMCG: cgroup + 1, 0: there is none; N_ACCESSES: of a stream
 
 # m.task ----------------------------------------------------------------------------------------------------------------------------------
 TASK_STRIDE = 32

@@ -4,6 +4,10 @@ from mmlab.hookspecs import hookimpl
 from mmlab_rivals.memory_model.flatmem import FLATMEM
 from mmlab_rivals.memory_model.sparsemem import SPARSEMEM
 from mmlab_rivals.monitor.accessed_bit_scan import ACCESSED_BIT_SCAN
+from mmlab_rivals.monitor.clear_refs import CLEAR_REFS
+from mmlab_rivals.monitor.hint_fault import HINT_FAULT
+from mmlab_rivals.monitor.idle_page import IDLE_PAGE
+from mmlab_rivals.monitor.pebs import PEBS
 from mmlab_rivals.oom_policy.allocating_task import ALLOCATING_TASK
 from mmlab_rivals.page_allocator.buddy_nomigratetype import BUDDY_NOMIGRATETYPE
 from mmlab_rivals.page_allocator.buddy_nopcp import BUDDY_NOPCP
@@ -17,13 +21,19 @@ from mmlab_rivals.slab_allocator.sheaves import SHEAVES
 from mmlab_rivals.slab_allocator.slab import SLAB
 from mmlab_rivals.slab_allocator.slob import SLOB
 from mmlab_rivals.slab_allocator.slub_nocpupartial import SLUB_NOCPUPARTIAL
+from mmlab_rivals.tiering.damos import DAMOS
+from mmlab_rivals.tiering.first_touch import FIRST_TOUCH
+from mmlab_rivals.tiering.memtis import MEMTIS
+from mmlab_rivals.tiering.oracle import ORACLE_PLACEMENT
+from mmlab_rivals.tiering.tpp import TPP
 from mmlab_rivals.vma_index.sorted_array import SORTED_ARRAY
 
 
 @hookimpl
 def mmlab_policies():
     """The rivals of every slot."""
-    memory_models, monitors = [FLATMEM, SPARSEMEM], [ACCESSED_BIT_SCAN]
+    memory_models, monitors = [FLATMEM, SPARSEMEM], [ACCESSED_BIT_SCAN, IDLE_PAGE, CLEAR_REFS, PEBS, HINT_FAULT]
     page_allocators = [FIRST_FIT, NEXT_FIT, LLFREE, TLSF, RESERVATION, BUDDY_NOPCP, BUDDY_NOMIGRATETYPE]
+    tiering = [FIRST_TOUCH, TPP, MEMTIS, DAMOS, ORACLE_PLACEMENT]
     slab_allocators = [SLUB_NOCPUPARTIAL, SLAB, SLOB, SHEAVES]
-    return [*memory_models, *page_allocators, *slab_allocators, SORTED_ARRAY, *RECLAIMERS, ALLOCATING_TASK, *monitors]
+    return [*memory_models, *page_allocators, *slab_allocators, SORTED_ARRAY, *RECLAIMERS, ALLOCATING_TASK, *monitors, *tiering]

@@ -4,6 +4,10 @@ import pytest
 from mmlab_rivals.memory_model.flatmem import FLATMEM
 from mmlab_rivals.memory_model.sparsemem import SPARSEMEM
 from mmlab_rivals.monitor.accessed_bit_scan import ACCESSED_BIT_SCAN
+from mmlab_rivals.monitor.clear_refs import CLEAR_REFS
+from mmlab_rivals.monitor.hint_fault import HINT_FAULT
+from mmlab_rivals.monitor.idle_page import IDLE_PAGE
+from mmlab_rivals.monitor.pebs import PEBS
 from mmlab_rivals.oom_policy.allocating_task import ALLOCATING_TASK
 from mmlab_rivals.page_allocator.buddy_nomigratetype import BUDDY_NOMIGRATETYPE
 from mmlab_rivals.page_allocator.buddy_nopcp import BUDDY_NOPCP
@@ -18,11 +22,16 @@ from mmlab_rivals.slab_allocator.sheaves import SHEAVES
 from mmlab_rivals.slab_allocator.slab import SLAB
 from mmlab_rivals.slab_allocator.slob import SLOB
 from mmlab_rivals.slab_allocator.slub_nocpupartial import SLUB_NOCPUPARTIAL
+from mmlab_rivals.tiering.damos import DAMOS
+from mmlab_rivals.tiering.first_touch import FIRST_TOUCH
+from mmlab_rivals.tiering.memtis import MEMTIS
+from mmlab_rivals.tiering.oracle import ORACLE_PLACEMENT
+from mmlab_rivals.tiering.tpp import TPP
 from mmlab_rivals.vma_index.sorted_array import SORTED_ARRAY
 
 from mmlab.testing.conformance import (
     MemoryModelConformance, MonitorConformance, OomPolicyConformance, PageAllocatorConformance, ReclaimerConformance, SlabAllocatorConformance,
-    VmaIndexConformance,
+    TieringConformance, VmaIndexConformance,
 )
 
 pytestmark = pytest.mark.nojit
@@ -100,3 +109,45 @@ class TestAllocatingTask(OomPolicyConformance):
 
 class TestAccessedBitScan(MonitorConformance):
     policy = ACCESSED_BIT_SCAN
+
+
+class TestIdlePage(MonitorConformance):
+    policy = IDLE_PAGE
+
+
+class TestClearRefs(MonitorConformance):
+    policy = CLEAR_REFS
+
+
+class TestPebs(MonitorConformance):
+    policy = PEBS
+
+
+class TestHintFault(MonitorConformance):
+    policy = HINT_FAULT
+    params = {"scan_period_ms": 1}  # of a life of a few ms
+
+
+class TestFirstTouch(TieringConformance):
+    policy = FIRST_TOUCH
+    must_be_called = False  # it has nothing to say where reclaim does not ask
+
+
+class TestTpp(TieringConformance):
+    policy = TPP
+    params = {"period_ms": 1}
+
+
+class TestMemtis(TieringConformance):
+    policy = MEMTIS
+    params = {"step_ms": 1}
+
+
+class TestDamos(TieringConformance):
+    policy = DAMOS
+    params = {"sample_us": 100, "aggr_us": 1000}
+
+
+class TestOraclePlacement(TieringConformance):
+    policy = ORACLE_PLACEMENT
+    must_be_called = False  # its life is a stream's
