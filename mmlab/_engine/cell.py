@@ -75,16 +75,15 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
 
     out_dir: the cell's folder; a script leaves its result folder in out_dir/script.
     """
-    config, timing = cell.config, {"compile_s": 0.0}
+    config = cell.config
 
     def compiled(text: str, seconds: float) -> None:
-        timing["compile_s"] += seconds
         progress(0, 0, f"{text} ... {seconds:.1f} s")
 
     workload = config["workload"]
     machine = machine_from_table(config["machine"], "", sysctl=config.get("sysctl"), sysfs=config.get("sysfs"))
     if workload["kind"] == "requests":
-        return _run_requests(cell, machine, progress, compiled, timing)
+        return _run_requests(cell, machine, progress, compiled)
     script, allocations = workload["kind"] == "ops", None
     if workload["kind"] == "allocations":
         allocations = load_allocations(cell, machine)
@@ -95,7 +94,7 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
         base_dir=cell.base_dir, entries=alloc_run.ENTRIES if allocations else _entries(stream),
     )  # fmt: skip
     sampler, scorer = Sampler(sim, config["run"]["sample_ns"]), None
-    began, compiling = time.perf_counter(), timing["compile_s"]
+    began, compiling = time.perf_counter(), sim.machine.compile_s
     if allocations:
         blocks = alloc_run.AllocationRun(sim, allocations, sampler, config["run"].get("check_every", 0), out_dir.with_suffix(".state"))
         happened = blocks.run(progress)
@@ -107,7 +106,7 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
         run = StreamRun(sim, stream, sampler, config["run"].get("check_every", 0), out_dir.with_suffix(".state"), scorer)
         happened = run.run(progress)
         began -= run.seconds_before
-    timing["wall_s"] = time.perf_counter() - began - (timing["compile_s"] - compiling)
+    timing = {"wall_s": time.perf_counter() - began - (sim.machine.compile_s - compiling), "compile_s": sim.machine.compile_s}
     if config["run"].get("check_every"):
         broken = sim.check_state()
         if broken:
@@ -187,7 +186,7 @@ def _load_requests(cell: Cell) -> Requests:
     return requests.repeated(w.get("repeat", 1))
 
 
-def _run_requests(cell: Cell, machine: Any, progress: Progress, compiled: Callable[[str, float], None], timing: dict[str, float]) -> CellResult:
+def _run_requests(cell: Cell, machine: Any, progress: Progress, compiled: Callable[[str, float], None]) -> CellResult:
     """A cache trace: the reclaimer alone, over as many frames as the cache holds objects."""
     from mmlab._engine.requests import RequestMachine
     from mmlab.pluginmanager import load_plugins
@@ -199,10 +198,10 @@ def _run_requests(cell: Cell, machine: Any, progress: Progress, compiled: Callab
     share = round(workload.get("cache_share", 0) * requests.objects)
     frames = workload.get("cache_objects") or share or machine.memory_bytes >> 12
     run = RequestMachine(entry.policy, params, requests.ids, frames, compiled, cell.seed)
-    began, compiling = time.perf_counter(), timing["compile_s"]
+    began, compiling = time.perf_counter(), run.machine.compile_s
     while not run.done:
         run.step()
         progress(run.position, len(requests), "")
-    timing["wall_s"] = time.perf_counter() - began - (timing["compile_s"] - compiling)
+    timing = {"wall_s": time.perf_counter() - began - (run.machine.compile_s - compiling), "compile_s": run.machine.compile_s}
     counted = {name: value for name, value in run.counters().items() if not name.endswith("seconds")}
     return CellResult({**counted, "objects": requests.objects, "events": len(requests)}, meta={"unit": requests.meta["unit"]}, timing=timing)

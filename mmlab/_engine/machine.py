@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -46,6 +47,7 @@ class Machine(State):
         self.sizes = sizes
         self.chosen = dict(chosen)
         self.progress = progress
+        self.compile_s = 0.0  # seconds that compiling, loading and waiting for others that compile took
         self.interrupted = False  # Ctrl-C while a service was compiled at its first call
         self._core = services
         self.states: dict[str, State] = {}
@@ -94,14 +96,19 @@ class Machine(State):
                 self._table[2 * abi.NR_OPS + number] = first_call(self, number)
             else:
                 table[2 * abi.NR_OPS + number] = self.core_unit(self._core[service.name])
-        compile_units([*table.values(), *(self.core_unit(entry.function, entry.arguments) for entry in entries)], self.request(entries), self.progress)
+        self._compile([*table.values(), *(self.core_unit(entry.function, entry.arguments) for entry in entries)], self.request(entries))
         for word, unit in table.items():
             self._table[word] = unit.address()
+
+    def _compile(self, units: Sequence[Unit], request: Request | None = None) -> None:
+        begin = time.perf_counter()
+        compile_units(units, request, self.progress)
+        self.compile_s += time.perf_counter() - begin
 
     def link_service(self, number: int) -> None:
         """Compile, or load, one service, and put it into the table."""
         unit = self.core_unit(self._core[abi.SERVICES[number].name])
-        compile_units([unit], None, self.progress)
+        self._compile([unit])
         self._table[2 * abi.NR_OPS + number] = unit.address()
 
     def _policy_units(self, slot: str) -> dict[str, Unit]:
@@ -134,7 +141,7 @@ class Machine(State):
         if unit is None:
             arguments = tuple(typeof(argument) if isinstance(argument, np.ndarray) else types.int64 for argument in args)
             unit = self._entries[name] = self.core_unit(function, arguments)
-            compile_units([unit], None, self.progress)
+            self._compile([unit])
         return self._answer(unit, *args)
 
     def op(self, slot: str, name: str, *args: int) -> int:
