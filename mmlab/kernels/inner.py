@@ -62,6 +62,37 @@ class InnerLowering(NativeLowering):
         return super().run_pass(state)
 
 
+class ColdLibrary(InnerLibrary):
+    """The same of a function that stays out of its callers: they keep their registers for what they usually do."""
+
+    def add_ir_module(self, ir_module: Any) -> None:
+        """Its functions are marked before LLVM sees them."""
+        for function in ir_module.functions:
+            if not function.is_declaration and "alwaysinline" not in function.attributes:
+                function.attributes.add("noinline")
+                function.attributes.add("cold")
+        super().add_ir_module(ir_module)
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class ColdLowering(NativeLowering):
+    """Lowering into a ColdLibrary."""
+
+    _name = "mmlab_cold_lowering"
+
+    def run_pass(self, state: Any) -> bool:
+        if state.library is None:
+            state.library = ColdLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        return super().run_pass(state)
+
+
+class ColdCompiler(CompilerBase):
+    """InnerCompiler for functions that are rarely called."""
+
+    def define_pipelines(self) -> list[Any]:
+        return [kernel_passes(self.state, "mmlab_cold", ColdLowering)]
+
+
 class InnerCompiler(CompilerBase):
     """numba's usual passes, with lowering into an InnerLibrary."""
 

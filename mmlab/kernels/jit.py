@@ -12,7 +12,7 @@ from typing import Any
 
 from numba import config, njit, types
 
-from mmlab.kernels.inner import InnerCompiler
+from mmlab.kernels.inner import ColdCompiler, InnerCompiler
 from mmlab.kernels.plain import PlainCompiler
 
 JIT_OFF: bool = bool(getattr(config, "DISABLE_JIT"))  # noqa: B009 (numba sets it at run time)
@@ -28,6 +28,8 @@ OPTIONS: dict[str, Any] = {"_nrt": False, "nogil": True, "error_model": "numpy",
 _INNER: dict[str, Any] = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": InnerCompiler}
 
 
+_COLD: dict[str, Any] = {**_INNER, "pipeline_class": ColdCompiler}
+
 # Those that are called by address or from Python. In the checked build they keep numba's convention, by which errors travel.
 LINKED: dict[str, Any] = {**OPTIONS, "no_cfunc_wrapper": True} | ({} if BUILD == "checked" else {"pipeline_class": PlainCompiler})
 
@@ -35,6 +37,11 @@ LINKED: dict[str, Any] = {**OPTIONS, "no_cfunc_wrapper": True} | ({} if BUILD ==
 def kernel(function: Callable) -> Callable:
     """Compile a module-level function as a kernel. Kernels take the machine (and a policy's state) and integers, and return an integer or nothing."""
     return _once(njit(**_INNER)(function))
+
+
+def cold(function: Callable) -> Callable:
+    """A kernel for what happens rarely: it is not inlined, so that its callers do not make room for it."""
+    return _once(njit(**_COLD)(function))
 
 
 def leaf(function: Callable) -> Callable:

@@ -4,7 +4,7 @@ Models: mm/page_alloc.c __rmqueue(), __rmqueue_cma_fallback(), __rmqueue_claim()
 reserve_highatomic_pageblock(), unreserve_highatomic_pageblock(). Left out: __PageMovable pages. Cost: O(orders); a claim of part of a pageblock O(pageblock).
 """
 
-from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.jit import cold, kernel, leaf
 from mmlab.model.const import (
     ALLOC_CMA, ALLOC_HIGHATOMIC, ALLOC_KSWAPD, ALLOC_NOFRAGMENT, ALLOC_NON_BLOCK, ALLOC_OOM, MAX_ORDER, MIGRATE_CMA, MIGRATE_HIGHATOMIC,
     MIGRATE_MOVABLE, MIGRATE_PCPTYPES, MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE, NR_PAGE_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES,
@@ -144,7 +144,7 @@ def rmqueue(m, st, zone, order, migratetype, alloc_flags):
     return pfn
 
 
-@kernel
+@cold
 def rmqueue_buddy(m, st, zone, order, migratetype, alloc_flags):
     """A block past the per-CPU lists; the highatomic reserve first for who may, last for OOM victims and requests that cannot wait."""
     pfn = -1

@@ -5,7 +5,7 @@ free_pcppages_bulk(), decay_pcp_high(), drain_pages_zone(); mm/vmstat.c refresh_
 Cost: O(1), O(batch) when a list runs empty or full.
 """
 
-from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.jit import cold, kernel, leaf
 from mmlab.kernels.likely import unlikely
 from mmlab.kernels.lists import list_add, list_add_tail, list_del
 from mmlab.kernels.zones import wmark_pages, zone_watermark_order0
@@ -75,7 +75,7 @@ def nr_pcp_alloc(m, zone, row, order):
     return max(nr >> order, 2) if nr > 1 else 1
 
 
-@kernel
+@cold
 def rmqueue_bulk(m, st, zone, row, head, order, migratetype, alloc_flags):
     """Refill a list from the free lists, in the order they give. Returns how many blocks came."""
     wanted = nr_pcp_alloc(m, zone, row, order)
@@ -174,7 +174,7 @@ def nr_pcp_free(batch, count, free_count, high, free_high):
     return clamp(free_count, batch, high - batch)
 
 
-@kernel
+@cold
 def pcp_over_high(m, st, zone, row, number, high, free_high):
     """The lists hold more than they may: a bulk free, after which the zone may count as above its high watermark again."""
     nr = nr_pcp_free(m.pcp[row + PCP_BATCH], m.pcp[row + PCP_COUNT], m.pcp[row + PCP_FREE_COUNT], high, free_high)
