@@ -144,7 +144,8 @@ Reclaimer = _record(
     "reclaimer", "Reclaimer", wants_accesses=attrs.field(default=False), needs_future=attrs.field(default=False), per_memcg=attrs.field(default=False),
 )
 OomPolicy = _record("oom_policy", "OomPolicy")
-Thp = _record("thp", "Thp")
+#: wants_subpages: m.subpage says what each page of a large folio has met (SUBPAGE_*)
+Thp = _record("thp", "Thp", wants_subpages=attrs.field(default=False))
 #: report: ``(machine, state) -> list of row dicts``, what the monitor found, for the results; trace: ``(machine, state) -> lines`` of its tracepoints;
 #: exercised: ``(state) -> bool``, whether it ever looked at anything (without: being called is enough)
 Monitor = _record(
@@ -155,9 +156,15 @@ Monitor = _record(
 
 @attrs.frozen(kw_only=True)
 class CostModel(Policy):
-    """What simulated time things take. costs: ``(params) -> {name of COST_NAMES: ns}``; what is missing costs nothing."""
+    """What simulated time things take. costs: ``(params) -> {name of COST_NAMES: ns}``; what is missing costs nothing.
+
+    tlb: ``(params) -> (entries, ways) of the first level for small pages, of the first level for huge pages, of the second level``; 0 entries
+    for huge pages: they share the first level with small ones; 0 in the second: there is none. Without it, or with 0 entries in the first
+    level, no TLB is simulated.
+    """
 
     costs: Callable[[Any], Mapping[str, float]]
+    tlb: Callable[[Any], tuple[tuple[int, int], tuple[int, int], tuple[int, int]]] | None = None
     slot: ClassVar[str] = "cost_model"
 
 

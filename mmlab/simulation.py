@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from mmlab._engine import loop
+from mmlab._engine import loop, tlb
 from mmlab._engine.aged import age
 from mmlab._engine.alloc_run import ENTRIES as AGING
 from mmlab._engine.compile import Entry
@@ -27,6 +27,7 @@ from mmlab.mm.slab import create_kernel_caches
 from mmlab.model import rows as r
 from mmlab.model import vmstat as v
 from mmlab.model.const import EINVAL, PAGE_SIZE, READ, WRITE
+from mmlab.model.page import PG_ANON
 from mmlab.procfs import cpusets
 from mmlab.procfs.cgroups import NR_MEMCGS
 from mmlab.procfs.cgroups import make as make_cgroup
@@ -106,10 +107,16 @@ class Simulation:
         self._driver_grown = False
         reclaimer = self.policies["reclaimer"].policy
         nr_memcgs = NR_MEMCGS if script and reclaimer.per_memcg else 1
-        sizes = sizes_of(self.layout, nr_tasks, nr_swap_slots(self.cfg.swap_devices), bool(reclaimer.needs_future), nr_memcgs)
+        cost_model = self.policies["cost_model"]
+        geometry = tlb.geometry_of(cost_model.policy, cost_model.params)
+        subpages = bool(tlb.entries_of(geometry) or self.policies["thp"].policy.wants_subpages)
+        sizes = sizes_of(
+            self.layout, nr_tasks, nr_swap_slots(self.cfg.swap_devices), bool(reclaimer.needs_future), nr_memcgs, tlb.entries_of(geometry), subpages
+        )
         self.machine = Machine(sizes, self.policies, progress)
         self.machine.bind([*entries, *(AGING if self.cfg.aged and AGING[0] not in entries else ())])
         boot_machine(self.machine, self.layout, self.tuning, self.boot)
+        tlb.set_geometry(self.machine.tlb, geometry)
         self._settings(script)
         self._early(script)
         self._defaults_of_settings()
@@ -144,8 +151,10 @@ class Simulation:
         sc[r.SC_KSWAPD_SLICE_NS], sc[r.SC_NEXT_SAMPLE_NS], sc[r.SC_NEXT_EVENT_NS] = 3_000_000, loop.NEVER_NS, 0
         sc[r.SC_KHUGEPAGED_MM] = -1
         sc[r.SC_OOM_VICTIM], sc[r.SC_SEED], sc[r.SC_PID_NEXT] = -1, self.seed, FIRST_PID
-        wants = loop.WANTS_RECLAIMER if self.policies["reclaimer"].policy.wants_accesses else 0
-        wants |= loop.WANTS_MONITOR if self.policies["monitor"].policy.wants_accesses else 0
+        wants = r.WANTS_RECLAIMER if self.policies["reclaimer"].policy.wants_accesses else 0
+        wants |= r.WANTS_MONITOR if self.policies["monitor"].policy.wants_accesses else 0
+        wants |= r.WANTS_TLB if self.machine.sizes.tlb_entries else 0
+        wants |= r.WANTS_SUBPAGES if self.machine.sizes.subpages else 0
         sc[r.SC_WANTS_ACCESS] = wants
         sc[r.SC_NEEDS_FUTURE] = int(bool(self.policies["reclaimer"].policy.needs_future))
         tiers = memory_tiers(self.cfg, self.layout)
@@ -544,6 +553,11 @@ class Simulation:
         """Resident pages of all tasks."""
         mm = self.machine.mm.reshape(-1, r.MM_STRIDE)[: int(self.machine.sc[r.SC_NR_TASKS])]
         return int((mm[:, r.MM_RSS_ANON] + mm[:, r.MM_RSS_FILE] + mm[:, r.MM_RSS_SHMEM])[mm[:, r.MM_USERS] > 0].sum())
+
+    def bloat_pages(self) -> int:
+        """Anonymous memory that is there though nobody has touched it. Known only where the cost model has a TLB or the thp policy asks for it."""
+        flags = self.machine.page[2::4][: len(self.machine.subpage)]
+        return int(((flags & PG_ANON > 0) & (self.machine.subpage == 0)).sum()) if self.machine.sizes.subpages else 0
 
     def check_state(self) -> list[str]:
         """Every broken invariant, as sentences; empty when all hold."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmlab import abi
-from mmlab._engine import alloc_run, loop
+from mmlab._engine import alloc_run, loop, tlb
 from mmlab._engine.compile import Entry
 from mmlab._engine.sampler import Sampler
 from mmlab._engine.stream_ops import entries_of
@@ -112,7 +112,7 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
     if report is not None:
         tables["monitor"] = list(report(sim.machine, sim.machine.states["monitor"]))
     series = sampler.series()
-    counters: dict[str, int | float] = {**sim.counters(), "sim_time_ns": sim.now_ns, **sampler.last(), **happened}
+    counters: dict[str, int | float] = {**sim.counters(), "sim_time_ns": sim.now_ns, **tlb.counted(sim.machine), **sampler.last(), **happened}
     levels = {slot: sim.policies[slot].policy.level for slot in sim.policies}
     return CellResult(counters, series, tables, {"calls": calls, "levels": levels, "cost_model": sim.policies["cost_model"].policy.name}, timing)
 

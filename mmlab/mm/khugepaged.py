@@ -28,8 +28,8 @@ from mmlab.model.page import (
 from mmlab.model.rows import (
     COST_COPY_PAGE, COST_HUGE_ZERO, I_FLAGS, IF_SHMEM, INODE_STRIDE, MM_KHUGEPAGED, MM_STRIDE, MM_USERS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE,
     PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, PTE_WRITE, SC_KHUGEPAGED_ADDRESS, SC_KHUGEPAGED_COLLAPSED,
-    SC_KHUGEPAGED_FULL_SCANS, SC_KHUGEPAGED_MM, SC_NOW_NS, SC_NR_CPUS, SC_NR_TASKS, VM_LOCKED, VM_NOHUGEPAGE, VM_SHARED, VM_SPECIAL,
-    VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_START, VMA_STRIDE,
+    SC_KHUGEPAGED_FULL_SCANS, SC_KHUGEPAGED_MM, SC_NOW_NS, SC_NR_CPUS, SC_NR_TASKS, SC_WANTS_ACCESS, VM_LOCKED, VM_NOHUGEPAGE, VM_SHARED, VM_SPECIAL,
+    VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_START, VMA_STRIDE, WANTS_SUBPAGES,
 )
 from mmlab.model.vmstat import (
     V_THP_COLLAPSE_ALLOC, V_THP_COLLAPSE_ALLOC_FAILED, V_THP_SCAN_EXCEED_NONE_PTE, V_THP_SCAN_EXCEED_SHARE_PTE, V_THP_SCAN_EXCEED_SWAP_PTE,
@@ -161,6 +161,11 @@ def collapse_huge_page(m, mm, vma, first, gfp):
                 return SCAN_FAIL
     pmd = walk_pmd(m, mm, first)
     table = m.pt[pmd] >> PTE_SHIFT
+    if m.sc[SC_WANTS_ACCESS] & WANTS_SUBPAGES:
+        for i in range(HPAGE_PMD_NR):
+            entry = m.pt[table * 512 + i]
+            if entry & PTE_PRESENT and entry & PTE_SPECIAL == 0:
+                m.subpage[folio + i] = m.subpage[entry >> PTE_SHIFT]
     zap_range(m, mm, vma, first, first + HPAGE_PMD_NR)
     m.sc[SC_NOW_NS] += HPAGE_PMD_NR * m.cost[COST_COPY_PAGE] - m.cost[COST_HUGE_ZERO]
     pgtable_deposit(m, pmd >> 9, table)

@@ -24,6 +24,10 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_VFS_CACHE_PRESSURE, SC_STORE_CLASS, SC_YIELD_NS, SC_YIELDED,
 ) = range(105)
 NR_SCALARS = 128
+# m.sc[SC_WANTS_ACCESS]: who is told of every access; any of them, and accesses are replayed by the loop that tells
+WANTS_RECLAIMER, WANTS_MONITOR, WANTS_TLB, WANTS_SUBPAGES = 1, 2, 4, 8
+# m.subpage, a byte a frame while WANTS_SUBPAGES: what an anonymous page has met since it, or the large folio that it is in, was made
+SUBPAGE_ACCESSED, SUBPAGE_WRITTEN = 1, 2
 
 # m.zone: one row a populated zone, in the order of nodes, then zone index ------------------------------------------------------------------
 ZONE_STRIDE = 64
@@ -278,11 +282,21 @@ MTHP_NAMES = (
     COST_SYSCALL, COST_FORK_PTE, COST_ZAP_PTE, COST_TLB_MISS, COST_IPI, COST_CONTEXT_SWITCH, COST_HUGE_ZERO, COST_SWAP_CACHE_HIT, COST_PAGE_TABLE,
     COST_DEVICE_READ_PAGE, COST_LOCK_WAIT, COST_SPLIT_THP, COST_OOM_KILL,
     COST_DAMOS_PAGE, COST_DAMON_CHECK, COST_LRU_MOVE, COST_PROT_NUMA, COST_WRITEPAGE,
-    COST_DEVICE_WRITE_PAGE, COST_SUBMIT_PAGE, COST_COMPRESS_PAGE, COST_DECOMPRESS_PAGE,
-) = range(31)
-NR_COSTS = 32
+    COST_DEVICE_WRITE_PAGE, COST_SUBMIT_PAGE, COST_COMPRESS_PAGE, COST_DECOMPRESS_PAGE, COST_TLB_MISS_HUGE, COST_TLB_L2_HIT,
+) = range(33)
+NR_COSTS = 64
 COST_NAMES = (
     "hit", "fault", "zero_page", "copy_page", "device_read", "device_write", "scan_page", "reclaim_page", "alloc_bulk", "syscall", "fork_pte",
     "zap_pte", "tlb_miss", "ipi", "context_switch", "huge_zero", "swap_cache_hit", "page_table", "device_read_page", "lock_wait", "split_thp", "oom_kill",
     "damos_page", "damon_check", "lru_move", "prot_numa", "writepage", "device_write_page", "submit_page", "compress_page", "decompress_page",
+    "tlb_miss_huge", "tlb_l2_hit",
 )
+
+# m.tlb: the data TLBs of all CPUs: their geometry (sets and ways of a level: small pages, huge pages, both), words a CPU, what they counted,
+# then from TLB_SETS_OF on, a CPU after the other, each set's entries (two words: tag, frame), the one used last first
+(
+    TLB_L1_SETS, TLB_L1_WAYS, TLB_L1_HUGE_SETS, TLB_L1_HUGE_WAYS, TLB_L2_SETS, TLB_L2_WAYS, TLB_CPU_WORDS,
+    TLB_ACCESSES, TLB_L1_MISSES, TLB_MISSES, TLB_MISSES_HUGE, TLB_NS,
+) = range(12)
+TLB_COUNTED = {"tlb_accesses": TLB_ACCESSES, "tlb_l1_misses": TLB_L1_MISSES, "tlb_misses": TLB_MISSES, "tlb_misses_huge": TLB_MISSES_HUGE, "tlb_ns": TLB_NS}
+TLB_SETS_OF = 16

@@ -19,6 +19,8 @@ TITLES = {
     "pgmajfault": ("Major faults", "major faults so far"),
     "refaults": ("Refaults", "refaults so far"),
     "rss_pages": ("Resident set, all tasks", "pages"),
+    "tlb_misses": ("TLB misses", "walks so far"),
+    "bloat_pages": ("Bloat: resident, never touched", "pages"),
     "free_huge_frames": ("Free huge frames", "frames"),
     "unusable_index": ("Free memory of no use for a huge page, by zone", "per mille"),
 }
