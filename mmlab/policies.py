@@ -144,8 +144,9 @@ Reclaimer = _record(
     "reclaimer", "Reclaimer", wants_accesses=attrs.field(default=False), needs_future=attrs.field(default=False), per_memcg=attrs.field(default=False),
 )
 OomPolicy = _record("oom_policy", "OomPolicy")
-#: wants_subpages: m.subpage says what each page of a large folio has met (SUBPAGE_*)
-Thp = _record("thp", "Thp", wants_subpages=attrs.field(default=False))
+#: wants_subpages: m.subpage says what each page of a large folio has met (SUBPAGE_*); needs_future: m.future_range (task << FUTURE_TASK_SHIFT |
+#: vpn >> 9, in order) and m.future_pages say how many pages of each 2 MiB range the stream touches
+Thp = _record("thp", "Thp", wants_subpages=attrs.field(default=False), needs_future=attrs.field(default=False))
 #: report: ``(machine, state) -> list of row dicts``, what the monitor found, for the results; trace: ``(machine, state) -> lines`` of its tracepoints;
 #: exercised: ``(state) -> bool``, whether it ever looked at anything (without: being called is enough)
 Monitor = _record(

@@ -33,6 +33,7 @@ from mmlab.procfs.cgroups import NR_MEMCGS
 from mmlab.procfs.cgroups import make as make_cgroup
 from mmlab.pluginmanager import Registry, load_plugins
 from mmlab.policies import DEFAULTS
+from mmlab.workload.stream import EventStream, touched_ranges
 
 PROT = {"r": r.VM_READ, "w": r.VM_WRITE, "x": r.VM_EXEC, "n": 0}
 MAP_FLAGS = {
@@ -85,7 +86,8 @@ class Simulation:
     """One machine with one choice of policies. Operations take tasks by name, addresses in bytes, and answer as the system call would."""
 
     def __init__(self, cfg: MachineConfig, policies: Mapping[str, Mapping[str, Any]] | None = None, *, seed: int = 0, script: bool = False, warm_text: bool = False,
-                 registry: Registry | None = None, progress: Callable[[str, float], None] = _quiet, nr_tasks: int = 256, base_dir: Path | None = None, entries: Iterable[Entry] = ()):
+                 registry: Registry | None = None, progress: Callable[[str, float], None] = _quiet, nr_tasks: int = 256, base_dir: Path | None = None,
+                 entries: Iterable[Entry] = (), stream: EventStream | None = None):
         if cfg.import_dir and base_dir is not None and not Path(cfg.import_dir).is_absolute() and (base_dir / cfg.import_dir).exists():
             cfg = attrs.evolve(cfg, import_dir=str(base_dir / cfg.import_dir))
         if cfg.aged and cfg.aged.pagetypeinfo and base_dir is not None and (base_dir / cfg.aged.pagetypeinfo).exists():
@@ -107,16 +109,22 @@ class Simulation:
         self._driver_grown = False
         reclaimer = self.policies["reclaimer"].policy
         nr_memcgs = NR_MEMCGS if script and reclaimer.per_memcg else 1
-        cost_model = self.policies["cost_model"]
+        thp, cost_model = self.policies["thp"].policy, self.policies["cost_model"]
+        if thp.needs_future and stream is None:
+            raise NotSupported(f"thp {thp.name!r} knows the future accesses of a bulk stream; there is none here")
+        future = touched_ranges(stream.words) if thp.needs_future and stream is not None else ()
         geometry = tlb.geometry_of(cost_model.policy, cost_model.params)
-        subpages = bool(tlb.entries_of(geometry) or self.policies["thp"].policy.wants_subpages)
+        subpages = bool(tlb.entries_of(geometry) or thp.wants_subpages)
         sizes = sizes_of(
-            self.layout, nr_tasks, nr_swap_slots(self.cfg.swap_devices), bool(reclaimer.needs_future), nr_memcgs, tlb.entries_of(geometry), subpages
+            self.layout, nr_tasks, nr_swap_slots(self.cfg.swap_devices), bool(reclaimer.needs_future), nr_memcgs, tlb.entries_of(geometry), subpages,
+            len(future[0]) if future else 0,
         )
         self.machine = Machine(sizes, self.policies, progress)
         self.machine.bind([*entries, *(AGING if self.cfg.aged and AGING[0] not in entries else ())])
         boot_machine(self.machine, self.layout, self.tuning, self.boot)
         tlb.set_geometry(self.machine.tlb, geometry)
+        if future:
+            self.machine.future_range[: len(future[0])], self.machine.future_pages[: len(future[0])] = future
         self._settings(script)
         self._early(script)
         self._defaults_of_settings()
@@ -156,6 +164,7 @@ class Simulation:
         wants |= r.WANTS_TLB if self.machine.sizes.tlb_entries else 0
         wants |= r.WANTS_SUBPAGES if self.machine.sizes.subpages else 0
         sc[r.SC_WANTS_ACCESS] = wants
+        sc[r.SC_MTHP_ORDERS] = r.MTHP_PLACES if "place" in self.policies["thp"].policy.ops() else 0
         sc[r.SC_NEEDS_FUTURE] = int(bool(self.policies["reclaimer"].policy.needs_future))
         tiers = memory_tiers(self.cfg, self.layout)
         for node, cpus in enumerate(self.layout.node_cpus):

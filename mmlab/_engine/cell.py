@@ -86,7 +86,7 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
     nr_tasks = 512 if stream is None else len(stream.tasks) + 8
     sim = Simulation(
         machine, config["policies"], seed=cell.seed, script=script, warm_text=bool(workload.get("warm_text")), progress=compiled, nr_tasks=nr_tasks,
-        base_dir=cell.base_dir, entries=alloc_run.ENTRIES if allocations else _entries(stream),
+        base_dir=cell.base_dir, entries=alloc_run.ENTRIES if allocations else _entries(stream), stream=stream,
     )  # fmt: skip
     sampler = Sampler(sim, config["run"]["sample_ns"])
     began, compiling = time.perf_counter(), timing["compile_s"]

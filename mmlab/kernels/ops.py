@@ -73,11 +73,12 @@ _thp_fault_orders = op_stub(66)
 _thp_fault_gfp = op_stub(67)
 _thp_use_zero_page = op_stub(68)
 _thp_step = op_stub(69)
-_thp_check = op_stub(70)
-_monitor_init = op_stub(71)
-_monitor_on_access = op_stub(72)
-_monitor_sample = op_stub(73)
-_monitor_check = op_stub(74)
+_thp_place = op_stub(70)
+_thp_check = op_stub(71)
+_monitor_init = op_stub(72)
+_monitor_on_access = op_stub(73)
+_monitor_sample = op_stub(74)
+_monitor_check = op_stub(75)
 
 
 @leaf
@@ -592,23 +593,32 @@ def thp_step(m, now_ns):
 
 
 @leaf
+def thp_place(m, mm, vma, vpn):
+    """A page is about to be allocated. The frame is one that the policy has from alloc_pages() and gives away. Returns a frame for a
+    single anonymous page at vpn, or -1: any will do.
+    """
+    m.nr_calls[70] += 1
+    return _thp_place(m, mm, vma, vpn)
+
+
+@leaf
 def thp_check(m):
     """After events, on request; must change nothing. Returns 0, or a code > 0 that says which invariant is broken."""
-    m.nr_calls[70] += 1
+    m.nr_calls[71] += 1
     return _thp_check(m)
 
 
 @leaf
 def monitor_init(m):
     """Once, after the state's arrays were made and before anything else. Returns 0."""
-    m.nr_calls[71] += 1
+    m.nr_calls[72] += 1
     return _monitor_init(m)
 
 
 @leaf
 def monitor_on_access(m, task, vpn, access):
     """Every access of a stream, if the record says wants_accesses. Returns 0."""
-    m.nr_calls[72] += 1
+    m.nr_calls[73] += 1
     return _monitor_on_access(m, task, vpn, access)
 
 
@@ -616,12 +626,12 @@ def monitor_on_access(m, task, vpn, access):
 def monitor_sample(m, now_ns):
     """Periodic work; reads and clears accessed bits. Its time, on m.sc[SC_NOW_NS], counts. Returns ns until the next sample, 0: never.
     """
-    m.nr_calls[73] += 1
+    m.nr_calls[74] += 1
     return _monitor_sample(m, now_ns)
 
 
 @leaf
 def monitor_check(m):
     """After events, on request; must change nothing. Returns 0, or a code > 0 that says which invariant is broken."""
-    m.nr_calls[74] += 1
+    m.nr_calls[75] += 1
     return _monitor_check(m)

@@ -9,54 +9,57 @@ from mmlab.kernels.ops import vma_index_find
 from mmlab.kernels.ops import reclaimer_folio_accessed
 from mmlab.kernels.ops import reclaimer_folio_deactivate
 
-_alloc_pages = service_stub(150, 0)
-_alloc_pages_slowpath = service_stub(151, 1)
-_free_pages = service_stub(152, 2)
-_folio_put = service_stub(153, 3)
-_folio_referenced = service_stub(154, 4)
-_reclaim_folio = service_stub(155, 5)
-_rmap_walk = service_stub(156, 6)
-_vma_alloc_zeroed_movable_folio = service_stub(157, 7)
-_alloc_anon_folio = service_stub(158, 8)
-_swap_in = service_stub(159, 9)
-_filemap_fault = service_stub(160, 10)
-_filemap_get_page = service_stub(161, 11)
-_pte_alloc = service_stub(162, 12)
-_anon_vma_prepare = service_stub(163, 13)
-_zap_pte = service_stub(164, 14)
-_do_huge_pmd_anonymous_page = service_stub(165, 15)
-_do_anonymous_folio = service_stub(166, 16)
-_do_huge_pmd_shmem_fault = service_stub(167, 17)
-_do_huge_pmd_wp_page = service_stub(168, 18)
-_copy_huge_pmd = service_stub(169, 19)
-_khugepaged_scan_mm_slot = service_stub(170, 20)
-_lru_add_drain_all = service_stub(171, 21)
-_folio_free_swap = service_stub(172, 22)
-_munlock_folio = service_stub(173, 23)
-_split_huge_pmd = service_stub(174, 24)
-_wake_kswapd = service_stub(175, 25)
-_madvise = service_stub(176, 26)
-_pageout_folio = service_stub(177, 27)
-_task_tick_numa = service_stub(178, 28)
-_do_numa_page = service_stub(179, 29)
-_node_reclaim = service_stub(180, 30)
-_try_charge = service_stub(181, 31)
-_try_to_compact_pages = service_stub(182, 32)
-_migrate_folio_to = service_stub(183, 33)
-_balance_dirty_pages = service_stub(184, 34)
-_wb_step = service_stub(185, 35)
-_writeback_timers = service_stub(186, 36)
-_shrink_slab = service_stub(187, 37)
-_wakeup_flusher_threads = service_stub(188, 38)
-_out_of_memory = service_stub(189, 39)
-_shrink_memcg = service_stub(190, 40)
-_xa_store = service_stub(191, 41)
-_shmem_get_page = service_stub(192, 42)
-_inode_put = service_stub(193, 43)
-_zap_range = service_stub(194, 44)
-_background = service_stub(195, 45)
-_migrate_folio = service_stub(196, 46)
-_shrink_worker = service_stub(197, 47)
+_alloc_pages = service_stub(152, 0)
+_alloc_pages_slowpath = service_stub(153, 1)
+_free_pages = service_stub(154, 2)
+_folio_put = service_stub(155, 3)
+_folio_referenced = service_stub(156, 4)
+_reclaim_folio = service_stub(157, 5)
+_rmap_walk = service_stub(158, 6)
+_vma_alloc_zeroed_movable_folio = service_stub(159, 7)
+_alloc_anon_folio = service_stub(160, 8)
+_swap_in = service_stub(161, 9)
+_filemap_fault = service_stub(162, 10)
+_filemap_get_page = service_stub(163, 11)
+_pte_alloc = service_stub(164, 12)
+_anon_vma_prepare = service_stub(165, 13)
+_zap_pte = service_stub(166, 14)
+_do_huge_pmd_anonymous_page = service_stub(167, 15)
+_do_anonymous_folio = service_stub(168, 16)
+_do_huge_pmd_shmem_fault = service_stub(169, 17)
+_do_huge_pmd_wp_page = service_stub(170, 18)
+_copy_huge_pmd = service_stub(171, 19)
+_khugepaged_scan_mm_slot = service_stub(172, 20)
+_collapse_range = service_stub(173, 21)
+_collapse_in_place = service_stub(174, 22)
+_split_folio = service_stub(175, 23)
+_lru_add_drain_all = service_stub(176, 24)
+_folio_free_swap = service_stub(177, 25)
+_munlock_folio = service_stub(178, 26)
+_split_huge_pmd = service_stub(179, 27)
+_wake_kswapd = service_stub(180, 28)
+_madvise = service_stub(181, 29)
+_pageout_folio = service_stub(182, 30)
+_task_tick_numa = service_stub(183, 31)
+_do_numa_page = service_stub(184, 32)
+_node_reclaim = service_stub(185, 33)
+_try_charge = service_stub(186, 34)
+_try_to_compact_pages = service_stub(187, 35)
+_migrate_folio_to = service_stub(188, 36)
+_balance_dirty_pages = service_stub(189, 37)
+_wb_step = service_stub(190, 38)
+_writeback_timers = service_stub(191, 39)
+_shrink_slab = service_stub(192, 40)
+_wakeup_flusher_threads = service_stub(193, 41)
+_out_of_memory = service_stub(194, 42)
+_shrink_memcg = service_stub(195, 43)
+_xa_store = service_stub(196, 44)
+_shmem_get_page = service_stub(197, 45)
+_inode_put = service_stub(198, 46)
+_zap_range = service_stub(199, 47)
+_background = service_stub(200, 48)
+_migrate_folio = service_stub(201, 49)
+_shrink_worker = service_stub(202, 50)
 
 
 @leaf
@@ -214,6 +217,28 @@ def khugepaged_scan_mm_slot(m, pages, max_ptes_none, max_ptes_swap, max_ptes_sha
     progress in pages | SCAN_* of the last range << 32.
     """
     return _khugepaged_scan_mm_slot(m, pages, max_ptes_none, max_ptes_swap, max_ptes_shared, gfp)
+
+
+@leaf
+def collapse_range(m, mm, vpn, max_ptes_none, gfp):
+    """The pages of the aligned 2 MiB at vpn of an anonymous VMA are copied to one huge page, if no more than max_ptes_none are missing.
+    Returns SCAN_SUCCEED, or SCAN_*: why not.
+    """
+    return _collapse_range(m, mm, vpn, max_ptes_none, gfp)
+
+
+@leaf
+def collapse_in_place(m, mm, vpn):
+    """The 512 pages at vpn, which lie in order in one huge frame and are nobody else's, become one huge page without being copied.
+    Returns 1, or 0: they are not that.
+    """
+    return _collapse_in_place(m, mm, vpn)
+
+
+@leaf
+def split_folio(m, pfn):
+    """A large folio becomes single pages; those that nobody maps are freed. Returns 1, or 0 if something holds it."""
+    return _split_folio(m, pfn)
 
 
 @leaf

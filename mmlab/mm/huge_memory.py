@@ -22,7 +22,7 @@ from mmlab.model.page import (
     KIND_ANON, KIND_SHMEM, NO_MAPPING, PG_ACTIVE, PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_FLAGS_MASK, PG_HEAD, PG_MLOCKED, PG_REFERENCED,
     PG_RESERVED, PG_SWAPBACKED, PG_SWAPCACHE, PG_TAIL, PG_UPTODATE, PG_WORKINGSET, PG_WRITEBACK, add_mapcount, add_refs, page_clear, page_flags,
     page_index, page_mapcount, page_mapping, page_memcg, page_order, page_private, page_refs, page_set, page_test, set_page_counts,
-    set_page_flags, set_page_index, set_page_kind, set_page_mapping, set_page_memcg, set_page_order, set_page_private,
+    set_page_flags, set_page_fresh, set_page_index, set_page_kind, set_page_mapping, set_page_memcg, set_page_order, set_page_private,
 )
 from mmlab.model.rows import (
     ANON_VMA_STRIDE, AV_AVC_FIRST, AVC_NEXT_IN_ANON, AVC_STRIDE, AVC_VMA, COST_FORK_PTE, COST_SPLIT_THP, I_MAP_FIRST, INODE_STRIDE,
@@ -52,6 +52,20 @@ def make_large_folio(m, head, order, flags, kind):
         set_page_kind(m, head + tail, kind)
         set_page_counts(m, head + tail, 0, 0)
     init_large_folio(m, head)
+    return 0
+
+
+@kernel
+def make_anon_pmd_folio(m, head):
+    """512 anonymous pages of one owner, which nothing maps any more, become one folio of the first page's place in its anon_vma."""
+    keep = page_flags(m, head) & (KEPT_BY_SPLIT | PG_ANON_EXCLUSIVE)
+    set_page_flags(m, head, (page_flags(m, head) & ~PG_FLAGS_MASK) | keep)
+    for tail in range(head + 1, head + HPAGE_PMD_NR):
+        set_page_flags(m, tail, page_flags(m, tail) & ~PG_FLAGS_MASK)
+        set_page_fresh(m, tail, KIND_ANON, 0)
+        set_page_mapping(m, tail, NO_MAPPING)
+    make_large_folio(m, head, HPAGE_PMD_ORDER, FOLIO_FLAGS, KIND_ANON)
+    m.mthp[HPAGE_PMD_ORDER * MTHP_STRIDE + MTHP_NR_ANON] += 1
     return 0
 
 
@@ -300,6 +314,12 @@ def split_huge_pmds_of(m, head):
         _split_in_vma(m, vma, head)
         vma = m.vma[vma * VMA_STRIDE + VMA_MAP_NEXT]
     return 0
+
+
+@kernel
+def do_split_folio(m, pfn):
+    """Service split_folio."""
+    return split_folio(m, pfn)
 
 
 @kernel

@@ -28,6 +28,7 @@ NR_SCALARS = 128
 WANTS_RECLAIMER, WANTS_MONITOR, WANTS_TLB, WANTS_SUBPAGES = 1, 2, 4, 8
 # m.subpage, a byte a frame while WANTS_SUBPAGES: what an anonymous page has met since it, or the large folio that it is in, was made
 SUBPAGE_ACCESSED, SUBPAGE_WRITTEN = 1, 2
+FUTURE_TASK_SHIFT = 40  # in m.future_range: a key is task << FUTURE_TASK_SHIFT | virtual page >> 9
 
 # m.zone: one row a populated zone, in the order of nodes, then zone index ------------------------------------------------------------------
 ZONE_STRIDE = 64
@@ -266,6 +267,7 @@ CACHE_USER = 32  # first number free for allocator streams and scripts
 
 # m.mthp: one row an order: what hugepages-NkB/stats count --------------------------------------------------------------------------------------
 MTHP_STRIDE = 16
+MTHP_PLACES = 1  # in m.sc[SC_MTHP_ORDERS]: the thp policy has the op place
 (
     MTHP_ANON_FAULT_ALLOC, MTHP_ANON_FAULT_FALLBACK, MTHP_ANON_FAULT_FALLBACK_CHARGE, MTHP_SWPOUT, MTHP_SWPOUT_FALLBACK, MTHP_SHMEM_ALLOC,
     MTHP_SHMEM_FALLBACK, MTHP_SHMEM_FALLBACK_CHARGE, MTHP_SPLIT, MTHP_SPLIT_FAILED, MTHP_SPLIT_DEFERRED, MTHP_NR_ANON,

@@ -17,6 +17,10 @@ from mmlab_rivals.slab_allocator.sheaves import SHEAVES
 from mmlab_rivals.slab_allocator.slab import SLAB
 from mmlab_rivals.slab_allocator.slob import SLOB
 from mmlab_rivals.slab_allocator.slub_nocpupartial import SLUB_NOCPUPARTIAL
+from mmlab_rivals.thp.hawkeye import HAWKEYE
+from mmlab_rivals.thp.ingens import INGENS
+from mmlab_rivals.thp.oracle import ORACLE_THP
+from mmlab_rivals.thp.reservation import RESERVATION_THP
 from mmlab_rivals.vma_index.sorted_array import SORTED_ARRAY
 
 
@@ -26,4 +30,5 @@ def mmlab_policies():
     memory_models, monitors = [FLATMEM, SPARSEMEM], [ACCESSED_BIT_SCAN]
     page_allocators = [FIRST_FIT, NEXT_FIT, LLFREE, TLSF, RESERVATION, BUDDY_NOPCP, BUDDY_NOMIGRATETYPE]
     slab_allocators = [SLUB_NOCPUPARTIAL, SLAB, SLOB, SHEAVES]
-    return [*memory_models, *page_allocators, *slab_allocators, SORTED_ARRAY, *RECLAIMERS, ALLOCATING_TASK, *monitors]
+    thp = [INGENS, HAWKEYE, RESERVATION_THP, ORACLE_THP]
+    return [*memory_models, *page_allocators, *slab_allocators, SORTED_ARRAY, *RECLAIMERS, ALLOCATING_TASK, *thp, *monitors]

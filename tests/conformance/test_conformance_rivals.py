@@ -18,11 +18,14 @@ from mmlab_rivals.slab_allocator.sheaves import SHEAVES
 from mmlab_rivals.slab_allocator.slab import SLAB
 from mmlab_rivals.slab_allocator.slob import SLOB
 from mmlab_rivals.slab_allocator.slub_nocpupartial import SLUB_NOCPUPARTIAL
+from mmlab_rivals.thp.hawkeye import HAWKEYE
+from mmlab_rivals.thp.ingens import INGENS
+from mmlab_rivals.thp.reservation import RESERVATION_THP
 from mmlab_rivals.vma_index.sorted_array import SORTED_ARRAY
 
 from mmlab.testing.conformance import (
     MemoryModelConformance, MonitorConformance, OomPolicyConformance, PageAllocatorConformance, ReclaimerConformance, SlabAllocatorConformance,
-    VmaIndexConformance,
+    ThpConformance, VmaIndexConformance,
 )
 
 pytestmark = pytest.mark.nojit
@@ -100,3 +103,21 @@ class TestAllocatingTask(OomPolicyConformance):
 
 class TestAccessedBitScan(MonitorConformance):
     policy = ACCESSED_BIT_SCAN
+
+
+class TestIngens(ThpConformance):
+    policy = INGENS
+    params = {"util_pct": 40, "promote_ms": 1, "sample_ms": 2}
+    machine = {**ThpConformance.machine, "memory": "24M"}
+
+
+class TestHawkeye(ThpConformance):
+    policy = HAWKEYE
+    params = {"sample_ms": 4, "window_ms": 1, "promote_ms": 1}
+    machine = {**ThpConformance.machine, "memory": "24M"}
+
+
+class TestReservationThp(ThpConformance):
+    policy = RESERVATION_THP
+    params = {"step_ms": 1}
+    machine = {**ThpConformance.machine, "memory": "24M"}
