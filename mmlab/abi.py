@@ -99,7 +99,7 @@ SLOTS: dict[str, SlotContract] = {c.slot: c for c in (
         _op("find_gap", "mm length low high", "highest address of a free range of `length` bytes in [low, high), or -ENOMEM",
             "vm_unmapped_area() top-down: the top end of the highest gap that fits; a VM_GROWSDOWN VMA above the gap keeps stack_guard_gap free below it.",
             bound="O(log vmas) to O(vmas)"),
-        _op("stat", "mm what", "the value", "what: VMA_STAT_* (nodes, height, bytes, nodes touched so far)."),
+        _op("stat", "mm what", "the value", "what: VMA_STAT_* (nodes, height, bytes; so far: nodes touched, locks taken by look-ups, by changes)."),
         _op("check", "mm", "0, or a code > 0", "On request: order, overlap, gaps, counts.", bound="O(vmas)"),
     )),
     SlotContract("fault_handler", 1, "What a page fault does once its VMA is known and allows the access.", (

@@ -106,7 +106,7 @@ class Resolver:
         return [
             f"{slot}.use: {table['use']!r} knows the future accesses of a bulk stream; a workload of kind {kind!r} has none"
             for slot, table in policies.items()
-            if table["use"] in self.registry.names(slot) and getattr(self.registry.get(slot, table["use"]).policy, "needs_future", False)
+            if table["use"] in self.registry.names(slot) and getattr(self.registry.get(slot, table["use"]), "needs_future", False)
         ]
 
     def _policy(self, slot: str, table: Any, used: list[Any], errors: list[str]) -> dict[str, Any]:

@@ -355,7 +355,7 @@ def vma_index_find_gap(m, mm, length, low, high):
 
 @leaf
 def vma_index_stat(m, mm, what):
-    """what: VMA_STAT_* (nodes, height, bytes, nodes touched so far). Returns the value."""
+    """what: VMA_STAT_* (nodes, height, bytes; so far: nodes touched, locks taken by look-ups, by changes). Returns the value."""
     m.nr_calls[38] += 1
     return _vma_index_stat(m, mm, what)
 

@@ -21,6 +21,9 @@ from mmlab_rivals.thp.hawkeye import HAWKEYE
 from mmlab_rivals.thp.ingens import INGENS
 from mmlab_rivals.thp.oracle import ORACLE_THP
 from mmlab_rivals.thp.reservation import RESERVATION_THP
+from mmlab_rivals.vma_index.bplus_tree import BPLUS_TREE
+from mmlab_rivals.vma_index.rbtree import RBTREE
+from mmlab_rivals.vma_index.skip_list import SKIP_LIST
 from mmlab_rivals.vma_index.sorted_array import SORTED_ARRAY
 
 
@@ -30,5 +33,6 @@ def mmlab_policies():
     memory_models, monitors = [FLATMEM, SPARSEMEM], [ACCESSED_BIT_SCAN]
     page_allocators = [FIRST_FIT, NEXT_FIT, LLFREE, TLSF, RESERVATION, BUDDY_NOPCP, BUDDY_NOMIGRATETYPE]
     slab_allocators = [SLUB_NOCPUPARTIAL, SLAB, SLOB, SHEAVES]
+    vma_indexes = [SORTED_ARRAY, RBTREE, BPLUS_TREE, SKIP_LIST]
     thp = [INGENS, HAWKEYE, RESERVATION_THP, ORACLE_THP]
-    return [*memory_models, *page_allocators, *slab_allocators, SORTED_ARRAY, *RECLAIMERS, ALLOCATING_TASK, *thp, *monitors]
+    return [*memory_models, *page_allocators, *slab_allocators, *vma_indexes, *RECLAIMERS, ALLOCATING_TASK, *thp, *monitors]

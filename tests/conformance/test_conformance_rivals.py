@@ -21,6 +21,9 @@ from mmlab_rivals.slab_allocator.slub_nocpupartial import SLUB_NOCPUPARTIAL
 from mmlab_rivals.thp.hawkeye import HAWKEYE
 from mmlab_rivals.thp.ingens import INGENS
 from mmlab_rivals.thp.reservation import RESERVATION_THP
+from mmlab_rivals.vma_index.bplus_tree import BPLUS_TREE
+from mmlab_rivals.vma_index.rbtree import RBTREE
+from mmlab_rivals.vma_index.skip_list import SKIP_LIST
 from mmlab_rivals.vma_index.sorted_array import SORTED_ARRAY
 
 from mmlab.testing.conformance import (
@@ -121,3 +124,15 @@ class TestReservationThp(ThpConformance):
     policy = RESERVATION_THP
     params = {"step_ms": 1}
     machine = {**ThpConformance.machine, "memory": "24M"}
+
+
+class TestRbtree(VmaIndexConformance):
+    policy = RBTREE
+
+
+class TestBplusTree(VmaIndexConformance):
+    policy = BPLUS_TREE
+
+
+class TestSkipList(VmaIndexConformance):
+    policy = SKIP_LIST

@@ -15,14 +15,14 @@ from mmlab.experiment.load import load_experiment
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 
-def run(folder, name, *changes):
+def run(folder, name, *changes, axes=("workload.source", "reclaimer.use")):
     """The reduced experiment in a process of its own: (what it printed, (axis values..., counter) -> value)."""
     command = [sys.executable, "-m", "mmlab", "run", str(EXPERIMENTS / name), "--jobs", "1", "--results", str(folder / "r")]
     command += [word for change in changes for word in ("--set", change)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "NUMBA_DISABLE_JIT": "1", "COLUMNS": "200"})
     assert done.returncode == 0, done.stderr
     rows = pq.read_table(next((folder / "r").glob("*/cells.parquet"))).to_pylist()
-    return done.stdout, {(row["workload.source"], row["reclaimer.use"], row["counter"]): row["value"] for row in rows}
+    return done.stdout, {(*(row[axis] for axis in axes), row["counter"]): row["value"] for row in rows}
 
 
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.toml")), ids=lambda path: path.stem)
@@ -60,3 +60,28 @@ def test_mglru_vs_lru(tmp_path):
         assert found["loop", policy, "pgscan_kswapd"] > 0
         assert found["loop", policy, "pgmajfault"] > 0
     assert "regret %" not in shown  # major faults of opt are no bound: what is still being written is found in the swap cache
+
+
+def test_thp_policies(tmp_path):
+    """Dense: whoever makes everything huge misses once a range; sparse: what that costs in memory, and who does not pay
+    it. The streams touch 302 pages of 10 ranges, and all 2048 pages of 4 ranges."""
+    shown, found = run(
+        tmp_path, "thp_policies.toml", 'machine.memory="32M"', "workload.sources.sparse.params.pages=5120", "workload.sources.sparse.params.events=30000",
+        "workload.sources.dense.params.pages=2048", "workload.sources.dense.params.events=30000", "workload.sources.dense.params.alpha=0",
+        axes=("workload.source", "thp.use"),
+    )  # fmt: skip
+    policies = ("always", "madvise", "never", "ingens", "hawkeye", "reservation", "oracle")
+    value = {(source, name): {c: found[source, name, c] for c in ("tlb_misses", "bloat_pages", "rss_pages")} for source in ("sparse", "dense") for name in policies}
+    for name in ("madvise", "never", "ingens", "reservation", "oracle"):
+        assert value["sparse", name]["bloat_pages"] == 0, name
+    assert value["sparse", "always"]["bloat_pages"] == 10 * 512 - 302
+    assert value["sparse", "always"]["tlb_misses"] == 10
+    assert value["sparse", "never"]["tlb_misses"] >= 302
+    assert {value["dense", name]["bloat_pages"] for name in policies} == {0}
+    assert value["dense", "always"]["tlb_misses"] == value["dense", "oracle"]["tlb_misses"] == 4
+    assert value["dense", "never"] == value["dense", "madvise"]
+    for name in ("ingens", "reservation", "hawkeye"):
+        assert value["dense", name]["tlb_misses"] < value["dense", "never"]["tlb_misses"], name
+    assert "bloat_pages" in shown
+    report = next((tmp_path / "r").glob("*/report.html")).read_text(encoding="utf-8")
+    assert "TLB misses against bloat" in report
