@@ -1,6 +1,9 @@
 """The rivals keep the contracts of their slots."""
 
 import pytest
+from mmlab_rivals.fault_handler.eager_copy import EAGER_COPY
+from mmlab_rivals.fault_handler.no_fault_around import NO_FAULT_AROUND
+from mmlab_rivals.fault_handler.prefault import PREFAULT
 from mmlab_rivals.memory_model.flatmem import FLATMEM
 from mmlab_rivals.memory_model.sparsemem import SPARSEMEM
 from mmlab_rivals.monitor.accessed_bit_scan import ACCESSED_BIT_SCAN
@@ -27,7 +30,7 @@ from mmlab_rivals.vma_index.skip_list import SKIP_LIST
 from mmlab_rivals.vma_index.sorted_array import SORTED_ARRAY
 
 from mmlab.testing.conformance import (
-    MemoryModelConformance, MonitorConformance, OomPolicyConformance, PageAllocatorConformance, ReclaimerConformance, SlabAllocatorConformance,
+    FaultHandlerConformance, MemoryModelConformance, MonitorConformance, OomPolicyConformance, PageAllocatorConformance, ReclaimerConformance, SlabAllocatorConformance,
     ThpConformance, VmaIndexConformance,
 )
 
@@ -136,3 +139,15 @@ class TestBplusTree(VmaIndexConformance):
 
 class TestSkipList(VmaIndexConformance):
     policy = SKIP_LIST
+
+
+class TestNoFaultAround(FaultHandlerConformance):
+    policy = NO_FAULT_AROUND
+
+
+class TestPrefault(FaultHandlerConformance):
+    policy = PREFAULT
+
+
+class TestEagerCopy(FaultHandlerConformance):
+    policy = EAGER_COPY

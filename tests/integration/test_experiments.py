@@ -67,7 +67,7 @@ def test_thp_policies(tmp_path):
     it. The streams touch 302 pages of 10 ranges, and all 2048 pages of 4 ranges."""
     shown, found = run(
         tmp_path, "thp_policies.toml", 'machine.memory="32M"', "workload.sources.sparse.params.pages=5120", "workload.sources.sparse.params.events=30000",
-        "workload.sources.dense.params.pages=2048", "workload.sources.dense.params.events=30000", "workload.sources.dense.params.alpha=0",
+        "workload.sources.dense.params.pages=2048", "workload.sources.dense.params.events=30000", "workload.sources.dense.params.alpha=0", "thp.params.high_pct=50", "thp.params.low_pct=40",
         axes=("workload.source", "thp.use"),
     )  # fmt: skip
     policies = ("always", "madvise", "never", "ingens", "hawkeye", "reservation", "oracle")
@@ -76,6 +76,7 @@ def test_thp_policies(tmp_path):
         assert value["sparse", name]["bloat_pages"] == 0, name
     assert value["sparse", "always"]["bloat_pages"] == 10 * 512 - 302
     assert value["sparse", "always"]["tlb_misses"] == 10
+    assert 0 < value["sparse", "hawkeye"]["bloat_pages"] < value["sparse", "always"]["bloat_pages"] * 2 // 3  # from 63 % to 40 % of memory
     assert value["sparse", "never"]["tlb_misses"] >= 302
     assert {value["dense", name]["bloat_pages"] for name in policies} == {0}
     assert value["dense", "always"]["tlb_misses"] == value["dense", "oracle"]["tlb_misses"] == 4

@@ -28,7 +28,7 @@ from mmlab.policies import FaultHandler
 
 
 @leaf
-def _map_new_anon(m, mm, vma, vpn, slot, pfn, flags):
+def map_new_anon(m, mm, vma, vpn, slot, pfn, flags):
     """A fresh anonymous page goes into an empty entry, writable where the VMA is."""
     folio_add_new_anon_rmap(m, mm, pfn)
     folio_add_lru(m, pfn)
@@ -54,7 +54,7 @@ def do_anonymous_page(m, mm, vma, vpn, slot, access, flags):
     pfn = vma_alloc_zeroed_movable_folio(m, mm, vma, vpn)
     if pfn < 0:
         return VM_FAULT_OOM
-    _map_new_anon(m, mm, vma, vpn, slot, pfn, flags)
+    map_new_anon(m, mm, vma, vpn, slot, pfn, flags)
     return 0
 
 
@@ -85,7 +85,7 @@ def wp_page_copy(m, mm, vma, vpn, slot, entry):
             if m.vma[vma * VMA_STRIDE + VMA_FLAGS] & VM_LOCKED:
                 munlock_folio(m, page_folio(m, old))
         folio_put(m, page_folio(m, old))
-    _map_new_anon(m, mm, vma, vpn, slot, pfn, m.vma[vma * VMA_STRIDE + VMA_FLAGS])
+    map_new_anon(m, mm, vma, vpn, slot, pfn, m.vma[vma * VMA_STRIDE + VMA_FLAGS])
     return 0
 
 
@@ -189,7 +189,7 @@ def do_fault(m, mm, vma, vpn, access, flags):
         if copy < 0:
             return VM_FAULT_OOM
         m.sc[SC_NOW_NS] += m.cost[COST_COPY_PAGE] - m.cost[COST_ZERO_PAGE]
-        _map_new_anon(m, mm, vma, vpn, slot, copy, flags)
+        map_new_anon(m, mm, vma, vpn, slot, copy, flags)
         return major
     if around and major and do_fault_around(m, mm, vma, vpn, flags):
         return major

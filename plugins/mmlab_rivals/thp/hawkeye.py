@@ -3,7 +3,7 @@
 Access coverage is how many of a range's 512 pages are accessed within a window, sampled every period, as a moving average; ranges lie in ten
 buckets of it, and the fullest bucket is promoted first, over all processes. When more than high_pct percent of memory is in use, huge pages of
 which at least min_zero_pages pages were never written are split, and those pages become the zero page again, until no more than low_pct is in
-use. Nothing is promoted above low_pct.
+use. Nothing is promoted above low_pct; a range that gave pages back is only when it would not have to again.
 Models: Panwar et al., "HawkEye: Efficient Fine-grained OS Support for Huge Pages", ASPLOS 2019 (the variant without performance counters).
 Left out: pre-zeroing of free huge pages, turns of processes within a bucket, the order in which processes give bloat back (by address space
 here), the threads' own CPU time but for reading pages for zeroes. O(ranges) a step, O(page tables) a sample.
@@ -15,7 +15,7 @@ import attrs
 import numpy as np
 from attrs.validators import ge, le
 
-from mmlab.kernels.jit import kernel
+from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.pte import walk_pmd
 from mmlab.kernels.services import collapse_range, find_vma, lru_add_drain_all, split_folio, split_huge_pmd, zap_pte
 from mmlab.model.const import HPAGE_PMD_NR, HPAGE_PMD_ORDER, SCAN_ALLOC_HUGE_PAGE_FAIL, SCAN_SUCCEED
@@ -27,7 +27,7 @@ from mmlab.model.rows import (
     VMA_FLAGS, VMA_STRIDE,
 )  # fmt: skip
 from mmlab.policies import Thp
-from mmlab_rivals.thp.ranges import NS_PER_MS, harvest, holds_range, lives, may_be_huge, next_range, nr_free_pages
+from mmlab_rivals.thp.ranges import NS_PER_MS, harvest, holds_range, lives, may_be_huge, next_range, nr_free_pages, utilization
 
 BUCKET = 50  # pages of coverage a bucket
 TIMER_SAMPLE, TIMER_READ = range(2)  # entries of st.timer, ns: when a window begins, when it ends (0: none is open)
@@ -54,8 +54,9 @@ class Params:
 
 
 def new_state(params: Params, machine: Any) -> dict[str, np.ndarray]:
-    """coverage: pages accessed in a window on average, a range; timer: TIMER_*."""
-    return {"coverage": reserve(len(machine.pt), "int16"), "timer": np.zeros(2, np.int64)}
+    """coverage: pages accessed in a window on average, recovered: 1 if bloat was taken back, a range; timer: TIMER_*."""
+    ranges = len(machine.pt)
+    return {"coverage": reserve(ranges, "int16"), "recovered": reserve(ranges, "int8"), "timer": np.zeros(2, np.int64)}
 
 
 @kernel
@@ -90,6 +91,12 @@ def sample_coverage(m, st, end):
     return 0
 
 
+@leaf
+def would_keep(m, st, pmd):
+    """1 unless the range would have to give back again what promotion adds."""
+    return 1 if np.int64(st.recovered[pmd]) == 0 or HPAGE_PMD_NR - utilization(m, pmd) < st.min_zero_pages[0] else 0
+
+
 @kernel
 def promote(m, st):
     """Ranges of small pages, those of the highest bucket first: how many were promoted."""
@@ -101,7 +108,7 @@ def promote(m, st):
             while vpn >= 0:
                 pmd = walk_pmd(m, mm, vpn)
                 coverage = np.int64(st.coverage[pmd])
-                if m.pt[pmd] & PTE_HUGE == 0 and coverage > 0 and coverage // BUCKET == bucket:
+                if m.pt[pmd] & PTE_HUGE == 0 and coverage > 0 and coverage // BUCKET == bucket and would_keep(m, st, pmd):
                     result = collapse_range(m, mm, vpn, HPAGE_PMD_NR - 1, GFP_TRANSHUGE)
                     done += 1 if result == SCAN_SUCCEED else 0
                     if result == SCAN_ALLOC_HUGE_PAGE_FAIL or done == st.promote_max[0]:
@@ -127,6 +134,7 @@ def recover(m, st, mm, vpn):
     m.sc[SC_NOW_NS] += zeroes * m.cost[COST_ZERO_PAGE]  # reading a page of zeroes takes as long as writing it
     if zeroes < st.min_zero_pages[0]:
         return 0
+    st.recovered[pmd] = 1
     split_huge_pmd(m, mm, pmd)
     table = (m.pt[pmd] >> PTE_SHIFT) * 512
     for i in range(HPAGE_PMD_NR):

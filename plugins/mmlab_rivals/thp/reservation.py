@@ -17,11 +17,12 @@ from attrs.validators import ge
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.pte import walk_pmd
 from mmlab.kernels.services import alloc_pages, collapse_in_place, find_vma, free_pages
+from mmlab.kernels.zones import memory_is_short
 from mmlab.model.const import HPAGE_PMD_NR, HPAGE_PMD_ORDER
 from mmlab.model.gfp import GFP_TRANSHUGE_LIGHT
 from mmlab.model.layout import reserve
 from mmlab.model.page import set_page_order
-from mmlab.model.rows import PTE_HUGE, SC_NEXT_EVENT_NS, SC_NOW_NS, SC_NR_ZONES, SC_THP_TIMER_NS, Z_FREE, Z_WMARK_HIGH, ZONE_STRIDE
+from mmlab.model.rows import PTE_HUGE, SC_NEXT_EVENT_NS, SC_NOW_NS, SC_THP_TIMER_NS
 from mmlab.policies import Thp
 from mmlab_rivals.thp.ranges import NS_PER_MS, holds_range, lives, may_be_huge, utilization
 
@@ -80,15 +81,6 @@ def break_reservation(m, st, row):
 
 
 @leaf
-def memory_is_short(m):
-    """1 while no zone has more free than its high watermark asks for."""
-    for zone in range(m.sc[SC_NR_ZONES]):
-        if m.zone[zone * ZONE_STRIDE + Z_FREE] > m.zone[zone * ZONE_STRIDE + Z_WMARK_HIGH] + HPAGE_PMD_NR:
-            return 0
-    return 1
-
-
-@leaf
 def reservation_of(m, st, mm, first, pmd):
     """The row of a range's reservation, or -1."""
     row = (np.int64(st.reserved[pmd]) - 1) * RESERV_STRIDE
@@ -100,7 +92,7 @@ def reservation_of(m, st, mm, first, pmd):
 @kernel
 def reserve_range(m, st, mm, first, pmd):
     """Take a block aside for a range of which nothing is there: its row, or -1."""
-    if memory_is_short(m) or utilization(m, pmd):
+    if memory_is_short(m, HPAGE_PMD_NR) or utilization(m, pmd):
         return -1
     head = alloc_pages(m, GFP_TRANSHUGE_LIGHT, HPAGE_PMD_ORDER, -1)
     if head < 0:
@@ -125,7 +117,7 @@ def place(m, st, mm, vma, vpn):
     """vm_reserv_alloc_page(): the page's place in its range's reservation."""
     if may_be_huge(m, vma) == 0 or holds_range(m, vma, vpn) == 0:
         return -1
-    if st.queue[OLDEST] >= 0 and memory_is_short(m):
+    if st.queue[OLDEST] >= 0 and memory_is_short(m, HPAGE_PMD_NR):
         break_reservation(m, st, st.queue[OLDEST])
     pmd = walk_pmd(m, mm, vpn)
     if pmd < 0 or m.pt[pmd] == 0 or m.pt[pmd] & PTE_HUGE:
@@ -179,7 +171,7 @@ def step(m, st, now_ns):
         if full or range_is_gone(m, st.reserv[row + RV_MM], st.reserv[row + RV_VPN]):
             break_reservation(m, st, row)
         row = following
-    while st.queue[OLDEST] >= 0 and memory_is_short(m):
+    while st.queue[OLDEST] >= 0 and memory_is_short(m, HPAGE_PMD_NR):
         break_reservation(m, st, st.queue[OLDEST])
     return st.step_ms[0] * NS_PER_MS
 

@@ -100,7 +100,7 @@ def test_hawkeye_promotes_by_coverage():
 
 def test_hawkeye_takes_bloat_back_under_pressure():
     """Ten huge pages with 12 written pages each; a read does not make a page anything but zeroes."""
-    sim = machine("hawkeye", memory="64M", size=48 * MIB, high_pct=60, low_pct=40, promote_ms=10)
+    sim = machine("hawkeye", memory="64M", size=48 * MIB, high_pct=60, low_pct=58, promote_ms=10, sample_ms=50, window_ms=20)
     for i in range(10):
         sim.touch("A", BASE + 2 * MIB * i, 12, 1)
         sim.touch("A", BASE + 2 * MIB * i + 400 * PAGE, 20, 0)
@@ -116,6 +116,9 @@ def test_hawkeye_takes_bloat_back_under_pressure():
     assert small
     assert all(is_huge(sim, "A", BASE + 24 * MIB + 2 * MIB * i) for i in range(9))  # nothing in these is zero
     assert sim.rss_pages() == 9 * 512 + (10 - len(small)) * 512 + len(small) * 12
+    sim.touch("A", BASE + 2 * MIB * small[0], 12, 1)
+    sim.sleep(200)
+    assert not is_huge(sim, "A", BASE + 2 * MIB * small[0])  # although it is accessed
     faults = sim.touch("A", BASE + 2 * MIB * small[0], 12, 1).minflt
     assert faults == 0  # what was written is still there
     assert sim.touch("A", BASE + 2 * MIB * small[0] + 400 * PAGE, 1, 0).minflt == 0  # the zero page
