@@ -107,6 +107,9 @@ SLOTS: dict[str, SlotContract] = {c.slot: c for c in (
         _op("handle_mm_fault", "mm vma vpn access", "VM_FAULT_* bits (0: minor, done), or VM_FAULT_OOM, _SIGBUS, _RETRY",
             "access: 0 read, 1 write, 2 execute. Maps the page (or a larger folio) at virtual page vpn.", bound="O(fault-around)"),
         _op("copy_page_range", "dst_mm src_mm dst_vma src_vma", "0, or -ENOMEM", "fork: what the child's VMA starts with.", bound="O(vma pages)"),
+        _op("unshare", "mm first end gone", "0",
+            "While m.sc[SC_SHARED_TABLES] is not 0: entries of the virtual pages [first, end) are about to change other than by a fault (gone: to be "
+            "unmapped), so what fork has put off for them has to be done.", optional=True, bound="O(pages)"),
         CHECK,
     )),
     SlotContract("reclaimer", 1, "Which pages leave memory when it is short. The core unmaps, swaps out and frees; the policy keeps the order.", (

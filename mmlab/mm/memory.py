@@ -7,7 +7,7 @@ arch/x86/mm/fault.c do_user_addr_fault(); mm/mmap.c expand_downwards(). Left out
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import (
-    fault_handler_handle_mm_fault, reclaimer_folio_removed, thp_place, vma_index_find, vma_index_find_prev, vma_index_resize,
+    fault_handler_handle_mm_fault, fault_handler_unshare, reclaimer_folio_removed, thp_place, vma_index_find, vma_index_find_prev, vma_index_resize,
 )
 from mmlab.kernels.large_folio import folio_remove_rmap_pte, note_partially_mapped
 from mmlab.kernels.pte import add_rmap, note_rss, note_written, remove_rmap, walk_pmd, walk_pte
@@ -31,7 +31,7 @@ from mmlab.model.rows import (
     MM_STACK_VM, MM_STRIDE, MM_SWAPENTS, MM_TOTAL_VM, MTHP_NR_ANON, MTHP_PLACES, MTHP_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT,
     PTE_SHIFT, SC_IN_LRU_FAULT, VM_RAND_READ, VM_SEQ_READ,
     PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE, SC_COMMITTED_AS, SC_MMAP_MIN_ADDR, SC_MTHP_ORDERS, SC_NOW_NS, SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS,
-    SC_NR_NODES, SC_PGTABLE_LEVELS, SC_STACK_GUARD_GAP, SC_WANTS_ACCESS, SC_ZAP_BATCH, SI_FIRST, SS_DIRECT, SWAP_INFO_STRIDE,
+    SC_NR_NODES, SC_PGTABLE_LEVELS, SC_STACK_GUARD_GAP, SC_SHARED_TABLES, SC_WANTS_ACCESS, SC_ZAP_BATCH, SI_FIRST, SS_DIRECT, SWAP_INFO_STRIDE,
     T_FLAGS, T_MAJ_FLT, T_MIN_FLT, T_MM, T_SI_ADDR, T_SI_CODE, T_SIGNAL, TASK_STRIDE,
     TF_KILLED, VM_ACCOUNT, VM_EXEC, VM_GROWSDOWN, VM_LOCKED, VM_READ, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_PGOFF, VMA_START,
     VMA_STRIDE, WANTS_SUBPAGES,
@@ -225,6 +225,8 @@ def swap_run(m, first, most):
 @kernel
 def zap_range(m, mm, vma, start_vpn, end_vpn):
     """Unmap everything of the VMA in [start, end); tables stay. A huge PMD that is cut is split first."""
+    if m.sc[SC_SHARED_TABLES]:
+        fault_handler_unshare(m, mm, start_vpn, end_vpn, 1)
     vpn = start_vpn
     while vpn < end_vpn:
         pmd = walk_pmd(m, mm, vpn)

@@ -3,6 +3,7 @@
 from mmlab.hookspecs import hookimpl
 from mmlab_rivals.fault_handler.eager_copy import EAGER_COPY
 from mmlab_rivals.fault_handler.no_fault_around import NO_FAULT_AROUND
+from mmlab_rivals.fault_handler.on_demand_fork import ON_DEMAND_FORK
 from mmlab_rivals.fault_handler.prefault import PREFAULT
 from mmlab_rivals.memory_model.flatmem import FLATMEM
 from mmlab_rivals.memory_model.sparsemem import SPARSEMEM
@@ -37,6 +38,6 @@ def mmlab_policies():
     page_allocators = [FIRST_FIT, NEXT_FIT, LLFREE, TLSF, RESERVATION, BUDDY_NOPCP, BUDDY_NOMIGRATETYPE]
     slab_allocators = [SLUB_NOCPUPARTIAL, SLAB, SLOB, SHEAVES]
     vma_indexes = [SORTED_ARRAY, RBTREE, BPLUS_TREE, SKIP_LIST]
-    fault_handlers = [NO_FAULT_AROUND, PREFAULT, EAGER_COPY]
+    fault_handlers = [NO_FAULT_AROUND, PREFAULT, EAGER_COPY, ON_DEMAND_FORK]
     thp = [INGENS, HAWKEYE, RESERVATION_THP, ORACLE_THP]
     return [*memory_models, *page_allocators, *slab_allocators, *vma_indexes, *fault_handlers, *RECLAIMERS, ALLOCATING_TASK, *thp, *monitors]

@@ -3,6 +3,7 @@
 import pytest
 from mmlab_rivals.fault_handler.eager_copy import EAGER_COPY
 from mmlab_rivals.fault_handler.no_fault_around import NO_FAULT_AROUND
+from mmlab_rivals.fault_handler.on_demand_fork import ON_DEMAND_FORK
 from mmlab_rivals.fault_handler.prefault import PREFAULT
 from mmlab_rivals.memory_model.flatmem import FLATMEM
 from mmlab_rivals.memory_model.sparsemem import SPARSEMEM
@@ -151,3 +152,8 @@ class TestPrefault(FaultHandlerConformance):
 
 class TestEagerCopy(FaultHandlerConformance):
     policy = EAGER_COPY
+
+
+class TestOnDemandFork(FaultHandlerConformance):
+    policy = ON_DEMAND_FORK
+    machine = {**FaultHandlerConformance.machine, "memory": "16M", "swap": "16M"}
