@@ -6,7 +6,7 @@ other CPUs (all are drained first).
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.large_folio import folio_add_rmap_pmd
+from mmlab.kernels.large_folio import deferred_split_folio, folio_add_rmap_pmd
 from mmlab.kernels.ops import reclaimer_drain, reclaimer_folio_added, reclaimer_folio_removed, thp_fault_orders, vma_index_find
 from mmlab.kernels.pte import remove_rmap, walk_pmd, walk_pte
 from mmlab.kernels.services import alloc_anon_folio, folio_put, swap_in, zap_range
@@ -176,6 +176,7 @@ def collapse_huge_page(m, mm, vma, first, gfp):
     flags = m.vma[vma * VMA_STRIDE + VMA_FLAGS]
     m.pt[pmd] = (folio << PTE_SHIFT) | PTE_PRESENT | PTE_HUGE | PTE_ACCESSED | PTE_DIRTY | (PTE_WRITE if flags & VM_WRITE else 0)
     reclaimer_folio_added(m, folio)
+    deferred_split_folio(m, folio, 0)
     if flags & VM_LOCKED:
         mlock_folio(m, folio)
     return SCAN_SUCCEED
@@ -242,6 +243,7 @@ def do_collapse_in_place(m, mm, vpn):
     folio_add_rmap_pmd(m, mm, head)
     m.pt[pmd] = (head << PTE_SHIFT) | PTE_HUGE | bits | seen
     reclaimer_folio_added(m, head)
+    deferred_split_folio(m, head, 0)
     return 1
 
 

@@ -178,7 +178,8 @@ PSI_SOME_NS, PSI_FULL_NS, PSI_SEEN, PSI_AVG, PSI_NEXT_NS, PSI_LAST_NS, PSI_DEPTH
 # m.shrinker: a row a shrinker: objects that it left for the next run, and a list: how many, the first and the last
 SHR_STRIDE = 4
 SHR_DEFERRED, SHR_NR, SHR_FIRST, SHR_LAST = range(4)
-SHR_SUPER, SHR_EXTENTS, SHR_SHADOWS, SHR_DENTRIES, SHR_INODES = range(5)  # super_cache_scan (its lists are the last two), ext4_es_scan, workingset
+# super_cache_scan (its lists are the last two), ext4_es_scan, workingset, deferred_split_scan (its list: heads of folios + 1)
+SHR_SUPER, SHR_EXTENTS, SHR_SHADOWS, SHR_SPLIT, SHR_DENTRIES, SHR_INODES = range(6)
 NR_SHRINKERS = 8
 IF_SHMEM = 1  # swap-backed: tmpfs or shared anonymous memory
 IF_ANON_SHMEM = 4  # a shared anonymous map's
