@@ -2,14 +2,12 @@
 
 Models: mm/huge_memory.c do_huge_pmd_anonymous_page(), set_huge_zero_folio(), do_huge_pmd_wp_page(), copy_huge_pmd(), zap_huge_pmd(),
 __split_huge_pmd(), split_huge_page_to_list_to_order(); mm/memory.c alloc_anon_folio(). Books of mappings: mmlab.kernels.large_folio.
-deferred_split_scan(). Left out: that the shrinker splits huge pages which are mapped whole when more of their pages than max_ptes_none are zeroes
-(by default it never does).
 """
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.large_folio import (
     add_pte_mapcount, deferred_split_folio, entire_mapcount, folio_add_rmap_pmd, folio_add_rmap_pte, folio_remove_rmap_pmd,
-    folio_unqueue_deferred_split, init_large_folio, page_pte_mapcount, PG_PARTIALLY_MAPPED, requeue_deferred_split, SPLIT_QUEUE,
+    folio_unqueue_deferred_split, init_large_folio, page_pte_mapcount,
 )
 from mmlab.kernels.ops import reclaimer_folio_added, reclaimer_folio_removed, thp_fault_gfp, thp_fault_orders, thp_use_zero_page
 from mmlab.kernels.pte import note_rss, walk_pmd, walk_pte
@@ -29,7 +27,7 @@ from mmlab.model.rows import (
     ANON_VMA_STRIDE, AV_AVC_FIRST, AVC_NEXT_IN_ANON, AVC_STRIDE, AVC_VMA, COST_FORK_PTE, COST_SPLIT_THP, I_MAP_FIRST, INODE_STRIDE,
     MM_KHUGEPAGED, MM_STRIDE, MTHP_ANON_FAULT_ALLOC, MTHP_ANON_FAULT_FALLBACK, MTHP_NR_ANON, MTHP_SPLIT, MTHP_SPLIT_FAILED, MTHP_STRIDE,
     PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_HUGE_ZERO_PFN,
-    SC_KHUGEPAGED_SEQUENCE, SC_MTHP_ORDERS, SC_NOW_NS, SC_ZERO_PFN, SHR_FIRST, SHR_NR, VM_SHARED, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_MAP_NEXT,
+    SC_KHUGEPAGED_SEQUENCE, SC_MTHP_ORDERS, SC_NOW_NS, SC_ZERO_PFN, VM_SHARED, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_MAP_NEXT,
     VMA_MM, VMA_PGOFF, VMA_START, VMA_STRIDE,
 )
 from mmlab.model.vmstat import (
@@ -374,21 +372,3 @@ def split_folio(m, head):
             set_page_mapping(m, pfn, NO_MAPPING)
             free_pages(m, pfn, 0)
     return 1
-
-
-@kernel
-def deferred_split_scan(m, nr_to_scan):
-    """The shrinker looks at the folios that wait, oldest first: those that are mapped in part are split, the others are no longer looked at.
-
-    Folios split, or -1: none, and nothing waits any more.
-    """
-    split = 0
-    for _ in range(min(nr_to_scan, m.shrinker[SPLIT_QUEUE + SHR_NR])):
-        head = m.shrinker[SPLIT_QUEUE + SHR_FIRST] - 1
-        if page_test(m, head + 1, PG_PARTIALLY_MAPPED) == 0:
-            folio_unqueue_deferred_split(m, head)
-        elif split_folio(m, head):
-            split += 1
-        else:
-            requeue_deferred_split(m, head)
-    return -1 if split == 0 and m.shrinker[SPLIT_QUEUE + SHR_NR] == 0 else split

@@ -1,20 +1,41 @@
 """Shrinkers: caches of kernel objects give some back under memory pressure, in proportion to their size and to the priority.
 
-Models: mm/shrinker.c shrink_slab(), do_shrink_slab(); mm/vmscan.c drop_slab(). Left out: one count a node and cgroup (all objects are the
-root's, on node 0), shrinkers of other subsystems (/proc, /sys, kfree_rcu, the huge zero page).
+Models: mm/shrinker.c shrink_slab(), do_shrink_slab(); mm/vmscan.c drop_slab(); mm/huge_memory.c deferred_split_scan(). Left out: one count a node
+and cgroup (all objects are the root's, on node 0); that huge pages which are mapped whole are split when more of their pages than max_ptes_none
+are zeroes (by default they never are); shrinkers of other subsystems (/proc, /sys, kfree_rcu, the huge zero page).
 """
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.large_folio import PG_PARTIALLY_MAPPED, SPLIT_QUEUE, folio_unqueue_deferred_split, requeue_deferred_split
+from mmlab.kernels.services import split_folio
 from mmlab.mm.dcache import ext4_es_scan, super_cache_count, super_cache_scan
-from mmlab.mm.huge_memory import deferred_split_scan
 from mmlab.mm.workingset import count_shadow_nodes, scan_shadow_nodes
-from mmlab.model.rows import SC_VFS_CACHE_PRESSURE, SHR_DEFERRED, SHR_EXTENTS, SHR_NR, SHR_SHADOWS, SHR_SPLIT, SHR_STRIDE, SHR_SUPER
+from mmlab.model.page import page_test
+from mmlab.model.rows import SC_VFS_CACHE_PRESSURE, SHR_DEFERRED, SHR_EXTENTS, SHR_FIRST, SHR_NR, SHR_SHADOWS, SHR_SPLIT, SHR_STRIDE, SHR_SUPER
 from mmlab.model.vmstat import V_DROP_SLAB, V_SLABS_SCANNED
 
 SHRINK_BATCH = 128
 DEFAULT_SEEKS = 2
 NR_KINDS = 4  # SHR_SUPER, SHR_EXTENTS, SHR_SHADOWS, SHR_SPLIT
 SHRINK_STOP = -1
+
+
+@kernel
+def deferred_split_scan(m, nr_to_scan):
+    """The shrinker looks at the folios that wait, oldest first: those that are mapped in part are split, the others are no longer looked at.
+
+    Folios split, or -1: none, and nothing waits any more.
+    """
+    split = 0
+    for _ in range(min(nr_to_scan, m.shrinker[SPLIT_QUEUE + SHR_NR])):
+        head = m.shrinker[SPLIT_QUEUE + SHR_FIRST] - 1
+        if page_test(m, head + 1, PG_PARTIALLY_MAPPED) == 0:
+            folio_unqueue_deferred_split(m, head)
+        elif split_folio(m, head):
+            split += 1
+        else:
+            requeue_deferred_split(m, head)
+    return -1 if split == 0 and m.shrinker[SPLIT_QUEUE + SHR_NR] == 0 else split
 
 
 @leaf
