@@ -83,7 +83,10 @@ def _quiet(_text: str, _seconds: float) -> None:
 
 
 class Simulation:
-    """One machine with one choice of policies. Operations take tasks by name, addresses in bytes, and answer as the system call would."""
+    """One machine with one choice of policies. Operations take tasks by name, addresses in bytes, and answer as the system call would.
+
+    stream: the bulk stream that will be run, for policies that know the future accesses.
+    """
 
     def __init__(self, cfg: MachineConfig, policies: Mapping[str, Mapping[str, Any]] | None = None, *, seed: int = 0, script: bool = False, warm_text: bool = False,
                  registry: Registry | None = None, progress: Callable[[str, float], None] = _quiet, nr_tasks: int = 256, base_dir: Path | None = None,

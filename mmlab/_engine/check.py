@@ -163,7 +163,8 @@ def _large_folios(machine, words: Counter) -> list[str]:
 
 def _split_queue(machine, flags: np.ndarray) -> list[str]:
     """Folios that wait for the shrinker that splits are those with the mark, linked both ways, and counted; all that are mapped in part wait."""
-    queued, before = [], 0
+    queued: list[int] = []
+    before = 0
     at = int(machine.shrinker[SPLIT_QUEUE + r.SHR_FIRST])
     while at and len(queued) <= int(machine.shrinker[SPLIT_QUEUE + r.SHR_NR]):
         links = machine.page[4 * (at + 1) : 4 * (at + 1) + 2]  # of the second tail
