@@ -5,6 +5,9 @@ from mmlab.kernels.ops import (
     page_allocator_alloc, page_allocator_free, slab_allocator_alloc, slab_allocator_free, vma_index_erase, vma_index_find,
     vma_index_insert,
 )
+from mmlab.kernels.prefetch import LOOK_AHEAD, prefetch, prefetch_page
+from mmlab.kernels.services import alloc_pages, free_pages
+from mmlab.model.const import PAGE_SHIFT
 
 
 @kernel
@@ -19,14 +22,40 @@ def fill_blocks(m, held, orders, zone, migratetype):
 
 @kernel
 def replace_blocks(m, held, orders, picks, zone, migratetype):
-    """Free block held[p] and allocate another of its order, for each p of picks (int64): how many were."""
+    """Free block held[p] and allocate another of its order, for each p of picks (int64): how many were. Looks ahead, as loops over streams do."""
     for i in range(len(picks)):
+        if i + 2 * LOOK_AHEAD < len(picks):
+            prefetch(held, picks[i + 2 * LOOK_AHEAD])
+            prefetch(orders, picks[i + 2 * LOOK_AHEAD])
+            prefetch_page(m, held[picks[i + LOOK_AHEAD]])
         p = picks[i]
         page_allocator_free(m, held[p], orders[p])
         held[p] = page_allocator_alloc(m, zone, orders[p], migratetype, 0)
         if held[p] < 0:
             return i
     return len(picks)
+
+
+@kernel
+def block_pairs(m, zone, migratetype, count):
+    """Allocate a page and free it, `count` times: how many times it was had."""
+    for i in range(count):
+        pfn = page_allocator_alloc(m, zone, 0, migratetype, 0)
+        if pfn < 0:
+            return i
+        page_allocator_free(m, pfn, 0)
+    return count
+
+
+@kernel
+def page_pairs(m, gfp, count):
+    """The same through alloc_pages() and free_pages()."""
+    for i in range(count):
+        pfn = alloc_pages(m, gfp, 0, -1)
+        if pfn < 0:
+            return i
+        free_pages(m, pfn, 0)
+    return count
 
 
 @kernel
@@ -41,8 +70,11 @@ def fill_objects(m, held, cache, gfp):
 
 @kernel
 def replace_objects(m, held, picks, cache, gfp):
-    """Free object held[p] and allocate another, for each p of picks: how many were."""
+    """Free object held[p] and allocate another, for each p of picks: how many were. Looks ahead, as loops over streams do."""
     for i in range(len(picks)):
+        if i + 2 * LOOK_AHEAD < len(picks):
+            prefetch(held, picks[i + 2 * LOOK_AHEAD])
+            prefetch_page(m, held[picks[i + LOOK_AHEAD]] >> PAGE_SHIFT)
         p = picks[i]
         slab_allocator_free(m, held[p])
         held[p] = slab_allocator_alloc(m, cache, gfp)

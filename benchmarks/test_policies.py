@@ -75,8 +75,8 @@ def test_slab_allocator_pair(policy, count, malloc, compare):
     def ours():
         assert machine.run(replace_objects, live, picks, cache, GFP_KERNEL) == OPS
 
-    goal = 1e3 / {1 << 14: 15, 1 << 20: 60}[count] if policy == "slub" else None  # 15 and 60 ns
-    compare(ours, malloc(np.full(count, 64), picks), OPS, at_least_m_per_s=goal and round(goal, 1), reference="glibc")
+    goal = {1 << 14: 15, 1 << 20: 60}[count] if policy == "slub" else None
+    compare(ours, malloc(np.full(count, 64), picks), OPS, at_most_ns=goal, reference="glibc")
 
 
 class _Vmas:

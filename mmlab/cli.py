@@ -185,6 +185,28 @@ def report(folder: Annotated[Path, typer.Argument(metavar="RESULTS_DIR", help="r
     console.print(f"report: {write_report(result)}", soft_wrap=True)
 
 
+@app.command(rich_help_panel="Experiments")
+def heatmap(
+    folder: Annotated[Path, typer.Argument(metavar="RESULTS_DIR", help="results/EXPERIMENT of a run with [run] score_ms.")],
+    cell: Annotated[str, typer.Option(help="Which run: its label, such as 'damon', or the first digits of its key.")] = "",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where to; .png, .svg or .pdf.")] = Path("heatmap.png"),
+) -> None:
+    """Draw what was accessed and what the monitor found, time by address."""
+    from mmlab.results.monitor_figures import draw_heatmap
+    from mmlab.results.plotting import name_of
+    from mmlab.results.result import Result
+
+    cells = Result(folder).cells
+    names = [name_of(one, cells) for one in cells]
+    chosen = [one for one, name in zip(cells, names) if not cell or name == cell or one.key.startswith(cell)]
+    if not chosen:
+        raise InputError(f"--cell: no run {cell!r} (known: {'; '.join(names)}){did_you_mean(cell, names)}")
+    if out.suffix not in (".png", ".svg", ".pdf"):
+        raise InputError(f"--out: must end in .png, .svg or .pdf, got {out.name!r}")
+    draw_heatmap(chosen[0], out)
+    typer.echo(str(out))
+
+
 @app.command(rich_help_panel="Policies")
 def plugins(slot: Annotated[str | None, typer.Option(metavar="SLOT", help="Only this slot's policies.")] = None) -> None:
     """List every policy: slot, name, version, summary, source. An asterisk marks the slot's default."""

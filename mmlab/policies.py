@@ -28,6 +28,7 @@ DEFAULTS: dict[str, str] = {
     "reclaimer": "mglru",
     "oom_policy": "linux",
     "thp": "always",
+    "tiering": "linux",
     "monitor": "none",
     "cost_model": "vm_guest",
 }
@@ -147,11 +148,21 @@ OomPolicy = _record("oom_policy", "OomPolicy")
 #: wants_subpages: m.subpage says what each page of a large folio has met (SUBPAGE_*); needs_future: m.future_range (task << FUTURE_TASK_SHIFT |
 #: vpn >> 9, in order) and m.future_pages say how many pages of each 2 MiB range the stream touches
 Thp = _record("thp", "Thp", wants_subpages=attrs.field(default=False), needs_future=attrs.field(default=False))
+#: wants_accesses: page_accessed() at every access of a stream; needs_future: m.next_use[pfn] holds the event number of the page's next access;
+#: hint_faults, demotes: without them kernel.numa_balancing and demotion_enabled are off from the start, whatever the machine's settings say
+Tiering = _record(
+    "tiering", "Tiering", wants_accesses=attrs.field(default=False), needs_future=attrs.field(default=False),
+    hint_faults=attrs.field(default=False), demotes=attrs.field(default=False),
+)  # fmt: skip
 #: report: ``(machine, state) -> list of row dicts``, what the monitor found, for the results; trace: ``(machine, state) -> lines`` of its tracepoints;
-#: exercised: ``(state) -> bool``, whether it ever looked at anything (without: being called is enough)
+#: records: ``(machine, state) -> list``, what they printed as records of damo;
+#: exercised: ``(state) -> bool``, whether it ever looked at anything (without: being called is enough);
+#: estimate: ``(machine, state, pages) -> (heat, age_ns)``, how hot it takes each of pages (a :class:`mmlab.procfs.resident.ResidentPages`) to
+#: have been lately: float64[n] in any unit, and for how long, int64[n] or None. By this it is scored against the truth. Its ops count what they
+#: look at in m.sc[SC_MONITOR_CHECKS], and what they charge outside of sample() in m.sc[SC_MONITOR_NS] as well.
 Monitor = _record(
     "monitor", "Monitor", wants_accesses=attrs.field(default=False), report=attrs.field(default=None), trace=attrs.field(default=None),
-    exercised=attrs.field(default=None),
+    records=attrs.field(default=None), exercised=attrs.field(default=None), estimate=attrs.field(default=None),
 )  # fmt: skip
 
 
@@ -171,5 +182,5 @@ class CostModel(Policy):
 
 RECORDS: dict[str, type] = {
     "memory_model": MemoryModel, "page_allocator": PageAllocator, "slab_allocator": SlabAllocator, "vma_index": VmaIndex,
-    "fault_handler": FaultHandler, "reclaimer": Reclaimer, "oom_policy": OomPolicy, "thp": Thp, "monitor": Monitor, "cost_model": CostModel,
+    "fault_handler": FaultHandler, "reclaimer": Reclaimer, "oom_policy": OomPolicy, "thp": Thp, "tiering": Tiering, "monitor": Monitor, "cost_model": CostModel,
 }

@@ -9,24 +9,27 @@ from typing import Any
 import attrs
 import numpy as np
 
-from mmlab._engine import loop, tlb
+from mmlab._engine import cma, loop, tlb
 from mmlab._engine.aged import age
 from mmlab._engine.alloc_run import ENTRIES as AGING
 from mmlab._engine.compile import Entry
-from mmlab._engine.boot import boot_machine, nodemask_slot, sizes_of
+from mmlab._engine.boot import boot_machine, device_memmap, nodemask_slot, sizes_of
 from mmlab._engine.core import memblock_services
 from mmlab._engine.page_calls import HeldBlocks
 from mmlab._engine.machine import Chosen, Machine
+from mmlab._engine.memory_hotplug import MemoryBlocks
 from mmlab._engine.swap_devices import nr_swap_slots, start_swap
 from mmlab.errors import InputError, MmlabError, NotSupported
 from mmlab.machine import MachineConfig, ZoneTuning, build_machine, default_policy, machine_from_table, memory_tiers
 from mmlab.mm import files, fork, gup, madvise, mbind, mempolicy, mmap, sys_mlock
+from mmlab.mm.kcompactd import CHECK_INTERVAL_NS
 from mmlab.mm.memblock import memblock_alloc
 from mmlab.mm.memory import memblock_zeroed_folio
 from mmlab.mm.slab import create_kernel_caches
 from mmlab.model import rows as r
 from mmlab.model import vmstat as v
 from mmlab.model.const import EINVAL, PAGE_SIZE, READ, WRITE
+from mmlab.model.gfp import ZONE_MOVABLE
 from mmlab.model.page import PG_ANON
 from mmlab.procfs import cpusets
 from mmlab.procfs.cgroups import NR_MEMCGS
@@ -111,6 +114,7 @@ class Simulation:
         self._driver = -1
         self._driver_grown = False
         reclaimer = self.policies["reclaimer"].policy
+        self._future = bool(reclaimer.needs_future or self.policies["tiering"].policy.needs_future)
         nr_memcgs = NR_MEMCGS if script and reclaimer.per_memcg else 1
         thp, cost_model = self.policies["thp"].policy, self.policies["cost_model"]
         if thp.needs_future and stream is None:
@@ -119,7 +123,7 @@ class Simulation:
         geometry = tlb.geometry_of(cost_model.policy, cost_model.params)
         subpages = bool(tlb.entries_of(geometry) or thp.wants_subpages)
         sizes = sizes_of(
-            self.layout, nr_tasks, nr_swap_slots(self.cfg.swap_devices), bool(reclaimer.needs_future), nr_memcgs, tlb.entries_of(geometry), subpages,
+            self.layout, nr_tasks, nr_swap_slots(self.cfg.swap_devices), self._future, nr_memcgs, tlb.entries_of(geometry), subpages,
             len(future[0]) if future else 0,
         )
         self.machine = Machine(sizes, self.policies, progress)
@@ -128,13 +132,24 @@ class Simulation:
         tlb.set_geometry(self.machine.tlb, geometry)
         if future:
             self.machine.future_range[: len(future[0])], self.machine.future_pages[: len(future[0])] = future
+        self.cma = cma.reserve(self.machine, self.layout, self.cfg.options.cma)
         self._settings(script)
+        device_memmap(self.machine, self.layout)
+        self.blocks = MemoryBlocks(self)
+        if self.cfg.options.memhp_offline:
+            for block in (block for dimm in self.blocks.dimms for block in dimm):
+                self.blocks.offline(block)
         self._early(script)
         self._defaults_of_settings()
         for key, value in self.cfg.sysctl.items():
             self._setting("/proc/sys/" + key.replace(".", "/"), value)
         for key, value in self.cfg.sysfs.items():
             self._setting("/sys/" + key, value)
+        tiering = self.policies["tiering"].policy
+        if not tiering.hint_faults:
+            self.machine.sc[r.SC_NUMA_BALANCING] = 0
+        if not tiering.demotes:
+            self.machine.sc[r.SC_DEMOTION_ENABLED] = 0
         if self.cfg.aged and self.cfg.aged.generator:
             age(self)
 
@@ -160,18 +175,25 @@ class Simulation:
         sc[r.SC_NUMA_BALANCING] = int(self.layout.nr_nodes > 1 if balanced is None else balanced)
         sc[r.SC_STAT_INTERVAL_NS] = sc[r.SC_NEXT_TICK_NS] = 1_000_000_000
         sc[r.SC_KSWAPD_SLICE_NS], sc[r.SC_NEXT_SAMPLE_NS], sc[r.SC_NEXT_EVENT_NS] = 3_000_000, loop.NEVER_NS, 0
-        sc[r.SC_KHUGEPAGED_MM] = -1
+        sc[r.SC_KHUGEPAGED_MM], sc[r.SC_KCOMPACTD_NS] = -1, CHECK_INTERVAL_NS
         sc[r.SC_OOM_VICTIM], sc[r.SC_SEED], sc[r.SC_PID_NEXT] = -1, self.seed, FIRST_PID
         wants = r.WANTS_RECLAIMER if self.policies["reclaimer"].policy.wants_accesses else 0
         wants |= r.WANTS_MONITOR if self.policies["monitor"].policy.wants_accesses else 0
+        wants |= r.WANTS_TIERING if self.policies["tiering"].policy.wants_accesses else 0
         wants |= r.WANTS_TLB if self.machine.sizes.tlb_entries else 0
         wants |= r.WANTS_SUBPAGES if self.machine.sizes.subpages else 0
         sc[r.SC_WANTS_ACCESS] = wants
         sc[r.SC_MTHP_ORDERS] = r.MTHP_PLACES if "place" in self.policies["thp"].policy.ops() else 0
-        sc[r.SC_NEEDS_FUTURE] = int(bool(self.policies["reclaimer"].policy.needs_future))
+        sc[r.SC_NEEDS_FUTURE] = int(self._future)
         tiers = memory_tiers(self.cfg, self.layout)
+        for initiator, target, latency, _ in self.cfg.hmat:
+            fastest = min(row[2] for row in self.cfg.hmat if row[0] == initiator)
+            self.machine.node_extra[initiator * self.layout.nr_nodes + target] = latency - fastest
+        if self.machine.node_extra.any():
+            sc[r.SC_WANTS_ACCESS] |= r.WANTS_NODES
         for node, cpus in enumerate(self.layout.node_cpus):
             row = node * r.NODE_STRIDE
+            self.machine.node[row + r.N_KCOMPACTD_IDX], self.machine.node[row + r.N_KCOMPACTD_NEXT_NS] = ZONE_MOVABLE, CHECK_INTERVAL_NS
             self.machine.node[row + r.N_KSWAPD_CPU] = cpus[0] if cpus else 0
             self.machine.node[row + r.N_TOPTIER], self.machine.node[row + r.N_LOWER_TIERS] = tiers.toptier[node], tiers.lower[node]
             self.machine.node[row + r.N_DEMOTION_TARGETS] = tiers.targets[node]
@@ -277,6 +299,10 @@ class Simulation:
     def alloc_pages(self, order: int = 0, gfp: str | int = "GFP_KERNEL", node: int = -1, cpu: int = 0) -> int:
         """A block of 2^order frames that belongs to no task: its first frame, or -errno. gfp: names joined by | or bits of model/gfp.py."""
         return self.held.alloc(order, gfp, node, cpu)
+
+    def alloc_pages_bulk(self, count: int, gfp: str | int = "GFP_KERNEL", node: int = -1, cpu: int = 0) -> list[int]:
+        """Frames one by one, as many of `count` as one zone has above its low watermark, at least one if memory is to be had."""
+        return self.held.alloc_bulk(count, gfp, node, cpu)
 
     def free_pages(self, pfn: int, order: int = 0, cpu: int = 0) -> None:
         """Give such a block back. Raises MmlabError that says what the frame is, unless exactly this block was handed out and not freed since."""

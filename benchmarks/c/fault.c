@@ -1,54 +1,7 @@
 /* First-touch write faults in C over the simulator's own arrays, step by step what mmlab does with sorted_array, buddy and two_list:
  * VMA look-up by binary search, walk of four levels, a page from the per-CPU list (refilled from the buddy lists), memcg charge, rmap,
  * LRU batch, counters. Fast cases only: anything else ends the run, so that the caller sees it. */
-#include "mm.h"
-
-static int64_t rmqueue_smallest(struct machine *m, int64_t zone, int64_t type) {
-    for (int64_t order = 0; order < NR_PAGE_ORDERS; order++) {
-        if (!*nr_free(m, zone, order, type)) continue;
-        int64_t p = NEXT(free_head(m, zone, order, type));
-        del_from_free_list(m, zone, p, order, type);
-        while (order-- > 0) add_to_free_list(m, zone, p + (1 << order), order, type, 0);
-        mod_zone_free(m, zone, -1);
-        return p;
-    }
-    return -1;
-}
-
-/* Refills double from one to the next, and the list's limit grows with them. */
-static int64_t nr_pcp_alloc(int64_t *pcp) {
-    int64_t batch = pcp[PCP_BATCH], nr = batch << pcp[PCP_ALLOC_FACTOR];
-    int64_t high = clamp(pcp[PCP_HIGH], pcp[PCP_HIGH_MIN], pcp[PCP_HIGH_MAX]);
-    if (high < batch) return 1;
-    if (pcp[PCP_HIGH_MIN] != pcp[PCP_HIGH_MAX]) high = least(high + nr, pcp[PCP_HIGH_MAX]);
-    pcp[PCP_HIGH] = high;
-    int64_t limit = most(high - pcp[PCP_COUNT] - batch, batch);
-    if (nr <= limit && pcp[PCP_ALLOC_FACTOR] < 5) pcp[PCP_ALLOC_FACTOR]++;
-    return least(nr, limit);
-}
-
-static int64_t alloc_page(struct machine *m, int64_t zone, int64_t highest, int64_t type) {
-    int64_t *z = ZONE(zone), *pcp = PCP(zone);
-    if (z[Z_FREE] - z[Z_FREE_HIGHATOMIC] <= z[Z_WMARK_HIGH] + z[Z_WATERMARK_BOOST] + z[Z_LOWMEM_RESERVE + highest]) return -1;
-    int64_t head = pcp[PCP_HEADS] + type, p = NEXT(head);
-    pcp[PCP_FREE_COUNT] >>= 1;
-    if (p == head) {
-        for (int64_t left = nr_pcp_alloc(pcp); left > 0 && (p = rmqueue_smallest(m, zone, type)) >= 0; left--) {
-            list_add_tail(m, head, p);
-            pcp[PCP_COUNT]++;
-        }
-        if ((p = NEXT(head)) == head) return -1;
-    }
-    int64_t second = NEXT(p);
-    NEXT(head) = second, PREV(second) = head;
-    pcp[PCP_COUNT]--;
-    z[Z_NUMA_HIT]++, z[Z_NUMA_LOCAL]++, z[Z_ALLOCATED]++;
-    m->vmstat[V_PGALLOC_DMA + z[Z_INDEX]]++;
-    FLAGS(p) = zone << ZONE_SHIFT;
-    COUNTS(p) = 0;
-    KIND(p) = KIND_KERNEL << 12;
-    return p;
-}
+#include "page_alloc.h"
 
 static int64_t alloc_table(struct machine *m, int64_t zone, int64_t mm) {
     int64_t p = alloc_page(m, zone, ZONE_NORMAL, MIGRATE_UNMOVABLE), table = m->sc[SC_TABLE_FREE];
@@ -129,7 +82,9 @@ int64_t fault(struct machine *m, int64_t task, int64_t vpn, int64_t count) {
         m->sc[SC_NOW_NS] += m->cost[COST_FAULT];
         m->vmstat[V_PGFAULT]++;
         int64_t vma = find_vma(m, mm, vpn << 12);
-        if (vma < 0 || VMA(vma)[VMA_START] > vpn << 12 || !(VMA(vma)[VMA_FLAGS] & VM_WRITE) || VMA(vma)[VMA_ANON_VMA] < 0) return i;
+        int64_t flags = vma < 0 ? 0 : VMA(vma)[VMA_FLAGS], major = m->vmstat[V_PGMAJFAULT];
+        if (!(flags & VM_WRITE) || VMA(vma)[VMA_START] > vpn << 12 || VMA(vma)[VMA_INODE] >= 0 || VMA(vma)[VMA_ANON_VMA] < 0 || flags & VM_LOCKED) return i;
+        m->sc[SC_IN_LRU_FAULT] = !(flags & (VM_SEQ_READ | VM_RAND_READ));
         if ((slot = pte_alloc(m, zone, mm, vpn)) < 0) return i;
         int64_t p = alloc_page(m, zone, ZONE_MOVABLE, MIGRATE_MOVABLE), index = vpn - (VMA(vma)[VMA_START] >> 12) + VMA(vma)[VMA_PGOFF];
         if (p < 0 || charge(m, p, memcg) < 0) return i;
@@ -138,13 +93,16 @@ int64_t fault(struct machine *m, int64_t task, int64_t vpn, int64_t count) {
         MAPPING(p) = VMA(vma)[VMA_ANON_VMA];
         INDEX(p) = index;
         KIND(p) = (KIND(p) & ~0xffffu) | (index >> 32 & 255) | KIND_ANON << 12;
+        m->page_class[p] = CLASS_ZERO;
         m->sc[SC_NOW_NS] += m->cost[COST_ZERO_PAGE];
         MM(mm)[MM_RSS_ANON]++;
-        m->vmstat[V_NR_ANON_PAGES]++;
+        m->vmstat[ZONE(FLAGS(p) >> ZONE_SHIFT)[Z_NODE] * VMSTAT_STRIDE + V_NR_ANON_PAGES]++;
         batch[++batch[0]] = p;
         if (batch[0] == PAGEVEC_SIZE) lru_add_drain(m, batch);
         m->pt[slot] = p << PTE_SHIFT | PTE_PRESENT | PTE_ACCESSED | PTE_DIRTY | PTE_WRITE;
-        m->task[task * TASK_STRIDE + T_MIN_FLT]++;
+        m->sc[SC_IN_LRU_FAULT] = 0;
+        m->task[task * TASK_STRIDE + (m->vmstat[V_PGMAJFAULT] > major ? T_MAJ_FLT : T_MIN_FLT)]++;
+        if (m->task[task * TASK_STRIDE + T_OVER_HIGH] > 0 || m->wb[WB_BALANCE] || m->sc[SC_OOM_VICTIM] >= 0 || m->sc[SC_PANIC]) return i + 1;
         if (m->sc[SC_NOW_NS] >= m->sc[SC_NEXT_EVENT_NS]) return i + 1;
     }
     return count;

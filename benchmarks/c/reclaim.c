@@ -1,61 +1,7 @@
 /* Reclaim of old anonymous pages in C over the simulator's own arrays, step by step what mmlab does with two_list and buddy: isolate 32
  * from the inactive tail, look through the rmap whether the one PTE is young, a swap slot from the CPU's cache, unmap, note that it is all
  * zeroes, free to the per-CPU list and from there in bulk to the buddy lists. Fast cases only: anything else ends the run. */
-#include "mm.h"
-
-static int is_free_block(struct machine *m, int64_t zone, int64_t p, int64_t order) {
-    return (FLAGS(p) & (PG_BUDDY | ZONE_MASK)) == (PG_BUDDY | zone << ZONE_SHIFT) && (KIND(p) >> 8 & 15) == order;
-}
-
-static void free_one_page(struct machine *m, int64_t zone, int64_t p, int64_t type) {
-    int to_tail = 0;
-    int64_t order = 0;
-    mod_zone_free(m, zone, 1);
-    for (; order < MAX_ORDER; order++) {
-        int64_t buddy = p ^ 1 << order;
-        if (!is_free_block(m, zone, buddy, order)) {
-            to_tail = order < MAX_ORDER - 1 && is_free_block(m, zone, (p & buddy) ^ 2 << order, order + 1);
-            break;
-        }
-        int64_t buddy_type = type;
-        if (order >= PAGEBLOCK_ORDER && (buddy_type = m->pageblock[buddy >> PAGEBLOCK_ORDER]) != type) {
-            if (most(buddy_type, type) >= MIGRATE_PCPTYPES) break;
-            for (int64_t block = 0; block < 1 << (order - PAGEBLOCK_ORDER); block++) m->pageblock[(buddy >> PAGEBLOCK_ORDER) + block] = type;
-        }
-        del_from_free_list(m, zone, buddy, order, buddy_type);
-        p &= buddy;
-    }
-    add_to_free_list(m, zone, p, order, type, to_tail);
-}
-
-static void free_pcppages_bulk(struct machine *m, int64_t zone, int64_t *pcp, int64_t nr, int64_t list) {
-    int64_t left = least(nr, pcp[PCP_COUNT]), given = 0;
-    for (; given < left; list = (list + 1) % 3) {
-        int64_t head = pcp[PCP_HEADS] + list, p;
-        for (; given < left && (p = PREV(head)) != head; given++) {
-            list_del(m, p);
-            free_one_page(m, zone, p, m->pageblock[p >> PAGEBLOCK_ORDER]);
-        }
-    }
-    pcp[PCP_COUNT] -= given;
-}
-
-static void free_page(struct machine *m, int64_t p) {
-    int64_t zone = FLAGS(p) >> ZONE_SHIFT, type = m->pageblock[p >> PAGEBLOCK_ORDER], *pcp = PCP(zone);
-    FLAGS(p) = zone << ZONE_SHIFT;
-    COUNTS(p) = 0;
-    MAPPING(p) = NO_MAPPING;
-    set_kind(m, p, KIND_FREE);
-    m->vmstat[V_PGFREE]++;
-    list_add(m, pcp[PCP_HEADS] + type, p);
-    int64_t batch = pcp[PCP_BATCH], count = ++pcp[PCP_COUNT];
-    pcp[PCP_ALLOC_FACTOR] >>= 1;
-    if (pcp[PCP_FREE_COUNT] < batch << 5) pcp[PCP_FREE_COUNT]++;
-    int64_t freed = pcp[PCP_FREE_COUNT], high = clamp(pcp[PCP_HIGH], pcp[PCP_HIGH_MIN], pcp[PCP_HIGH_MAX]), limit = high;
-    if (pcp[PCP_HIGH_MIN] != pcp[PCP_HIGH_MAX] && count >= high && high < freed + batch) high = clamp(freed + batch, pcp[PCP_HIGH_MIN], pcp[PCP_HIGH_MAX]);
-    pcp[PCP_HIGH] = high;
-    if (count >= limit) free_pcppages_bulk(m, zone, pcp, limit < batch ? 1 : clamp(freed, batch, limit - batch), type);
-}
+#include "page_alloc.h"
 
 /* The PTE that maps an anonymous page: slot in m->pt, or -1. A page of this benchmark has one VMA on its chain. */
 static int64_t rmap_one(struct machine *m, int64_t p, int64_t *mm) {
@@ -160,6 +106,7 @@ static int reclaim_page(struct machine *m, int64_t p) {
     m->swap_cache[slot] = (shadow + 1) << 1;
     PRIVATE(p) = 0;
     m->vmstat[V_NR_SWAPCACHED]--, m->vmstat[V_NR_FILE_PAGES]--;
+    MAPPING(p) = NO_MAPPING;
     free_page(m, p);
     return 0;
 }

@@ -6,7 +6,9 @@ A word is op | cpu << 4 | (node + 1) << 14 | gfp << 24 | arg << 48; arg is an or
 
 from mmlab._engine.loop import STOP_DONE, STOP_SAMPLE
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.prefetch import LOOK_AHEAD, prefetch, prefetch_page
 from mmlab.kernels.services import alloc_pages, background, free_pages, kmem_cache_alloc, kmem_cache_free
+from mmlab.model.const import PAGE_SHIFT
 from mmlab.mm.slab_common import free_large_kmalloc, kmalloc_large
 from mmlab.model.rows import N_FIRST_CPU, N_NR_CPUS, NODE_STRIDE, SC_CPU, SC_EVENT, SC_NEXT_EVENT_NS, SC_NEXT_SAMPLE_NS, SC_NODE, SC_NOW_NS, SC_NR_NODES, SC_TASK
 
@@ -78,6 +80,13 @@ def run_allocations(m, words, ids, times, where, counts, ns_per_event, start, st
     m.sc[SC_TASK] = -1
     m.sc[SC_EVENT] = STOP_DONE
     for i in range(start, stop):
+        if i + 2 * LOOK_AHEAD < stop:
+            prefetch(where, ids[i + 2 * LOOK_AHEAD])
+            held = where[ids[i + LOOK_AHEAD]]
+            if held & 3 == OBJECT:
+                prefetch_page(m, held >> 2 + PAGE_SHIFT)
+            elif held & 3 == FRAME:
+                prefetch_page(m, held >> 2)
         word = words[i]
         at = ids[i]
         kind = word & 15

@@ -1,13 +1,16 @@
-"""Runs an allocator stream on a simulation: packs its columns, keeps who has what, takes samples."""
+"""Runs an allocator stream on a simulation: packs its columns, keeps who has what, takes samples. It can be left between two chunks and resumed."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mmlab._engine import alloc_loop as loop
+from mmlab._engine import checkpoint
 from mmlab._engine.compile import Entry
 from mmlab._engine.loop import STOP_SAMPLE
 from mmlab.errors import InputError, MmlabError
@@ -26,39 +29,55 @@ ENTRIES = [Entry(loop.run_allocations, arrays=5)]
 
 
 class AllocationRun:
-    """A stream on a simulation. check_every: events between two checks of every invariant, 0 for none.
+    """A stream on a simulation. check_every: events between two checks of every invariant, 0 for none. state: the checkpoint's folder, used
+    when progress raises KeyboardInterrupt, and looked for at the start. seconds_before: what earlier parts of the run took.
 
     No task runs, so there is nobody for the OOM killer: an allocation that may reclaim fails when reclaim does (as with
     __GFP_RETRY_MAYFAIL), and is counted. Raises InputError for CPUs and nodes that the machine does not have.
     """
 
-    def __init__(self, sim: Any, stream: AllocationStream, sampler: Sampler | None, check_every: int = 0):
-        self.sim, self.stream, self.sampler, self.check_every = sim, stream, sampler, check_every
+    def __init__(self, sim: Any, stream: AllocationStream, sampler: Sampler | None, check_every: int = 0, state: Path | None = None):
+        self.sim, self.stream, self.sampler, self.check_every, self.state = sim, stream, sampler, check_every, state
         self.nr_pages = stream.nr_page_ids
         self.where = reserve(self.nr_pages + stream.nr_object_ids, "int64")
         self.counts = np.zeros(loop.NR_COUNTS, np.int64)
         self.caches = self._make_caches()
         self.ns_per_event = NS_PER_EVENT
-        self.done = 0
+        self.done = self.nr_parts = 0  # events; parts after which a sample was taken
+        self.seconds_before, self.began = 0.0, time.perf_counter()
+        if state is not None and state.is_dir():
+            self._resume(state)
 
     def run(self, progress: Callable[[int, int, str], None]) -> dict[str, int]:
-        """Run all of it; what happened on the way."""
-        total = self.stream.events
-        for part in self.stream.parts():
-            self.run_part(part, lambda: progress(self.done, total, ""))
+        """Run all that is left; what happened on the way. Between chunks progress is called, and may raise KeyboardInterrupt to stop: the run
+        is saved then."""
+        total, end = self.stream.events, 0
+        self.began = time.perf_counter()
+        if self.done:
+            progress(self.done, total, "")
+        for number, part in enumerate(self.stream.parts()):
+            begin, end = end, end + len(part)
+            if number < self.nr_parts:
+                continue
+            try:
+                self.run_part(part, lambda: progress(self.done, total, ""), self.done - begin)
+            except KeyboardInterrupt:
+                self._save()
+                raise
             if self.sampler is not None:
                 self.sampler.sample()
+            self.nr_parts = number + 1
         names = ("failed_allocations", "unknown_frees", "missing_frees")
         counted = {name: value for name, value in self.stream.meta.items() if name in ("lost_events", "other_lines", "failed_in_trace")}
         return {"events": self.done, **dict(zip(names, self.counts.tolist())), **counted}
 
-    def run_part(self, part: Allocations, progress: Callable[[], None] = lambda: None) -> None:
-        """Run one part of the stream; samples are taken when the clock says so."""
+    def run_part(self, part: Allocations, progress: Callable[[], None] = lambda: None, first: int = 0) -> None:
+        """Run one part of the stream from its event `first` on; samples are taken when the clock says so."""
         words, ids = self._words(part), np.where(part.op > 1, part.id + self.nr_pages, part.id)
         times = np.zeros(1, np.int64) if part.time_ns is None else part.time_ns
         if len(times) == len(words) == 1:  # one element says that there are none
             times = np.zeros(1, np.int64)
-        at = 0
+        at = first
         while at < len(words):
             stop = min(len(words), at + CHUNK, at + self.check_every - self.done % self.check_every if self.check_every else len(words))
             now = self.sim.machine.run(loop.run_allocations, words, ids, times, self.where, self.counts, self.ns_per_event, at, stop)
@@ -73,6 +92,25 @@ class AllocationRun:
                 broken = self.sim.check_state()
                 if broken:
                     raise MmlabError(f"after {self.done} events: " + "; ".join(broken[:8]))
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {**checkpoint.arrays_of(self.sim), "run.where": self.where, "run.counts": self.counts}
+
+    def _save(self) -> None:
+        if self.state is None or self.done == self.stream.events:
+            return
+        rest: dict[str, Any] = {"done": self.done, "nr_parts": self.nr_parts, "seconds": self.seconds_before + time.perf_counter() - self.began}
+        if self.sampler is not None:
+            rest |= {"rows": self.sampler.rows, "period": self.sampler.period}
+        checkpoint.save(self.state, self._arrays(), rest)
+
+    def _resume(self, state: Path) -> None:
+        rest = checkpoint.load(state, self._arrays())
+        if rest is None:
+            return
+        self.done, self.nr_parts, self.seconds_before = rest["done"], rest["nr_parts"], rest["seconds"]
+        if self.sampler is not None:
+            self.sampler.rows, self.sampler.period = rest["rows"], rest["period"]
 
     def _words(self, part: Allocations) -> np.ndarray:
         """The columns as words of the loop: kmalloc() finds its cache, or its order."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from mmlab._engine.machine import Machine
-from mmlab.errors import NotSupported
+from mmlab.errors import InputError, NotSupported
+from mmlab.kernels.services import alloc_pages
 from mmlab.machine import BootState, MachineLayout, ZoneTuning, build_zonelists
 from mmlab.machine.boot import ZoneBoot
 from mmlab.machine.layout import ZoneLayout
@@ -20,8 +21,9 @@ from mmlab.mm.page_writeback import init_writeback
 from mmlab.mm.memblock import add_range, boot_free_to_pcp, init_heads, init_range, mark_free, mark_range
 from mmlab.model import rows as r
 from mmlab.model.const import MAX_ORDER, MIGRATETYPE_NAMES, NR_POLICY_LISTS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES
+from mmlab.model.gfp import GFP_DIRECT_RECLAIM, GFP_KERNEL
 from mmlab.model.layout import FREE_HEADS_PER_ZONE, PCP_HEADS, Sizes, count_heads
-from mmlab.model.page import KIND_BOOT, PG_SWAPBACKED
+from mmlab.model.page import KIND_BOOT, KIND_RESERVED, PG_SWAPBACKED
 
 BLOCK = 1 << MAX_ORDER
 
@@ -46,7 +48,7 @@ def boot_machine(machine: Machine, layout: MachineLayout, tuning: ZoneTuning, bo
         lists = boot.zones[number].lru
         first = number * r.ZONE_STRIDE + r.Z_BOOT_LRU
         machine.zone[first : first + len(LRU_LISTS)] = [lists.get(name, 0) for name in LRU_LISTS]
-    _zonelists(machine, layout)
+    build_all_zonelists(machine, layout)
     apply_tuning(machine, layout, tuning)
     for slot in machine.states:
         machine.op(slot, "init")
@@ -55,9 +57,21 @@ def boot_machine(machine: Machine, layout: MachineLayout, tuning: ZoneTuning, bo
             machine.run(add_range, zone.node, start, end)
         _free_memory(machine, number, zone, boot.zones[number], layout)
         _movable_pages(machine, zone, sum(boot.zones[number].lru.values()))
+        for start, end in zone.unmanaged:
+            machine.run(add_range, zone.node, start, end)
+            machine.run(mark_range, start, end, number, KIND_RESERVED)
     _pcp_pages(machine, layout, boot)
     machine.vmstat[:] = 0
     machine.nr_calls[:] = 0
+
+
+def device_memmap(machine: Machine, layout: MachineLayout) -> None:
+    """Struct pages of devices' memory lie in ordinary memory. Models: mm/memremap.c memremap_pages(), mm/sparse-vmemmap.c."""
+    for zone in layout.zones:
+        for start, end in zone.unmanaged:
+            for _ in range(-(-machine.op("memory_model", "memmap_pages", start, end) // PAGEBLOCK_PAGES)):
+                if machine.run(alloc_pages, GFP_KERNEL & ~GFP_DIRECT_RECLAIM, PAGEBLOCK_ORDER, zone.node) < 0:
+                    raise InputError(f"machine.cmdline: memmap: no memory for the struct pages of {(end - start) >> 8} MiB of a device")
 
 
 def _scalars(machine: Machine, layout: MachineLayout) -> None:
@@ -68,6 +82,7 @@ def _scalars(machine: Machine, layout: MachineLayout) -> None:
     sc[r.SC_POLICY_LISTS] = heads
     sc[r.SC_SLAB_HEADS] = heads + sizes.nr_nodes * sizes.nr_memcgs * NR_POLICY_LISTS
     sc[r.SC_NR_MEMCGS] = 1
+    sc[r.SC_HIGHMEM] = int(any(zone.name == "HighMem" for zone in layout.zones))
     machine.memcg[r.MC_PARENT] = -1
     init_writeback(machine)
     machine.psi[r.PSI_NEXT_NS] = PSI_PERIOD_NS
@@ -99,13 +114,16 @@ def _zone_row(machine: Machine, number: int, zone: ZoneLayout) -> None:
     machine.pageblock[zone.start_pfn >> 9 : -(-zone.end_pfn // 512)] = 1
 
 
-def _zonelists(machine: Machine, layout: MachineLayout) -> None:
+def build_all_zonelists(machine: Machine, layout: MachineLayout) -> None:
+    """Every node's lists, and those of the sets of nodes that policies have named so far. Models: mm/page_alloc.c build_all_zonelists()."""
     lists = build_zonelists(layout)
     machine.zonelist[:] = -1
     for node in range(layout.nr_nodes):
         for offset, which in ((0, lists.fallback[node]), (r.ZONELIST_THISNODE, lists.thisnode[node])):
             at = node * r.ZONELIST_STRIDE + offset
             machine.zonelist[at : at + len(which)] = which
+    for slot in range(len(machine.nodemasks)):
+        _nodemask_zonelists(machine, layout, slot)
 
 
 def nodemask_slot(machine: Machine, layout: MachineLayout, mask: int, then: int) -> int:
@@ -118,14 +136,19 @@ def nodemask_slot(machine: Machine, layout: MachineLayout, mask: int, then: int)
         machine.nodemasks.append(key)
         everything = sum(1 << node for node in {zone.node for zone in layout.zones})
         machine.nodemask[len(machine.nodemasks) - 1] = (mask | then) if mask | then != everything else 0
-        lists = build_zonelists(layout)
-        for node in range(layout.nr_nodes):
-            zones = [zone for zone in lists.fallback[node] if mask >> layout.zones[zone].node & 1]
-            behind = [zone for zone in lists.fallback[node] if then >> layout.zones[zone].node & 1]
-            at = (layout.nr_nodes * machine.nodemasks.index(key) + layout.nr_nodes + node) * r.ZONELIST_STRIDE
-            for offset, which in ((0, zones + behind), (r.ZONELIST_THISNODE, zones)):
-                machine.zonelist[at + offset : at + offset + len(which)] = which
+        _nodemask_zonelists(machine, layout, len(machine.nodemasks) - 1)
     return machine.nodemasks.index(key)
+
+
+def _nodemask_zonelists(machine: Machine, layout: MachineLayout, slot: int) -> None:
+    mask, then = machine.nodemasks[slot]
+    lists = build_zonelists(layout)
+    for node in range(layout.nr_nodes):
+        zones = [zone for zone in lists.fallback[node] if mask >> layout.zones[zone].node & 1]
+        behind = [zone for zone in lists.fallback[node] if then >> layout.zones[zone].node & 1]
+        at = (layout.nr_nodes * slot + layout.nr_nodes + node) * r.ZONELIST_STRIDE
+        for offset, which in ((0, zones + behind), (r.ZONELIST_THISNODE, zones)):
+            machine.zonelist[at + offset : at + offset + len(which)] = which
 
 
 def apply_tuning(machine: Machine, layout: MachineLayout, tuning: ZoneTuning) -> None:

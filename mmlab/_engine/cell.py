@@ -11,6 +11,8 @@ from mmlab import abi
 from mmlab._engine import alloc_run, loop, tlb
 from mmlab._engine.compile import Entry
 from mmlab._engine.sampler import Sampler
+from mmlab._engine.score import Scorer
+from mmlab._engine.script_trace import write_trace
 from mmlab._engine.stream_ops import entries_of
 from mmlab._engine.stream_run import Progress, StreamRun
 from mmlab.errors import MmlabError
@@ -18,12 +20,14 @@ from mmlab.experiment.cells import Cell
 from mmlab.experiment.workloads import shipped_trace
 from mmlab.machine import MachineConfig, default_policy, layout_of, machine_from_table
 from mmlab.results.cell_result import CellResult
+from mmlab.model import rows as r
 from mmlab.policies import DEFAULTS
 from mmlab.simulation import Simulation
 from mmlab.workload.allocation_generators import GeneratedAllocations, make_allocation_generator
 from mmlab.workload.allocations import AllocationStream, read_allocations
 from mmlab.workload.generators import make_generator
 from mmlab.workload.kmem_trace import read_kmem_trace
+from mmlab.workload.masim import read_masim
 from mmlab.workload.readers import read_accesses
 from mmlab.workload.request_readers import page_requests, read_requests
 from mmlab.workload.requests import Requests
@@ -31,7 +35,7 @@ from mmlab.workload.stream import EventStream, repeated
 from mmlab.workload.trace_format import read_recorded
 
 #: policies that are chosen to do nothing, and the slot that has done its part when a machine stands
-IDLE = {("monitor", "none"), ("thp", "never")}
+IDLE = {("monitor", "none"), ("thp", "never"), ("tiering", "first_touch")}
 AT_BOOT = "memory_model"
 
 
@@ -43,6 +47,8 @@ def load_stream(cell: Cell) -> EventStream:
         stream = read_recorded(shipped_trace(w["trace"]) if w.get("trace") else cell.path(w["file"]))
     elif kind == "stream":
         stream = read_accesses(cell.path(w["file"]))
+    elif kind == "masim":
+        stream = read_masim(cell.path(w["file"])).stream(w["accesses_per_ms"], cell.seed)
     else:
         stream = _generated(cell)
     return repeated(stream, w["repeat"]) if w.get("repeat", 1) > 1 else stream
@@ -65,7 +71,7 @@ def load_allocations(cell: Cell, machine: MachineConfig) -> AllocationStream:
 
 def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
     """Run a cell, or the rest of it. Raises InputError, PluginError or MmlabError; KeyboardInterrupt passes through between chunks, and leaves
-    the state of a stream's run beside out_dir, from which the next call goes on.
+    the state of a stream's or an allocator stream's run beside out_dir, from which the next call goes on.
 
     out_dir: the cell's folder; a script leaves its result folder in out_dir/script.
     """
@@ -88,14 +94,17 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
         machine, config["policies"], seed=cell.seed, script=script, warm_text=bool(workload.get("warm_text")), progress=compiled, nr_tasks=nr_tasks,
         base_dir=cell.base_dir, entries=alloc_run.ENTRIES if allocations else _entries(stream), stream=stream,
     )  # fmt: skip
-    sampler = Sampler(sim, config["run"]["sample_ns"])
+    sampler, scorer = Sampler(sim, config["run"]["sample_ns"]), None
     began, compiling = time.perf_counter(), timing["compile_s"]
     if allocations:
-        happened = alloc_run.AllocationRun(sim, allocations, sampler, config["run"].get("check_every", 0)).run(progress)
+        blocks = alloc_run.AllocationRun(sim, allocations, sampler, config["run"].get("check_every", 0), out_dir.with_suffix(".state"))
+        happened = blocks.run(progress)
+        began -= blocks.seconds_before
     elif stream is None:
         happened = _run_script(sim, cell, progress, out_dir)
     else:
-        run = StreamRun(sim, stream, sampler, config["run"].get("check_every", 0), out_dir.with_suffix(".state"))
+        scorer = Scorer.of(sim, stream, config["run"])
+        run = StreamRun(sim, stream, sampler, config["run"].get("check_every", 0), out_dir.with_suffix(".state"), scorer)
         happened = run.run(progress)
         began -= run.seconds_before
     timing["wall_s"] = time.perf_counter() - began - (timing["compile_s"] - compiling)
@@ -103,6 +112,9 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
         broken = sim.check_state()
         if broken:
             raise MmlabError("at the end: " + "; ".join(broken[:8]))
+    if stream is not None:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        write_trace(sim, out_dir)
     calls = sim.machine.calls()
     unused = unexercised(sim, calls)
     if unused:
@@ -113,8 +125,25 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
         tables["monitor"] = list(report(sim.machine, sim.machine.states["monitor"]))
     series = sampler.series()
     counters: dict[str, int | float] = {**sim.counters(), "sim_time_ns": sim.now_ns, **tlb.counted(sim.machine), **sampler.last(), **happened}
+    if sim.machine.sc[r.SC_WANTS_ACCESS] & r.WANTS_NODES and stream is not None:
+        counters |= _accesses_by_tier(sim)
+    if sim.machine.sc[r.SC_TIERING_NS]:
+        counters["tiering_ns"] = int(sim.machine.sc[r.SC_TIERING_NS])
+    if sim.machine.sc[r.SC_MONITOR_CHECKS] and sim.policies["monitor"].policy.name != "none":
+        counters["monitor_checks"], counters["monitor_ns"] = int(sim.machine.sc[r.SC_MONITOR_CHECKS]), int(sim.machine.sc[r.SC_MONITOR_NS])
+        counters["monitor_cpu_percent"] = 100 * counters["monitor_ns"] / max(1, sim.now_ns)
+    if scorer is not None:
+        counters |= scorer.counters()
+        tables |= scorer.tables()
     levels = {slot: sim.policies[slot].policy.level for slot in sim.policies}
     return CellResult(counters, series, tables, {"calls": calls, "levels": levels, "cost_model": sim.policies["cost_model"].policy.name}, timing)
+
+
+def _accesses_by_tier(sim: Simulation) -> dict[str, int]:
+    """Accesses of the stream to memory of the top tiers, and to slower memory."""
+    nodes = sim.machine.node.reshape(-1, r.NODE_STRIDE)[: sim.layout.nr_nodes]
+    top = nodes[:, r.N_TOPTIER] > 0
+    return {"accesses_fast": int(nodes[top, r.N_ACCESSES].sum()), "accesses_slow": int(nodes[~top, r.N_ACCESSES].sum())}
 
 
 def _entries(stream: EventStream | None) -> list[Entry]:

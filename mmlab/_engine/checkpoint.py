@@ -18,6 +18,12 @@ _SMALL = 1 << 20
 _PRESENT_OR_SWAPPED = np.uint64(3 << 62)  # bits 63 and 62 of a word in /proc/self/pagemap
 
 
+def arrays_of(sim: Any) -> dict[str, np.ndarray]:
+    """Every array of a simulation's machine and of its policies."""
+    states = {"machine": sim.machine, **sim.machine.states}
+    return {f"{owner}.{name}": array for owner, state in states.items() for name, array in state.arrays().items()}
+
+
 def save(folder: Path, arrays: Mapping[str, np.ndarray], rest: Mapping[str, Any]) -> None:
     """Write a checkpoint; the folder appears whole or not at all. rest must be JSON."""
     partial = folder.with_name(folder.name + ".new")

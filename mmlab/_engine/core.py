@@ -10,9 +10,10 @@ from mmlab import abi
 from mmlab._engine import loop
 from mmlab.kernels.jit import JIT_OFF
 from mmlab.mm import (
-    compaction, filemap, files, fork, fs_writeback, huge_memory, khugepaged, memcontrol, memory, migrate, mlock, monitoring, node_reclaim,
-    numa_balancing, page_alloc, page_cache, page_writeback, pgtable, rmap, shmem, shmem_huge, shrinker, swap_state, vmscan, xarray,
-    zswap_writeback,
+    compaction, filemap, files, fork, fs_writeback, huge_memory, khugepaged, memcontrol, memory, mempolicy, migrate, mlock, monitoring,
+    kcompactd,
+    node_reclaim, numa_balancing, page_alloc, page_cache, page_writeback, pgtable, rmap, shmem, shmem_huge, shrinker, swap_state, vmscan,
+    xarray, zswap_writeback,
 )
 
 SERVICES: dict[str, Callable] = {
@@ -45,6 +46,8 @@ SERVICES: dict[str, Callable] = {
     "munlock_folio": mlock.munlock_folio,
     "split_huge_pmd": huge_memory.do_split_huge_pmd,
     "wake_kswapd": vmscan.wakeup_kswapd,
+    "wakeup_kcompactd": kcompactd.do_wakeup_kcompactd,
+    "kcompactd_run": kcompactd.do_kcompactd_run,
     "madvise": monitoring.do_madvise,
     "pageout_folio": monitoring.pageout_folio,
     "task_tick_numa": numa_balancing.task_tick_numa,
@@ -65,6 +68,12 @@ SERVICES: dict[str, Callable] = {
     "inode_put": files.do_inode_put,
     "zap_range": memory.zap_range,
     "background": loop.do_background,
+    "run_due_work": loop.do_run_due_work,
+    "handle_over_high": memcontrol.do_handle_over_high,
+    "expand_stack": memory.do_expand_stack,
+    "mlock_faulted": mlock.mlock_faulted,
+    "task_zonelist": mempolicy.task_zonelist,
+    "vma_zonelist": mempolicy.vma_zonelist,
     "migrate_folio": migrate.migrate_folio,
     "shrink_worker": zswap_writeback.do_shrink_worker,
 }

@@ -24,10 +24,11 @@ _MMLAB = Path(__file__).resolve().parent.parent
 _SKIP = ("numpy", "numba", "llvmlite", "math")
 
 
-def _reached(roots: Iterable[Callable]) -> tuple[set[str], dict[tuple[str, str], str]]:
-    """Source files and global values that the kernels can see, walking through the functions they name."""
+def _reached(roots: Iterable[Callable]) -> tuple[set[str], dict[tuple[str, str], str], list[bytes]]:
+    """Source files and global values that the kernels can see, walking through the functions they name; and those functions' bytecode."""
     files: set[str] = set()
     values: dict[tuple[str, str], str] = {}
+    codes: list[bytes] = []
     seen: set[int] = set()
     todo = [python_function(root) for root in roots]
     while todo:
@@ -36,6 +37,7 @@ def _reached(roots: Iterable[Callable]) -> tuple[set[str], dict[tuple[str, str],
             continue
         seen.add(id(function))
         files.add(function.__code__.co_filename)
+        codes.append(function.__code__.co_code + repr([c for c in function.__code__.co_consts if not isinstance(c, types.CodeType)]).encode())
         closure = inspect.getclosurevars(function)
         for name, value in {**closure.globals, **closure.nonlocals}.items():
             found = [value]
@@ -52,7 +54,7 @@ def _reached(roots: Iterable[Callable]) -> tuple[set[str], dict[tuple[str, str],
                     values[function.__qualname__, name] = repr(item)
                 elif isinstance(item, np.ndarray):
                     values[function.__qualname__, name] = hashlib.sha256(item.tobytes()).hexdigest()
-    return files, values
+    return files, values, codes
 
 
 def _package_files(module_name: str) -> set[str]:
@@ -78,7 +80,7 @@ def policy_files(policy: Policy) -> list[Path]:
     if not kernels:
         return []
     first = python_function(kernels[0]).__code__.co_filename
-    files, _ = _reached(kernels)
+    files, _, _ = _reached(kernels)
     for kernel in kernels:
         files |= _package_files(python_function(kernel).__module__)
     if policy.new_state is not None:
@@ -107,21 +109,22 @@ def _versions() -> tuple:
 
 
 def fingerprint(kernels: Iterable[Callable], text: str) -> str:
-    """Key of the folder for these kernels compiled through the generated module `text`.
+    """Key of the folder for these kernels, kept under the names in `text`.
 
-    A stranger's whole package counts, since overloads and getattr hide from the walk; the core keeps to what the walk sees.
+    A stranger's whole package counts, since overloads and getattr hide from the walk; the core keeps to what the walk sees. Bytecode counts
+    too: a file may have been edited since it was imported, and what is compiled is what was imported.
     """
     kernels = list(kernels)
-    files, values = _reached(kernels)
+    files, values, codes = _reached(kernels)
     for kernel in kernels:
         module = python_function(kernel).__module__
         if not module.startswith("mmlab."):
             files |= _package_files(module)
-    return _hash(files | _base_files(), (sorted(values.items()), text, _versions()))
+    return _hash(files | _base_files(), (sorted(values.items()), sorted(codes), text, _versions()))
 
 
 def policy_digest(policy: Policy) -> str:
     """Digest of a policy's behaviour, for the addresses of results; independent of versions and build."""
     kernels = list(policy.ops().values()) or [policy.costs]
-    _, values = _reached(kernels)
+    _, values, _ = _reached(kernels)
     return _hash(map(str, policy_files(policy)), sorted(values.items()))

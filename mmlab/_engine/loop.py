@@ -9,10 +9,15 @@ import numpy as np
 from mmlab._engine.looping import NEVER_NS, run_loops
 from mmlab._engine.tlb import watch_access
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.ops import monitor_on_access, monitor_sample, page_allocator_tick, reclaimer_folio_accessed, thp_step
+from mmlab.kernels.likely import unlikely
+from mmlab.kernels.ops import (
+    monitor_on_access, monitor_sample, page_allocator_tick, reclaimer_folio_accessed, thp_step, tiering_page_accessed, tiering_step,
+)
 from mmlab.kernels.pte import lru_gen_use_mm, walk_pmd
-from mmlab.kernels.services import background, balance_dirty_pages, task_tick_numa, wb_step, writeback_timers
+from mmlab.kernels.services import background, balance_dirty_pages, run_due_work, task_tick_numa, wb_step, writeback_timers
+from mmlab.kernels.zones import page_node
 from mmlab.mm.files import file_read, file_write
+from mmlab.mm.kcompactd import kcompactd
 from mmlab.mm.memcontrol import resume_user_mode
 from mmlab.mm.memory import do_user_addr_fault
 from mmlab.mm.numa_balancing import account_runtime
@@ -22,10 +27,11 @@ from mmlab.mm.vmscan import kswapd_step
 from mmlab.mm.zswap_writeback import zswap_worker_turn
 from mmlab.model.rows import (
     COST_HIT, LOOP_RUNS, LOOP_STATE, LOOP_STRIDE, MM_ROOT, MM_STRIDE, N_FIRST_CPU, N_KSWAPD_AWAKE, N_KSWAPD_CLOCK_NS, N_KSWAPD_WAKE_NS,
-    NODE_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_CPU, SC_EVENT, SC_KSWAPD_AWAKE, SC_KSWAPD_SLICE_NS, SC_MONITOR_TIMER_NS,
+    NODE_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_CPU, SC_EVENT, SC_KCOMPACTD_NS,
+    SC_KSWAPD_AWAKE, SC_KSWAPD_SLICE_NS, SC_MONITOR_TIMER_NS, N_ACCESSES, SC_MONITOR_NS,
     SC_NEEDS_FUTURE, SC_NEXT_EVENT_NS, SC_NEXT_SAMPLE_NS, SC_NEXT_TICK_NS, SC_NODE, SC_NOW_NS, SC_NR_CPUS, SC_NR_LOOPS, SC_NR_NODES, SC_NUMA_BALANCING, SC_OOM_VICTIM, SC_RUN_SINCE_NS,
-    SC_PANIC, SC_STAT_INTERVAL_NS, SC_TASK, SC_THP_TIMER_NS, SC_WANTS_ACCESS, SC_YIELD_NS, T_CPU, T_FLAGS, T_MM, T_NODE, TASK_STRIDE, TF_KILLED,
-    WANTS_MONITOR, WANTS_RECLAIMER, WANTS_SUBPAGES, WANTS_TLB, WB_AWAKE, WB_BALANCE, WB_CLOCK_NS, WB_NEXT_NS, ZSW_SHRINK_PENDING,
+    SC_PANIC, SC_STAT_INTERVAL_NS, SC_TASK, SC_THP_TIMER_NS, SC_TIERING_NS, SC_TIERING_TIMER_NS, SC_WANTS_ACCESS, SC_YIELD_NS, T_CPU, T_FLAGS, T_MM, T_NODE, TASK_STRIDE, TF_KILLED,
+    WANTS_MONITOR, WANTS_NODES, WANTS_RECLAIMER, WANTS_SUBPAGES, WANTS_TIERING, WANTS_TLB, WB_AWAKE, WB_BALANCE, WB_CLOCK_NS, WB_NEXT_NS, ZSW_SHRINK_PENDING,
 )
 
 # why the loop stopped, in m.sc[SC_EVENT]
@@ -126,13 +132,33 @@ def do_background(m):
             page_allocator_tick(m, c)
         m.sc[SC_CPU] = cpu
         update_averages(m)
+    if now >= m.sc[SC_KCOMPACTD_NS]:
+        m.sc[SC_TASK] = -1
+        m.sc[SC_KCOMPACTD_NS] = NEVER_NS
+        wait = kcompactd(m)
+        m.sc[SC_KCOMPACTD_NS] = min(m.sc[SC_KCOMPACTD_NS], m.sc[SC_NOW_NS] + wait)
+        if m.sc[SC_NR_CPUS] > 1:
+            m.sc[SC_NOW_NS] = now  # it worked on another CPU
+        now = m.sc[SC_NOW_NS]
+        m.sc[SC_TASK] = task
+    upcoming = min(upcoming, m.sc[SC_KCOMPACTD_NS])
     if now >= m.sc[SC_MONITOR_TIMER_NS]:
         m.sc[SC_TASK] = -1
         wait = monitor_sample(m, now)
+        m.sc[SC_MONITOR_NS] += m.sc[SC_NOW_NS] - now
         blk_flush_plug(m)
         m.sc[SC_MONITOR_TIMER_NS] = m.sc[SC_NOW_NS] + wait if wait > 0 else NEVER_NS
         if m.sc[SC_NR_CPUS] > 1:
             m.sc[SC_NOW_NS] = now  # it worked on another CPU
+        now = m.sc[SC_NOW_NS]
+        m.sc[SC_TASK] = task
+    if now >= m.sc[SC_TIERING_TIMER_NS]:
+        m.sc[SC_TASK] = -1
+        wait = tiering_step(m, now)
+        m.sc[SC_TIERING_NS] += m.sc[SC_NOW_NS] - now
+        m.sc[SC_TIERING_TIMER_NS] = m.sc[SC_NOW_NS] + wait if wait > 0 else NEVER_NS
+        if m.sc[SC_NR_CPUS] > 1:
+            m.sc[SC_NOW_NS] = now  # it ran on another CPU
         now = m.sc[SC_NOW_NS]
         m.sc[SC_TASK] = task
     if now >= m.sc[SC_THP_TIMER_NS]:
@@ -145,13 +171,14 @@ def do_background(m):
     m.sc[SC_RUN_SINCE_NS] = m.sc[SC_NOW_NS]
     upcoming = min(upcoming, swap_io_next_ns(m))
     m.sc[SC_NEXT_EVENT_NS] = min(min(upcoming, m.sc[SC_NEXT_TICK_NS]), min(m.sc[SC_MONITOR_TIMER_NS], m.sc[SC_THP_TIMER_NS]))
+    m.sc[SC_NEXT_EVENT_NS] = min(m.sc[SC_NEXT_EVENT_NS], m.sc[SC_TIERING_TIMER_NS])
     return 0
 
 
 @leaf
 def fault_event(m, task, vpn, access):
     """A fault within a stream or a touch: 0 to go on, else why to stop (STOP_*)."""
-    if m.sc[SC_TASK] != task:
+    if unlikely(m.sc[SC_TASK] != task):
         switch_task(m, task)
     result = do_user_addr_fault(m, task, vpn, access)
     return_to_user(m, task)
@@ -177,16 +204,17 @@ def run_stream(m, words, start, stop):
     for i in range(np.uint64(start), np.uint64(stop)):
         word = words[i]
         kind = word & 15
-        if kind > 2:
+        if unlikely(kind > 2):
             m.sc[SC_NOW_NS] = now
             m.sc[SC_EVENT] = STOP_OPERATION
             return np.int64(i)
-        if (word >> 4) & 4095 != task:
+        if unlikely((word >> 4) & 4095 != task):
             task = (word >> 4) & 4095
             root = np.uint64(m.mm[m.task[task * TASK_STRIDE + T_MM] * MM_STRIDE + MM_ROOT] * 512)
         vpn = word >> 16
         write = np.int64(1) if kind == 1 else np.int64(0)
         need = PTE_PRESENT | (write << 1)
+        slot = np.uint64(0)
         entry = pt[root + np.uint64((vpn >> 27) & 511)]
         if entry:
             entry = pt[np.uint64((entry >> PTE_SHIFT) * 512 + ((vpn >> 18) & 511))]
@@ -196,32 +224,31 @@ def run_stream(m, words, start, stop):
                 if entry and entry & PTE_HUGE == 0:
                     slot = np.uint64((entry >> PTE_SHIFT) * 512 + (vpn & 511))
                     entry = pt[slot]
-                if entry & need == need:
-                    new = entry | PTE_ACCESSED | (write << 3)
-                    if new != entry:
-                        pt[slot] = new
-                    now += hit_ns
-                    if now < next_event:
-                        continue
-                    m.sc[SC_NOW_NS] = now
-                    if now >= m.sc[SC_NEXT_SAMPLE_NS]:
-                        m.sc[SC_EVENT] = STOP_SAMPLE
-                        return np.int64(i) + 1
-                    switch_task(m, task)
-                    background(m)
-                    now = m.sc[SC_NOW_NS]
-                    next_event = m.sc[SC_NEXT_EVENT_NS]
-                    continue
-        m.sc[SC_NOW_NS] = now
-        why = fault_event(m, task, vpn, kind)
-        now = m.sc[SC_NOW_NS]
-        next_event = m.sc[SC_NEXT_EVENT_NS]
-        if why:
-            m.sc[SC_EVENT] = why
-            return np.int64(i) + 1
-        if now >= m.sc[SC_NEXT_SAMPLE_NS]:
-            m.sc[SC_EVENT] = STOP_SAMPLE
-            return np.int64(i) + 1
+        if unlikely(entry & need != need):
+            m.sc[SC_NOW_NS] = now
+            why = fault_event(m, task, vpn, kind)
+            now = m.sc[SC_NOW_NS]
+            next_event = m.sc[SC_NEXT_EVENT_NS]
+            if why:
+                m.sc[SC_EVENT] = why
+                return np.int64(i) + 1
+            if now >= m.sc[SC_NEXT_SAMPLE_NS]:
+                m.sc[SC_EVENT] = STOP_SAMPLE
+                return np.int64(i) + 1
+            continue
+        new = entry | PTE_ACCESSED | (write << 3)
+        if new != entry:
+            pt[slot] = new
+        now += hit_ns
+        if unlikely(now >= next_event):
+            m.sc[SC_NOW_NS] = now
+            if now >= m.sc[SC_NEXT_SAMPLE_NS]:
+                m.sc[SC_EVENT] = STOP_SAMPLE
+                return np.int64(i) + 1
+            switch_task(m, task)
+            background(m)
+            now = m.sc[SC_NOW_NS]
+            next_event = m.sc[SC_NEXT_EVENT_NS]
     m.sc[SC_NOW_NS] = now
     return stop
 
@@ -240,15 +267,22 @@ def mapped_entry(m, mm, vpn):
 
 @leaf
 def tell_policies(m, task, mm, vpn, kind, future):
-    """After an access: what policies that asked for every access are told."""
+    """After an access: what policies that asked for every access are told, and the time that slower memory takes."""
     wants = m.sc[SC_WANTS_ACCESS]
-    if wants & WANTS_RECLAIMER or m.sc[SC_NEEDS_FUTURE]:
+    if wants & (WANTS_RECLAIMER | WANTS_TIERING | WANTS_NODES) or m.sc[SC_NEEDS_FUTURE]:
         entry = mapped_entry(m, mm, vpn)
-        if entry & PTE_PRESENT and entry & (PTE_SPECIAL | PTE_HUGE) == 0:
-            if m.sc[SC_NEEDS_FUTURE]:
-                m.next_use[entry >> PTE_SHIFT] = future
-            if wants & WANTS_RECLAIMER:
-                reclaimer_folio_accessed(m, entry >> PTE_SHIFT)
+        if entry & PTE_PRESENT and entry & PTE_SPECIAL == 0:
+            if entry & PTE_HUGE == 0:
+                if m.sc[SC_NEEDS_FUTURE]:
+                    m.next_use[entry >> PTE_SHIFT] = future
+                if wants & WANTS_RECLAIMER:
+                    reclaimer_folio_accessed(m, entry >> PTE_SHIFT)
+            if wants & WANTS_NODES:
+                node = page_node(m, entry >> PTE_SHIFT)
+                m.node[node * NODE_STRIDE + N_ACCESSES] += 1
+                m.sc[SC_NOW_NS] += m.node_extra[m.task[task * TASK_STRIDE + T_NODE] * m.sc[SC_NR_NODES] + node]
+            if wants & WANTS_TIERING:
+                tiering_page_accessed(m, task, entry >> PTE_SHIFT, kind)
     if wants & WANTS_MONITOR:
         monitor_on_access(m, task, vpn, kind)
 
@@ -280,7 +314,7 @@ def run_stream_watched(m, words, future, start, stop):
     return stop
 
 
-@kernel
+@leaf
 def touch_one(m, task, mm, vpn, kind):
     """One access: 0, or why to stop."""
     write = 1 if kind == 1 else 0
@@ -294,14 +328,14 @@ def touch_one(m, task, mm, vpn, kind):
         if entry & need == need:
             m.pt[slot] = entry | PTE_ACCESSED | (PTE_DIRTY if write else 0)
             m.sc[SC_NOW_NS] += m.cost[COST_HIT]
-            if m.sc[SC_WANTS_ACCESS] & (WANTS_TLB | WANTS_SUBPAGES):
+            if unlikely(m.sc[SC_WANTS_ACCESS] & (WANTS_TLB | WANTS_SUBPAGES) != 0):
                 watch_access(m, task, mm, vpn, write, entry)
             if m.sc[SC_NOW_NS] >= m.sc[SC_NEXT_EVENT_NS]:
                 switch_task(m, task)
                 background(m)
             return 0
     why = fault_event(m, task, vpn, kind)
-    if why == 0 and m.sc[SC_WANTS_ACCESS] & (WANTS_TLB | WANTS_SUBPAGES):
+    if unlikely(m.sc[SC_WANTS_ACCESS] & (WANTS_TLB | WANTS_SUBPAGES) != 0) and why == 0:
         entry = mapped_entry(m, mm, vpn)
         if entry & PTE_PRESENT:  # what is due after a fault may have taken it away again
             watch_access(m, task, mm, vpn, write, entry)
@@ -315,7 +349,8 @@ def touch_range(m, task, vpn, count, stride, access):
     mm = m.task[task * TASK_STRIDE + T_MM]
     switch_task(m, task)
     for i in range(count):
-        why = touch_one(m, task, mm, vpn + i * stride, access)
+        why = touch_one(m, task, mm, vpn, access)
+        vpn += stride
         if why:
             m.sc[SC_EVENT] = why
             if why != STOP_KILL or m.task[task * TASK_STRIDE + T_FLAGS] & TF_KILLED or m.sc[SC_PANIC]:
@@ -366,7 +401,7 @@ def file_io(m, file, offset_bytes, length_bytes, call_bytes, write):
 
 
 @kernel
-def run_due_work(m):
+def do_run_due_work(m):
     """Background work that has become due, and the sleep of a task that has dirtied more pages than the disk writes."""
     wake_ns = m.sc[SC_NOW_NS]
     while m.sc[SC_NOW_NS] >= m.sc[SC_NEXT_EVENT_NS] or m.wb[WB_BALANCE] or m.sc[SC_NOW_NS] < wake_ns:
@@ -384,7 +419,7 @@ def run_due_work(m):
 def return_to_user(m, task):
     """The end of a system call or fault: what memory.high asks of the task, and what is due by now."""
     resume_user_mode(m, task)
-    if m.sc[SC_NOW_NS] >= m.sc[SC_NEXT_EVENT_NS] or m.wb[WB_BALANCE]:
+    if unlikely(m.sc[SC_NOW_NS] >= m.sc[SC_NEXT_EVENT_NS] or m.wb[WB_BALANCE]):
         run_due_work(m)
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from mmlab.errors import MmlabError
 from mmlab.kernels.services import alloc_pages, free_pages
+from mmlab.mm.page_bulk import alloc_pages_bulk
 from mmlab.model import rows as r
 from mmlab.model.const import MAX_ORDER
 from mmlab.model.page import KIND_ANON, KIND_FILE, KIND_FREE, KIND_SHMEM, KIND_SLAB, KIND_TABLE
@@ -25,18 +28,33 @@ class HeldBlocks:
         """The block's first frame, or -errno."""
         if not 0 <= order <= MAX_ORDER:
             raise MmlabError(f"alloc_pages: order must be 0 to {MAX_ORDER}, got {order}")
-        machine = self.sim.machine
-        if not 0 <= cpu < machine.sizes.nr_cpus or not -1 <= node < machine.sizes.nr_nodes:
-            raise MmlabError(f"alloc_pages: no CPU {cpu} or no node {node}: the machine has {machine.sizes.nr_cpus} and {machine.sizes.nr_nodes}")
-        try:
-            flags = gfp_flags(gfp) if isinstance(gfp, str) else gfp
-        except ValueError as error:
-            raise MmlabError(f"alloc_pages: {error}") from None
-        self._on(cpu)
-        pfn = machine.run(alloc_pages, flags, order, node)
+        flags = self._request("alloc_pages", gfp, node, cpu)
+        pfn = self.sim.machine.run(alloc_pages, flags, order, node)
         if pfn >= 0:
             self.orders[pfn] = order
         return pfn
+
+    def alloc_bulk(self, count: int, gfp: str | int, node: int, cpu: int) -> list[int]:
+        """Single frames, as many of `count` as come at once."""
+        if count < 0:
+            raise MmlabError(f"alloc_pages_bulk: count must not be negative, got {count}")
+        flags = self._request("alloc_pages_bulk", gfp, node, cpu)
+        pages = np.zeros(count, np.int64)
+        got = pages[: self.sim.machine.run(alloc_pages_bulk, pages, flags, node)].tolist()
+        self.orders |= dict.fromkeys(got, 0)
+        return got
+
+    def _request(self, what: str, gfp: str | int, node: int, cpu: int) -> int:
+        """The flags of a request that a CPU makes from now on; MmlabError for what the machine does not have."""
+        sizes = self.sim.machine.sizes
+        if not 0 <= cpu < sizes.nr_cpus or not -1 <= node < sizes.nr_nodes:
+            raise MmlabError(f"{what}: no CPU {cpu} or no node {node}: the machine has {sizes.nr_cpus} and {sizes.nr_nodes}")
+        try:
+            flags = gfp_flags(gfp) if isinstance(gfp, str) else gfp
+        except ValueError as error:
+            raise MmlabError(f"{what}: {error}") from None
+        self._on(cpu)
+        return flags
 
     def free(self, pfn: int, order: int, cpu: int) -> None:
         """Give a block back. Raises MmlabError, and changes nothing, unless exactly this block is held."""

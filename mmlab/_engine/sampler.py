@@ -50,7 +50,8 @@ class Sampler:
         if len(self.rows) >= MAX_SAMPLES:
             self.rows = self.rows[::2]
             self.period *= 2
-        sc[r.SC_NEXT_SAMPLE_NS] = sim.now_ns + self.period
+        self.next_ns = sim.now_ns + self.period
+        sc[r.SC_NEXT_SAMPLE_NS] = self.next_ns
         sc[r.SC_NEXT_EVENT_NS] = min(int(sc[r.SC_NEXT_EVENT_NS]), int(sc[r.SC_NEXT_SAMPLE_NS]))
 
     def _watched(self) -> dict[str, int]:

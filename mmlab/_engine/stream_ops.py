@@ -58,6 +58,11 @@ class StreamTasks:
     def mkfile(self, op: Operation) -> int:
         return self.sim.mkfile(op.args["file"], op.args["size"])
 
+    def sleep(self, op: Operation) -> int:
+        """Until so many ms after the start of the run, not for so long."""
+        self.sim.sleep_until(int(op.args["ms"]) * 1_000_000)
+        return 0
+
     def sysctl(self, op: Operation) -> int:
         from mmlab.procfs import write
 
@@ -109,7 +114,7 @@ class StreamTasks:
 
 
 _OPERATIONS: dict[str, Callable[[StreamTasks, Operation], int]] = {
-    name: getattr(StreamTasks, name) for name in ("spawn", "fork", "exit", "mkfile", "sysctl", "mmap", "munmap", "mprotect", "madvise", "brk", "mremap")
+    name: getattr(StreamTasks, name) for name in ("spawn", "fork", "exit", "mkfile", "sleep", "sysctl", "mmap", "munmap", "mprotect", "madvise", "brk", "mremap")
 }
 
 #: the core kernels behind each operation, so that they are compiled together with the rest
@@ -117,7 +122,7 @@ _KERNELS: dict[str, tuple[Callable, ...]] = {
     "spawn": (fork.task_alloc,), "fork": (fork.sys_fork,), "exit": (fork.do_exit,), "sysctl": (files.drop_caches,),
     "mkfile": (loop.file_io, files.file_close, files.file_fsync, files.inode_create, files.file_open),
     "mmap": (mmap.sys_mmap,), "munmap": (mmap.sys_munmap,), "mprotect": (mmap.sys_mprotect,), "madvise": (madvise.sys_madvise,),
-    "brk": (mmap.sys_brk,), "mremap": (mmap.sys_mremap,),
+    "sleep": (loop.sleep_until,), "brk": (mmap.sys_brk,), "mremap": (mmap.sys_mremap,),
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from mmlab._engine import checkpoint, loop
 from mmlab._engine.sampler import Sampler
+from mmlab._engine.score import Scorer
 from mmlab._engine.stream_ops import StreamTasks
 from mmlab.errors import MmlabError
 from mmlab.model import rows as r
@@ -23,10 +24,13 @@ CHUNK = 1 << 19
 
 class StreamRun:
     """A stream on a simulation. check_every: events between two checks of every invariant, 0 for none. state: the checkpoint's folder, used
-    when progress raises KeyboardInterrupt, and looked for at the start. seconds_before: what earlier parts of the run took."""
+    when progress raises KeyboardInterrupt, and looked for at the start. scorer: compares the monitor with the stream. seconds_before: what
+    earlier parts of the run took."""
 
-    def __init__(self, sim: Simulation, stream: EventStream, sampler: Sampler, check_every: int = 0, state: Path | None = None):
-        self.sim, self.stream, self.sampler, self.check_every, self.state = sim, stream, sampler, check_every, state
+    def __init__(
+        self, sim: Simulation, stream: EventStream, sampler: Sampler, check_every: int = 0, state: Path | None = None, scorer: Scorer | None = None,
+    ):  # fmt: skip
+        self.sim, self.stream, self.sampler, self.check_every, self.state, self.scorer = sim, stream, sampler, check_every, state, scorer
         self.tasks = StreamTasks(sim, stream.tasks)
         self.done = self.nr_signals = 0
         self.seconds_before, self.began = 0.0, time.perf_counter()
@@ -38,6 +42,7 @@ class StreamRun:
         the run is saved then."""
         sc, total, reported = self.sim.machine.sc, len(self.stream.words), self.done
         self.began = time.perf_counter()
+        self._next_sample()
         if self.done:
             progress(self.done, total, "")
         future = self.stream.next_use() if sc[r.SC_NEEDS_FUTURE] else self.stream.words
@@ -67,7 +72,7 @@ class StreamRun:
             self.tasks.run(self.stream.ops[int(words[self.done]) >> 16])
             self.done += 1
         elif why == loop.STOP_SAMPLE:
-            self.sampler.sample()
+            self._sample()
         elif why == loop.STOP_SIGNAL:
             self.nr_signals += 1
         elif why == loop.STOP_KILL:
@@ -76,6 +81,21 @@ class StreamRun:
             broken = self.sim.check_state()
             if broken:
                 raise MmlabError(f"after {self.done} events: " + "; ".join(broken[:8]))
+
+    def _sample(self) -> None:
+        """The time of a sample, or of comparing the monitor with the truth, has come."""
+        now = self.sim.now_ns
+        if now >= self.sampler.next_ns:
+            self.sampler.sample()
+        if self.scorer is not None and now >= self.scorer.next_ns:
+            self.scorer.due(self.done)
+        self._next_sample()
+
+    def _next_sample(self) -> None:
+        """Let the loop stop when the next of both is due."""
+        sc = self.sim.machine.sc
+        sc[r.SC_NEXT_SAMPLE_NS] = min(self.sampler.next_ns, self.scorer.next_ns) if self.scorer is not None else self.sampler.next_ns
+        sc[r.SC_NEXT_EVENT_NS] = min(int(sc[r.SC_NEXT_EVENT_NS]), int(sc[r.SC_NEXT_SAMPLE_NS]))
 
     def _after_kill(self) -> None:
         """The OOM killer struck: dead tasks' events no longer count; a machine without anybody left to kill panics."""
@@ -95,10 +115,6 @@ class StreamRun:
             raise MmlabError(f"the OOM killer ended {', '.join(sorted(tasks.dead))}, whose events go on: give the machine more memory or swap")
 
     # -- leaving and resuming --------------------------------------------------------------------------------------------------------------
-    def _arrays(self) -> dict[str, np.ndarray]:
-        states = {"machine": self.sim.machine, **self.sim.machine.states}
-        return {f"{owner}.{name}": array for owner, state in states.items() for name, array in state.arrays().items()}
-
     def _save(self) -> None:
         if self.state is None or self.done == len(self.stream.words):
             return
@@ -107,12 +123,12 @@ class StreamRun:
             "done": self.done, "nr_signals": self.nr_signals, "seconds": self.seconds_before + time.perf_counter() - self.began,
             "tasks": [attrs.asdict(task) for task in sim.tasks.values()], "kills": sim.kills, "files": sim._files,
             "open": {name: file.index for name, file in tasks.files.items()}, "nr_failed": tasks.nr_failed, "dead": sorted(tasks.dead),
-            "rows": sampler.rows, "period": sampler.period,
+            "rows": sampler.rows, "period": sampler.period, "next_ns": sampler.next_ns, "score": self.scorer.saved() if self.scorer else None,
         }  # fmt: skip
-        checkpoint.save(self.state, self._arrays(), rest)
+        checkpoint.save(self.state, checkpoint.arrays_of(sim), rest)
 
     def _resume(self, state: Path) -> None:
-        rest = checkpoint.load(state, self._arrays())
+        rest = checkpoint.load(state, checkpoint.arrays_of(self.sim))
         if rest is None:
             return
         sim, tasks, sampler = self.sim, self.tasks, self.sampler
@@ -122,4 +138,6 @@ class StreamRun:
         sim._file_names = {inode: name for name, inode in sim._files.items()}
         tasks.files = {name: File(name, index) for name, index in rest["open"].items()}
         tasks.nr_failed, tasks.dead = rest["nr_failed"], set(rest["dead"])
-        sampler.rows, sampler.period = rest["rows"], rest["period"]
+        sampler.rows, sampler.period, sampler.next_ns = rest["rows"], rest["period"], rest["next_ns"]
+        if self.scorer is not None:
+            self.scorer.resume(rest["score"])

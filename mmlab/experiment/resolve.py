@@ -16,6 +16,9 @@ from mmlab.experiment.structure import structure
 from mmlab.experiment.toml_file import flatten, get, put
 from mmlab.experiment.workloads import check_workload
 
+#: kinds of workloads whose page accesses are no stream
+UNSEEN = ("ops", "requests", "allocations")
+
 
 class Policies(Protocol):
     """What is asked of `mmlab.pluginmanager.Registry`."""
@@ -68,6 +71,8 @@ class Resolver:
             run = structure(Run, _as_table(tables["run"], "run", errors), "run", errors)
             machine = self._machine(tables, errors)
             workload = check_workload(tables["workload"], self.base_dir, errors)
+            if run and run.score_ms and workload["kind"] in UNSEEN:
+                errors.append(f"run.score_ms: a workload of kind {workload['kind']!r} has no stream of accesses to score a monitor by; must be 0, got {run.score_ms}")
             slots = [slot for slot in self.slots if self.registry.names(slot)]
             if workload["kind"] == "requests":
                 named = {*(slot for slot in slots if self.tables.get(slot)), *(key.partition(".")[0] for key in axes)}

@@ -38,7 +38,8 @@ def structure(cls: type, table: Mapping[str, Any], path: str, errors: list[str])
     try:
         return cls(**values)
     except (ValueError, TypeError) as error:
-        errors.append(f"{path}: {error}")
+        named = str(error).partition(":")[0] in known
+        errors.append(f"{_dot(path, str(error))}" if named else f"{path}: {error}")
         return None
 
 

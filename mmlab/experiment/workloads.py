@@ -85,6 +85,15 @@ class SyntheticWorkload:
 
 
 @frozen
+class MasimWorkload:
+    """`kind = "masim"`: a configuration file of masim; accesses_per_ms: of which one millisecond has so many."""
+
+    kind: str
+    file: str
+    accesses_per_ms: int = field(default=100, validator=[ge(1), le(100_000)])
+
+
+@frozen
 class AllocationsWorkload:
     """`kind = "allocations"`: allocations and frees of pages and objects, without tasks.
 
@@ -109,6 +118,7 @@ KINDS: dict[str, type] = {
     "ops": OpsWorkload,
     "stream": StreamWorkload,
     "synthetic": SyntheticWorkload,
+    "masim": MasimWorkload,
     "requests": RequestsWorkload,
     "allocations": AllocationsWorkload,
 }
@@ -140,6 +150,8 @@ def check_workload(table: Any, base_dir: Path, errors: list[str]) -> dict[str, A
     faults = _check_files(config, base_dir)
     if not faults and kind == "ops":
         faults = _check_script(config["script"], base_dir)
+    if not faults and kind == "masim":
+        faults = _check_masim(resolve_path(config["file"], base_dir))
     if config.get("format"):
         faults += _check_format(config["format"])
     if kind in ("synthetic", "requests") and config["generator"]:
@@ -209,6 +221,16 @@ def _script_files(script: Path) -> list[tuple[str, Path]]:
 
     operations = parse_ops(script.read_text(encoding="utf-8"), str(script))
     return [(f"{script}:{op.line}", script.parent / op.args["file"]) for op in operations if op.name in READING]
+
+
+def _check_masim(path: Path) -> list[str]:
+    from mmlab.workload.masim import read_masim
+
+    try:
+        read_masim(path)
+    except InputError as error:
+        return [f"workload.file: {message}" for message in error.messages]
+    return []
 
 
 def _check_format(name: str) -> list[str]:

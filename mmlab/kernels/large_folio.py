@@ -142,6 +142,14 @@ def requeue_deferred_split(m, head):
 
 
 @leaf
+def move_deferred_split(m, src, dst):
+    """A folio that may be on the queue has moved, its marks with it."""
+    if page_test(m, dst + 1, PG_ON_SPLIT_QUEUE):
+        _dequeue(m, src)
+        _queue_tail(m, dst)
+
+
+@leaf
 def folio_unqueue_deferred_split(m, head):
     """The folio is split or freed, or nothing is to be won by a split: it waits no more."""
     if page_test(m, head + 1, PG_ON_SPLIT_QUEUE):

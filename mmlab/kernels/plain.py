@@ -22,6 +22,8 @@ from mmlab.kernels.pipeline import kernel_passes
 
 _I64 = ir.IntType(64)
 _PLAIN, _BODY = ".plain", ".body"
+#: instructions of a kernel that is not inlined where it is called
+LARGE = 40
 #: Callers keep what they need across a call: cheaper than every callee saving the registers it uses. Known to LLVM from version 19.
 CONVENTION = "preserve_nonecc" if llvm_version_info >= (19, 0, 0) and platform.machine() in ("x86_64", "aarch64") else ""
 
@@ -37,13 +39,26 @@ def plain_type(nr_pointers: int, nr_integers: int) -> ir.FunctionType:
 
 
 class PlainLibrary(JITCodeLibrary):
-    """A wrapper with all that it reaches. Nothing else calls the kernels linked into it, so a kernel with one caller is inlined."""
+    """A kernel with all that it reaches. Nothing else calls the kernels linked into it, so they may be changed to fit.
+
+    Large ones stay functions: inlined into their only caller, what they keep in registers would be saved around every call there. Vector
+    instructions are left out for the same reason: loops are short and rare here.
+    """
 
     def _optimize_final_module(self) -> None:
         for function in self._final_module.functions:
-            if not function.is_declaration and function.linkage == Linkage.linkonce_odr:
+            if function.is_declaration:
+                continue
+            function.add_function_attribute("noimplicitfloat")
+            if function.linkage == Linkage.linkonce_odr:
                 function.linkage = "internal"
+                if _is_large(function) and b"alwaysinline" not in b" ".join(function.attributes):
+                    function.add_function_attribute("noinline")
         super()._optimize_final_module()
+
+
+def _is_large(function: Any) -> bool:
+    return sum(1 for block in function.blocks for _ in block.instructions) > LARGE
 
 
 class PlainLower(Lower):

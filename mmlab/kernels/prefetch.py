@@ -5,7 +5,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from mmlab.kernels.jit import JIT_OFF
+from mmlab.kernels.jit import JIT_OFF, leaf
 from mmlab.kernels.pointer import FieldType, element_pointer
 
 if JIT_OFF:
@@ -35,3 +35,13 @@ else:
             return context.get_constant(types.int64, 0)
 
         return types.int64(array, types.intp), generate
+
+
+LOOK_AHEAD = 8  # events: what is asked for now is there by then
+
+
+@leaf
+def prefetch_page(m, pfn):
+    """Start loading what mem_map knows of a frame of this machine."""
+    prefetch(m.page, pfn * 4)
+    prefetch(m.pagex, pfn * 4)

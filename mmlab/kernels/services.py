@@ -9,57 +9,65 @@ from mmlab.kernels.ops import vma_index_find
 from mmlab.kernels.ops import reclaimer_folio_accessed
 from mmlab.kernels.ops import reclaimer_folio_deactivate
 
-_alloc_pages = service_stub(154, 0)
-_alloc_pages_slowpath = service_stub(155, 1)
-_free_pages = service_stub(156, 2)
-_folio_put = service_stub(157, 3)
-_folio_referenced = service_stub(158, 4)
-_reclaim_folio = service_stub(159, 5)
-_rmap_walk = service_stub(160, 6)
-_vma_alloc_zeroed_movable_folio = service_stub(161, 7)
-_alloc_anon_folio = service_stub(162, 8)
-_swap_in = service_stub(163, 9)
-_filemap_fault = service_stub(164, 10)
-_filemap_get_page = service_stub(165, 11)
-_pte_alloc = service_stub(166, 12)
-_anon_vma_prepare = service_stub(167, 13)
-_zap_pte = service_stub(168, 14)
-_do_huge_pmd_anonymous_page = service_stub(169, 15)
-_do_anonymous_folio = service_stub(170, 16)
-_do_huge_pmd_shmem_fault = service_stub(171, 17)
-_do_huge_pmd_wp_page = service_stub(172, 18)
-_copy_huge_pmd = service_stub(173, 19)
-_khugepaged_scan_mm_slot = service_stub(174, 20)
-_collapse_range = service_stub(175, 21)
-_collapse_in_place = service_stub(176, 22)
-_split_folio = service_stub(177, 23)
-_lru_add_drain_all = service_stub(178, 24)
-_folio_free_swap = service_stub(179, 25)
-_munlock_folio = service_stub(180, 26)
-_split_huge_pmd = service_stub(181, 27)
-_wake_kswapd = service_stub(182, 28)
-_madvise = service_stub(183, 29)
-_pageout_folio = service_stub(184, 30)
-_task_tick_numa = service_stub(185, 31)
-_do_numa_page = service_stub(186, 32)
-_node_reclaim = service_stub(187, 33)
-_try_charge = service_stub(188, 34)
-_try_to_compact_pages = service_stub(189, 35)
-_migrate_folio_to = service_stub(190, 36)
-_balance_dirty_pages = service_stub(191, 37)
-_wb_step = service_stub(192, 38)
-_writeback_timers = service_stub(193, 39)
-_shrink_slab = service_stub(194, 40)
-_wakeup_flusher_threads = service_stub(195, 41)
-_out_of_memory = service_stub(196, 42)
-_shrink_memcg = service_stub(197, 43)
-_xa_store = service_stub(198, 44)
-_shmem_get_page = service_stub(199, 45)
-_inode_put = service_stub(200, 46)
-_zap_range = service_stub(201, 47)
-_background = service_stub(202, 48)
-_migrate_folio = service_stub(203, 49)
-_shrink_worker = service_stub(204, 50)
+_alloc_pages = service_stub(174, 0)
+_alloc_pages_slowpath = service_stub(175, 1)
+_free_pages = service_stub(176, 2)
+_folio_put = service_stub(177, 3)
+_folio_referenced = service_stub(178, 4)
+_reclaim_folio = service_stub(179, 5)
+_rmap_walk = service_stub(180, 6)
+_vma_alloc_zeroed_movable_folio = service_stub(181, 7)
+_alloc_anon_folio = service_stub(182, 8)
+_swap_in = service_stub(183, 9)
+_filemap_fault = service_stub(184, 10)
+_filemap_get_page = service_stub(185, 11)
+_pte_alloc = service_stub(186, 12)
+_anon_vma_prepare = service_stub(187, 13)
+_zap_pte = service_stub(188, 14)
+_do_huge_pmd_anonymous_page = service_stub(189, 15)
+_do_anonymous_folio = service_stub(190, 16)
+_do_huge_pmd_shmem_fault = service_stub(191, 17)
+_do_huge_pmd_wp_page = service_stub(192, 18)
+_copy_huge_pmd = service_stub(193, 19)
+_khugepaged_scan_mm_slot = service_stub(194, 20)
+_collapse_range = service_stub(195, 21)
+_collapse_in_place = service_stub(196, 22)
+_split_folio = service_stub(197, 23)
+_lru_add_drain_all = service_stub(198, 24)
+_folio_free_swap = service_stub(199, 25)
+_munlock_folio = service_stub(200, 26)
+_split_huge_pmd = service_stub(201, 27)
+_wake_kswapd = service_stub(202, 28)
+_wakeup_kcompactd = service_stub(203, 29)
+_kcompactd_run = service_stub(204, 30)
+_madvise = service_stub(205, 31)
+_pageout_folio = service_stub(206, 32)
+_task_tick_numa = service_stub(207, 33)
+_do_numa_page = service_stub(208, 34)
+_node_reclaim = service_stub(209, 35)
+_try_charge = service_stub(210, 36)
+_try_to_compact_pages = service_stub(211, 37)
+_migrate_folio_to = service_stub(212, 38)
+_balance_dirty_pages = service_stub(213, 39)
+_wb_step = service_stub(214, 40)
+_writeback_timers = service_stub(215, 41)
+_shrink_slab = service_stub(216, 42)
+_wakeup_flusher_threads = service_stub(217, 43)
+_out_of_memory = service_stub(218, 44)
+_shrink_memcg = service_stub(219, 45)
+_xa_store = service_stub(220, 46)
+_shmem_get_page = service_stub(221, 47)
+_inode_put = service_stub(222, 48)
+_zap_range = service_stub(223, 49)
+_background = service_stub(224, 50)
+_run_due_work = service_stub(225, 51)
+_handle_over_high = service_stub(226, 52)
+_expand_stack = service_stub(227, 53)
+_mlock_faulted = service_stub(228, 54)
+_task_zonelist = service_stub(229, 55)
+_vma_zonelist = service_stub(230, 56)
+_migrate_folio = service_stub(231, 57)
+_shrink_worker = service_stub(232, 58)
 
 
 @leaf
@@ -269,8 +277,22 @@ def split_huge_pmd(m, mm, pmd):
 
 @leaf
 def wake_kswapd(m, node, order):
-    """wakeup_kswapd(). Returns 0."""
+    """wakeup_kswapd(). Returns 0, or 1 if reclaim would not help."""
     return _wake_kswapd(m, node, order)
+
+
+@leaf
+def wakeup_kcompactd(m, node, order, highest):
+    """A block of the order was missed in zones up to an index: the node's kcompactd may look. Returns 0."""
+    return _wakeup_kcompactd(m, node, order, highest)
+
+
+@leaf
+def kcompactd_run(m, node, proactive):
+    """A node's kcompactd works: for the largest block asked for, or (proactive) until the node's score is low enough. Returns 1 if
+    memory is less fragmented now, else 0.
+    """
+    return _kcompactd_run(m, node, proactive)
 
 
 @leaf
@@ -421,6 +443,44 @@ def background(m):
     Returns 0.
     """
     return _background(m)
+
+
+@leaf
+def run_due_work(m):
+    """Background work that has become due, and the sleep of a task that has dirtied more pages than the disk writes. Returns 0.
+    """
+    return _run_due_work(m)
+
+
+@leaf
+def handle_over_high(m, task):
+    """What memory.high asks of a task on its way back to user space. Returns 0."""
+    return _handle_over_high(m, task)
+
+
+@leaf
+def expand_stack(m, mm, vma, address):
+    """Grow a VM_GROWSDOWN VMA down to the page of address. Returns 0, or -ENOMEM."""
+    return _expand_stack(m, mm, vma, address)
+
+
+@leaf
+def mlock_faulted(m, mm, vma, vpn):
+    """After a fault in a VM_LOCKED VMA: mark what it mapped. Returns 0."""
+    return _mlock_faulted(m, mm, vma, vpn)
+
+
+@leaf
+def task_zonelist(m):
+    """Where an allocation of the running task begins, by its memory policy. Returns a node, or the zonelist of a set of nodes.
+    """
+    return _task_zonelist(m)
+
+
+@leaf
+def vma_zonelist(m, vma, vpn, order):
+    """The same for a page of a VMA. Returns a node, or the zonelist of a set of nodes."""
+    return _vma_zonelist(m, vma, vpn, order)
 
 
 @leaf

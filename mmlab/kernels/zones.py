@@ -6,9 +6,10 @@ Models: mm/vmstat.c __mod_zone_page_state(), include/linux/mmzone.h wmark_pages(
 import numpy as np
 
 from mmlab.kernels.jit import leaf
-from mmlab.model.const import ALLOC_HIGHATOMIC, ALLOC_MIN_RESERVE, ALLOC_NON_BLOCK, ALLOC_OOM
+from mmlab.model.const import ALLOC_CMA, ALLOC_HIGHATOMIC, ALLOC_MIN_RESERVE, ALLOC_NON_BLOCK, ALLOC_OOM
+from mmlab.model.gfp import GFP_HIGHMEM, GFP_MOVABLE, ZONE_HIGHMEM, gfp_zone
 from mmlab.model.rows import (
-    PCP_FREE_DIFF, PCP_STRIDE, SC_CPU, SC_NR_CPUS, SC_NR_ZONES, Z_FREE, Z_FREE_HIGHATOMIC, Z_LOWMEM_RESERVE, Z_NODE, Z_STAT_THRESHOLD,
+    PCP_FREE_DIFF, PCP_STRIDE, SC_CPU, SC_HIGHMEM, SC_NR_CPUS, SC_NR_ZONES, Z_FREE, Z_FREE_CMA, Z_FREE_HIGHATOMIC, Z_LOWMEM_RESERVE, Z_NODE, Z_STAT_THRESHOLD,
     Z_WATERMARK_BOOST, Z_WMARK_HIGH, Z_WMARK_MIN, ZONE_STRIDE,
 )
 
@@ -23,6 +24,31 @@ def mod_zone_free(m, zone, delta):
         m.zone[zone * ZONE_STRIDE + Z_FREE] += diff
         diff = 0
     m.pcp[slot] = diff
+
+
+@leaf
+def take_zone_free(m, zone, nr_pages, times):
+    """mod_zone_free(m, zone, -nr_pages), `times` times in a row."""
+    slot = (m.sc[SC_CPU] * m.sc[SC_NR_ZONES] + zone) * PCP_STRIDE + PCP_FREE_DIFF
+    threshold = m.zone[zone * ZONE_STRIDE + Z_STAT_THRESHOLD]
+    diff = m.pcp[slot]
+    while times > 0:
+        until_folded = max(1, (diff + threshold) // nr_pages + 1)
+        if times < until_folded:
+            diff -= times * nr_pages
+            break
+        m.zone[zone * ZONE_STRIDE + Z_FREE] += diff - until_folded * nr_pages
+        diff = 0
+        times -= until_folded
+    m.pcp[slot] = diff
+
+
+@leaf
+def request_zone(m, gfp):
+    """gfp_zone() on this machine: with high memory, __GFP_HIGHMEM alone may use it."""
+    if gfp & (GFP_HIGHMEM | GFP_MOVABLE) == GFP_HIGHMEM and m.sc[SC_HIGHMEM]:
+        return ZONE_HIGHMEM
+    return gfp_zone(gfp)
 
 
 @leaf
@@ -59,6 +85,8 @@ def zone_watermark_order0(m, zone, order, mark, highest_zoneidx, alloc_flags):
     free = m.zone[base + Z_FREE] - ((1 << order) - 1)
     if alloc_flags & (ALLOC_HIGHATOMIC | ALLOC_MIN_RESERVE | ALLOC_NON_BLOCK | ALLOC_OOM) == 0:
         free -= m.zone[base + Z_FREE_HIGHATOMIC]
+    if alloc_flags & ALLOC_CMA == 0:
+        free -= m.zone[base + Z_FREE_CMA]
     least = mark
     if alloc_flags & ALLOC_MIN_RESERVE:
         least -= least // 2

@@ -38,6 +38,14 @@ class MemmapRange:
 
 
 @attrs.frozen
+class CmaSize:
+    """``cma=SIZE[@START]``: bytes of the area for contiguous blocks, and where it begins (None: where there is room)."""
+
+    size_bytes: int
+    start_bytes: int | None = None
+
+
+@attrs.frozen
 class Cmdline:
     """What the command line says about memory; ``None`` where it says nothing. ``other`` keeps the options not read here, in order."""
 
@@ -46,6 +54,7 @@ class Cmdline:
     kernelcore: CoreSize | None = None
     mem_bytes: int | None = None
     memmap: tuple[MemmapRange, ...] = ()
+    cma: CmaSize | None = None
     stack_guard_gap: int | None = None
     numa_balancing: bool | None = None
     slab_min_order: int | None = None
@@ -53,6 +62,7 @@ class Cmdline:
     slab_min_objects: int | None = None
     slab_nomerge: bool = False
     shuffle: bool = False
+    memhp_offline: bool = False
     other: tuple[str, ...] = ()
 
 
@@ -101,12 +111,25 @@ def _memmap(text: str) -> tuple[MemmapRange, ...]:
     return tuple(ranges)
 
 
+def _memhp(text: str) -> bool:
+    if text not in ("online", "online_kernel", "offline"):
+        raise ValueError(f"must be online, online_kernel or offline, got '{text}'")
+    return text == "offline"
+
+
+def _cma(text: str) -> CmaSize:
+    size, at, start = text.partition("@")
+    return CmaSize(parse_memparse(size), parse_memparse(start) if at else None)
+
+
 _OPTIONS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "transparent_hugepage": ("transparent_hugepage", _thp),
     "movablecore": ("movablecore", _core),
     "kernelcore": ("kernelcore", _core),
     "mem": ("mem_bytes", parse_memparse),
     "memmap": ("memmap", _memmap),
+    "cma": ("cma", _cma),
+    "memhp_default_state": ("memhp_offline", _memhp),
     "stack_guard_gap": ("stack_guard_gap", _count),
     "numa_balancing": ("numa_balancing", _switch),
     "page_alloc.shuffle": ("shuffle", _switch),

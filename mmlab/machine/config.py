@@ -13,6 +13,7 @@ from .aged import Aged, aged_from
 from .cmdline import Cmdline, parse_cmdline
 from .presets import preset_table
 from .record import boot_problems
+from .sysfs_checks import sysfs_faults
 from .swap_devices import COMPRESSED_BYTES, SwapDevice, compression, lab_devices, listed_devices
 
 PAGE_BYTES = 4096
@@ -38,7 +39,7 @@ class MachineConfig:
 
     ``nodes`` is empty for a machine without NUMA. ``distances``: (from, to, distance) rows. ``hmat``: (initiator, target, latency ns,
     GiB/s) rows. ``modules`` and ``icount`` matter to the lab alone. ``boot``: a boot record (``record.py``), or None.
-    ``bare``: no firmware, no kernel: every page of ``memory`` is managed (small machines for policy studies).
+    ``bits``: 32 gives high memory above 896 MiB (``bare`` only). ``bare``: no firmware, no kernel: every page of ``memory`` is managed (small machines for policy studies).
     ``import_dir``: a folder with a real machine's /proc files. ``aged``: what memory has been through. ``sysctl`` and ``sysfs``: settings made before the workload starts.
     """
 
@@ -64,6 +65,7 @@ class MachineConfig:
     import_dir: str | None = None
     boot: Mapping[str, Any] | None = None
     bare: bool = False
+    bits: int = 64
     aged: Aged | None = None
     sysctl: Mapping[str, str] = attrs.field(factory=dict)
     sysfs: Mapping[str, str] = attrs.field(factory=dict)
@@ -185,7 +187,7 @@ class _Reader:
 
 
 KEYS = ("preset", "memory", "cpus", "nodes", "distances", "hmat", "swap", "zram", "swap_ssd", "swaps", "compression", "disk", "pgtable_levels",
-        "cmdline", "kernel", "dimms", "maxmem", "modules", "icount", "import_dir", "boot", "bare", "aged")  # fmt: skip
+        "cmdline", "kernel", "dimms", "maxmem", "modules", "icount", "import_dir", "boot", "bare", "bits", "aged")  # fmt: skip
 
 
 def machine_from_table(
@@ -217,6 +219,8 @@ def machine_from_table(
     top = {k: v for k, v in (("sysctl", sysctl), ("sysfs", sysfs)) if v is not None}
     s = _Reader(where, "", top, errors)
     cfg = attrs.evolve(cfg, sysctl=s.settings("sysctl"), sysfs=s.settings("sysfs"))
+    for key, message in sysfs_faults(cfg.sysfs):
+        s.bad(f'sysfs."{key}"', message)
     if errors:
         raise InputError(errors)
     return cfg
@@ -247,7 +251,7 @@ def _read(r: _Reader, preset: str | None) -> MachineConfig:
         dimms_bytes=dimms, maxmem_bytes=r.size("maxmem", 0), modules=None if modules is None else tuple(map(str, modules)),
         icount=r.typed("icount", str, "a string", ""), import_dir=r.typed("import_dir", str, "a folder", None),
         boot=r.typed("boot", dict, "a table as in boot.json", None), bare=r.typed("bare", bool, "true or false", False),
-        aged=r.aged(),
+        bits=r.integer("bits", 64, 32, 64), aged=r.aged(),
     )  # fmt: skip
     _check(r, cfg, named)
     return cfg
@@ -312,6 +316,10 @@ def _check(r: _Reader, cfg: MachineConfig, named: list[int]) -> None:
     for i, (a, b, d) in enumerate(cfg.distances):
         if a == b and d != LOCAL_DISTANCE or a != b and not LOCAL_DISTANCE < d <= 254:
             r.bad(f"distances[{i}]", f"must be 10 from a node to itself and 11 to 254 between two, got {d}")
+    if cfg.bits not in (32, 64):
+        r.bad("bits", f"must be 32 or 64, got {cfg.bits}")
+    elif cfg.bits == 32 and (not cfg.bare or cfg.nodes or cfg.dimms_bytes or cfg.import_dir):
+        r.bad("bits", "a 32-bit machine needs bare = true, one node and no modules: what its kernel keeps for itself is not known")
     _check_distances(r, cfg)
     _check_hmat(r, cfg)
     _check_nodes(r, cfg)

@@ -16,7 +16,8 @@ from .watermarks import NR_ZONES, ZONE_NAMES, memory_block_bytes
 
 @attrs.frozen
 class ZoneLayout:
-    """A populated zone. Page counts; ``ranges``: present pages as (start_pfn, end_pfn exclusive).
+    """A zone. Page counts; ``ranges``: present pages as (start_pfn, end_pfn exclusive); ``unmanaged``: ranges of a device's pages, which have
+    struct pages and nothing else.
 
     ``index``: 0 DMA, 1 DMA32, 2 Normal, 3 Movable, 4 Device. ``managed_at_setup``: what managed was when the boot-time watermarks were
     computed, before __init memory and the initrd were freed.
@@ -32,6 +33,7 @@ class ZoneLayout:
     managed_at_setup: int
     ranges: tuple[tuple[int, int], ...]
     hotplugged: bool = False
+    unmanaged: tuple[tuple[int, int], ...] = ()
 
     @property
     def end_pfn(self) -> int:
@@ -61,7 +63,7 @@ class MachineLayout:
     @property
     def max_pfn(self) -> int:
         """First page behind the last present one."""
-        return max(z.ranges[-1][1] for z in self.zones)
+        return max(z.ranges[-1][1] for z in self.zones if z.ranges)
 
     @property
     def totalram_pages(self) -> int:
@@ -71,7 +73,7 @@ class MachineLayout:
     @property
     def block_size_bytes(self) -> int:
         """Hot-plug block size (/sys/devices/system/memory/block_size_bytes prints it in hex)."""
-        return memory_block_bytes(max((z.ranges[-1][1] for z in self.zones if not z.hotplugged), default=0))
+        return memory_block_bytes(max((z.ranges[-1][1] for z in self.zones if z.ranges and not z.hotplugged), default=0))
 
     def zone(self, node: int, name: str) -> ZoneLayout:
         """The zone of this name; KeyError if the node has none."""
@@ -103,7 +105,7 @@ def layout_from_config(cfg: MachineConfig, memmap_pages: MemmapPages = vmemmap_p
     Raises InputError if the memory does not hold the kernel.
     """
     if cfg.bare:
-        return _bare_layout(cfg)
+        return _bare_layout_32(cfg) if cfg.bits == 32 else _bare_layout(cfg)
     node_ranges = memmap.split_over_nodes(cfg, memmap.usable_ranges(cfg))
     if not any(start < memmap.MAX_DMA32_PFN for _, start, _ in node_ranges):
         raise InputError("machine.cmdline: leaves no memory below 4 GiB, where the kernel lies and DMA32 requests are served")
@@ -123,7 +125,19 @@ def layout_from_config(cfg: MachineConfig, memmap_pages: MemmapPages = vmemmap_p
         zones.append(ZoneLayout(node, ZONE_NAMES[index], index, start, end - start, present, m, s, ranges))
     if dimms:
         zones = _hotplug(zones, dimms)
+    zones = _with_devices(zones, memmap.device_ranges(cfg), len(cfg.node_cpus()))
     return MachineLayout(tuple(zones), cfg.node_cpus(), cfg.distance_matrix(), memmap.e820_map(cfg))
+
+
+def _bare_layout_32(cfg: MachineConfig) -> MachineLayout:
+    """DMA, Normal and HighMem, whole from frame 1 on. Models: arch/x86/mm/init_32.c highmem_pfn_init(), init.c zone_sizes_init()."""
+    end = 1 + cfg.memory_bytes // 4096
+    limits = ((0, "DMA", 1, memmap.MAX_DMA_PFN), (2, "Normal", memmap.MAX_DMA_PFN, memmap.HIGHMEM_PFN), (3, "HighMem", memmap.HIGHMEM_PFN, end))
+    zones = [
+        ZoneLayout(0, name, index, low, min(high, end) - low, min(high, end) - low, min(high, end) - low, min(high, end) - low, ((low, min(high, end)),))
+        for index, name, low, high in limits if low < min(high, end)
+    ]  # fmt: skip
+    return MachineLayout(tuple(zones), cfg.node_cpus(), cfg.distance_matrix())
 
 
 def _bare_layout(cfg: MachineConfig) -> MachineLayout:
@@ -139,6 +153,17 @@ def _bare_layout(cfg: MachineConfig) -> MachineLayout:
                 zones.append(ZoneLayout(node, ZONE_NAMES[index], index, a, b - a, b - a, b - a, b - a, ((a, b),)))
         start = -(-end // 1024) * 1024
     return MachineLayout(tuple(zones), cfg.node_cpus(), cfg.distance_matrix())
+
+
+def _with_devices(zones: list[ZoneLayout], devices: Sequence[tuple[int, int, int]], nodes: int) -> list[ZoneLayout]:
+    """ZONE_DEVICE of each node that has persistent memory. Models: mm/memremap.c pagemap_range(), move_pfn_range_to_zone()."""
+    index = ZONE_NAMES.index("Device")
+    for node in range(nodes):
+        ranges = tuple((a, b) for n, a, b in devices if n == node)
+        if ranges:
+            start, end = ranges[0][0], ranges[-1][1]
+            zones = [*zones, ZoneLayout(node, "Device", index, start, end - start, 0, 0, 0, (), unmanaged=ranges)]
+    return sorted(zones, key=lambda z: (z.node, z.index))
 
 
 def _hotplug(zones: list[ZoneLayout], dimms: Sequence[tuple[int, int]]) -> list[ZoneLayout]:

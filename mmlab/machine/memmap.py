@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from ..errors import InputError
 from .config import MachineConfig
 from .watermarks import ZONE_DMA, ZONE_DMA32, ZONE_MOVABLE, ZONE_NORMAL
 
 MAX_DMA_PFN = 4096
 MAX_DMA32_PFN = 1 << 20
+HIGHMEM_PFN = 896 << 8  # a 32-bit kernel addresses memory below it at any time
 MAX_ORDER_NR_PAGES = 1024
 ACPI_PAGES = 35
 ACPI_PAGES_PER_DISK = 3
@@ -97,6 +99,18 @@ def dimm_ranges(cfg: MachineConfig) -> tuple[tuple[int, int], ...]:
         out.append((base >> 12, (base + size) >> 12))
         base += size
     return tuple(out)
+
+
+def device_ranges(cfg: MachineConfig) -> list[NodeRange]:
+    """(node, start_pfn, end_pfn) of RAM that ``memmap=SIZE!START`` makes persistent, in whole pages; InputError where there is no RAM."""
+    wanted = [(-(-r.start_bytes // 4096), (r.start_bytes + r.size_bytes) // 4096) for r in cfg.options.memmap if r.kind == "persistent"]
+    ram = clip(((-(-a // 4096), (b + 1) // 4096) for a, b, kind in e820_map(cfg) if kind == "usable"), 1, 1 << 52)
+    out: list[NodeRange] = []
+    for start, end in merge(wanted):
+        if not any(a <= start and end <= b for a, b in ram) or start < MAX_DMA_PFN:
+            raise InputError(f"machine.cmdline: memmap: {(end - start) >> 8}M!{start >> 8}M: must be memory above 16M that the machine has")
+        out += split_over_nodes(cfg, [(start, end)])
+    return sorted(out)
 
 
 def zone_limits(max_pfn: int) -> dict[int, tuple[int, int]]:

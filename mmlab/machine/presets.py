@@ -10,6 +10,8 @@ from ..errors import did_you_mean
 PRESETS: dict[str, dict[str, Any]] = {
     # The machine of most recorded cases: one small virtual machine with a swap disk.
     "qemu-1g": {"memory": "1G", "cpus": 1, "swap": "512M"},
+    # An i386 machine with PAE: DMA, Normal up to 896 MiB, HighMem. Its kernel takes nothing, its tasks' address spaces are 64-bit ones.
+    "i386-2g": {"memory": "2G", "cpus": 1, "bits": 32, "bare": True, "swap": "512M"},
     "desktop-16g": {"memory": "16G", "cpus": 4, "swap": "4G", "swap_ssd": True},
     "server-2node": {
         "cpus": 8,

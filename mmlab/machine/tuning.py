@@ -126,7 +126,7 @@ class ZoneTuning:
         if not self.thp_pmd_enabled:
             self._calculate_min_free_kbytes()
             return
-        nr_zones = sum(z.index <= wm.ZONE_NORMAL for z in self.zones)
+        nr_zones = sum(z.index <= wm.ZONE_NORMAL and managed > 0 for z, managed in zip(self.zones, self.managed))
         wanted = wm.khugepaged_min_free_kbytes(nr_zones, self._buffer_pages())
         self.values["vm.min_free_kbytes"] = [max(wanted, self.values["vm.min_free_kbytes"][0])]
 

@@ -9,7 +9,7 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import (
     page_allocator_can_alloc, page_allocator_drain, page_allocator_nr_free_blocks, reclaimer_drain,
 )
-from mmlab.kernels.zones import wmark_pages, zone_watermark_order0
+from mmlab.kernels.zones import request_zone, wmark_pages, zone_watermark_order0
 from mmlab.mm.compaction_scan import (
     MIGRATE_ASYNC, MIGRATE_SYNC, MIGRATE_SYNC_LIGHT, isolate_migratepages, migrate_pages, release_free_list, reset_cached_positions,
     reset_isolation_suitable, scanners_met, zone_watermark_ok,
@@ -17,17 +17,20 @@ from mmlab.mm.compaction_scan import (
 from mmlab.mm.vmscan import zone_reclaimable_pages
 from mmlab.model.const import (
     ALLOC_WMARK_MASK, COMPACT_COMPLETE, COMPACT_CONTENDED, COMPACT_CONTINUE, COMPACT_DEFERRED, COMPACT_PARTIAL_SKIPPED, COMPACT_PRIO_ASYNC,
-    COMPACT_PRIO_SYNC_FULL, COMPACT_SKIPPED, COMPACT_SUCCESS, MIGRATE_MOVABLE, MIGRATE_PCPTYPES, MIGRATE_TYPES, NR_PAGE_ORDERS,
+    COMPACT_PRIO_SYNC_FULL, COMPACT_SKIPPED, COMPACT_SUCCESS, MIGRATE_CMA, MIGRATE_MOVABLE, MIGRATE_PCPTYPES, MIGRATE_TYPES, NR_PAGE_ORDERS,
     PAGEBLOCK_ORDER, PAGEBLOCK_PAGES,
 )
-from mmlab.model.gfp import GFP_IO, GFP_THISNODE, gfp_migratetype, gfp_zone
+from mmlab.model.gfp import GFP_IO, GFP_THISNODE, gfp_migratetype
 from mmlab.model.rows import (
     CC_BLOCK_SUITABLE, CC_DIRECT, CC_FINISH_PAGEBLOCK, CC_FREE_PFN, CC_FREE_SCANNED, CC_IGNORE_SKIP, CC_LAST_MIGRATED, CC_MIGRATE_PFN,
     CC_MIGRATE_SCANNED, CC_MIGRATETYPE, CC_MODE, CC_NR_FREEPAGES, CC_NR_MIGRATEPAGES, CC_ORDER, CC_PROACTIVE, CC_WHOLE_ZONE, CC_ZONE,
     CZ_BLOCKSKIP_FLUSH, CZ_CACHED_FREE, CZ_CACHED_MIGRATE, CZ_CONSIDERED, CZ_DEFER_SHIFT, CZ_ORDER_FAILED, CZ_STRIDE,
-    SC_CPU, SC_EXTFRAG_THRESHOLD, SC_NR_CPUS, SC_NR_ZONES, SC_PROACTIVENESS, Z_END_PFN, Z_INDEX, Z_NODE, Z_START_PFN, ZONE_STRIDE, ZONELIST_STRIDE, ZONELIST_THISNODE,
+    N_KSWAPD_AWAKE, N_PRESENT, NODE_STRIDE, SC_CPU, SC_EXTFRAG_THRESHOLD, SC_NR_CPUS, SC_NR_ZONES, SC_PROACTIVENESS, Z_END_PFN, Z_INDEX,
+    Z_NODE, Z_PRESENT, Z_START_PFN, ZONE_STRIDE, ZONELIST_STRIDE, ZONELIST_THISNODE,
 )
-from mmlab.model.vmstat import V_COMPACT_FREE_SCANNED, V_COMPACT_MIGRATE_SCANNED
+from mmlab.model.vmstat import (
+    V_COMPACT_DAEMON_FREE_SCANNED, V_COMPACT_DAEMON_MIGRATE_SCANNED, V_COMPACT_FREE_SCANNED, V_COMPACT_MIGRATE_SCANNED,
+)
 
 COMPACT_MAX_DEFER_SHIFT = 6
 COSTLY_ORDER = 3
@@ -57,7 +60,7 @@ def fragmentation_index(m, zone, order):
 
 @leaf
 def fragmentation_score_zone(m, zone):
-    """Per cent of a zone's free memory that is in blocks smaller than a huge page."""
+    """Per cent of a zone's free memory that is in blocks smaller than a huge page; 0 where nothing is free."""
     pages = 0
     huge = 0
     for order in range(NR_PAGE_ORDERS):
@@ -66,7 +69,18 @@ def fragmentation_score_zone(m, zone):
             pages += nr
             if order >= PAGEBLOCK_ORDER:
                 huge += nr
-    return 100 if pages == 0 else (pages - huge) * 1000 // pages // 10
+    return 0 if pages == 0 else (pages - huge) * 100 // pages
+
+
+@leaf
+def fragmentation_score_node(m, node):
+    """The scores of a node's zones, each weighted by the zone's share of the node's memory."""
+    score = 0
+    for zone in range(m.sc[SC_NR_ZONES]):
+        base = zone * ZONE_STRIDE
+        if m.zone[base + Z_NODE] == node:
+            score += m.zone[base + Z_PRESENT] * fragmentation_score_zone(m, zone) // (m.node[node * NODE_STRIDE + N_PRESENT] + 1)
+    return score
 
 
 @leaf
@@ -95,6 +109,8 @@ def block_for(m, zone, order, migratetype):
     for o in range(order, NR_PAGE_ORDERS):
         if page_allocator_nr_free_blocks(m, zone, o, migratetype):
             return 1
+        if migratetype == MIGRATE_MOVABLE and page_allocator_nr_free_blocks(m, zone, o, MIGRATE_CMA):
+            return 1
         if o >= PAGEBLOCK_ORDER // 2 or migratetype != MIGRATE_MOVABLE:
             for other in range(MIGRATE_PCPTYPES):
                 if page_allocator_nr_free_blocks(m, zone, o, other):
@@ -112,6 +128,8 @@ def compact_finished(m):
             m.compact[zone * CZ_STRIDE + CZ_BLOCKSKIP_FLUSH] = 1
         return COMPACT_COMPLETE if m.cc[CC_WHOLE_ZONE] else COMPACT_PARTIAL_SKIPPED
     if m.cc[CC_PROACTIVE]:
+        if m.node[m.zone[zone * ZONE_STRIDE + Z_NODE] * NODE_STRIDE + N_KSWAPD_AWAKE]:
+            return COMPACT_PARTIAL_SKIPPED
         return COMPACT_CONTINUE if fragmentation_score_zone(m, zone) > fragmentation_score_wmark(m, 1) else COMPACT_SUCCESS
     if m.cc[CC_ORDER] < 0 or m.cc[CC_MIGRATE_PFN] & (PAGEBLOCK_PAGES - 1):
         return COMPACT_CONTINUE
@@ -202,6 +220,9 @@ def compact_node(m, node, proactive):
             describe_run(m, zone, WHOLE_MEMORY, MIGRATE_SYNC_LIGHT if proactive else MIGRATE_SYNC, 0, 1, 0)
             m.cc[CC_PROACTIVE] = proactive
             compact_zone(m)
+            if proactive:
+                m.vmstat[V_COMPACT_DAEMON_MIGRATE_SCANNED] += m.cc[CC_MIGRATE_SCANNED]
+                m.vmstat[V_COMPACT_DAEMON_FREE_SCANNED] += m.cc[CC_FREE_SCANNED]
     return 0
 
 
@@ -244,7 +265,7 @@ def compaction_defer_reset(m, zone, order, alloc_success):
 @kernel
 def compact_zone_order(m, zone, order, gfp, alloc_flags, prio):
     """Direct compaction of one zone for an allocation: COMPACT_*."""
-    highest = gfp_zone(gfp)
+    highest = request_zone(m, gfp)
     mark = wmark_pages(m, zone, alloc_flags & ALLOC_WMARK_MASK)
     if zone_watermark_order0(m, zone, order, mark, highest, alloc_flags) and page_allocator_can_alloc(m, zone, order, alloc_flags):
         return COMPACT_SUCCESS
@@ -258,7 +279,7 @@ def compact_zone_order(m, zone, order, gfp, alloc_flags, prio):
 @kernel
 def compaction_zonelist_suitable(m, gfp, order, node):
     """1 if reclaim of everything would give some zone of the zonelist the room that compaction needs."""
-    highest = gfp_zone(gfp)
+    highest = request_zone(m, gfp)
     at = node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)
     while m.zonelist[at] >= 0:
         zone = m.zonelist[at]
@@ -277,7 +298,7 @@ def do_try_to_compact_pages(m, gfp, order, alloc_flags, node, prio):
     best = COMPACT_SKIPPED
     if gfp & GFP_IO == 0:
         return best
-    highest = gfp_zone(gfp)
+    highest = request_zone(m, gfp)
     at = node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)
     while m.zonelist[at] >= 0:
         zone = m.zonelist[at]

@@ -2,30 +2,30 @@
 
 One walks a zone upwards by pageblocks for pages to move, one downwards for places, until they meet. m.cc holds the run that is going on
 (CC_*), m.block_skip a pageblock's skip bit; isolated pages and places wait on lists behind all others of mem_map.
-Models: mm/compaction.c isolate_migratepages(), isolate_freepages(), compaction_alloc(), release_free_list(). Left out: large folios,
-free-page hints of fast_find_migrateblock() and fast_isolate_freepages(), contention.
+Models: mm/compaction.c isolate_migratepages(), isolate_freepages(), compaction_alloc(), release_free_list(); mm/migrate.c
+migrate_pages(). Left out: free-page hints of fast_find_migrateblock() and fast_isolate_freepages(), contention.
 """
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.lists import list_add, list_add_tail, list_del, list_empty, list_first
 from mmlab.kernels.ops import (
-    memory_model_pfn_valid, page_allocator_block_type, page_allocator_is_free,
-    page_allocator_isolate_free,
+    memory_model_pfn_valid, page_allocator_block_type, page_allocator_is_free, page_allocator_isolate_free, reclaimer_folio_removed,
 )
 from mmlab.kernels.services import free_pages, migrate_folio
 from mmlab.kernels.zones import zone_watermark_order0
-from mmlab.mm.migrate import isolate_movable, putback_movable
+from mmlab.kernels.large_folio import PG_PARTIALLY_MAPPED
+from mmlab.mm.huge_memory import split_folio
+from mmlab.mm.migrate import folio_nr_pages, isolate_folio, putback_movable
 from mmlab.model.const import (
-    MIGRATE_MOVABLE, NR_PAGE_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES,
+    ALLOC_CMA, MIGRATE_CMA, MIGRATE_MOVABLE, NR_PAGE_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES,
 )
 from mmlab.model.page import (
-    KIND_KERNEL, PG_HEAD, PG_TAIL, ZONE_SHIFT, page_flags, page_order, set_page_flags, set_page_kind, set_page_order,
+    KIND_FREE, KIND_KERNEL, PG_HEAD, ZONE_SHIFT, page_flags, page_kind, page_order, set_page_flags, set_page_kind, set_page_order,
 )
 from mmlab.model.rows import (
     CC_BLOCK_SUITABLE, CC_DIRECT, CC_FINISH_PAGEBLOCK, CC_FREE_PFN, CC_FREE_SCANNED, CC_IGNORE_SKIP, CC_MIGRATE_PFN,
     CC_MIGRATE_SCANNED, CC_MIGRATETYPE, CC_MODE, CC_NR_FREEPAGES, CC_NR_MIGRATEPAGES, CC_ORDER, CC_ZONE,
-    COMPACT_HEADS, CZ_BLOCKSKIP_FLUSH, CZ_CACHED_FREE, CZ_CACHED_MIGRATE, CZ_STRIDE,
-    SC_MAX_PFN, SC_NR_HEADS, Z_END_PFN, Z_START_PFN, Z_WMARK_MIN, ZONE_STRIDE,
+    COMPACT_HEADS, COST_COPY_PAGE, CZ_BLOCKSKIP_FLUSH, CZ_CACHED_FREE, CZ_CACHED_MIGRATE, CZ_STRIDE, SC_MAX_PFN, SC_NOW_NS, SC_NR_HEADS, Z_END_PFN, Z_START_PFN, Z_WMARK_MIN, ZONE_STRIDE,
 )
 from mmlab.model.vmstat import V_COMPACT_ISOLATED, V_PGMIGRATE_FAIL
 
@@ -59,8 +59,14 @@ def pageblock_in(m, zone, pfn):
 
 @leaf
 def zone_watermark_ok(m, zone, mark, highest):
-    """__zone_watermark_ok() of order 0 against a plain mark."""
-    return zone_watermark_order0(m, zone, 0, mark, highest, 0)
+    """__zone_watermark_ok() of order 0 against a plain mark; what is free in CMA areas serves movable pages."""
+    return zone_watermark_order0(m, zone, 0, mark, highest, ALLOC_CMA)
+
+
+@leaf
+def is_migrate_movable(m, migratetype):
+    """1 for the types of pageblocks that hold movable pages."""
+    return 1 if migratetype == MIGRATE_MOVABLE or migratetype == MIGRATE_CMA else 0
 
 
 @leaf
@@ -70,7 +76,7 @@ def suitable_migration_target(m, pfn):
     order = m.cc[CC_ORDER] if m.cc[CC_ORDER] > 0 else PAGEBLOCK_ORDER
     if head and head - 1 >= order:
         return 0
-    return 1 if m.cc[CC_BLOCK_SUITABLE] or page_allocator_block_type(m, pfn) == MIGRATE_MOVABLE else 0
+    return 1 if m.cc[CC_BLOCK_SUITABLE] or is_migrate_movable(m, page_allocator_block_type(m, pfn)) else 0
 
 
 @leaf
@@ -80,7 +86,16 @@ def suitable_migration_source(m, pfn):
         return 0
     if m.cc[CC_MODE] != MIGRATE_ASYNC or m.cc[CC_DIRECT] == 0:
         return 1
-    return 1 if page_allocator_block_type(m, pfn) == m.cc[CC_MIGRATETYPE] else 0
+    block_type = page_allocator_block_type(m, pfn)
+    if m.cc[CC_MIGRATETYPE] == MIGRATE_MOVABLE:
+        return is_migrate_movable(m, block_type)
+    return 1 if block_type == m.cc[CC_MIGRATETYPE] else 0
+
+
+@leaf
+def skip_isolation_on_order(m, order, target):
+    """1 for folios that are not moved: as large as what the run is for (none is free), or as a pageblock."""
+    return 1 if (target > 0 and order >= target) or order >= PAGEBLOCK_ORDER else 0
 
 
 @leaf
@@ -149,10 +164,11 @@ def isolate_migratepages_block(m, start, end):
             nr_scanned += (1 << (head - 1)) - 1
             pfn += 1 << (head - 1)
             continue
-        if page_flags(m, pfn) & PG_HEAD:
-            nr_scanned += (1 << page_order(m, pfn)) - 1
-            pfn += (1 << page_order(m, pfn)) - 1
-        elif page_flags(m, pfn) & PG_TAIL == 0 and isolate_movable(m, pfn):
+        nr = folio_nr_pages(m, pfn)
+        if nr > 1 and skip_isolation_on_order(m, page_order(m, pfn), m.cc[CC_ORDER]):
+            nr_scanned += nr - 1
+            pfn += nr - 1
+        elif isolate_folio(m, pfn):
             if nr_isolated == 0 and marked == 0:
                 marked = 1
                 if m.cc[CC_IGNORE_SKIP] == 0:
@@ -164,12 +180,12 @@ def isolate_migratepages_block(m, start, end):
                         pfn = end
                         break
             list_add(m, migrate_list(m), pfn)
-            nr_isolated += 1
-            m.cc[CC_NR_MIGRATEPAGES] += 1
+            nr_isolated += nr
+            nr_scanned += nr - 1
+            m.cc[CC_NR_MIGRATEPAGES] += nr
+            pfn += nr
             if m.cc[CC_NR_MIGRATEPAGES] >= COMPACT_CLUSTER_MAX and m.cc[CC_FINISH_PAGEBLOCK] == 0:
-                pfn += 1
                 break
-            pfn += 1
             continue
         if skip_on_failure:
             if nr_isolated:
@@ -288,26 +304,26 @@ def isolate_freepages(m):
 
 
 @leaf
-def first_free_order(m):
-    """The smallest order of which an isolated block waits, or -1."""
-    for order in range(NR_PAGE_ORDERS):
+def first_free_order(m, least):
+    """The smallest order from `least` on of which an isolated block waits, or -1."""
+    for order in range(least, NR_PAGE_ORDERS):
         if list_empty(m, free_list(m, order)) == 0:
             return order
     return -1
 
 
 @kernel
-def compaction_alloc(m):
-    """A place for one page: from the isolated free blocks, the smallest cut up, or from the free scanner; -1 if there is none left."""
-    order = first_free_order(m)
+def compaction_alloc(m, wanted):
+    """A place of 2^wanted pages: of the isolated free blocks the smallest, cut up, or from the free scanner; -1 if there is none left."""
+    order = first_free_order(m, wanted)
     if order < 0:
         isolate_freepages(m)
-        order = first_free_order(m)
+        order = first_free_order(m, wanted)
         if order < 0:
             return -1
     pfn = list_first(m, free_list(m, order))
     list_del(m, pfn)
-    while order > 0:
+    while order > wanted:
         order -= 1
         half = pfn + (1 << order)
         set_page_flags(m, half, m.cc[CC_ZONE] << ZONE_SHIFT)
@@ -315,8 +331,8 @@ def compaction_alloc(m):
         set_page_order(m, half, order)
         list_add(m, free_list(m, order), half)
     set_page_order(m, pfn, 0)
-    m.cc[CC_NR_FREEPAGES] -= 1
-    m.cc[CC_NR_MIGRATEPAGES] -= 1
+    m.cc[CC_NR_FREEPAGES] -= 1 << wanted
+    m.cc[CC_NR_MIGRATEPAGES] -= 1 << wanted
     return pfn
 
 
@@ -332,18 +348,40 @@ def putback_movable_pages(m):
     return 0
 
 
+@leaf
+def split_isolated(m, head):
+    """A large folio that waits to be moved is split; those of its pages that stay wait behind all others, the last page first."""
+    last = head + (1 << page_order(m, head)) - 1
+    list_del(m, head)
+    putback_movable(m, head)
+    split_folio(m, head)  # nobody but its mappings and its cache holds it: it can be
+    for pfn in range(last, head - 1, -1):
+        if page_kind(m, pfn) != KIND_FREE:
+            reclaimer_folio_removed(m, pfn)
+            list_add_tail(m, migrate_list(m), pfn)
+
+
 @kernel
 def migrate_pages(m):
-    """Move the isolated pages, last isolated first. 1, or 0 if places ran out (the rest goes back)."""
+    """Move the isolated folios, last isolated first. 1, or 0 if places ran out (the rest goes back).
+
+    A large one that is mapped in part only is split first, and so is one for which there is no block of its size."""
     pfn = list_first(m, migrate_list(m))
     while pfn >= 0:
-        dst = compaction_alloc(m)
-        if dst < 0:
+        order = page_order(m, pfn) if page_flags(m, pfn) & PG_HEAD else 0
+        dst = -1
+        if order == 0 or page_flags(m, pfn + 1) & PG_PARTIALLY_MAPPED == 0:
+            dst = compaction_alloc(m, order)
+        if dst >= 0:
+            list_del(m, pfn)
+            m.sc[SC_NOW_NS] += m.cost[COST_COPY_PAGE] << order
+            migrate_folio(m, pfn, dst)
+        elif order:
+            split_isolated(m, pfn)
+        else:
             m.vmstat[V_PGMIGRATE_FAIL] += 1
             putback_movable_pages(m)
             return 0
-        list_del(m, pfn)
-        migrate_folio(m, pfn, dst)
         pfn = list_first(m, migrate_list(m))
     m.cc[CC_NR_MIGRATEPAGES] = 0
     return 1

@@ -1,42 +1,25 @@
 """Reclaim that moves a page to a slower node instead of freeing it.
 
-Models: mm/vmscan.c demote_folio_list(), alloc_demote_folio(); mm/memory-tiers.c next_demotion_node(). Left out: large folios take the
+Models: mm/vmscan.c demote_folio_list(), alloc_demote_folio(). Where to is the tiering slot's to say. Left out: large folios take the
 ordinary way. Neither cpusets nor policies are asked, as in Linux.
 """
 
 from mmlab.kernels.jit import kernel
+from mmlab.kernels.ops import tiering_demotion_node
 from mmlab.kernels.services import alloc_pages, migrate_folio
 from mmlab.kernels.zones import page_node
 from mmlab.mm.migrate import is_cached
 from mmlab.model.const import SCAN_KSWAPD
 from mmlab.model.gfp import GFP_DIRECT_RECLAIM, GFP_HIGHUSER_MOVABLE, GFP_NOMEMALLOC, GFP_THISNODE
 from mmlab.model.page import PG_HEAD, PG_WRITEBACK, page_refs, page_test
-from mmlab.model.rows import COST_COPY_PAGE, N_DEMOTION_TARGETS, N_LOWER_TIERS, NODE_STRIDE, SC_NOW_NS, SC_NR_NODES
-from mmlab.model.vmstat import V_PGDEMOTE_DIRECT, V_PGDEMOTE_KSWAPD, V_PGMIGRATE_FAIL, VMSTAT_STRIDE, mod_node_state
+from mmlab.model.rows import COST_COPY_PAGE, N_LOWER_TIERS, NODE_STRIDE, SC_NOW_NS, SC_NR_NODES
+from mmlab.model.vmstat import V_PGDEMOTE_DIRECT, V_PGDEMOTE_KSWAPD, V_PGMIGRATE_FAIL, mod_node_state
 
 
 @kernel
-def next_demotion_node(m, node):
-    """The node that takes the next page demoted from `node`: where several are equally near, they take turns (Linux: at random)."""
-    targets = m.node[node * NODE_STRIDE + N_DEMOTION_TARGETS]
-    count = 0
-    for target in range(m.sc[SC_NR_NODES]):
-        count += (targets >> target) & 1
-    demoted = m.vmstat[node * VMSTAT_STRIDE + V_PGDEMOTE_KSWAPD] + m.vmstat[node * VMSTAT_STRIDE + V_PGDEMOTE_DIRECT]
-    turn = demoted % count
-    for target in range(m.sc[SC_NR_NODES]):
-        if (targets >> target) & 1:
-            if turn == 0:
-                return target
-            turn -= 1
-    return -1
-
-
-@kernel
-def alloc_demote_folio(m, node):
-    """A page for what is demoted from `node`: on its target, else on any node of a lower tier; without reclaim. -ENOMEM if all are full."""
+def alloc_demote_folio(m, node, target):
+    """A page for what is demoted from `node`: on the target, else on any node of a lower tier; without reclaim. -ENOMEM if all are full."""
     gfp = (GFP_HIGHUSER_MOVABLE & ~GFP_DIRECT_RECLAIM) | GFP_NOMEMALLOC | GFP_THISNODE
-    target = next_demotion_node(m, node)
     pfn = alloc_pages(m, gfp, 0, target)
     lower = m.node[node * NODE_STRIDE + N_LOWER_TIERS] & ~(1 << target)
     for other in range(m.sc[SC_NR_NODES]):
@@ -51,7 +34,10 @@ def demote_folio(m, pfn, scan_flags):
     if page_test(m, pfn, PG_HEAD | PG_WRITEBACK) or page_refs(m, pfn) != is_cached(m, pfn):
         return 0
     node = page_node(m, pfn)
-    dst = alloc_demote_folio(m, node)
+    target = tiering_demotion_node(m, pfn, node, scan_flags)
+    if target < 0:
+        return 0
+    dst = alloc_demote_folio(m, node, target)
     if dst < 0:
         m.vmstat[V_PGMIGRATE_FAIL] += 1
         return 0

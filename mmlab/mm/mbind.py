@@ -7,9 +7,9 @@ MPOL_MF_MOVE_ALL, large folios.
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import reclaimer_drain, vma_index_find
 from mmlab.kernels.pte import walk_pte
-from mmlab.kernels.services import alloc_pages, migrate_folio
+from mmlab.kernels.services import alloc_pages, migrate_folio, vma_zonelist
 from mmlab.kernels.zones import page_node
-from mmlab.mm.mempolicy import policy_nodes, vma_zonelist
+from mmlab.mm.mempolicy import policy_nodes
 from mmlab.mm.migrate import isolate_movable, putback_movable
 from mmlab.mm.mmap import page_align
 from mmlab.mm.shared_policy import set_shared_policy, shmem_zonelist

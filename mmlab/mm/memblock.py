@@ -5,7 +5,7 @@ Models: mm/memblock.c memblock_free_all(), mm/mm_init.c memmap_init_range().
 
 from mmlab.kernels.jit import kernel
 from mmlab.kernels.lists import list_init
-from mmlab.kernels.ops import memory_model_add_range, page_allocator_free, page_allocator_init_range
+from mmlab.kernels.ops import memory_model_add_range, memory_model_remove_range, page_allocator_free, page_allocator_init_range
 from mmlab.model.const import ENOMEM
 from mmlab.model.page import (
     KIND_BOOT, KIND_FREE, KIND_KERNEL, KIND_RESERVED, PG_RESERVED, ZONE_SHIFT, page_kind, set_page_counts, set_page_flags, set_page_kind,
@@ -49,6 +49,12 @@ def mark_free(m, start_pfn, end_pfn, zone):
 def add_range(m, node, start_pfn, end_pfn):
     """memory_model add_range."""
     return memory_model_add_range(m, node, start_pfn, end_pfn)
+
+
+@kernel
+def remove_range(m, start_pfn, end_pfn):
+    """memory_model remove_range."""
+    return memory_model_remove_range(m, start_pfn, end_pfn)
 
 
 @kernel

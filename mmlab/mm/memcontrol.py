@@ -6,9 +6,10 @@ zswap and swap.high limits.
 """
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.likely import unlikely
 from mmlab.kernels.memcg import memcg_is_descendant
 from mmlab.kernels.ops import reclaimer_drain
-from mmlab.kernels.services import out_of_memory
+from mmlab.kernels.services import handle_over_high, out_of_memory
 from mmlab.mm.page_counter import memcg_memory_event, over_limit, page_counter_charge
 from mmlab.mm.psi import psi_memstall_enter, psi_memstall_leave
 from mmlab.mm.vmscan import try_to_free_mem_cgroup_pages
@@ -195,7 +196,7 @@ def reclaim_high(m, memcg, nr_pages):
 
 
 @kernel
-def handle_over_high(m, task):
+def do_handle_over_high(m, task):
     """mem_cgroup_handle_over_high(): reclaim what was charged above memory.high; if that is not enough, the task sleeps."""
     row = task * TASK_STRIDE
     nr_pages = m.task[row + T_OVER_HIGH]
@@ -224,7 +225,7 @@ def handle_over_high(m, task):
 @leaf
 def resume_user_mode(m, task):
     """What a task does for memory.high on its way back to user space."""
-    if task >= 0 and m.task[task * TASK_STRIDE + T_OVER_HIGH] > 0:
+    if unlikely(task >= 0 and m.task[task * TASK_STRIDE + T_OVER_HIGH] > 0):
         handle_over_high(m, task)
 
 

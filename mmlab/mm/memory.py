@@ -6,15 +6,15 @@ arch/x86/mm/fault.c do_user_addr_fault(); mm/mmap.c expand_downwards(). Left out
 
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.likely import unlikely
 from mmlab.kernels.ops import (
     fault_handler_handle_mm_fault, fault_handler_unshare, reclaimer_folio_removed, thp_place, vma_index_find, vma_index_find_prev, vma_index_resize,
 )
 from mmlab.kernels.large_folio import folio_remove_rmap_pte, note_partially_mapped
 from mmlab.kernels.pte import add_rmap, note_rss, note_written, remove_rmap, walk_pmd, walk_pte
-from mmlab.kernels.services import alloc_pages, anon_vma_prepare, free_pages, split_huge_pmd, zap_pte
+from mmlab.kernels.services import alloc_pages, anon_vma_prepare, expand_stack, free_pages, mlock_faulted, munlock_folio, split_huge_pmd, vma_zonelist, zap_pte
 from mmlab.mm.huge_memory import free_large_folio, make_large_folio, zap_huge_pmd
-from mmlab.mm.mempolicy import vma_zonelist
-from mmlab.mm.mlock import clear_page_mlock, mlock_faulted, munlock_folio
+from mmlab.mm.mlock import clear_page_mlock
 from mmlab.mm.page_alloc import do_alloc_pages
 from mmlab.mm.page_counter import current_memcg, mem_cgroup_charge
 from mmlab.mm.swap_slots import swap_device, swap_free
@@ -31,7 +31,7 @@ from mmlab.model.rows import (
     MM_STACK_VM, MM_STRIDE, MM_SWAPENTS, MM_TOTAL_VM, MTHP_NR_ANON, MTHP_PLACES, MTHP_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT,
     PTE_SHIFT, SC_IN_LRU_FAULT, VM_RAND_READ, VM_SEQ_READ,
     PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE, SC_COMMITTED_AS, SC_MMAP_MIN_ADDR, SC_MTHP_ORDERS, SC_NOW_NS, SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS,
-    SC_NR_NODES, SC_PGTABLE_LEVELS, SC_STACK_GUARD_GAP, SC_SHARED_TABLES, SC_WANTS_ACCESS, SC_ZAP_BATCH, SI_FIRST, SS_DIRECT, SWAP_INFO_STRIDE,
+    SC_NODE, SC_NR_NODES, SC_PGTABLE_LEVELS, SC_STACK_GUARD_GAP, SC_SHARED_TABLES, SC_WANTS_ACCESS, SC_ZAP_BATCH, SI_FIRST, SS_DIRECT, SWAP_INFO_STRIDE,
     T_FLAGS, T_MAJ_FLT, T_MIN_FLT, T_MM, T_SI_ADDR, T_SI_CODE, T_SIGNAL, TASK_STRIDE,
     TF_KILLED, VM_ACCOUNT, VM_EXEC, VM_GROWSDOWN, VM_LOCKED, VM_READ, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_PGOFF, VMA_START,
     VMA_STRIDE, WANTS_SUBPAGES,
@@ -73,10 +73,10 @@ def charge_anon(m, pfn, vma, vpn, order, gfp):
 @kernel
 def vma_alloc_zeroed_movable_folio(m, mm, vma, vpn):
     """Service: a zeroed anonymous page for vpn; the zeroing takes its simulated time."""
-    pfn = thp_place(m, mm, vma, vpn) if m.sc[SC_MTHP_ORDERS] & MTHP_PLACES else -1
+    pfn = thp_place(m, mm, vma, vpn) if unlikely(m.sc[SC_MTHP_ORDERS] & MTHP_PLACES != 0) else -1
     if pfn < 0:
-        pfn = do_alloc_pages(m, GFP_HIGHUSER_MOVABLE, 0, vma_zonelist(m, vma, vpn, 0) if m.sc[SC_NR_NODES] > 1 else -1)
-    if pfn < 0 or charge_anon(m, pfn, vma, vpn, 0, GFP_HIGHUSER_MOVABLE) < 0:
+        pfn = do_alloc_pages(m, GFP_HIGHUSER_MOVABLE, 0, vma_zonelist(m, vma, vpn, 0) if unlikely(m.sc[SC_NR_NODES] > 1) else m.sc[SC_NODE])
+    if unlikely(pfn < 0) or charge_anon(m, pfn, vma, vpn, 0, GFP_HIGHUSER_MOVABLE) < 0:
         return -ENOMEM
     m.sc[SC_NOW_NS] += m.cost[COST_ZERO_PAGE]
     return pfn
@@ -282,7 +282,7 @@ def acct_stack_growth(m, mm, vma, address):
 
 
 @kernel
-def expand_stack(m, mm, vma, address):
+def do_expand_stack(m, mm, vma, address):
     """Grow a VM_GROWSDOWN VMA down to the page of address: 0, or -ENOMEM."""
     address = address >> 12 << 12
     if acct_stack_growth(m, mm, vma, address) == 0:
@@ -316,16 +316,16 @@ def do_user_addr_fault(m, task, vpn, access):
     mm = m.task[row + T_MM]
     m.sc[SC_NOW_NS] += m.cost[COST_FAULT]
     m.vmstat[V_PGFAULT] += 1
-    if vpn < 0 or vpn >= 1 << 44:
+    if unlikely(vpn < 0 or vpn >= 1 << 44):
         high = vpn & ((1 << 51) - 1)  # a kernel address; the sign bit is put back without a shift that overflows
         return force_sig_fault(m, task, SIGSEGV, SEGV_MAPERR, (high << 12) | (-1 << 63) if vpn & (1 << 51) else high << 12)
     address = vpn << 12
-    if address >= TASK_SIZE + 4096 and m.sc[SC_PGTABLE_LEVELS] == 4:
+    if unlikely(address >= TASK_SIZE + 4096) and m.sc[SC_PGTABLE_LEVELS] == 4:
         return force_sig_fault(m, task, SIGSEGV, SI_KERNEL, 0)
     vma = vma_index_find(m, mm, address)
-    if vma < 0:
+    if unlikely(vma < 0):
         return force_sig_fault(m, task, SIGSEGV, SEGV_MAPERR, address)
-    if m.vma[vma * VMA_STRIDE + VMA_START] > address:
+    if unlikely(m.vma[vma * VMA_STRIDE + VMA_START] > address):
         if m.vma[vma * VMA_STRIDE + VMA_FLAGS] & VM_GROWSDOWN == 0 or expand_stack(m, mm, vma, address) < 0:
             return force_sig_fault(m, task, SIGSEGV, SEGV_MAPERR, address)
     flags = m.vma[vma * VMA_STRIDE + VMA_FLAGS]
@@ -334,26 +334,26 @@ def do_user_addr_fault(m, task, vpn, access):
         allowed = flags & VM_WRITE
     elif access == EXEC:
         allowed = flags & VM_EXEC
-    if allowed == 0:
+    if unlikely(allowed == 0):
         return force_sig_fault(m, task, SIGSEGV, SEGV_ACCERR, address)
     before = m.vmstat[V_PGMAJFAULT]
     m.sc[SC_IN_LRU_FAULT] = 1 if flags & (VM_SEQ_READ | VM_RAND_READ) == 0 else 0
     result = VM_FAULT_RETRY
     tries = 0
-    while result & VM_FAULT_RETRY:
+    while unlikely(result & VM_FAULT_RETRY):
         result = fault_handler_handle_mm_fault(m, mm, vma, vpn, access)
         tries += 1
         if tries > 64:
             result = VM_FAULT_OOM
     m.sc[SC_IN_LRU_FAULT] = 0
-    if result & VM_FAULT_ERROR:
+    if unlikely(result & VM_FAULT_ERROR):
         if result & VM_FAULT_SIGBUS:
             return force_sig_fault(m, task, SIGBUS, BUS_ADRERR, address)
         if result & VM_FAULT_OOM:
             m.task[row + T_FLAGS] |= TF_KILLED
             return force_sig_fault(m, task, SIGKILL, 0, address)
         return force_sig_fault(m, task, SIGSEGV, SEGV_MAPERR, address)
-    if flags & VM_LOCKED:
+    if unlikely(flags & VM_LOCKED):
         mlock_faulted(m, mm, vma, vpn)
     if result & VM_FAULT_MAJOR or m.vmstat[V_PGMAJFAULT] > before:
         m.task[row + T_MAJ_FLT] += 1

@@ -8,6 +8,7 @@ How policies of shared memory are set: mm/shared_policy.py.
 """
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.likely import unlikely
 from mmlab.kernels.zones import page_node, zone_of
 from mmlab.model.rows import (
     N_WEIGHT, NODE_STRIDE, SC_INTERLEAVE_NODE, SC_NODE, SC_NR_NODES, SC_SHARED_POLICIES, SC_TASK, SP_END, SP_INODE, SP_POLICY, SP_START,
@@ -133,7 +134,7 @@ def vma_zonelist(m, vma, vpn, order):
 @leaf
 def count_interleave(m, pfn):
     """A page that came from the node whose turn it was."""
-    if m.sc[SC_INTERLEAVE_NODE] > 0:
+    if unlikely(m.sc[SC_INTERLEAVE_NODE] > 0):
         if pfn >= 0 and page_node(m, pfn) == m.sc[SC_INTERLEAVE_NODE] - 1:
             m.zone[zone_of(m, pfn) * ZONE_STRIDE + Z_NUMA_INTERLEAVE] += 1
         m.sc[SC_INTERLEAVE_NODE] = 0

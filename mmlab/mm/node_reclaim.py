@@ -4,13 +4,14 @@ Models: mm/vmscan.c node_reclaim(), __node_reclaim(), node_pagecache_reclaimable
 Left out: reclaimable slab (no shrinker frees any here).
 """
 
+from mmlab.kernels.zones import request_zone
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import reclaimer_nr_lru_pages
 from mmlab.mm.vmscan import shrink_node
 from mmlab.model.const import (
     LRU_ACTIVE_FILE, LRU_INACTIVE_FILE, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_RECLAIM_IDX_SHIFT, SWAP_CLUSTER_MAX,
 )
-from mmlab.model.gfp import GFP_DIRECT_RECLAIM, gfp_zone
+from mmlab.model.gfp import GFP_DIRECT_RECLAIM
 from mmlab.model.rows import (
     N_NR_CPUS, NODE_STRIDE, SC_IN_RECLAIM, SC_MIN_UNMAPPED_RATIO, SC_NODE, SC_NODE_RECLAIM_MODE, SC_NR_NODES, SC_NR_RECLAIMED, SC_NR_SCANNED,
     SC_NR_ZONES, SC_RECLAIM_NOTES, Z_BOOT_LRU, Z_MANAGED, Z_NODE, ZONE_STRIDE,
@@ -65,7 +66,7 @@ def node_reclaim(m, preferred, zone, gfp, order):
         return 0
     if m.node[node * NODE_STRIDE + N_NR_CPUS] > 0 and node != m.sc[SC_NODE]:
         return 0
-    flags = SCAN_MAY_SWAP | (gfp_zone(gfp) << SCAN_RECLAIM_IDX_SHIFT)
+    flags = SCAN_MAY_SWAP | (request_zone(m, gfp) << SCAN_RECLAIM_IDX_SHIFT)
     if m.sc[SC_NODE_RECLAIM_MODE] & RECLAIM_WRITE:
         flags |= SCAN_MAY_WRITEPAGE
     if m.sc[SC_NODE_RECLAIM_MODE] & RECLAIM_UNMAP:

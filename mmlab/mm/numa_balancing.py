@@ -1,9 +1,9 @@
 """NUMA balancing: scans that make entries PROT_NONE, hinting faults, pages that follow the task that uses them, promotion to faster memory.
 
 Models: kernel/sched/fair.c task_tick_numa(), task_numa_work(), task_numa_fault(), task_numa_placement(), update_task_scan_period(),
-should_numa_migrate_memory(), numa_promotion_rate_limit(), numa_promotion_adjust_threshold(); mm/memory.c do_numa_page(),
-numa_migrate_check(); mm/mprotect.c change_pte_range(); mm/migrate.c migrate_misplaced_folio(). Left out: huge pages, groups of tasks that
-share memory, moving a task to the node of its memory (tasks stay on the CPU they were given).
+mm/memory.c do_numa_page(), numa_migrate_check(); mm/mprotect.c change_pte_range(); mm/migrate.c migrate_misplaced_folio(). Whether a page moves
+is the tiering slot's to say. Left out: huge pages, groups of tasks that share memory, moving a task to the node of its memory (tasks stay on the
+CPU they were given).
 
 A page's last_cpupid (m.cpupid: 0 none, else 1 + cpu << 8 | pid & 255) holds on slow nodes, with memory tiering, 1 + the ms of its scan.
 """
@@ -11,11 +11,11 @@ A page's last_cpupid (m.cpupid: 0 none, else 1 + cpu << 8 | pid & 255) holds on 
 import numpy as np
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.memory_tiers import node_is_toptier
-from mmlab.kernels.ops import vma_index_find
+from mmlab.kernels.memory_tiers import TICK_NS, jiffies_ms, node_has_room, node_is_toptier
+from mmlab.kernels.ops import monitor_hint_fault, tiering_should_migrate, vma_index_find
 from mmlab.kernels.pte import mm_rss, walk_pmd
 from mmlab.kernels.services import alloc_pages, migrate_folio, wake_kswapd
-from mmlab.kernels.zones import page_node, wmark_pages, zone_watermark_order0
+from mmlab.kernels.zones import page_node
 from mmlab.mm.mempolicy import shared_policy_lookup
 from mmlab.mm.migrate import isolate_movable, putback_movable
 from mmlab.model.const import NUMA_BALANCING_MEMORY_TIERING, NUMA_BALANCING_NORMAL, WRITE
@@ -25,37 +25,25 @@ from mmlab.model.page import (
 )
 from mmlab.model.rows import (
     COST_COPY_PAGE, COST_FAULT, COST_PROT_NUMA, MM_NUMA_NEXT_SCAN_NS, MM_NUMA_SCAN_OFFSET, MM_NUMA_SCAN_SEQ, MM_STRIDE,
-    N_NBP_RL_NR_CAND, N_NBP_RL_START, N_NBP_TH_NR_CAND, N_NBP_TH_START, N_NBP_THRESHOLD, N_PRESENT, NB_HOT_THRESHOLD, NB_RATE_LIMIT,
-    NB_SCAN_DELAY, NB_SCAN_PERIOD_MAX, NB_SCAN_PERIOD_MIN, NB_SCAN_SIZE, NODE_STRIDE, NT_LOCALITY, NT_NODE_STAMP, NT_PREFERRED, NT_RUNTIME,
+    NB_SCAN_DELAY, NB_SCAN_PERIOD_MAX, NB_SCAN_PERIOD_MIN, NB_SCAN_SIZE, NT_LOCALITY, NT_NODE_STAMP, NT_PREFERRED, NT_RUNTIME,
     NT_SCAN_PERIOD, NT_SCAN_PERIOD_MAX, NT_SCAN_SEQ, NT_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT,
-    PTE_SPECIAL, PTE_WRITE, SC_NODE, SC_NOW_NS, SC_NR_NODES, SC_NR_ZONES, SC_NUMA_BALANCING, SC_RUN_SINCE_NS, SC_SHARED_POLICIES,
-    SC_TASK, T_CPU, T_MEMPOLICY,
+    PTE_SPECIAL, PTE_WRITE, SC_NODE, SC_NOW_NS, SC_NR_NODES, SC_NUMA_BALANCING, SC_RUN_SINCE_NS, SC_SHARED_POLICIES,
+    SC_TASK, T_MEMPOLICY,
     T_MEMS, T_MIN_FLT, T_MM, T_NODE, T_PID, TASK_STRIDE, VM_EXEC, VM_IO, VM_MIXEDMAP, VM_PFNMAP, VM_READ, VM_SHARED, VM_WRITE, VMA_END, VMA_FILE,
     VMA_FLAGS, VMA_INODE, VMA_NUMAB_NEXT_SCAN, VMA_NUMAB_PIDS, VMA_NUMAB_PIDS_OLD, VMA_NUMAB_PIDS_RESET, VMA_NUMAB_PREV_SEQ,
-    VMA_NUMAB_START_SEQ, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE, Z_NODE, ZONE_STRIDE,
+    VMA_NUMAB_START_SEQ, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
 )
 from mmlab.model.vmstat import (
-    V_NUMA_HINT_FAULTS, V_NUMA_HINT_FAULTS_LOCAL, V_NUMA_PAGES_MIGRATED, V_NUMA_PTE_UPDATES, V_PGFAULT, V_PGMIGRATE_FAIL, V_PGPROMOTE_CANDIDATE,
-    V_PGPROMOTE_SUCCESS, VMSTAT_STRIDE, mod_node_state,
+    V_NUMA_HINT_FAULTS, V_NUMA_HINT_FAULTS_LOCAL, V_NUMA_PAGES_MIGRATED, V_NUMA_PTE_UPDATES, V_PGFAULT, V_PGMIGRATE_FAIL, V_PGPROMOTE_SUCCESS, mod_node_state,
 )
 
 NS_PER_MS = 1_000_000
-TICK_NS = 4_000_000
 MAX_SCAN_WINDOW_MB = 2560
 NUMA_PERIOD_SLOTS, NUMA_PERIOD_THRESHOLD = 10, 7
-NUMA_MIGRATION_ADJUST_STEPS = 16
-NO_PID = 255
 PAGES_PER_MB = 256
-GB_PAGES = 1 << 18
 
 
 # time ------------------------------------------------------------------------------------------------------------------------------------------
-@leaf
-def jiffies_ms(m):
-    """Milliseconds as the kernel's tick counts them."""
-    return m.sc[SC_NOW_NS] // TICK_NS * 4
-
-
 @leaf
 def task_nr_scan_windows(m, mm):
     """How many scans it takes to see all of a resident set."""
@@ -286,87 +274,6 @@ def task_numa_work(m, task, mm):
 
 # hinting faults ----------------------------------------------------------------------------------------------------------------------------------
 @leaf
-def node_has_room(m, node, which, extra, highest):
-    """1 if some zone of the node is so many pages above a watermark."""
-    for zone in range(m.sc[SC_NR_ZONES]):
-        if m.zone[zone * ZONE_STRIDE + Z_NODE] == node and zone_watermark_order0(m, zone, 0, wmark_pages(m, zone, which) + extra, highest, 0):
-            return 1
-    return 0
-
-
-@leaf
-def numa_promotion_adjust_threshold(m, node, rate_limit):
-    """Once in scan_period_max: move the node's hot threshold, in sixteenths of twice the setting, so that candidates meet the rate limit."""
-    row = node * NODE_STRIDE
-    now, period = jiffies_ms(m), m.numab[NB_SCAN_PERIOD_MAX]
-    if now - m.node[row + N_NBP_TH_START] <= period:
-        return
-    m.node[row + N_NBP_TH_START] = now
-    ref_cand = rate_limit * period // 1000
-    nr_cand = m.vmstat[node * VMSTAT_STRIDE + V_PGPROMOTE_CANDIDATE]
-    diff_cand = nr_cand - m.node[row + N_NBP_TH_NR_CAND]
-    ref_th = m.numab[NB_HOT_THRESHOLD]
-    unit_th = ref_th * 2 // NUMA_MIGRATION_ADJUST_STEPS
-    th = m.node[row + N_NBP_THRESHOLD] if m.node[row + N_NBP_THRESHOLD] else ref_th
-    if diff_cand > ref_cand * 11 // 10:
-        th = max(th - unit_th, unit_th)
-    elif diff_cand < ref_cand * 9 // 10:
-        th = min(th + unit_th, ref_th * 2)
-    m.node[row + N_NBP_TH_NR_CAND] = nr_cand
-    m.node[row + N_NBP_THRESHOLD] = th
-
-
-@leaf
-def numa_promotion_rate_limit(m, node, rate_limit):
-    """Count a candidate; 1 if as many have asked within this second as the limit allows."""
-    row = node * NODE_STRIDE
-    now = jiffies_ms(m)
-    mod_node_state(m, node, V_PGPROMOTE_CANDIDATE, 1)
-    nr_cand = m.vmstat[node * VMSTAT_STRIDE + V_PGPROMOTE_CANDIDATE]
-    if now - m.node[row + N_NBP_RL_START] > 1000:
-        m.node[row + N_NBP_RL_START] = now
-        m.node[row + N_NBP_RL_NR_CAND] = nr_cand
-    return 1 if nr_cand - m.node[row + N_NBP_RL_NR_CAND] >= rate_limit else 0
-
-
-@leaf
-def is_hot_enough(m, folio, node):
-    """A page of a slow node, under memory tiering: at once while the fast node has a great deal free, else if it was used soon after its
-    scan and not too many others were."""
-    enough = max(GB_PAGES, m.node[node * NODE_STRIDE + N_PRESENT] >> 4)
-    if node_has_room(m, node, 3, enough, ZONE_MOVABLE):
-        m.node[node * NODE_STRIDE + N_NBP_THRESHOLD] = 0
-        return 1
-    rate_limit = m.numab[NB_RATE_LIMIT] * PAGES_PER_MB
-    numa_promotion_adjust_threshold(m, node, rate_limit)
-    threshold = m.node[node * NODE_STRIDE + N_NBP_THRESHOLD]
-    latency = jiffies_ms(m) - (np.int64(m.cpupid[folio]) - 1)
-    m.cpupid[folio] = jiffies_ms(m) + 1
-    if latency >= (threshold if threshold else m.numab[NB_HOT_THRESHOLD]):
-        return 0
-    return 1 - numa_promotion_rate_limit(m, node, rate_limit)
-
-
-@leaf
-def should_numa_migrate_memory(m, task, folio, source, node):
-    """1 if a page follows the task to its node. The two-fault rule: late in a task's life only a page that it, or someone else on its node,
-    used last before."""
-    if m.sc[SC_NUMA_BALANCING] & NUMA_BALANCING_MEMORY_TIERING and node_is_toptier(m, source) == 0:
-        return is_hot_enough(m, folio, node)
-    last = np.int64(m.cpupid[folio])
-    pid = m.task[task * TASK_STRIDE + T_PID] & 255
-    m.cpupid[folio] = 1 + (m.task[task * TASK_STRIDE + T_CPU] << 8 | pid)
-    if m.sc[SC_NUMA_BALANCING] & NUMA_BALANCING_MEMORY_TIERING == 0 and node_is_toptier(m, source) == 0 and last == 0:
-        return 0
-    unset = last == 0 or (last - 1) & 255 == NO_PID
-    same = last > 0 and (last - 1) & 255 == pid
-    early = m.numa_task[task * NT_STRIDE + NT_PREFERRED] == 0 or m.numa_task[task * NT_STRIDE + NT_SCAN_SEQ] <= 4
-    if early and (unset or same):
-        return 1
-    return 0 if not unset and m.cpu_node[(last - 1) >> 8] != node else 1
-
-
-@leaf
 def migrate_misplaced_folio(m, vma, pfn, source, node):
     """Move a page to the node whose CPU uses it, if that has room: the new page, or -1."""
     if page_test(m, pfn, PG_HEAD | PG_TAIL):
@@ -479,6 +386,8 @@ def do_numa_page(m, mm, vma, vpn, slot, access):
     row = vma * VMA_STRIDE
     flags = m.vma[row + VMA_FLAGS]
     entry = m.pt[slot]
+    if entry & PTE_SPECIAL == 0 and task >= 0:
+        monitor_hint_fault(m, task, vpn, entry >> PTE_SHIFT)
     if entry & PTE_SPECIAL or task < 0 or m.sc[SC_NUMA_BALANCING] == 0:
         m.pt[slot] = made_present(m, entry, flags)
         return 0
@@ -493,7 +402,7 @@ def do_numa_page(m, mm, vma, vpn, slot, access):
     m.vmstat[V_NUMA_HINT_FAULTS_LOCAL] += local
     dst = -1
     failed = 0
-    if local == 0 and vma_policy_mof(m, vma, task) and should_numa_migrate_memory(m, task, folio, source, node):
+    if local == 0 and vma_policy_mof(m, vma, task) and tiering_should_migrate(m, task, folio, source, node):
         dst = migrate_misplaced_folio(m, vma, pfn, source, node)
         failed = 1 if dst < 0 else 0
     if dst >= 0:

@@ -1,32 +1,33 @@
 """alloc_pages() and free_pages(): zonelists, watermarks, the slow path. The block itself comes from the page_allocator slot.
 
 Models: mm/page_alloc.c __alloc_pages(), get_page_from_freelist(), zone_watermark_fast(), __alloc_pages_slowpath(), zone_statistics(),
-__free_pages(). Left out: CMA.
+__free_pages(), gfp_to_alloc_flags_cma().
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.ops import page_allocator_alloc, page_allocator_can_alloc, page_allocator_drain, page_allocator_free
-from mmlab.kernels.services import alloc_pages_slowpath, node_reclaim, out_of_memory, try_to_compact_pages, wake_kswapd
-from mmlab.kernels.zones import wmark_pages, zone_of, zone_watermark_order0
+from mmlab.kernels.likely import unlikely
+from mmlab.kernels.ops import page_allocator_alloc, page_allocator_can_alloc, page_allocator_drain, page_allocator_free, page_allocator_unreserve_highatomic
+from mmlab.kernels.services import alloc_pages_slowpath, node_reclaim, out_of_memory, task_zonelist, try_to_compact_pages, wake_kswapd, wakeup_kcompactd
+from mmlab.kernels.zones import request_zone, wmark_pages, zone_of, zone_watermark_order0
 from mmlab.mm.compaction import compaction_zonelist_suitable
-from mmlab.mm.mempolicy import count_interleave, task_zonelist
+from mmlab.mm.mempolicy import count_interleave
 from mmlab.mm.page_counter import current_memcg, mem_cgroup_charge, mem_cgroup_uncharge
 from mmlab.mm.vmscan import try_to_free_pages, zone_reclaimable_pages
 from mmlab.model.const import (
-    ALLOC_HIGHATOMIC, ALLOC_KSWAPD, ALLOC_MIN_RESERVE, ALLOC_NO_WATERMARKS, ALLOC_NOFRAGMENT, ALLOC_NON_BLOCK, ALLOC_OOM, ALLOC_WMARK_LOW,
+    ALLOC_CMA, ALLOC_HIGHATOMIC, ALLOC_KSWAPD, ALLOC_MIN_RESERVE, ALLOC_NO_WATERMARKS, ALLOC_NOFRAGMENT, ALLOC_NON_BLOCK, ALLOC_OOM, ALLOC_WMARK_LOW,
     ALLOC_WMARK_MASK, ALLOC_WMARK_MIN, COMPACT_DEFERRED, COMPACT_PRIO_ASYNC, COMPACT_PRIO_SYNC_FULL, COMPACT_PRIO_SYNC_LIGHT,
     COMPACT_SKIPPED, COMPACT_SUCCESS, ENOMEM, MIGRATE_MOVABLE,
 )
 from mmlab.model.gfp import (
     GFP_ACCOUNT, GFP_DIRECT_RECLAIM, GFP_HIGH, GFP_IO, GFP_KSWAPD_RECLAIM, GFP_MEMALLOC, GFP_NOFAIL, GFP_NOMEMALLOC, GFP_NORETRY,
     GFP_RETRY_MAYFAIL,
-    GFP_THISNODE, ZONE_NORMAL, gfp_migratetype, gfp_zone,
+    GFP_THISNODE, ZONE_NORMAL, gfp_migratetype,
 )
 from mmlab.model.page import (
     KIND_FREE, KIND_KERNEL, ZONE_MASK, ZONE_SHIFT, page_flags, set_page_counts, set_page_flags, set_page_fresh, set_page_kind,
 )
 from mmlab.model.rows import (
-    CZ_BLOCKSKIP_FLUSH, CZ_CONSIDERED, CZ_DEFER_SHIFT, CZ_ORDER_FAILED, CZ_STRIDE, SC_COMPACT_RESULT, SC_CPU, SC_IN_RECLAIM,
+    CZ_BLOCKSKIP_FLUSH, CZ_CONSIDERED, CZ_DEFER_SHIFT, CZ_ORDER_FAILED, CZ_STRIDE, SC_COMPACT_RESULT, SC_CPU, SC_HIGHMEM, SC_IN_RECLAIM,
     SC_NEEDS_FUTURE, SC_NODE, SC_NODE_RECLAIM_MODE, SC_NR_NODES, SC_NR_ZONES, SC_NUMA_BALANCING, SC_OOM_NODEMASK, SC_TASK, T_FLAGS, TASK_STRIDE, TF_OOM_VICTIM, Z_ALLOCATED, Z_FLAGS, Z_INDEX,
     Z_NODE, Z_NUMA_FOREIGN, Z_NUMA_HIT, Z_NUMA_LOCAL, Z_NUMA_MISS, Z_NUMA_OTHER, Z_WATERMARK_BOOST, Z_WMARK_MIN, ZONE_BELOW_HIGH,
     ZONE_BOOSTED_WATERMARK, ZONE_STRIDE, ZONELIST_STRIDE, ZONELIST_THISNODE,
@@ -63,14 +64,91 @@ def zone_statistics(m, preferred, zone):
 
 
 @leaf
+def prep_new_page(m, pfn, zone, order):
+    """The records of a block that was just taken from a zone: nobody's yet."""
+    set_page_flags(m, pfn, zone << ZONE_SHIFT)
+    set_page_counts(m, pfn, 0, 0)
+    set_page_fresh(m, pfn, KIND_KERNEL, order)
+    if unlikely(m.sc[SC_NEEDS_FUTURE]):
+        m.next_use[pfn] = NEVER  # until an access of the stream says when the next one comes
+    for tail in range(pfn + 1, pfn + (1 << order)):
+        set_page_flags(m, tail, zone << ZONE_SHIFT)
+        set_page_fresh(m, tail, KIND_KERNEL, 0)
+
+
+@leaf
 def alloc_flags_nofragment(m, zone):
-    """1 where a request that prefers the zone should not mix mobility types: Normal with memory below it on its node (or on the only node)."""
+    """1 where a request that prefers the zone should not mix mobility types: Normal of a 64-bit machine with memory below it on its node (or
+    on the only node)."""
     base = zone * ZONE_STRIDE
-    if m.zone[base + Z_INDEX] != ZONE_NORMAL:
+    if m.zone[base + Z_INDEX] != ZONE_NORMAL or m.sc[SC_HIGHMEM]:
         return 0
     if m.sc[SC_NR_NODES] == 1:
         return 1
     return 1 if zone > 0 and m.zone[base - ZONE_STRIDE + Z_NODE] == m.zone[base + Z_NODE] else 0  # rows: by node, then zone
+
+
+@leaf
+def try_this_zone(m, zone, preferred, gfp, order, alloc_flags):
+    """A block of the zone, if it passes its watermark and has one: the block's pfn, or -ENOMEM."""
+    base = zone * ZONE_STRIDE
+    highest = request_zone(m, gfp)
+    migratetype = gfp_migratetype(gfp)
+    if migratetype == MIGRATE_MOVABLE:
+        alloc_flags |= ALLOC_CMA
+    passes = 0
+    if m.zone[base + Z_FLAGS] & ZONE_BELOW_HIGH == 0:
+        passes = zone_watermark_fast(m, zone, order, wmark_pages(m, zone, 2), highest, alloc_flags)
+        if passes == 0:
+            m.zone[base + Z_FLAGS] |= ZONE_BELOW_HIGH
+    if unlikely(passes == 0) and alloc_flags & ALLOC_NO_WATERMARKS == 0:
+        mark = wmark_pages(m, zone, alloc_flags & ALLOC_WMARK_MASK)
+        if zone_watermark_fast(m, zone, order, mark, highest, alloc_flags) == 0:
+            if m.sc[SC_NODE_RECLAIM_MODE] == 0 or node_reclaim(m, preferred, zone, gfp, order) == 0:
+                return -ENOMEM
+            if zone_watermark_fast(m, zone, order, mark, highest, alloc_flags) == 0:
+                return -ENOMEM
+    pfn = page_allocator_alloc(m, zone, order, migratetype, alloc_flags)
+    if unlikely(pfn < 0):
+        return -ENOMEM
+    if unlikely(m.zone[base + Z_FLAGS] & ZONE_BOOSTED_WATERMARK):
+        m.zone[base + Z_FLAGS] &= ~ZONE_BOOSTED_WATERMARK
+        if alloc_flags & ALLOC_KSWAPD:
+            wake_kswapd(m, m.zone[base + Z_NODE], 0)
+    zone_statistics(m, preferred, zone)
+    m.zone[base + Z_ALLOCATED] += 1 << order
+    m.vmstat[V_PGALLOC_DMA + m.zone[base + Z_INDEX]] += 1 << order
+    prep_new_page(m, pfn, zone, order)
+    return pfn
+
+
+@leaf
+def zonelist_of(node, gfp):
+    """Where the zonelist of a request from the node begins in m.zonelist."""
+    return node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)
+
+
+@kernel
+def try_next_zones(m, at, preferred, gfp, order, node, alloc_flags, unmixed):
+    """The zonelist from m.zonelist[at] on, after the preferred zone has refused: a pfn, or -ENOMEM. unmixed: ALLOC_NOFRAGMENT, or 0."""
+    while True:
+        zone = m.zonelist[at]
+        at += 1
+        if zone < 0:
+            if unmixed == 0:
+                return -ENOMEM
+            unmixed = 0  # no zone could without mixing mobility types: scan again and mix
+            at = zonelist_of(node, gfp)
+            continue
+        if m.zone[zone * ZONE_STRIDE + Z_INDEX] > request_zone(m, gfp):
+            continue
+        if unmixed and m.zone[zone * ZONE_STRIDE + Z_NODE] != m.zone[preferred * ZONE_STRIDE + Z_NODE]:
+            unmixed = 0  # local memory with mixed blocks is better than remote memory
+            at = zonelist_of(node, gfp)
+            continue
+        pfn = try_this_zone(m, zone, preferred, gfp, order, alloc_flags | unmixed)
+        if pfn >= 0:
+            return pfn
 
 
 @leaf
@@ -79,63 +157,18 @@ def get_page_from_freelist(m, gfp, order, node, alloc_flags, nofragment):
 
     nofragment: 1 to avoid mixing mobility types where alloc_flags_nofragment() says so, as the fast path does.
     """
-    highest = gfp_zone(gfp)
-    migratetype = gfp_migratetype(gfp)
-    first = node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)
-    unmixed = 0  # ALLOC_NOFRAGMENT, or 0
-    at = first
-    preferred = -1
-    while True:
-        zone = m.zonelist[at]
+    at = zonelist_of(node, gfp)
+    zone = m.zonelist[at]
+    while unlikely(zone >= 0 and m.zone[zone * ZONE_STRIDE + Z_INDEX] > request_zone(m, gfp)):
         at += 1
-        if zone < 0:
-            if unmixed == 0:
-                return -ENOMEM
-            unmixed = 0  # no zone could without mixing mobility types: scan again and mix
-            at = first
-            continue
-        base = zone * ZONE_STRIDE
-        if m.zone[base + Z_INDEX] > highest:
-            continue
-        if preferred < 0:
-            preferred = zone
-            if nofragment and alloc_flags_nofragment(m, zone):
-                unmixed = ALLOC_NOFRAGMENT
-        if unmixed and m.sc[SC_NR_NODES] > 1 and m.zone[base + Z_NODE] != m.zone[preferred * ZONE_STRIDE + Z_NODE]:
-            unmixed = 0  # local memory with mixed blocks is better than remote memory
-            at = first
-            continue
-        passes = 0
-        if m.zone[base + Z_FLAGS] & ZONE_BELOW_HIGH == 0:
-            passes = zone_watermark_fast(m, zone, order, wmark_pages(m, zone, 2), highest, alloc_flags)
-            if passes == 0:
-                m.zone[base + Z_FLAGS] |= ZONE_BELOW_HIGH
-        if passes == 0 and alloc_flags & ALLOC_NO_WATERMARKS == 0:
-            mark = wmark_pages(m, zone, alloc_flags & ALLOC_WMARK_MASK)
-            if zone_watermark_fast(m, zone, order, mark, highest, alloc_flags) == 0:
-                if m.sc[SC_NODE_RECLAIM_MODE] == 0 or node_reclaim(m, preferred, zone, gfp, order) == 0:
-                    continue
-                if zone_watermark_fast(m, zone, order, mark, highest, alloc_flags) == 0:
-                    continue
-        pfn = page_allocator_alloc(m, zone, order, migratetype, alloc_flags | unmixed)
-        if pfn < 0:
-            continue
-        if m.zone[base + Z_FLAGS] & ZONE_BOOSTED_WATERMARK:
-            m.zone[base + Z_FLAGS] &= ~ZONE_BOOSTED_WATERMARK
-            if alloc_flags & ALLOC_KSWAPD:
-                wake_kswapd(m, m.zone[base + Z_NODE], 0)
-        zone_statistics(m, preferred, zone)
-        m.zone[base + Z_ALLOCATED] += 1 << order
-        m.vmstat[V_PGALLOC_DMA + m.zone[base + Z_INDEX]] += 1 << order
-        set_page_flags(m, pfn, zone << ZONE_SHIFT)
-        set_page_counts(m, pfn, 0, 0)
-        set_page_fresh(m, pfn, KIND_KERNEL, order)
-        if m.sc[SC_NEEDS_FUTURE]:
-            m.next_use[pfn] = NEVER  # until an access of the stream says when the next one comes
-        for tail in range(pfn + 1, pfn + (1 << order)):
-            set_page_flags(m, tail, zone << ZONE_SHIFT)
-            set_page_fresh(m, tail, KIND_KERNEL, 0)
-        return pfn
+        zone = m.zonelist[at]
+    if unlikely(zone < 0):
+        return -ENOMEM
+    unmixed = ALLOC_NOFRAGMENT if nofragment and alloc_flags_nofragment(m, zone) else 0
+    pfn = try_this_zone(m, zone, zone, gfp, order, alloc_flags | unmixed)
+    if unlikely(pfn < 0):
+        return try_next_zones(m, at + 1, zone, gfp, order, node, alloc_flags, unmixed)
+    return pfn
 
 
 @leaf
@@ -156,24 +189,40 @@ def gfp_to_alloc_flags(gfp, order):
 @leaf
 def wake_all_kswapds(m, node, order, gfp):
     """Wake kswapd of every node in the zonelist, once each."""
-    highest = gfp_zone(gfp)
-    at = node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)
+    highest = request_zone(m, gfp)
+    at = zonelist_of(node, gfp)
     last = -1
     while m.zonelist[at] >= 0:
         base = m.zonelist[at] * ZONE_STRIDE
         at += 1
         if m.zone[base + Z_INDEX] <= highest and m.zone[base + Z_NODE] != last:
             last = m.zone[base + Z_NODE]
-            wake_kswapd(m, last, order)
+            if wake_kswapd(m, last, order) and gfp & GFP_DIRECT_RECLAIM == 0:
+                wakeup_kcompactd(m, last, order, highest)  # there is memory, but not in blocks, and this request cannot compact
+
+
+@kernel
+def unreserve_highatomic_pageblock(m, gfp, node, force):
+    """Give the request's type one pageblock of the highatomic reserve of the zonelist's zones: its pages, or 0."""
+    at = node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)
+    while m.zonelist[at] >= 0:
+        zone = m.zonelist[at]
+        at += 1
+        if m.zone[zone * ZONE_STRIDE + Z_INDEX] <= request_zone(m, gfp):
+            pages = page_allocator_unreserve_highatomic(m, zone, gfp_migratetype(gfp), force)
+            if pages:
+                return pages
+    return 0
 
 
 @leaf
 def should_reclaim_retry(m, gfp, order, node, alloc_flags, no_progress):
-    """1 while some zone would pass min if all its reclaimable pages were freed, for at most 16 rounds without progress."""
+    """1 while some zone would pass min if all its reclaimable pages were freed, for at most 16 rounds without progress; then as long as there
+    are pageblocks that are kept for atomic requests."""
     if no_progress > MAX_RECLAIM_RETRIES:
-        return 0
-    highest = gfp_zone(gfp)
-    at = node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)
+        return 1 if unreserve_highatomic_pageblock(m, gfp, node, 1) else 0
+    highest = request_zone(m, gfp)
+    at = zonelist_of(node, gfp)
     while m.zonelist[at] >= 0:
         zone = m.zonelist[at]
         at += 1
@@ -182,7 +231,7 @@ def should_reclaim_retry(m, gfp, order, node, alloc_flags, no_progress):
         mark = wmark_pages(m, zone, 0) - zone_reclaimable_pages(m, zone)
         if zone_watermark_order0(m, zone, order, mark, highest, alloc_flags):
             return 1
-    return 0
+    return 1 if unreserve_highatomic_pageblock(m, gfp, node, 1) else 0
 
 
 @kernel
@@ -271,6 +320,7 @@ def do_alloc_pages_slowpath(m, gfp, order, node):
             pfn = retry_freelist(m, gfp, order, node, flags)
             if pfn < 0 and drained == 0:
                 drained = 1
+                unreserve_highatomic_pageblock(m, gfp, node, 0)
                 for zone in range(m.sc[SC_NR_ZONES]):
                     page_allocator_drain(m, zone, m.sc[SC_CPU])
                 pfn = retry_freelist(m, gfp, order, node, flags)
@@ -331,7 +381,7 @@ def do_alloc_pages(m, gfp, order, node):
         node = m.sc[SC_NODE] if m.sc[SC_NR_NODES] == 1 else task_zonelist(m)
     flags = ALLOC_WMARK_LOW | (ALLOC_KSWAPD if gfp & GFP_KSWAPD_RECLAIM else 0)
     pfn = get_page_from_freelist(m, gfp, order, node, flags, 1)
-    if pfn < 0:
+    if unlikely(pfn < 0):
         pfn = alloc_pages_slowpath(m, gfp, order, node)
     count_interleave(m, pfn)
     if gfp & GFP_ACCOUNT and pfn >= 0 and mem_cgroup_charge(m, pfn, current_memcg(m), gfp, 1 << order) < 0:

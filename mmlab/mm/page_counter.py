@@ -20,7 +20,7 @@ from mmlab.model.rows import (
 def current_memcg(m):
     """The running task's cgroup; 0 for the root and for nobody."""
     task = m.sc[SC_TASK]
-    return m.task[task * TASK_STRIDE + T_MEMCG] if task >= 0 and m.sc[SC_NR_MEMCGS] > 1 else 0
+    return m.task[task * TASK_STRIDE + T_MEMCG] if m.sc[SC_NR_MEMCGS] > 1 and task >= 0 else 0
 
 
 @leaf
@@ -59,11 +59,10 @@ def page_counter_charge(m, memcg, nr_pages):
 @leaf
 def mem_cgroup_charge(m, pfn, memcg, gfp, nr_pages):
     """Charge a page (or the head of a folio) to a cgroup: 0, or -ENOMEM with nothing changed."""
-    if memcg == 0:
-        return 0
-    if try_charge(m, memcg, gfp, nr_pages) < 0:
-        return -ENOMEM
-    set_page_memcg(m, pfn, memcg)
+    if memcg:
+        if try_charge(m, memcg, gfp, nr_pages) < 0:
+            return -ENOMEM
+        set_page_memcg(m, pfn, memcg)
     return 0
 
 

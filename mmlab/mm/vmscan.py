@@ -2,19 +2,20 @@
 
 Models: mm/vmscan.c try_to_free_pages(), try_to_free_mem_cgroup_pages(), do_try_to_free_pages(), shrink_node(), shrink_node_memcgs(),
 balance_pgdat(), wakeup_kswapd(), kswapd_try_to_sleep(), pgdat_balanced(); mm/memcontrol.c mem_cgroup_calculate_protection().
-Left out: throttling of direct reclaim by free memory, kcompactd, recursive protection (a mount option).
+Left out: throttling of direct reclaim by free memory, what is asked of a kswapd that is awake, recursive protection (a mount option).
 """
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.memory_tiers import can_demote
 from mmlab.kernels.memcg import memcg_is_descendant, nr_lruvecs
 from mmlab.kernels.ops import (
-    reclaimer_age_node, reclaimer_end_reclaim, reclaimer_eviction_shadow, reclaimer_folio_removed,
+    page_allocator_can_alloc, reclaimer_age_node, reclaimer_end_reclaim, reclaimer_eviction_shadow, reclaimer_folio_removed,
     reclaimer_nr_lru_pages, reclaimer_prepare_scan, reclaimer_shrink_node,
 )
 from mmlab.kernels.large_folio import PG_PARTIALLY_MAPPED, SPLIT_QUEUE, entire_mapcount, nr_pages_mapped, page_pte_mapcount
-from mmlab.kernels.services import free_pages, rmap_walk, shrink_slab, wakeup_flusher_threads, wb_step, writeback_timers
-from mmlab.kernels.zones import page_node, wmark_pages, zone_watermark_order0
+from mmlab.kernels.services import free_pages, rmap_walk, shrink_slab, wakeup_flusher_threads, wakeup_kcompactd, wb_step, writeback_timers
+from mmlab.kernels.zones import page_node, request_zone, wmark_pages, zone_watermark_order0
+from mmlab.mm.compaction_scan import reset_isolation_suitable
 from mmlab.mm.demotion import demote_folio
 from mmlab.mm.huge_memory import free_large_folio, split_folio, split_huge_pmds_of
 from mmlab.mm.page_cache import filemap_remove
@@ -30,15 +31,15 @@ from mmlab.model.const import (
     SCAN_FORCE_DEACTIVATE, SCAN_KSWAPD, SCAN_LOW_RECLAIM, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_NO_TRIM_MODE,
     SCAN_RECLAIM_IDX_SHIFT, SCAN_RESUME, SWAP_CLUSTER_MAX,
 )
-from mmlab.model.gfp import GFP_THISNODE, ZONE_MOVABLE, gfp_zone
+from mmlab.model.gfp import GFP_THISNODE, ZONE_MOVABLE
 from mmlab.model.page import (
     NO_MAPPING, PG_ANON, PG_DIRTY, PG_HEAD, PG_MLOCKED, PG_RECLAIM, PG_SWAPBACKED, PG_SWAPCACHE, PG_UNEVICTABLE, PG_WRITEBACK, page_clear,
     page_mapcount, page_order, page_refs, page_set, page_test, set_page_counts, set_page_mapping,
 )
 from mmlab.model.rows import (
-    MC_ELOW, MC_EMIN, MC_EVENT_LOW, MC_ITER,
+    CZ_BLOCKSKIP_FLUSH, CZ_STRIDE, MC_ELOW, MC_EMIN, MC_EVENT_LOW, MC_ITER,
     MC_MIN, MC_PARENT, MC_USAGE, MEMCG_STRIDE, MTHP_STRIDE, MTHP_SWPOUT_FALLBACK, NODE_STRIDE, N_KSWAPD_AWAKE,
-    N_KSWAPD_BOOST, N_KSWAPD_FAILURES, N_KSWAPD_FLAGS, N_KSWAPD_IDX, N_KSWAPD_LIGHT_SLEEP_NS, N_KSWAPD_PRIORITY, N_KSWAPD_RECLAIMED,
+    N_KSWAPD_ALLOC_ORDER, N_KSWAPD_BOOST, N_KSWAPD_ORDER, N_KSWAPD_FAILURES, N_KSWAPD_FLAGS, N_KSWAPD_IDX, N_KSWAPD_LIGHT_SLEEP_NS, N_KSWAPD_PRIORITY, N_KSWAPD_RECLAIMED,
     N_KSWAPD_WAKE_NS, N_PASS_MEMCG, N_PASS_NOTES, N_PASS_RECLAIMED, N_PASS_SCANNED, SC_IN_RECLAIM,
     SC_KSWAPD_AWAKE, SC_NEXT_EVENT_NS, SC_NODE, SC_NOW_NS, SC_NR_MEMCGS, SC_NR_NODES, SC_NR_RECLAIMED,
     SC_NR_SCANNED, SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS, SC_NR_ZONES, SC_NUMA_BALANCING, SC_PROACTIVE, SC_PROTECTION, SC_RECLAIM_MEMCG, SC_RECLAIM_NOTES,
@@ -279,7 +280,7 @@ def do_try_to_free_pages(m, memcg, first, highest, nr_to_reclaim, scan_flags):
 @kernel
 def try_to_free_pages(m, gfp, order, node):
     """Direct reclaim of at least 32 pages from the zonelist's nodes: pages reclaimed, 0 when nothing could be."""
-    highest = gfp_zone(gfp)
+    highest = request_zone(m, gfp)
     m.vmstat[V_ALLOCSTALL_DMA + highest] += 1
     flags = SCAN_MAY_SWAP | SCAN_MAY_WRITEPAGE | SCAN_MAY_UNMAP | (highest << SCAN_RECLAIM_IDX_SHIFT)
     first = node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)
@@ -303,16 +304,18 @@ def try_to_free_mem_cgroup_pages(m, memcg, nr_pages, may_swap, proactive):
 
 
 @leaf
-def pgdat_balanced(m, node, highest):
-    """1 if some zone of the node up to `highest` is above its high watermark; with memory tiers above promo, which leaves room to promote."""
+def pgdat_balanced(m, node, order, highest):
+    """1 if some zone of the node up to `highest` is above its high watermark (with memory tiers above promo, which leaves room to promote)
+    and has a block of the order."""
     which = 3 if m.sc[SC_NUMA_BALANCING] & NUMA_BALANCING_MEMORY_TIERING else 2
     managed = 0
     for zone in range(m.sc[SC_NR_ZONES]):
         base = zone * ZONE_STRIDE
         if m.zone[base + Z_NODE] == node and m.zone[base + Z_INDEX] <= highest:
             managed = 1
-            if zone_watermark_order0(m, zone, 0, wmark_pages(m, zone, which), highest, 0):
-                return 1
+            if zone_watermark_order0(m, zone, order, wmark_pages(m, zone, which), highest, 0):
+                if order == 0 or page_allocator_can_alloc(m, zone, order, 0):
+                    return 1
     return 1 - managed
 
 
@@ -329,14 +332,17 @@ def pgdat_boost(m, node, highest):
 
 @kernel
 def wakeup_kswapd(m, node, order):
-    """Make the node's kswapd runnable unless the node is balanced or kswapd has given up."""
+    """Make the node's kswapd runnable; 1 if it stays asleep: the node is balanced, or kswapd has given up."""
     base = node * NODE_STRIDE
-    if m.node[base + N_KSWAPD_AWAKE] or m.node[base + N_KSWAPD_FAILURES] >= MAX_RECLAIM_RETRIES:
+    if m.node[base + N_KSWAPD_AWAKE]:
         return 0
     highest = 3
-    if pgdat_balanced(m, node, highest) and pgdat_boost(m, node, highest) == 0:
-        return 0
+    if m.node[base + N_KSWAPD_FAILURES] >= MAX_RECLAIM_RETRIES:
+        return 1
+    if pgdat_balanced(m, node, order, highest) and pgdat_boost(m, node, highest) == 0:
+        return 1
     m.node[base + N_KSWAPD_AWAKE] = 1
+    m.node[base + N_KSWAPD_ORDER] = m.node[base + N_KSWAPD_ALLOC_ORDER] = order
     if m.sc[SC_NOW_NS] < m.node[base + N_KSWAPD_LIGHT_SLEEP_NS]:
         m.vmstat[V_KSWAPD_LOW_WMARK_HIT_QUICKLY] += 1
     m.node[base + N_KSWAPD_IDX] = highest
@@ -381,9 +387,15 @@ def _end_balance(m, node):
 @leaf
 def _kswapd_sleep(m, node):
     _end_balance(m, node)
-    m.node[node * NODE_STRIDE + N_KSWAPD_AWAKE] = 0
-    m.node[node * NODE_STRIDE + N_KSWAPD_LIGHT_SLEEP_NS] = m.sc[SC_NOW_NS] + LIGHT_SLEEP_NS
+    base = node * NODE_STRIDE
+    m.node[base + N_KSWAPD_AWAKE] = 0
+    m.node[base + N_KSWAPD_LIGHT_SLEEP_NS] = m.sc[SC_NOW_NS] + LIGHT_SLEEP_NS
     m.sc[SC_KSWAPD_AWAKE] -= 1
+    for zone in range(m.sc[SC_NR_ZONES]):
+        if m.zone[zone * ZONE_STRIDE + Z_NODE] == node and m.compact[zone * CZ_STRIDE + CZ_BLOCKSKIP_FLUSH]:
+            reset_isolation_suitable(m, zone)  # where compaction failed there may be room now
+    if m.node[base + N_KSWAPD_ORDER] < m.node[base + N_KSWAPD_ALLOC_ORDER]:  # it reclaimed for single pages in the end
+        wakeup_kcompactd(m, node, m.node[base + N_KSWAPD_ALLOC_ORDER], m.node[base + N_KSWAPD_IDX])
 
 
 @leaf
@@ -409,7 +421,7 @@ def kswapd_step(m, node):
     highest = m.node[base + N_KSWAPD_IDX]
     if m.node[base + N_PASS_MEMCG]:
         return _kswapd_pass(m, node, SCAN_RESUME)
-    balanced = pgdat_balanced(m, node, highest)
+    balanced = pgdat_balanced(m, node, m.node[base + N_KSWAPD_ORDER], highest)
     if balanced == 0 and m.node[base + N_KSWAPD_BOOST] > 0:
         _begin_balance(m, node, 0, 0)  # the boost is part of high: a node below it is reclaimed for in earnest
     boost = m.node[base + N_KSWAPD_BOOST]
@@ -444,6 +456,8 @@ def _kswapd_pass(m, node, resume):
     m.node[base + N_PASS_MEMCG] = 0
     reclaimed = m.sc[SC_NR_RECLAIMED]
     m.node[base + N_KSWAPD_RECLAIMED] += reclaimed
+    if reclaimed >= 2 << m.node[base + N_KSWAPD_ORDER]:
+        m.node[base + N_KSWAPD_ORDER] = 0  # what is missing now is for compaction to make
     m.node[base + N_KSWAPD_BOOST] = max(0, boost - reclaimed)
     enough = max(m.sc[SC_NR_SCANNED], reclaimed) >= target
     if boost > 0 and m.sc[SC_SCAN_PRIORITY] == DEF_PRIORITY - 2:
@@ -467,7 +481,7 @@ def _kswapd_gave_up(m, node):
     if m.node[base + N_KSWAPD_RECLAIMED] == 0:
         m.node[base + N_KSWAPD_FAILURES] += 1
     _end_balance(m, node)
-    if m.node[base + N_KSWAPD_FAILURES] >= MAX_RECLAIM_RETRIES or pgdat_balanced(m, node, m.node[base + N_KSWAPD_IDX]):
+    if m.node[base + N_KSWAPD_FAILURES] >= MAX_RECLAIM_RETRIES or pgdat_balanced(m, node, m.node[base + N_KSWAPD_ORDER], m.node[base + N_KSWAPD_IDX]):
         m.node[base + N_KSWAPD_AWAKE] = 0
         m.sc[SC_KSWAPD_AWAKE] -= 1
         return 0

@@ -24,10 +24,9 @@ GFP_HIGHUSER_MOVABLE = GFP_HIGHUSER | GFP_MOVABLE
 GFP_TRANSHUGE_LIGHT = (GFP_HIGHUSER_MOVABLE | GFP_COMP | GFP_NOMEMALLOC | GFP_NOWARN) & ~GFP_RECLAIM
 GFP_TRANSHUGE = GFP_TRANSHUGE_LIGHT | GFP_DIRECT_RECLAIM
 
-ZONE_DMA, ZONE_DMA32, ZONE_NORMAL, ZONE_MOVABLE, ZONE_DEVICE, ZONE_HIGHMEM = 0, 1, 2, 3, 4, 5
+ZONE_DMA, ZONE_DMA32, ZONE_NORMAL, ZONE_MOVABLE, ZONE_DEVICE = 0, 1, 2, 3, 4
+ZONE_HIGHMEM = ZONE_MOVABLE  # a 32-bit machine has it in Movable's place: the highest zone, for what the kernel need not address
 MAX_NR_ZONES = 6
-# zoneinfo's order on a 64-bit machine; HighMem exists on 32-bit presets only
-ZONE_NAMES = ("DMA", "DMA32", "Normal", "Movable", "Device", "HighMem")
 
 
 @leaf

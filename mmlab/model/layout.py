@@ -75,6 +75,7 @@ ARRAYS: tuple[Array, ...] = (
     Array("pcp", "int64", _rows(rows.PCP_STRIDE, lambda s: s.nr_cpus * s.nr_zones), "PCP_* a CPU and zone", "struct per_cpu_pages"),
     Array("zonelist", "int64", _rows(rows.ZONELIST_STRIDE, lambda s: s.nr_nodes * (1 + rows.NR_NODEMASKS)), "rows of zone", "node_zonelists"),
     Array("distance", "int64", lambda s: s.nr_nodes * s.nr_nodes, "node_distance(), from * nr_nodes + to", "numa_distance"),
+    Array("node_extra", "int64", lambda s: s.nr_nodes * s.nr_nodes, "ns that an access takes more than to the fastest memory, from * nr_nodes + to", "-"),
     Array("nodemask", "int64", lambda s: rows.NR_NODEMASKS, "a bit a node, 0 for all, of each set of zonelists", "nodemask_t"),
     Array("node", "int64", _rows(rows.NODE_STRIDE, lambda s: s.nr_nodes), "N_* a node", "pg_data_t"),
     Array("page", "uint32", lambda s: 4 * (s.nr_frames + s.nr_heads), "next, prev, flags, counts", "struct page", 16),
@@ -147,7 +148,7 @@ ARRAYS: tuple[Array, ...] = (
 )
 
 #: list heads a zone needs (free lists) and a CPU and zone needs (per-CPU lists); nodes offer NR_POLICY_LISTS to the reclaimer
-FREE_HEADS_PER_ZONE = 64
+FREE_HEADS_PER_ZONE = 72
 PCP_HEADS = 16
 SLAB_HEADS_PER_NODE = rows.NR_CACHES
 HUGE_PAGE = 1 << 21

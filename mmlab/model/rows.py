@@ -19,13 +19,14 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE, SC_NR_LOOPS,
     SC_NR_MEMCGS, SC_RECLAIM_MEMCG, SC_SHRINK_MEMCG, SC_PROTECTION, SC_SCAN_PRIORITY, SC_NR_SCANNED, SC_NR_RECLAIMED,
     SC_RECLAIM_NOTES, SC_OOM_MEMCG, SC_IN_LRU_FAULT, SC_MM_WALK, SC_PROACTIVE,
-    SC_MIGRATE_TO, SC_EXTFRAG_THRESHOLD, SC_PROACTIVENESS, SC_COMPACT_RESULT, SC_INTERLEAVE_NODE,
+    SC_MIGRATE_DELTA, SC_EXTFRAG_THRESHOLD, SC_PROACTIVENESS, SC_COMPACT_RESULT, SC_INTERLEAVE_NODE,
     SC_NODE_RECLAIM_MODE, SC_MIN_UNMAPPED_RATIO, SC_SHARED_POLICIES, SC_OOM_NODEMASK, SC_DEMOTION_ENABLED, SC_NUMA_BALANCING, SC_RUN_SINCE_NS,
-    SC_VFS_CACHE_PRESSURE, SC_STORE_CLASS, SC_YIELD_NS, SC_YIELDED, SC_SHARED_TABLES,
-) = range(106)
+    SC_VFS_CACHE_PRESSURE, SC_STORE_CLASS, SC_YIELD_NS, SC_YIELDED, SC_KCOMPACTD_NS, SC_HIGHMEM, SC_MONITOR_NS, SC_MONITOR_CHECKS,
+    SC_TIERING_TIMER_NS, SC_TIERING_NS, SC_SHARED_TABLES,
+) = range(112)
 NR_SCALARS = 128
 # m.sc[SC_WANTS_ACCESS]: who is told of every access; any of them, and accesses are replayed by the loop that tells
-WANTS_RECLAIMER, WANTS_MONITOR, WANTS_TLB, WANTS_SUBPAGES = 1, 2, 4, 8
+WANTS_RECLAIMER, WANTS_MONITOR, WANTS_TIERING, WANTS_NODES, WANTS_TLB, WANTS_SUBPAGES = 1, 2, 4, 8, 16, 32
 # m.subpage, a byte a frame while WANTS_SUBPAGES: what an anonymous page has met since it, or the large folio that it is in, was made
 SUBPAGE_ACCESSED, SUBPAGE_WRITTEN = 1, 2
 FUTURE_TASK_SHIFT = 40  # in m.future_range: a key is task << FUTURE_TASK_SHIFT | virtual page >> 9
@@ -42,6 +43,7 @@ Z_LOWMEM_RESERVE = 32  # six entries, by highest zone index
 Z_LRU = 40  # five entries: nr_zone_inactive_anon ...
 Z_BOOT_LRU = 48  # five entries: pages that boot left on the lists, which nobody reclaims here
 Z_NR_ZSPAGES = 53
+Z_FREE_CMA, Z_CMA_PAGES = 54, 55  # free pages of CMA pageblocks (part of Z_FREE), all pages of CMA areas
 # zone flags
 ZONE_BOOSTED_WATERMARK, ZONE_RECLAIM_ACTIVE, ZONE_BELOW_HIGH = 1, 2, 4
 
@@ -68,13 +70,14 @@ ZONELIST_THISNODE = 64
 NR_NODEMASKS = 64  # behind the nodes' own rows: for each set of nodes that a policy names, a row a node, with that set's zones alone
 
 # m.node ----------------------------------------------------------------------------------------------------------------------------------
-NODE_STRIDE = 32
+NODE_STRIDE = 64
 (
     N_FIRST_CPU, N_NR_CPUS, N_KSWAPD_AWAKE, N_KSWAPD_PRIORITY, N_KSWAPD_FAILURES, N_KSWAPD_IDX, N_KSWAPD_CLOCK_NS, N_KSWAPD_WAKE_NS,
     N_KSWAPD_CPU, N_PRESENT, N_MANAGED, N_KSWAPD_BOOST, N_KSWAPD_RECLAIMED, N_KSWAPD_FLAGS, N_WEIGHT, N_TOPTIER, N_DEMOTION_TARGETS, N_LOWER_TIERS,
     N_NBP_THRESHOLD, N_NBP_RL_START, N_NBP_RL_NR_CAND, N_NBP_TH_START, N_NBP_TH_NR_CAND,
-    N_PASS_MEMCG, N_PASS_SCANNED, N_PASS_RECLAIMED, N_PASS_NOTES, N_KSWAPD_LIGHT_SLEEP_NS,
-) = range(28)  # N_PASS_*: of a pass of kswapd that was preempted; N_PASS_MEMCG: cgroup + 1, 0: there is none
+    N_PASS_MEMCG, N_PASS_SCANNED, N_PASS_RECLAIMED, N_PASS_NOTES, N_KSWAPD_LIGHT_SLEEP_NS, N_KSWAPD_ORDER, N_KSWAPD_ALLOC_ORDER,
+    N_KCOMPACTD_ORDER, N_KCOMPACTD_IDX, N_KCOMPACTD_NEXT_NS, N_KCOMPACTD_AWAKE, N_ACCESSES,
+) = range(35)  # N_PASS_*: of a pass of kswapd that was preempted; N_PASS_MEMCG: cgroup + 1, 0: there is none; N_ACCESSES: of a stream
 
 # m.task ----------------------------------------------------------------------------------------------------------------------------------
 TASK_STRIDE = 32

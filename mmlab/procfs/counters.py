@@ -30,6 +30,7 @@ def zone_counters(sim: Any, number: int) -> dict[str, int]:
     out["nr_zone_write_pending"] = row[r.Z_WRITE_PENDING]
     out["nr_mlock"] = row[r.Z_NR_MLOCK]
     out["nr_zspages"] = row[r.Z_NR_ZSPAGES]
+    out["nr_free_cma"] = row[r.Z_FREE_CMA]
     for i, name in enumerate(NUMA_ITEMS):
         out[name] = row[r.Z_NUMA_HIT + i]
     return out

@@ -1,7 +1,7 @@
 """/proc/meminfo, swaps, slabinfo, and a node's meminfo and numastat.
 
 Models: fs/proc/meminfo.c, mm/show_mem.c si_mem_available(), drivers/base/node.c node_read_meminfo(), mm/swapfile.c swap_show(),
-mm/slab_common.c cache_show(). Left out: buffers of block devices, per-CPU and vmalloc memory, hugetlb, CMA (all shown as 0).
+mm/slab_common.c cache_show(). Left out: buffers of block devices, per-CPU and vmalloc memory, hugetlb (all shown as 0).
 """
 
 from __future__ import annotations
@@ -74,6 +74,8 @@ def meminfo(sim: Any) -> str:
     text = _kb_lines(first) + f"KernelStack:    {c['nr_kernel_stack']:8} kB\n" + _kb_lines(second)
     text += f"VmallocTotal:   {VMALLOC_TOTAL_KB:8} kB\n" + _kb_lines([("VmallocUsed", 0), ("VmallocChunk", 0), ("Percpu", 0)])
     text += "HardwareCorrupted:     0 kB\n" + _kb_lines(_huge_lines(c))
+    if getattr(sim, "cma", []):
+        text += _kb_lines([("CmaTotal", sum(area.count for area in sim.cma)), ("CmaFree", c["nr_free_cma"])])
     text += "".join(f"{'HugePages_' + name + ':':<16}       0\n" for name in ("Total", "Free", "Rsvd", "Surp"))
     return text + "Hugepagesize:       2048 kB\nHugetlb:               0 kB\n"
 

@@ -12,7 +12,7 @@ from mmlab.mm import compaction
 from mmlab.mm.psi import pressure
 from mmlab.model import rows as r
 from mmlab.model.const import EINVAL, ENOENT
-from mmlab.procfs import cgroups, compressed, files_io, maps, meminfo, mthp, status, zones
+from mmlab.procfs import cgroups, cma, compressed, files_io, maps, meminfo, memory_blocks, mthp, status, zones
 from mmlab.procfs.clear_refs import clear_refs
 from mmlab.procfs.mempolicy import node_ranges, read_weight, weight_node, write_weight
 from mmlab.procfs.settings import NUMAB_FILES, THP_CHOICES, read_numab, settings_of, write_numab
@@ -90,6 +90,10 @@ def read(sim: Any, path: str) -> str:
         return files_io.read(sim, path)
     elif compressed.knows(path):
         return compressed.read(sim, path)
+    elif memory_blocks.knows(path):
+        return memory_blocks.read(sim, path)
+    elif cma.knows(sim, path):
+        return cma.read(sim, path)
     elif (node := weight_node(sim, path)) >= 0:
         return read_weight(sim, node)
     elif path.removeprefix(NUMAB_ROOT) in NUMAB_FILES and path.startswith(NUMAB_ROOT):
@@ -124,6 +128,10 @@ def write(sim: Any, path: str, text: str) -> int:
         return files_io.write(sim, path, str(text))
     if compressed.knows(path):
         return compressed.write(sim, path, str(text))
+    if memory_blocks.knows(path):
+        return memory_blocks.write(sim, path, str(text))
+    if cma.knows(sim, path):
+        return cma.write(sim, path, str(text))
     if (match := _NODE.fullmatch(path)) and match[2] == "compact" and int(match[1]) < sim.layout.nr_nodes:
         return sim.machine.run(compaction.compact_node, int(match[1]), 0)
     if (node := weight_node(sim, path)) >= 0:
@@ -152,7 +160,7 @@ def files(sim: Any, folder: str) -> Iterator[tuple[str, str]]:
     known += [NUMAB_ROOT + name for name in NUMAB_FILES] + [DEMOTION_ENABLED, *(f"{TIERS}memory_tier{tier}/nodelist" for tier in tier_nodes(sim))]
     known += [f"/proc/{task.pid}/{name}" for task in living(sim) for name in TASK_FILES]
     known += [path for owner in {id(o): o for o in policy_folders(sim).values()}.values() for path in owner.paths()]
-    known += compressed.paths()
+    known += compressed.paths() + cma.paths(sim) + memory_blocks.paths(sim)
     base = folder.rstrip("/") + "/"
     found = [path[len(base) :] for path in known if path.startswith(base)]
     if not found:

@@ -22,10 +22,12 @@ from mmlab.model.vmstat import V_PGPROMOTE_CANDIDATE, VMSTAT_STRIDE
 RANDOMIZE = "kernel.randomize_va_space"
 INT_MAX = (1 << 31) - 1
 NEVER_NS = 1 << 62
+PROACTIVENESS = "vm.compaction_proactiveness"
 #: integer sysctls: what boot sets, the least and greatest value allowed, the scalar that holds it (None: only kept)
 INTEGERS: dict[str, tuple[int, int, int, int | None]] = {
     "vm.swappiness": (60, 0, 200, r.SC_SWAPPINESS),
     "vm.extfrag_threshold": (500, 0, 1000, r.SC_EXTFRAG_THRESHOLD),
+    PROACTIVENESS: (20, 0, 100, r.SC_PROACTIVENESS),
     "vm.overcommit_memory": (0, 0, 2, r.SC_OVERCOMMIT),
     "vm.overcommit_ratio": (50, 0, INT_MAX, None),
     "vm.overcommit_kbytes": (0, 0, (1 << 63) - 1, None),
@@ -58,8 +60,7 @@ DIRTY: dict[str, tuple[int, str]] = {
 }  # fmt: skip
 #: sysctls that only have the value with which nothing more happens
 FIXED = {
-    "vm.panic_on_oom": "0", "vm.laptop_mode": "0", "vm.nr_hugepages": "0",
-    "vm.compaction_proactiveness": "0", RANDOMIZE: "0",
+    "vm.panic_on_oom": "0", "vm.laptop_mode": "0", "vm.nr_hugepages": "0", RANDOMIZE: "0",
 }  # fmt: skip
 NUMA_BALANCING = "kernel.numa_balancing"
 NUMAB_FILES = {
@@ -185,6 +186,8 @@ class Settings(dict):
             self.sim.machine.sc[r.SC_STAT_INTERVAL_NS] = value * 1_000_000_000
         if name in DIRTY:
             self._write_dirty(name, value)
+        if name == PROACTIVENESS and value:
+            wake_kcompactd(self.sim)
         return 0
 
     def _write_dirty(self, name: str, value: int) -> None:
@@ -355,6 +358,13 @@ def compact_memory(sim: Any, value: int | None) -> int:
     for node in range(sim.layout.nr_nodes):
         sim.machine.run(compaction.compact_node, node, 0)
     return 0
+
+
+def wake_kcompactd(sim: Any) -> None:
+    """Every node's score is looked at now. Models: mm/compaction.c compaction_proactiveness_sysctl_handler()."""
+    sc, rows = sim.machine.sc, sim.machine.node.reshape(-1, r.NODE_STRIDE)
+    rows[: sim.layout.nr_nodes, r.N_KCOMPACTD_NEXT_NS] = sc[r.SC_NOW_NS]
+    sc[r.SC_KCOMPACTD_NS] = sc[r.SC_NEXT_EVENT_NS] = 0
 
 
 def drop_caches(sim: Any, value: int | None) -> int:

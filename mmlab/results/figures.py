@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from mmlab.results.cell_files import FinishedCell
-from mmlab.results.summary import label, varying
+from mmlab.results.monitor_figures import monitor_plots
+from mmlab.results.plotting import COLOURS, axes_layout, name_of, numbers
 
-COLOURS = ("#2f6db5", "#dd7a2b", "#2f9a72", "#a5478f", "#8b7a3a", "#5d5aa8", "#c2474b", "#3e98a8")
 DASHES = ("solid", "dash", "dot", "dashdot")
 #: Points per line: more cannot be seen at the width of a page.
 POINTS = 400
@@ -24,8 +24,6 @@ TITLES = {
     "free_huge_frames": ("Free huge frames", "frames"),
     "unusable_index": ("Free memory of no use for a huge page, by zone", "per mille"),
 }
-_AXIS = {"gridcolor": "#e9ecf1", "zerolinecolor": "#d5dae2", "linecolor": "#c3cad5", "ticks": "outside", "tickcolor": "#c3cad5"}
-_FONT = {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 12, "color": "#2b3442"}
 
 
 def page_plots(cells: Sequence[FinishedCell]) -> list[dict[str, Any]]:
@@ -35,8 +33,8 @@ def page_plots(cells: Sequence[FinishedCell]) -> list[dict[str, Any]]:
     plots += [lines(cells, name) for name in TITLES if any(name == column.partition(":")[0] for column in columns)]
     plots += [lines(cells, name) for name in columns if name.startswith("nr_free:")]
     if any(name.startswith("free_blocks:") for name in columns):
-        plots += [free_blocks(cell, _name(cell, cells)) for cell in cells[: len(COLOURS)]]
-    return plots
+        plots += [free_blocks(cell, name_of(cell, cells)) for cell in cells[: len(COLOURS)]]
+    return monitor_plots(cells) + plots
 
 
 def lines(cells: Sequence[FinishedCell], name: str) -> dict[str, Any]:
@@ -51,9 +49,9 @@ def lines(cells: Sequence[FinishedCell], name: str) -> dict[str, Any]:
                 {
                     "type": "scatter",
                     "mode": "lines",
-                    "name": " ".join(filter(None, [_name(cell, cells), tail])),
-                    "x": _numbers(cell.result.series["time_ns"][picks] / scale),
-                    "y": _numbers(cell.result.series[column][picks]),
+                    "name": " ".join(filter(None, [name_of(cell, cells), tail])),
+                    "x": numbers(cell.result.series["time_ns"][picks] / scale),
+                    "y": numbers(cell.result.series[column][picks]),
                     "line": {
                         "color": COLOURS[index % len(COLOURS)],
                         "width": 2,
@@ -65,7 +63,7 @@ def lines(cells: Sequence[FinishedCell], name: str) -> dict[str, Any]:
     if name.startswith("nr_free:"):
         node, _, zone = name.partition(":")[2].partition(",")
         title, y_title = f"Free memory, zone {zone}" + (f" of node {node}" if node != "0" else ""), "free pages"
-    return {"data": data, "layout": _layout(title, f"simulated time ({unit})", y_title, legend=len(data) > 1)}
+    return {"data": data, "layout": axes_layout(title, f"simulated time ({unit})", y_title, legend=len(data) > 1)}
 
 
 def trade_off(cells: Sequence[FinishedCell], x: str, y: str) -> dict[str, Any]:
@@ -74,8 +72,8 @@ def trade_off(cells: Sequence[FinishedCell], x: str, y: str) -> dict[str, Any]:
         {
             "type": "scatter",
             "mode": "markers+text",
-            "name": _name(cell, cells),
-            "text": [_name(cell, cells)],
+            "name": name_of(cell, cells),
+            "text": [name_of(cell, cells)],
             "textposition": "top center",
             "x": [int(cell.result.counters[x])],
             "y": [int(cell.result.counters[y])],
@@ -83,7 +81,7 @@ def trade_off(cells: Sequence[FinishedCell], x: str, y: str) -> dict[str, Any]:
         }
         for index, cell in enumerate(cells)
     ]
-    layout = _layout(f"{TITLES[y][0]} against bloat", "pages that are resident and were never touched", TITLES[y][0], legend=False)
+    layout = axes_layout(f"{TITLES[y][0]} against bloat", "pages that are resident and were never touched", TITLES[y][0], legend=False)
     layout["xaxis"]["rangemode"] = "tozero"
     return {"data": data, "layout": layout}
 
@@ -97,10 +95,10 @@ def free_blocks(cell: FinishedCell, name: str) -> dict[str, Any]:
     counts = np.array([series[column][picks] for column in columns])
     heat = {
         "type": "heatmap",
-        "x": _numbers(series["time_ns"][picks] / scale),
+        "x": numbers(series["time_ns"][picks] / scale),
         "y": [int(column.partition(":")[2]) for column in columns],
-        "z": [_numbers(np.round(row, 3)) for row in np.log10(1 + np.maximum(counts, 0))],
-        "customdata": [_numbers(row) for row in counts],
+        "z": [numbers(np.round(row, 3)) for row in np.log10(1 + np.maximum(counts, 0))],
+        "customdata": [numbers(row) for row in counts],
         "hovertemplate": f"%{{x}} {unit}<br>order %{{y}}: %{{customdata}} free blocks<extra></extra>",
         "colorscale": [[0, "#f4f6fa"], [0.35, "#a9c7e6"], [0.7, "#3f7fc0"], [1, "#123a6b"]],
         "zmin": 0,
@@ -111,29 +109,9 @@ def free_blocks(cell: FinishedCell, name: str) -> dict[str, Any]:
             "ticktext": ["0", "10", "100", "1k", "10k", "100k"],
         },
     }
-    layout = _layout(f"Free blocks by order: {name}", f"simulated time ({unit})", "order", legend=False)
+    layout = axes_layout(f"Free blocks by order: {name}", f"simulated time ({unit})", "order", legend=False)
     layout["yaxis"].update({"dtick": 2, "showgrid": False})
     return {"data": [heat], "layout": layout}
-
-
-def _name(cell: FinishedCell, among: Sequence[FinishedCell]) -> str:
-    return label({key: cell.axes[key] for key in varying(among)})
-
-
-def _layout(title: str, x_title: str, y_title: str, legend: bool) -> dict[str, Any]:
-    return {
-        "title": {"text": title, "x": 0, "xanchor": "left", "xref": "paper", "font": {"size": 15}},
-        "font": _FONT,
-        "margin": {"l": 64, "r": 16, "t": 44, "b": 84 if legend else 48},
-        "height": 330,
-        "paper_bgcolor": "white",
-        "plot_bgcolor": "white",
-        "hovermode": "x unified" if legend else "closest",
-        "showlegend": legend,
-        "legend": {"orientation": "h", "x": 0, "y": -0.24, "yanchor": "top"},
-        "xaxis": {**_AXIS, "title": {"text": x_title}},
-        "yaxis": {**_AXIS, "title": {"text": y_title}, "rangemode": "tozero"},
-    }
 
 
 def _time_unit(cells: Sequence[FinishedCell]) -> tuple[str, float]:
@@ -143,8 +121,3 @@ def _time_unit(cells: Sequence[FinishedCell]) -> tuple[str, float]:
 
 def _picks(length: int) -> np.ndarray:
     return np.unique(np.linspace(0, max(length - 1, 0), min(length, POINTS)).astype(np.int64))
-
-
-def _numbers(values: np.ndarray) -> list[float]:
-    """Plain numbers, whole ones without a point, which keeps the page small."""
-    return [int(v) if v == int(v) else round(float(v), 6) for v in values.tolist()]

@@ -11,6 +11,7 @@ from typing import Any
 
 from mmlab.results.cell_files import FinishedCell
 from mmlab.results.figures import page_plots
+from mmlab.results.plotting import COLOURS
 from mmlab.results.result import Result, html_table
 from mmlab.results.stats import Difference
 from mmlab.results.summary import Column, Row, arm_axes, cost_models, label, text_number, varying
@@ -39,6 +40,7 @@ def report_html(result: Result) -> str:
         "FACTS": _facts(result),
         "WARNING": _warning(about),
         "POLICIES_TABLE": _policy_table(result.rows(), result.columns(), varying(result.cells), cost_models(result.cells)),
+        "MONITORS": _monitors(result.cells),
         "DIFFERENCES": _differences(result.differences(), result.cells),
         "CHOSEN": _chosen(about),
         "PROVENANCE": _provenance(about),
@@ -147,6 +149,28 @@ def _differences(found: list[Difference], cells: Sequence[FinishedCell]) -> str:
         "bootstrap, the effect Cohen's d of the paired differences.</p>"
     )
     return f"{note}<div class=wide><table class=differences><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+
+
+def _monitors(cells: Sequence[FinishedCell]) -> str:
+    """How well each monitor did against what was really accessed, and at what cost, by time; nothing where none was scored."""
+    scored = [cell for cell in cells if cell.result.tables.get("monitor_score")]
+    if not scored:
+        return ""
+    titles = ["", "time", "resident", "hot", "found hot", "precision", "recall", "rank correlation", "age error", "checks", "CPU"]
+    body = []
+    for cell in scored[: len(COLOURS) * BLOCKS]:
+        rows = cell.result.tables["monitor_score"]
+        for row in [rows[i] for i in sorted({round(k * (len(rows) - 1) / 4) for k in range(5)})]:
+            shares = ["-" if row[name] is None else f"{row[name]:.2f}" for name in ("precision", "recall", "rank_correlation")]
+            sizes = [f"{row[name] / (1 << 20):.2f} MiB" for name in ("resident_bytes", "true_hot_bytes", "found_hot_bytes")]
+            times = [text_number(1e6 * row["age_error_ms"], True), f"{row['checks']:,}", text_number(row["cpu_ns"], True)]
+            name = label({key: cell.axes[key] for key in varying(scored)})
+            body.append([f"{name}, seed {cell.seed}" if len({c.seed for c in scored}) > 1 else name, f"{row['time_ms']:,.0f} ms", *sizes, *shares, *times])
+    note = (
+        "Each monitor against every access of its own run, at five moments (cell.json has all). Hot are the pages, hottest first, that "
+        "together have the share of accesses that [run] hot_share says; checks and CPU are sums since the start."
+    )
+    return f"<section><h2>What the monitors saw</h2><p class=note>{note}</p><div class=wide>{html_table(titles, body)}</div></section>"
 
 
 def _signed(value: float, is_time: bool) -> str:

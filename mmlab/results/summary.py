@@ -43,6 +43,15 @@ COLUMNS = (
     Column("swap in", ("pswpin",)),
     Column("swap out", ("pswpout",)),
     Column("simulated time", ("sim_time_ns",), is_time=True, tested=True),
+    Column("slow accesses", ("accesses_slow",), tested=True),
+    Column("tiering's CPU", ("tiering_ns",), is_time=True),
+    Column("precision", ("monitor_precision",)),
+    Column("recall", ("monitor_recall",)),
+    Column("rank correlation", ("monitor_rank_correlation",)),
+    Column("age error (ms)", ("monitor_age_error_ms",)),
+    Column("checks", ("monitor_checks",)),
+    Column("monitor's CPU", ("monitor_ns",), is_time=True),
+    Column("monitor's CPU %", ("monitor_cpu_percent",)),
 )
 
 

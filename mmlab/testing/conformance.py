@@ -23,6 +23,7 @@ from mmlab.kernels.jit import JIT_OFF
 from mmlab.model.rows import COST_NAMES, SC_TOTALRAM
 from mmlab.pluginmanager import Registered, Registry, load_plugins
 from mmlab.policies import Policy
+from mmlab.procfs.resident import resident_pages
 from mmlab.simulation import Simulation
 from mmlab.testing.python_build import digest_arrays, evidence_of
 from mmlab.testing.slots import MemoryModelTests, PageAllocatorTests, ReclaimerTests, SlabAllocatorTests, ThpTests, VmaIndexTests
@@ -41,6 +42,8 @@ class PolicyConformance:
     machine: ClassVar[dict[str, Any]] = {"memory": "8M", "swap": "8M", "cpus": 2, "bare": True}
     #: a policy that has nothing to do in this life (a monitor that only watches streams) need not be called
     must_be_called: ClassVar[bool] = True
+    #: sysctl and sysfs of the machine
+    settings: ClassVar[dict[str, Any]] = {}
 
     def simulation(self, **table: Any) -> Simulation:
         """A machine with the policy in its slot and the defaults in all others; keywords change the [machine] table."""
@@ -48,7 +51,7 @@ class PolicyConformance:
         key = (self.policy.slot, self.policy.name)
         others = [entry for entry in load_plugins().policies() if (entry.policy.slot, entry.policy.name) != key]
         choice = {self.policy.slot: {"use": self.policy.name, "params": self.params}}
-        return Simulation.from_table({**self.machine, **table}, policies=choice, registry=Registry([*others, mine]))
+        return Simulation.from_table({**self.machine, **table}, policies=choice, registry=Registry([*others, mine]), **self.settings)
 
     def drive(self, seed: int) -> dict[str, Any]:
         """The life of two tasks, as evidence: what each operation answered, and digests of all state at the end."""
@@ -174,6 +177,25 @@ class OomPolicyConformance(PolicyConformance):
 
 class ThpConformance(ThpTests, PolicyConformance):
     """For slot thp."""
+
+
+class TieringConformance(PolicyConformance):
+    """For slot tiering: two kinds of memory, with everything on that may ask it."""
+
+    machine = {
+        "memory": "8M", "nodes": [{"memory": "4M", "cpus": [0, 1]}, {"memory": "4M", "cpus": []}], "swap": "8M", "bare": True,
+        "hmat": [[0, 0, 90, 50], [0, 1, 250, 10]],
+    }  # fmt: skip
+    settings: ClassVar[dict[str, Any]] = {"sysctl": {"kernel.numa_balancing": "2"}, "sysfs": {"kernel/mm/numa/demotion_enabled": "1"}}
+
+    def test_demotion_goes_to_a_slower_node_or_nowhere(self):
+        sim = self.simulation()
+        sim.spawn("A")
+        addr = sim.mmap("A", 4 * PAGE)
+        sim.touch("A", addr, 4, 1)
+        pfn = int(resident_pages(sim.machine, [0]).pfn[0])
+        assert sim.machine.op("tiering", "demotion_node", pfn, 0, 0) in (-1, 1)
+        assert sim.machine.op("tiering", "should_migrate", 0, pfn, 0, 0) in (0, 1)
 
 
 class MonitorConformance(PolicyConformance):

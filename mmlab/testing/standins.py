@@ -1,7 +1,7 @@
 """Policies that do the least possible, so that one slot can be tested by itself. Never registered."""
 
 from mmlab.kernels.jit import kernel
-from mmlab.policies import CostModel, FaultHandler, MemoryModel, Monitor, OomPolicy, PageAllocator, Reclaimer, SlabAllocator, Thp, VmaIndex
+from mmlab.policies import CostModel, FaultHandler, MemoryModel, Monitor, OomPolicy, PageAllocator, Reclaimer, SlabAllocator, Thp, Tiering, VmaIndex
 
 
 @kernel
@@ -48,6 +48,7 @@ STANDINS = {
     "reclaimer": Reclaimer(name="standin", summary="does nothing", folio_added=nothing_1, folio_removed=nothing_1, shrink_node=nothing_4),
     "oom_policy": OomPolicy(name="standin", summary="does nothing", select_victim=nothing_2, oom_score=nothing_1),
     "thp": Thp(name="standin", summary="does nothing", fault_orders=nothing_4, fault_gfp=nothing_3),
+    "tiering": Tiering(name="standin", summary="does nothing", demotion_node=nothing_3, should_migrate=nothing_4),
     "monitor": Monitor(name="standin", summary="does nothing", ),
     "cost_model": CostModel(name="standin", summary="everything is free", costs=lambda params: {}),
 }

@@ -21,6 +21,7 @@ from mmlab.mm.memblock import init_heads
 from mmlab.model import gfp as g
 from mmlab.model import rows as r
 from mmlab.model.const import MIGRATE_TYPES, NR_PAGE_ORDERS
+from mmlab.machine.watermarks import ZONE_NAMES
 from mmlab.model.layout import FREE_HEADS_PER_ZONE, PCP_HEADS, Sizes, count_heads
 from mmlab.model.page import PG_BUDDY, ZONE_SHIFT
 from mmlab.verify.ids import Unsupported
@@ -105,7 +106,7 @@ def _load_zone(machine: Machine, number: int, zone: Zone) -> None:
     base, row = number * r.ZONE_STRIDE, machine.zone
     for name, field in _ZONE_FIELDS.items():
         row[base + field] = zone[name]
-    row[base + r.Z_NODE], row[base + r.Z_INDEX] = zone["node"], g.ZONE_NAMES.index(zone["zone"])
+    row[base + r.Z_NODE], row[base + r.Z_INDEX] = zone["node"], ZONE_NAMES.index(zone["zone"])
     row[base + r.Z_END_PFN] = zone["start"] + zone["spanned"]
     row[base + r.Z_LOWMEM_RESERVE : base + r.Z_LOWMEM_RESERVE + len(zone["protection"])] = zone["protection"]
     for field, value in zip(_NUMA_FIELDS, zone["numa"]):
@@ -151,7 +152,7 @@ def dump_state(machine: Machine, lists: bool = True) -> list[Zone]:
 
 def _dump_zone(machine: Machine, number: int, lists: bool) -> Zone:
     row = machine.zone[number * r.ZONE_STRIDE : (number + 1) * r.ZONE_STRIDE].tolist()
-    zone: Zone = {"node": row[r.Z_NODE], "zone": g.ZONE_NAMES[row[r.Z_INDEX]], "spanned": row[r.Z_END_PFN] - row[r.Z_START_PFN]}
+    zone: Zone = {"node": row[r.Z_NODE], "zone": ZONE_NAMES[row[r.Z_INDEX]], "spanned": row[r.Z_END_PFN] - row[r.Z_START_PFN]}
     zone |= {name: row[field] for name, field in _ZONE_FIELDS.items()}
     zone |= {"numa": [row[field] for field in _NUMA_FIELDS], "protection": row[r.Z_LOWMEM_RESERVE : r.Z_LOWMEM_RESERVE + 5]}
     zone |= {"pcp": [], "free_lists": {}, "pageblocks": []}

@@ -18,6 +18,7 @@ from mmlab_linux.reclaimer.mglru import MGLRU
 from mmlab_linux.reclaimer.two_list import TWO_LIST
 from mmlab_linux.slab_allocator.slub import SLUB
 from mmlab_linux.thp.fault_time import ALWAYS, MADVISE, NEVER
+from mmlab_linux.tiering.linux import LINUX_TIERING
 from mmlab_linux.vma_index.maple_tree import MAPLE_TREE
 
 
@@ -25,6 +26,6 @@ from mmlab_linux.vma_index.maple_tree import MAPLE_TREE
 def mmlab_policies():
     """Linux's policies of every slot, and what watching and time cost."""
     return [
-        SPARSEMEM_VMEMMAP, BUDDY, SLUB, MAPLE_TREE, LINUX_FAULT, MGLRU, TWO_LIST, LINUX_OOM, ALWAYS, MADVISE, NEVER, NONE, ORACLE,
+        SPARSEMEM_VMEMMAP, BUDDY, SLUB, MAPLE_TREE, LINUX_FAULT, MGLRU, TWO_LIST, LINUX_OOM, ALWAYS, MADVISE, NEVER, LINUX_TIERING, NONE, ORACLE,
         DAMON, VM_GUEST, NVME_DESKTOP, SKYLAKE, ZEN, ICOUNT_GUEST, FREE,
     ]  # fmt: skip

@@ -8,6 +8,10 @@ from mmlab_rivals.fault_handler.prefault import PREFAULT
 from mmlab_rivals.memory_model.flatmem import FLATMEM
 from mmlab_rivals.memory_model.sparsemem import SPARSEMEM
 from mmlab_rivals.monitor.accessed_bit_scan import ACCESSED_BIT_SCAN
+from mmlab_rivals.monitor.clear_refs import CLEAR_REFS
+from mmlab_rivals.monitor.hint_fault import HINT_FAULT
+from mmlab_rivals.monitor.idle_page import IDLE_PAGE
+from mmlab_rivals.monitor.pebs import PEBS
 from mmlab_rivals.oom_policy.allocating_task import ALLOCATING_TASK
 from mmlab_rivals.page_allocator.buddy_nomigratetype import BUDDY_NOMIGRATETYPE
 from mmlab_rivals.page_allocator.buddy_nopcp import BUDDY_NOPCP
@@ -25,6 +29,11 @@ from mmlab_rivals.thp.hawkeye import HAWKEYE
 from mmlab_rivals.thp.ingens import INGENS
 from mmlab_rivals.thp.oracle import ORACLE_THP
 from mmlab_rivals.thp.reservation import RESERVATION_THP
+from mmlab_rivals.tiering.damos import DAMOS
+from mmlab_rivals.tiering.first_touch import FIRST_TOUCH
+from mmlab_rivals.tiering.memtis import MEMTIS
+from mmlab_rivals.tiering.oracle import ORACLE_PLACEMENT
+from mmlab_rivals.tiering.tpp import TPP
 from mmlab_rivals.vma_index.bplus_tree import BPLUS_TREE
 from mmlab_rivals.vma_index.rbtree import RBTREE
 from mmlab_rivals.vma_index.skip_list import SKIP_LIST
@@ -34,10 +43,13 @@ from mmlab_rivals.vma_index.sorted_array import SORTED_ARRAY
 @hookimpl
 def mmlab_policies():
     """The rivals of every slot."""
-    memory_models, monitors = [FLATMEM, SPARSEMEM], [ACCESSED_BIT_SCAN]
+    memory_models, monitors = [FLATMEM, SPARSEMEM], [ACCESSED_BIT_SCAN, IDLE_PAGE, CLEAR_REFS, PEBS, HINT_FAULT]
     page_allocators = [FIRST_FIT, NEXT_FIT, LLFREE, TLSF, RESERVATION, BUDDY_NOPCP, BUDDY_NOMIGRATETYPE]
+    tiering = [FIRST_TOUCH, TPP, MEMTIS, DAMOS, ORACLE_PLACEMENT]
     slab_allocators = [SLUB_NOCPUPARTIAL, SLAB, SLOB, SHEAVES]
     vma_indexes = [SORTED_ARRAY, RBTREE, BPLUS_TREE, SKIP_LIST]
     fault_handlers = [NO_FAULT_AROUND, PREFAULT, EAGER_COPY, ON_DEMAND_FORK]
     thp = [INGENS, HAWKEYE, RESERVATION_THP, ORACLE_THP]
-    return [*memory_models, *page_allocators, *slab_allocators, *vma_indexes, *fault_handlers, *RECLAIMERS, ALLOCATING_TASK, *thp, *monitors]
+    return [
+        *memory_models, *page_allocators, *slab_allocators, *vma_indexes, *fault_handlers, *RECLAIMERS, ALLOCATING_TASK, *thp, *monitors, *tiering,
+    ]  # fmt: skip

@@ -18,11 +18,12 @@ from mmlab_linux.reclaimer.mglru import MGLRU
 from mmlab_linux.reclaimer.two_list import TWO_LIST
 from mmlab_linux.slab_allocator.slub import SLUB
 from mmlab_linux.thp.fault_time import ALWAYS, MADVISE, NEVER
+from mmlab_linux.tiering.linux import LINUX_TIERING
 from mmlab_linux.vma_index.maple_tree import MAPLE_TREE
 
 from mmlab.testing.conformance import (
     CostModelConformance, FaultHandlerConformance, MemoryModelConformance, MonitorConformance, OomPolicyConformance,
-    PageAllocatorConformance, ReclaimerConformance, SlabAllocatorConformance, ThpConformance, VmaIndexConformance,
+    PageAllocatorConformance, ReclaimerConformance, SlabAllocatorConformance, ThpConformance, TieringConformance, VmaIndexConformance,
 )
 
 pytestmark = pytest.mark.nojit
@@ -58,6 +59,10 @@ class TestMglru(ReclaimerConformance):
 
 class TestLinuxOom(OomPolicyConformance):
     policy = LINUX_OOM
+
+
+class TestTiering(TieringConformance):
+    policy = LINUX_TIERING
 
 
 class TestThpAlways(ThpConformance):

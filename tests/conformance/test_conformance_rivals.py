@@ -8,6 +8,10 @@ from mmlab_rivals.fault_handler.prefault import PREFAULT
 from mmlab_rivals.memory_model.flatmem import FLATMEM
 from mmlab_rivals.memory_model.sparsemem import SPARSEMEM
 from mmlab_rivals.monitor.accessed_bit_scan import ACCESSED_BIT_SCAN
+from mmlab_rivals.monitor.clear_refs import CLEAR_REFS
+from mmlab_rivals.monitor.hint_fault import HINT_FAULT
+from mmlab_rivals.monitor.idle_page import IDLE_PAGE
+from mmlab_rivals.monitor.pebs import PEBS
 from mmlab_rivals.oom_policy.allocating_task import ALLOCATING_TASK
 from mmlab_rivals.page_allocator.buddy_nomigratetype import BUDDY_NOMIGRATETYPE
 from mmlab_rivals.page_allocator.buddy_nopcp import BUDDY_NOPCP
@@ -25,14 +29,19 @@ from mmlab_rivals.slab_allocator.slub_nocpupartial import SLUB_NOCPUPARTIAL
 from mmlab_rivals.thp.hawkeye import HAWKEYE
 from mmlab_rivals.thp.ingens import INGENS
 from mmlab_rivals.thp.reservation import RESERVATION_THP
+from mmlab_rivals.tiering.damos import DAMOS
+from mmlab_rivals.tiering.first_touch import FIRST_TOUCH
+from mmlab_rivals.tiering.memtis import MEMTIS
+from mmlab_rivals.tiering.oracle import ORACLE_PLACEMENT
+from mmlab_rivals.tiering.tpp import TPP
 from mmlab_rivals.vma_index.bplus_tree import BPLUS_TREE
 from mmlab_rivals.vma_index.rbtree import RBTREE
 from mmlab_rivals.vma_index.skip_list import SKIP_LIST
 from mmlab_rivals.vma_index.sorted_array import SORTED_ARRAY
 
 from mmlab.testing.conformance import (
-    FaultHandlerConformance, MemoryModelConformance, MonitorConformance, OomPolicyConformance, PageAllocatorConformance, ReclaimerConformance, SlabAllocatorConformance,
-    ThpConformance, VmaIndexConformance,
+    FaultHandlerConformance, MemoryModelConformance, MonitorConformance, OomPolicyConformance, PageAllocatorConformance, ReclaimerConformance,
+    SlabAllocatorConformance, ThpConformance, TieringConformance, VmaIndexConformance,
 )
 
 pytestmark = pytest.mark.nojit
@@ -157,3 +166,45 @@ class TestEagerCopy(FaultHandlerConformance):
 class TestOnDemandFork(FaultHandlerConformance):
     policy = ON_DEMAND_FORK
     machine = {**FaultHandlerConformance.machine, "memory": "16M", "swap": "16M"}
+
+
+class TestIdlePage(MonitorConformance):
+    policy = IDLE_PAGE
+
+
+class TestClearRefs(MonitorConformance):
+    policy = CLEAR_REFS
+
+
+class TestPebs(MonitorConformance):
+    policy = PEBS
+
+
+class TestHintFault(MonitorConformance):
+    policy = HINT_FAULT
+    params = {"scan_period_ms": 1}  # of a life of a few ms
+
+
+class TestFirstTouch(TieringConformance):
+    policy = FIRST_TOUCH
+    must_be_called = False  # it has nothing to say where reclaim does not ask
+
+
+class TestTpp(TieringConformance):
+    policy = TPP
+    params = {"period_ms": 1}
+
+
+class TestMemtis(TieringConformance):
+    policy = MEMTIS
+    params = {"step_ms": 1}
+
+
+class TestDamos(TieringConformance):
+    policy = DAMOS
+    params = {"sample_us": 100, "aggr_us": 1000}
+
+
+class TestOraclePlacement(TieringConformance):
+    policy = ORACLE_PLACEMENT
+    must_be_called = False  # its life is a stream's

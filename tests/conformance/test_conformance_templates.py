@@ -3,11 +3,11 @@
 import pytest
 
 from mmlab.newplugin_templates import (
-    cost_model, fault_handler, memory_model, monitor, oom_policy, page_allocator, reclaimer, slab_allocator, thp, vma_index,
+    cost_model, fault_handler, memory_model, monitor, oom_policy, page_allocator, reclaimer, slab_allocator, thp, tiering, vma_index,
 )
 from mmlab.testing.conformance import (
     CostModelConformance, FaultHandlerConformance, MemoryModelConformance, MonitorConformance, OomPolicyConformance,
-    PageAllocatorConformance, ReclaimerConformance, SlabAllocatorConformance, ThpConformance, VmaIndexConformance,
+    PageAllocatorConformance, ReclaimerConformance, SlabAllocatorConformance, ThpConformance, TieringConformance, VmaIndexConformance,
 )
 
 pytestmark = pytest.mark.nojit
@@ -44,6 +44,10 @@ class TestOomPolicy(OomPolicyConformance):
 
 class TestThp(ThpConformance):
     policy = thp.POLICY
+
+
+class TestTiering(TieringConformance):
+    policy = tiering.POLICY
 
 
 class TestMonitor(MonitorConformance):

@@ -166,3 +166,12 @@ def test_a_rare_service_is_compiled_when_it_is_called_first(tmp_path, how, first
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "0", "MMLAB_CACHE_DIR": str(tmp_path / "cache")}
     done = subprocess.run([sys.executable, script, *how], capture_output=True, text=True, env=environment, check=False)
     assert (done.returncode, done.stdout.split()) == (0, [first, "False", "True", "False", "True", "13"]), done.stderr
+
+
+def test_an_edit_after_the_import_poisons_nothing(package):
+    """The op of a process that had imported the old file is kept under another key than the new file's."""
+    during = "\nfrom pathlib import Path\npath = Path(far.__file__)\npath.write_text(path.read_text().replace('3 * x', '4 * x'))\n"
+    edited = USE.replace("from stranger.policy import op\n", "from stranger import far\nfrom stranger.policy import op" + during)
+    done = subprocess.run([sys.executable, "-c", edited], capture_output=True, text=True, env=environment_of(package), check=False)
+    assert done.stdout.strip() == "26 compiled", done.stderr
+    assert use(package) == "31 compiled"

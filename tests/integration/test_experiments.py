@@ -15,14 +15,14 @@ from mmlab.experiment.load import load_experiment
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 
-def run(folder, name, *changes, axes=("workload.source", "reclaimer.use")):
+def run(folder, name, *changes, axis="reclaimer.use"):
     """The reduced experiment in a process of its own: (what it printed, (axis values..., counter) -> value)."""
     command = [sys.executable, "-m", "mmlab", "run", str(EXPERIMENTS / name), "--jobs", "1", "--results", str(folder / "r")]
     command += [word for change in changes for word in ("--set", change)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "NUMBA_DISABLE_JIT": "1", "COLUMNS": "200"})
     assert done.returncode == 0, done.stderr
     rows = pq.read_table(next((folder / "r").glob("*/cells.parquet"))).to_pylist()
-    return done.stdout, {(*(row[axis] for axis in axes), row["counter"]): row["value"] for row in rows}
+    return done.stdout, {(row["workload.source"], row[axis], row["counter"]): row["value"] for row in rows}
 
 
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.toml")), ids=lambda path: path.stem)
@@ -68,7 +68,7 @@ def test_thp_policies(tmp_path):
     shown, found = run(
         tmp_path, "thp_policies.toml", 'machine.memory="32M"', "workload.sources.sparse.params.pages=5120", "workload.sources.sparse.params.events=30000",
         "workload.sources.dense.params.pages=2048", "workload.sources.dense.params.events=30000", "workload.sources.dense.params.alpha=0", "thp.params.high_pct=50", "thp.params.low_pct=40",
-        axes=("workload.source", "thp.use"),
+        axis="thp.use",
     )  # fmt: skip
     policies = ("always", "madvise", "never", "ingens", "hawkeye", "reservation", "oracle")
     value = {(source, name): {c: found[source, name, c] for c in ("tlb_misses", "bloat_pages", "rss_pages")} for source in ("sparse", "dense") for name in policies}
@@ -86,3 +86,33 @@ def test_thp_policies(tmp_path):
     assert "bloat_pages" in shown
     report = next((tmp_path / "r").glob("*/report.html")).read_text(encoding="utf-8")
     assert "TLB misses against bloat" in report
+
+
+def test_monitor_accuracy(tmp_path):
+    """The oracle is right; page scans see all that is hot and more; sampling sees part of it and little else; looking at regions costs less
+    than looking at pages."""
+    shown, found = run(
+        tmp_path, "monitor_accuracy.toml", 'matrix.workload.source=["steady"]', "workload.sources.steady.accesses_per_ms=100", axis="monitor.use",
+    )  # fmt: skip
+    score = {name: {key: found["steady", name, f"monitor_{key}"] for key in ("precision", "recall", "ns")} for _, name, _ in found}
+    assert len(score) == 7 and "age error" in shown
+    assert min(score["oracle"]["precision"], score["oracle"]["recall"]) > 0.99
+    assert score["accessed_bit_scan"]["recall"] > 0.95 > score["accessed_bit_scan"]["precision"]
+    assert score["clear_refs"]["precision"] < 0.3
+    assert score["pebs"]["precision"] > 0.6 > score["pebs"]["recall"]
+    assert score["damon"]["ns"] < score["accessed_bit_scan"]["ns"] < score["idle_page"]["ns"]
+
+
+def test_tiering(tmp_path):
+    """The oracle has the fewest accesses to slow memory, first touch moves nothing, and everybody else moves something."""
+    fill = '{generator="scan", pages=8000, events=8000, write_fraction=1.0}'
+    shown, found = run(
+        tmp_path, "tiering.toml", 'matrix.workload.source=["phases"]', "sysfs.kernel/debug/sched/numa_balancing/scan_delay_ms=5",
+        f'workload.sources.phases.params.phases=[{fill}, {{generator="uniform", first_page=5000, pages=2500, events=60000, write_fraction=0.3}}]',
+        axis="tiering.use",
+    )  # fmt: skip
+    slow = {name: found["phases", name, "accesses_slow"] for _, name, _ in found}
+    moved = {name: found["phases", name, "pgmigrate_success"] for _, name, _ in found}
+    assert len(slow) == 6 and "slow accesses" in shown
+    assert slow["oracle"] == min(slow.values()) < slow["first_touch"] / 2
+    assert moved["first_touch"] == 0 < min(count for name, count in moved.items() if name != "first_touch")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmlab._engine import checkpoint, stream_run
+from mmlab._engine import alloc_run, checkpoint, stream_run
 from mmlab._engine.sampler import Sampler
 from mmlab._engine.stream_run import StreamRun
 from mmlab.experiment.executor import Interrupted, execute
@@ -36,6 +36,21 @@ check_every = 10000
 """
 
 
+ALLOCATIONS = """
+name = "stopped"
+[machine]
+memory = "16M"
+bare = true
+[workload]
+kind = "allocations"
+generator = "fragmentation"
+params = {fill = 0.9, rounds = 6, churn = 0.5}
+[run]
+sample_ms = 1
+check_every = 2000
+"""
+
+
 class StopAfter:
     """A listener that is Ctrl-C at the n-th progress of a run (0: never); `seen` are the positions it was told."""
 
@@ -54,10 +69,11 @@ class StopAfter:
         assert error is None, error
 
 
-def test_an_interrupted_cell_goes_on_and_ends_with_the_same_bytes(tmp_path: Path, monkeypatch):
+@pytest.mark.parametrize("text, module, chunk", [(TOML, stream_run, 8000), (ALLOCATIONS, alloc_run, 700)], ids=["stream", "allocations"])
+def test_an_interrupted_cell_goes_on_and_ends_with_the_same_bytes(tmp_path: Path, monkeypatch, text, module, chunk):
     """Stopped after two chunks and again after one more: every later run begins where the last one stopped."""
-    monkeypatch.setattr(stream_run, "CHUNK", 8000)
-    (tmp_path / "x.toml").write_text(TOML)
+    monkeypatch.setattr(module, "CHUNK", chunk)
+    (tmp_path / "x.toml").write_text(text)
     cells = load_experiment(tmp_path / "x.toml").cells
     whole = StopAfter(0)
     execute(cells, tmp_path / "whole", simulate, 1, whole)
@@ -74,6 +90,21 @@ def test_an_interrupted_cell_goes_on_and_ends_with_the_same_bytes(tmp_path: Path
     for name in ("cell.json", "series.npz"):
         assert folders[0].joinpath(name).read_bytes() == folders[1].joinpath(name).read_bytes()
     assert [p.name for p in (tmp_path / "parts" / "cells").iterdir()] == [cells[0].key]  # no state is left
+
+
+@pytest.mark.parametrize("stops", [1, 3, 7, 12])
+def test_an_allocator_stream_is_left_anywhere(tmp_path: Path, monkeypatch, stops):
+    """At the end of a part, too, where its sample is still to be taken."""
+    monkeypatch.setattr(alloc_run, "CHUNK", 1000)
+    (tmp_path / "x.toml").write_text(ALLOCATIONS)
+    cells = load_experiment(tmp_path / "x.toml").cells
+    execute(cells, tmp_path / "whole", simulate, 1, StopAfter(0))
+    with pytest.raises(Interrupted):
+        execute(cells, tmp_path / "parts", simulate, 1, StopAfter(stops))
+    execute(cells, tmp_path / "parts", simulate, 1, StopAfter(0))
+    folders = [tmp_path / name / "cells" / cells[0].key for name in ("whole", "parts")]
+    for name in ("cell.json", "series.npz"):
+        assert folders[0].joinpath(name).read_bytes() == folders[1].joinpath(name).read_bytes()
 
 
 def test_a_checkpoint_holds_what_is_not_zero_and_nothing_else(tmp_path):

@@ -7,6 +7,7 @@ Cost: O(1) a fault, O(window) with fault-around, O(pages) for fork.
 
 from mmlab.kernels.dirty import folio_mark_dirty
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.likely import unlikely
 from mmlab.kernels.pte import add_rmap, folio_add_new_anon_rmap, pte_offset, remove_rmap, swap_duplicate, walk_pmd, walk_pte
 from mmlab.kernels.services import (
     anon_vma_prepare, copy_huge_pmd, do_anonymous_folio, do_huge_pmd_anonymous_page, do_huge_pmd_shmem_fault, do_huge_pmd_wp_page,
@@ -38,21 +39,21 @@ def map_new_anon(m, mm, vma, vpn, slot, pfn, flags):
 @leaf
 def do_anonymous_page(m, mm, vma, vpn, slot, access, flags):
     """First touch of anonymous memory: the zero page for a read, a zeroed page for a write. slot: the empty entry, -1 without a table."""
-    if slot < 0:
+    if unlikely(slot < 0):
         slot = pte_alloc(m, mm, vpn)
         if slot < 0:
             return VM_FAULT_OOM
     if access != WRITE:
         m.pt[slot] = (m.sc[SC_ZERO_PFN] << PTE_SHIFT) | PTE_PRESENT | PTE_ACCESSED | PTE_SPECIAL
         return 0
-    if m.sc[SC_MTHP_ORDERS]:
+    if unlikely(m.sc[SC_MTHP_ORDERS]):
         result = do_anonymous_folio(m, mm, vma, vpn)
         if result >= 0:
             return result
-    if m.vma[vma * VMA_STRIDE + VMA_ANON_VMA] < 0 and anon_vma_prepare(m, vma) < 0:
+    if unlikely(m.vma[vma * VMA_STRIDE + VMA_ANON_VMA] < 0) and anon_vma_prepare(m, vma) < 0:
         return VM_FAULT_OOM
     pfn = vma_alloc_zeroed_movable_folio(m, mm, vma, vpn)
-    if pfn < 0:
+    if unlikely(pfn < 0):
         return VM_FAULT_OOM
     map_new_anon(m, mm, vma, vpn, slot, pfn, flags)
     return 0
@@ -206,7 +207,7 @@ def handle_mm_fault(m, st, mm, vma, vpn, access):
     anonymous = m.vma[vma * VMA_STRIDE + VMA_INODE] < 0
     pmd = walk_pmd(m, mm, vpn)
     entry = m.pt[pmd] if pmd >= 0 else 0
-    if entry == 0:
+    if unlikely(entry == 0):
         result = do_huge_pmd_anonymous_page(m, mm, vma, vpn, access) if anonymous else do_huge_pmd_shmem_fault(m, mm, vma, vpn, access)
         if result >= 0:
             return result

@@ -22,6 +22,17 @@ def new_state(params, machine):
     return {"section": np.zeros(sections, "int64"), "subsection": np.zeros(sections * SUBSECTIONS, "uint8"), "base": np.zeros(1, "int64")}
 
 
+@leaf
+def _present_in_section(st, section, first, last):
+    """1 if a subsection first..last of the machine, cut to the section, has frames."""
+    low = max(first, section * SUBSECTIONS)
+    high = min(last, section * SUBSECTIONS + SUBSECTIONS - 1)
+    for at in range(low, high + 1):
+        if st.subsection[at]:
+            return 1
+    return 0
+
+
 @kernel
 def add_range(m, st, node, start_pfn, end_pfn):
     """Mark the range's sections and subsections; a section belongs to the node that came first."""
@@ -30,6 +41,17 @@ def add_range(m, st, node, start_pfn, end_pfn):
         section = at >> (SECTION_SHIFT - SUBSECTION_SHIFT)
         if st.section[section] == 0:
             st.section[section] = node + 1
+    return 0
+
+
+@kernel
+def remove_range(m, st, start_pfn, end_pfn):
+    """Its subsections go, and sections in which none is left."""
+    for at in range(start_pfn >> SUBSECTION_SHIFT, end_pfn >> SUBSECTION_SHIFT):
+        st.subsection[at] = 0
+    for section in range(start_pfn >> SECTION_SHIFT, ((end_pfn - 1) >> SECTION_SHIFT) + 1):
+        if _present_in_section(st, section, 0, len(st.subsection) - 1) == 0:
+            st.section[section] = 0
     return 0
 
 
@@ -51,17 +73,6 @@ def pfn_to_page(m, st, pfn):
 def page_to_pfn(m, st, page):
     """page - vmemmap."""
     return page - st.base[0]
-
-
-@leaf
-def _present_in_section(st, section, first, last):
-    """1 if a subsection first..last of the machine, cut to the section, has frames."""
-    low = max(first, section * SUBSECTIONS)
-    high = min(last, section * SUBSECTIONS + SUBSECTIONS - 1)
-    for at in range(low, high + 1):
-        if st.subsection[at]:
-            return 1
-    return 0
 
 
 @kernel
@@ -95,6 +106,7 @@ SPARSEMEM_VMEMMAP = MemoryModel(
     level="L2",
     new_state=new_state,
     add_range=add_range,
+    remove_range=remove_range,
     pfn_valid=pfn_valid,
     pfn_to_page=pfn_to_page,
     page_to_pfn=page_to_pfn,

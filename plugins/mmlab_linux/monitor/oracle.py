@@ -1,7 +1,7 @@
 """The oracle: counts every access of the stream, exactly. What sampling monitors are measured against.
 
-A hash table with linear probing, keyed by (task, region of 2^region_order pages); its room is reserved at the start and takes memory only
-where it is used. When it is 7/8 full, accesses to new regions are counted as dropped, never silently lost.
+A table keyed by (task, region of 2^region_order pages). When it is 7/8 full, accesses to new regions are counted as dropped, never silently
+lost.
 Models: nothing of the kernel (it cannot see accesses). Left out: accesses of scripts' operations that are not page touches. O(1) an access.
 """
 
@@ -11,53 +11,46 @@ import attrs
 import numpy as np
 from attrs.validators import ge, le
 
-from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.access_table import TASK_SHIFT, count_in_window, key_of, last_window, place_of, table_arrays
+from mmlab.kernels.jit import kernel
 from mmlab.model.const import WRITE
 from mmlab.model.layout import reserve
+from mmlab.model.rows import SC_MONITOR_CHECKS, SC_NOW_NS
 from mmlab.policies import Monitor
 
-TASK_SHIFT = 45  # a key is task << 45 | region + 1, 0 is an empty place: virtual page numbers have up to 45 bits
-LOW_BITS = (1 << 31) - 1
-MIX_LOW, MIX_HIGH = 1640531527, 1540483477  # odd 31-bit multipliers: products stay below 2^62, so int64 never overflows
 TOTAL, DROPPED, REGIONS = range(3)  # entries of st.seen
 
 
 @attrs.frozen
 class Params:
-    """region_order: pages counted together, as a power of two; table_order: places in the table as a power of two, 0: by memory size."""
+    """region_order: pages counted together, as a power of two; table_order: places in the table as a power of two, 0: by memory size;
+    window_ms: how hot a region is are its accesses in the last whole window of so much simulated time."""
 
     region_order: int = attrs.field(default=0, validator=[ge(0), le(18)])
     table_order: int = attrs.field(default=0, validator=[ge(0), le(32)])
+    window_ms: int = attrs.field(default=100, validator=ge(1))
 
 
 def new_state(params: Params, machine: Any) -> dict[str, np.ndarray]:
-    """key, nr_reads, nr_writes: one place a region; seen: TOTAL, DROPPED, REGIONS."""
+    """The arrays of an access table, and nr_reads, nr_writes: one place a region; seen: TOTAL, DROPPED, REGIONS."""
     order = params.table_order or max(12, (4 * machine.sizes.nr_present - 1).bit_length())
     places = 1 << order
     return {
-        "key": reserve(places, "int64"),
+        **table_arrays(places),
         "nr_reads": reserve(places, "int64"),
         "nr_writes": reserve(places, "int64"),
         "seen": np.zeros(3, np.int64),
     }
 
 
-@leaf
-def first_place(key, places):
-    """Where probing for a key begins."""
-    mixed = ((key & LOW_BITS) * MIX_LOW) ^ ((key >> 31) * MIX_HIGH)
-    return (mixed ^ (mixed >> 27)) & (places - 1)
-
-
 @kernel
 def on_access(m, st, task, vpn, access):
     """Count one access; a new region takes a place unless the table is full."""
-    key = (task << TASK_SHIFT) | ((vpn >> st.region_order[0]) + 1)
+    key = key_of(task, vpn >> st.region_order[0])
     places = len(st.key)
-    place = first_place(key, places)
-    while st.key[place] != key and st.key[place] != 0:
-        place = (place + 1) & (places - 1)
+    place = place_of(st.key, key)
     st.seen[TOTAL] += 1
+    m.sc[SC_MONITOR_CHECKS] += 1
     if st.key[place] == 0:
         if st.seen[REGIONS] >= places - places // 8:
             st.seen[DROPPED] += 1
@@ -68,6 +61,7 @@ def on_access(m, st, task, vpn, access):
         st.nr_writes[place] += 1
     else:
         st.nr_reads[place] += 1
+    count_in_window(st, place, m.sc[SC_NOW_NS] // (st.window_ms[0] * 1000000))
     return 0
 
 
@@ -100,6 +94,13 @@ def report(machine: Any, state: Any) -> list[dict[str, int]]:
     return [dict(zip(columns, values)) for values in zip(*(column.tolist() for column in columns.values()))]
 
 
+def estimate(machine: Any, state: Any, pages: Any) -> tuple[np.ndarray, None]:
+    """Accesses of each page's region in the last whole window, over its pages."""
+    order = int(state.region_order[0])
+    key = (pages.task << TASK_SHIFT) | ((pages.vpn >> order) + 1)
+    return last_window(state, key, int(machine.sc[SC_NOW_NS]) // (int(state.window_ms[0]) * 1_000_000)) / (1 << order), None
+
+
 ORACLE = Monitor(
     name="oracle",
     summary="counts every access, exactly",
@@ -110,4 +111,5 @@ ORACLE = Monitor(
     on_access=on_access,
     check=check,
     report=report,
+    estimate=estimate,
 )

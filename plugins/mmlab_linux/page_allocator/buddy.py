@@ -1,7 +1,7 @@
 """buddy: Linux's page allocator for a zone: free lists by order and mobility type behind per-CPU lists.
 
 Models: mm/page_alloc.c rmqueue(), __free_pages_ok(), __free_pages_core(); mm/memblock.c __free_pages_memory().
-Left out: CMA, compaction's capture, giving highatomic pageblocks back, switching mobility grouping off on machines under 10 MiB.
+Left out: compaction's capture, switching mobility grouping off on machines under 10 MiB.
 Cost: order 0 from the per-CPU list O(1), amortised O(orders) for refills; other orders O(orders).
 Memory: 440 bytes a zone, 8 bytes a pageblock.
 """
@@ -9,18 +9,19 @@ Memory: 440 bytes a zone, 8 bytes a pageblock.
 import numpy as np
 
 from mmlab.kernels.jit import kernel
+from mmlab.kernels.likely import unlikely
 from mmlab.kernels.zones import zone_of
 from mmlab.model.const import (
-    ALLOC_HIGHATOMIC, ALLOC_OOM, ENOMEM, MAX_ORDER, MIGRATE_HIGHATOMIC, MIGRATE_MOVABLE, MIGRATE_PCPTYPES, NR_PAGE_ORDERS, PAGEBLOCK_ORDER,
+    ALLOC_CMA, ALLOC_HIGHATOMIC, ALLOC_OOM, ENOMEM, MAX_ORDER, MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_MOVABLE, MIGRATE_PCPTYPES, NR_PAGE_ORDERS, PAGEBLOCK_ORDER,
     PAGEBLOCK_PAGES,
 )
-from mmlab.model.page import PG_BUDDY, page_flags, page_order
+from mmlab.model.page import PG_BUDDY, ZONE_SHIFT, page_flags, page_order, set_page_flags
 from mmlab.model.rows import PCP_FLAGS, SC_MAX_PFN, SC_NR_CPUS, SC_NR_ZONES
 from mmlab.policies import PageAllocator
 from mmlab_linux.page_allocator.check import check_zone
-from mmlab_linux.page_allocator.fallback import reserve_highatomic_pageblock, rmqueue_buddy
+from mmlab_linux.page_allocator.fallback import reserve_highatomic_pageblock, rmqueue_buddy, unreserve_highatomic_pageblock
 from mmlab_linux.page_allocator.free_lists import (
-    COUNTS_PER_ZONE, account_freepages, add_to_free_list, count_of, del_from_free_list, free_one_page, move_freepages_block, pageblock_type,
+    COUNTS_PER_ZONE, account_freepages, add_to_free_list, count_of, del_from_free_list, free_one_page, is_free_block, move_freepages_block, pageblock_type,
     set_pageblock_types,
 )
 from mmlab_linux.page_allocator.pcp import (
@@ -30,11 +31,11 @@ from mmlab_linux.page_allocator.pcp import (
 
 def new_state(params, machine):
     """nr_free: blocks on each list, (zone, type, order). movable_pages: a pageblock's movable pages + 1 where a replay knows them, else 0.
-    stealing: 1 while the rest of a refill takes blocks of other types at once."""
+    mode: RMQUEUE_*, from where the rest of a refill goes on."""
     return {
         "nr_free": np.zeros(machine.sizes.nr_zones * COUNTS_PER_ZONE, np.int64),
         "movable_pages": np.zeros(machine.sizes.nr_frames // 512 + 1, np.int64),
-        "stealing": np.zeros(1, np.int64),
+        "mode": np.zeros(1, np.int64),
     }
 
 
@@ -72,11 +73,11 @@ def alloc(m, st, zone, order, migratetype, alloc_flags):
     pfn = -1
     if pcp_allowed_order(order):
         pfn = rmqueue_pcplist(m, st, zone, order, migratetype, alloc_flags)
-    if pfn < 0:
+    if unlikely(pfn < 0):
         pfn = rmqueue_buddy(m, st, zone, order, migratetype, alloc_flags)
         if pfn < 0:
             return -ENOMEM
-    if alloc_flags & ALLOC_HIGHATOMIC:
+    if unlikely(alloc_flags & ALLOC_HIGHATOMIC):
         reserve_highatomic_pageblock(m, st, zone, pfn, order)
     return pfn
 
@@ -105,6 +106,10 @@ def can_alloc(m, st, zone, order, alloc_flags):
     for migratetype in range(types):
         for current in range(order, NR_PAGE_ORDERS):
             if st.nr_free[count_of(zone, current, migratetype)] > 0:
+                return 1
+    if alloc_flags & ALLOC_CMA:
+        for current in range(order, NR_PAGE_ORDERS):
+            if st.nr_free[count_of(zone, current, MIGRATE_CMA)] > 0:
                 return 1
     return 0
 
@@ -142,6 +147,31 @@ def block_type(m, st, pfn):
 
 
 @kernel
+def unreserve_highatomic(m, st, zone, migratetype, force):
+    """unreserve_highatomic_pageblock() of one zone."""
+    return unreserve_highatomic_pageblock(m, st, zone, migratetype, force)
+
+
+@kernel
+def set_block_type(m, st, pfn, migratetype):
+    """move_freepages_block_isolate(), and set_pageblock_migratetype() of a CMA area. A free block of more than a pageblock is cut first; one
+    of a pageblock merges with its neighbour where that has the type now."""
+    zone, old = zone_of(m, pfn), pageblock_type(m, pfn)
+    first, order = pfn & ~((1 << MAX_ORDER) - 1), MAX_ORDER
+    if is_free_block(m, zone, first, order) == 0:
+        first, order = pfn & ~(PAGEBLOCK_PAGES - 1), PAGEBLOCK_ORDER
+        if is_free_block(m, zone, first, order) == 0:
+            return move_freepages_block(m, st, zone, pfn, old, migratetype)
+    del_from_free_list(m, st, zone, first, order, old)
+    account_freepages(m, zone, -(1 << order), old)
+    set_pageblock_types(m, pfn, 0, migratetype)
+    for block in range(first, first + (1 << order), PAGEBLOCK_PAGES):
+        set_page_flags(m, block, zone << ZONE_SHIFT)
+        free_one_page(m, st, zone, block, PAGEBLOCK_ORDER, pageblock_type(m, block), 1)
+    return 0
+
+
+@kernel
 def isolate_free(m, st, pfn):
     """__isolate_free_page(), after its watermark: a block of half a pageblock or more makes its pageblocks movable."""
     if page_flags(m, pfn) & PG_BUDDY == 0:
@@ -167,7 +197,7 @@ def check(m, st, zone):
 
 BUDDY = PageAllocator(
     name="buddy", summary="Linux: buddy free lists by mobility type, behind per-CPU lists", models="mm/page_alloc.c",
-    left_out="CMA, compaction capture, giving highatomic pageblocks back, page_group_by_mobility_disabled", level="L3", new_state=new_state,
+    left_out="compaction capture, page_group_by_mobility_disabled", level="L3", new_state=new_state,
     init=init, init_range=init_range, alloc=alloc, free=free, can_alloc=can_alloc, drain=drain, tick=tick, is_free=is_free,
-    nr_free_blocks=nr_free_blocks, block_type=block_type, isolate_free=isolate_free, check=check,
+    nr_free_blocks=nr_free_blocks, block_type=block_type, isolate_free=isolate_free, set_block_type=set_block_type, unreserve_highatomic=unreserve_highatomic, check=check,
 )

@@ -3,17 +3,17 @@
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.zones import zone_free_exact
 from mmlab.model.const import (
-    MAX_ORDER, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, MIGRATE_PCPTYPES, MIGRATE_TYPES, NR_PAGE_ORDERS, PAGEBLOCK_ORDER,
+    MAX_ORDER, MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, MIGRATE_PCPTYPES, MIGRATE_TYPES, NR_PAGE_ORDERS, PAGEBLOCK_ORDER,
 )  # fmt: skip
 from mmlab.model.page import PG_BUDDY, page_flags, page_next, page_order, page_prev, page_zone
-from mmlab.model.rows import NR_PCP_LISTS, PCP_COUNT, PCP_HEADS, SC_NR_CPUS, Z_END_PFN, Z_FREE_HIGHATOMIC, Z_START_PFN, ZONE_STRIDE
+from mmlab.model.rows import NR_PCP_LISTS, PCP_COUNT, PCP_HEADS, SC_NR_CPUS, Z_END_PFN, Z_FREE_CMA, Z_FREE_HIGHATOMIC, Z_START_PFN, ZONE_STRIDE
 from mmlab_linux.page_allocator.free_lists import count_of, free_head, is_free_block, pageblock_type
 from mmlab_linux.page_allocator.pcp import THP_LIST, pcp_row
 
 (
     BAD_LINK, NOT_MARKED, MISALIGNED, OUTSIDE_ZONE, WRONG_TYPE, UNMERGED, WRONG_COUNT, WRONG_NR_FREE, WRONG_HIGHATOMIC,
-    NOT_LISTED, PCP_MARKED, PCP_COUNT_WRONG,
-) = range(1, 13)  # fmt: skip
+    NOT_LISTED, PCP_MARKED, PCP_COUNT_WRONG, WRONG_CMA,
+) = range(1, 14)  # fmt: skip
 
 
 @leaf
@@ -73,6 +73,7 @@ def check_zone(m, st, zone):
     """0, or the number of the first broken invariant (the constants above)."""
     free = 0
     highatomic = 0
+    cma = 0
     blocks = 0
     for order in range(NR_PAGE_ORDERS):
         for migratetype in range(MIGRATE_TYPES):
@@ -92,10 +93,14 @@ def check_zone(m, st, zone):
                 free += length << order
             if migratetype == MIGRATE_HIGHATOMIC:
                 highatomic += length << order
+            elif migratetype == MIGRATE_CMA:
+                cma += length << order
     if free != zone_free_exact(m, zone):
         return WRONG_NR_FREE
     if highatomic != m.zone[zone * ZONE_STRIDE + Z_FREE_HIGHATOMIC]:
         return WRONG_HIGHATOMIC
+    if cma != m.zone[zone * ZONE_STRIDE + Z_FREE_CMA]:
+        return WRONG_CMA
     for cpu in range(m.sc[SC_NR_CPUS]):
         bad = _bad_pcp(m, zone, cpu)
         if bad:

@@ -1,22 +1,24 @@
 """What a request does whose own lists are empty: claim a pageblock of another type, or steal a single block.
 
-Models: mm/page_alloc.c __rmqueue(), __rmqueue_claim(), try_to_steal_block(), __rmqueue_steal(), boost_watermark(),
-reserve_highatomic_pageblock(). Left out: CMA, __PageMovable pages. Cost: O(orders); a claim of part of a pageblock O(pageblock).
+Models: mm/page_alloc.c __rmqueue(), __rmqueue_cma_fallback(), __rmqueue_claim(), try_to_steal_block(), __rmqueue_steal(), boost_watermark(),
+reserve_highatomic_pageblock(), unreserve_highatomic_pageblock(). Left out: __PageMovable pages. Cost: O(orders); a claim of part of a pageblock O(pageblock).
 """
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.model.const import (
-    ALLOC_HIGHATOMIC, ALLOC_KSWAPD, ALLOC_NOFRAGMENT, ALLOC_NON_BLOCK, ALLOC_OOM, MAX_ORDER, MIGRATE_HIGHATOMIC, MIGRATE_MOVABLE,
-    MIGRATE_PCPTYPES, MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE, NR_PAGE_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES,
+    ALLOC_CMA, ALLOC_HIGHATOMIC, ALLOC_KSWAPD, ALLOC_NOFRAGMENT, ALLOC_NON_BLOCK, ALLOC_OOM, MAX_ORDER, MIGRATE_CMA, MIGRATE_HIGHATOMIC,
+    MIGRATE_MOVABLE, MIGRATE_PCPTYPES, MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE, NR_PAGE_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES,
 )
 from mmlab.model.page import PG_BUDDY, PG_LRU, page_flags, page_next, page_order
 from mmlab.model.rows import (
-    SC_BOOST_FACTOR, Z_FLAGS, Z_MANAGED, Z_NR_RESERVED_HIGHATOMIC, Z_WATERMARK_BOOST, Z_WMARK_HIGH, ZONE_BOOSTED_WATERMARK, ZONE_STRIDE,
+    SC_BOOST_FACTOR, Z_FLAGS, Z_FREE, Z_FREE_CMA, Z_MANAGED, Z_NR_RESERVED_HIGHATOMIC, Z_WATERMARK_BOOST, Z_WMARK_HIGH, ZONE_BOOSTED_WATERMARK, ZONE_STRIDE,
 )
 from mmlab_linux.page_allocator.free_lists import (
-    account_freepages, count_of, del_from_free_list, expand, free_head, move_freepages_block, pageblock_in_zone, pageblock_type,
+    account_freepages, add_to_free_list, count_of, del_from_free_list, expand, free_head, move_freepages_block, pageblock_in_zone, pageblock_type,
     rmqueue_smallest, set_pageblock_types, take_first,
 )
+
+RMQUEUE_NORMAL, RMQUEUE_CMA, RMQUEUE_STEAL = 0, 1, 2  # st.mode: how the last block of a refill came
 
 
 @leaf
@@ -112,18 +114,33 @@ def rmqueue_steal(m, st, zone, order, migratetype):
 
 @kernel
 def rmqueue(m, st, zone, order, migratetype, alloc_flags):
-    """A block for a type: its own lists, then claim, then steal: pfn, or -1. After a steal the rest of a refill steals at once."""
-    if st.stealing[0] == 0:
-        pfn = rmqueue_smallest(m, st, zone, order, migratetype)
-        if pfn < 0:
-            pfn = rmqueue_claim(m, st, zone, order, migratetype, alloc_flags)
+    """A block for a type: its own lists, CMA's for movable pages, then claim, then steal: pfn, or -1. st.mode: from where the rest of a
+    refill goes on. Movable pages go to CMA areas first while more than half of what is free lies there."""
+    base = zone * ZONE_STRIDE
+    cma = alloc_flags & ALLOC_CMA and m.zone[base + Z_FREE_CMA] > 0
+    if cma and m.zone[base + Z_FREE_CMA] > m.zone[base + Z_FREE] // 2:
+        pfn = rmqueue_smallest(m, st, zone, order, MIGRATE_CMA)
         if pfn >= 0:
+            return pfn
+    if st.mode[0] == RMQUEUE_NORMAL:
+        pfn = rmqueue_smallest(m, st, zone, order, migratetype)
+        if pfn >= 0:
+            return pfn
+    if cma and st.mode[0] != RMQUEUE_STEAL:
+        pfn = rmqueue_smallest(m, st, zone, order, MIGRATE_CMA)
+        if pfn >= 0:
+            st.mode[0] = RMQUEUE_CMA
+            return pfn
+    if st.mode[0] != RMQUEUE_STEAL:
+        pfn = rmqueue_claim(m, st, zone, order, migratetype, alloc_flags)
+        if pfn >= 0:
+            st.mode[0] = RMQUEUE_NORMAL
             return pfn
     if alloc_flags & ALLOC_NOFRAGMENT:
         return -1
     pfn = rmqueue_steal(m, st, zone, order, migratetype)
     if pfn >= 0:
-        st.stealing[0] = 1
+        st.mode[0] = RMQUEUE_STEAL
     return pfn
 
 
@@ -134,7 +151,7 @@ def rmqueue_buddy(m, st, zone, order, migratetype, alloc_flags):
     if alloc_flags & ALLOC_HIGHATOMIC:
         pfn = rmqueue_smallest(m, st, zone, order, MIGRATE_HIGHATOMIC)
     if pfn < 0:
-        st.stealing[0] = 0
+        st.mode[0] = RMQUEUE_NORMAL
         pfn = rmqueue(m, st, zone, order, migratetype, alloc_flags)
         if pfn < 0 and alloc_flags & (ALLOC_OOM | ALLOC_NON_BLOCK):
             pfn = rmqueue_smallest(m, st, zone, order, MIGRATE_HIGHATOMIC)
@@ -156,4 +173,29 @@ def reserve_highatomic_pageblock(m, st, zone, pfn, order):
     elif pageblock_in_zone(m, zone, pfn):
         move_freepages_block(m, st, zone, pfn, block_type, MIGRATE_HIGHATOMIC)
         m.zone[base + Z_NR_RESERVED_HIGHATOMIC] += PAGEBLOCK_PAGES
+    return 0
+
+
+@kernel
+def unreserve_highatomic_pageblock(m, st, zone, migratetype, force):
+    """Give a reserved pageblock that has free pages to a type, the last one only if force is 1. Returns its pages, 0 if there is none."""
+    base = zone * ZONE_STRIDE
+    if m.zone[base + Z_NR_RESERVED_HIGHATOMIC] <= (0 if force else PAGEBLOCK_PAGES):
+        return 0
+    for order in range(NR_PAGE_ORDERS):
+        if st.nr_free[count_of(zone, order, MIGRATE_HIGHATOMIC)] == 0:
+            continue
+        pfn = page_next(m, free_head(m, zone, order, MIGRATE_HIGHATOMIC))
+        size = min(max(PAGEBLOCK_PAGES, 1 << order), m.zone[base + Z_NR_RESERVED_HIGHATOMIC])
+        m.zone[base + Z_NR_RESERVED_HIGHATOMIC] -= size
+        first = pfn & ~(PAGEBLOCK_PAGES - 1)
+        if order < PAGEBLOCK_ORDER:
+            move_freepages_block(m, st, zone, first, MIGRATE_HIGHATOMIC, migratetype)
+            return size
+        del_from_free_list(m, st, zone, pfn, order, MIGRATE_HIGHATOMIC)
+        account_freepages(m, zone, -(1 << order), MIGRATE_HIGHATOMIC)
+        set_pageblock_types(m, pfn, order, migratetype)
+        add_to_free_list(m, st, zone, pfn, order, migratetype, 1)
+        account_freepages(m, zone, 1 << order, migratetype)
+        return size
     return 0

@@ -1,19 +1,21 @@
-"""The zone's free lists: eleven orders times five types. Merging on the way in, splitting on the way out.
+"""The zone's free lists: eleven orders times six types. Merging on the way in, splitting on the way out.
 
 Models: mm/page_alloc.c __free_one_page(), expand(), __rmqueue_smallest(), account_freepages(), move_freepages_block().
-Left out: page_alloc.shuffle, page reporting, debug guard pages, CMA. Cost: O(orders) a block.
+Left out: page_alloc.shuffle, page reporting, debug guard pages. Cost: O(orders) a block.
 """
 
 import numpy as np
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.lists import list_add, list_add_tail, list_del
-from mmlab.kernels.zones import mod_zone_free
+from mmlab.kernels.zones import mod_zone_free, take_zone_free
 from mmlab.model.const import (
-    MAX_ORDER, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, MIGRATE_PCPTYPES, MIGRATE_TYPES, NR_PAGE_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES,
+    MAX_ORDER, MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, MIGRATE_PCPTYPES, MIGRATE_TYPES, NR_PAGE_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES,
 )  # fmt: skip
-from mmlab.model.page import PG_BUDDY, ZONE_MASK, ZONE_SHIFT, page_flags, page_next, page_order, set_page_flags, set_page_order
-from mmlab.model.rows import Z_END_PFN, Z_FREE_HEADS, Z_FREE_HIGHATOMIC, Z_START_PFN, ZONE_STRIDE
+from mmlab.model.page import (
+    PG_BUDDY, ZONE_MASK, ZONE_SHIFT, page_flags, page_next, page_order, page_prev, set_page_flags, set_page_next, set_page_order, set_page_prev,
+)  # fmt: skip
+from mmlab.model.rows import Z_END_PFN, Z_FREE_CMA, Z_FREE_HEADS, Z_FREE_HIGHATOMIC, Z_START_PFN, ZONE_STRIDE
 
 COUNTS_PER_ZONE = MIGRATE_TYPES * NR_PAGE_ORDERS
 
@@ -46,11 +48,13 @@ def count_of(zone, order, migratetype):
 
 @leaf
 def account_freepages(m, zone, nr_pages, migratetype):
-    """Free pages of a type appear (or go): NR_FREE and, exactly, the highatomic ones; isolated pages do not count as free."""
+    """Free pages of a type appear (or go): NR_FREE and, exactly, the highatomic and CMA ones; isolated pages do not count as free."""
     if migratetype != MIGRATE_ISOLATE:
         mod_zone_free(m, zone, nr_pages)
         if migratetype == MIGRATE_HIGHATOMIC:
             m.zone[zone * ZONE_STRIDE + Z_FREE_HIGHATOMIC] += nr_pages
+        elif migratetype == MIGRATE_CMA:
+            m.zone[zone * ZONE_STRIDE + Z_FREE_CMA] += nr_pages
 
 
 @leaf
@@ -136,6 +140,44 @@ def rmqueue_smallest(m, st, zone, order, migratetype):
         if st.nr_free[counts + current] > 0:
             return take_first(m, st, zone, order, current, migratetype)
     return -1
+
+
+@kernel
+def take_run(m, st, zone, order, current, migratetype, wanted, head):
+    """What take_first() would give `wanted` times in a row, as far as one block (order `current`) goes: lowest first, to the tail of `head`.
+
+    No smaller order has a block, so a block is used up from its start, and what is left of it are the buddies above. Returns how many it gave.
+    """
+    pfn = page_next(m, free_head(m, zone, current, migratetype))
+    del_from_free_list(m, st, zone, pfn, current, migratetype)
+    count = min(wanted, 1 << (current - order))
+    end = pfn + (count << order)
+    last = page_prev(m, head)
+    for page in range(pfn, end, 1 << order):
+        set_page_flags(m, page, zone << ZONE_SHIFT)
+        set_page_next(m, last, page)
+        set_page_prev(m, page, last)
+        last = page
+    set_page_next(m, last, head)
+    set_page_prev(m, head, last)
+    piece = order
+    while end < pfn + (1 << current):
+        while (end - pfn) >> piece & 1 == 0:
+            piece += 1
+        add_to_free_list(m, st, zone, end, piece, migratetype, 0)
+        end += 1 << piece
+    take_zone_free(m, zone, 1 << order, count)
+    return count
+
+
+@leaf
+def rmqueue_smallest_run(m, st, zone, order, migratetype, wanted, head):
+    """rmqueue_smallest() up to `wanted` times, to the tail of `head`. Returns how many blocks there were; there may be more."""
+    counts = count_of(zone, 0, migratetype)
+    for current in range(order, NR_PAGE_ORDERS):
+        if st.nr_free[counts + current] > 0:
+            return take_run(m, st, zone, order, current, migratetype, wanted, head)
+    return 0
 
 
 @leaf

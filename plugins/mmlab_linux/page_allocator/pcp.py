@@ -6,6 +6,7 @@ Cost: O(1), O(batch) when a list runs empty or full.
 """
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.likely import unlikely
 from mmlab.kernels.lists import list_add, list_add_tail, list_del
 from mmlab.kernels.zones import wmark_pages, zone_watermark_order0
 from mmlab.model.const import HPAGE_PMD_ORDER, MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_PCPTYPES
@@ -13,11 +14,11 @@ from mmlab.model.gfp import ZONE_MOVABLE
 from mmlab.model.page import page_next, page_prev, set_page_next, set_page_prev
 from mmlab.model.rows import (
     N_FIRST_CPU, N_NR_CPUS, NODE_STRIDE, NR_PCP_LISTS, PCP_ALLOC_FACTOR, PCP_BATCH, PCP_COUNT, PCP_EXPIRE, PCP_FLAGS, PCP_FREE_COUNT,
-    PCP_FREE_DIFF, PCP_HEADS, PCP_HIGH, PCP_HIGH_MAX, PCP_HIGH_MIN, PCP_STRIDE, SC_CPU, SC_NR_ZONES, Z_FLAGS, Z_FREE, Z_NODE,
+    PCP_FREE_DIFF, PCP_HEADS, PCP_HIGH, PCP_HIGH_MAX, PCP_HIGH_MIN, PCP_STRIDE, SC_CPU, SC_NR_ZONES, Z_FLAGS, Z_FREE, Z_FREE_CMA, Z_NODE,
     ZONE_BELOW_HIGH, ZONE_RECLAIM_ACTIVE, ZONE_STRIDE,
 )
-from mmlab_linux.page_allocator.fallback import rmqueue
-from mmlab_linux.page_allocator.free_lists import free_one_page, pageblock_type
+from mmlab_linux.page_allocator.fallback import RMQUEUE_NORMAL, rmqueue
+from mmlab_linux.page_allocator.free_lists import free_one_page, pageblock_type, rmqueue_smallest_run
 
 COSTLY_ORDER = 3
 BATCH_SCALE_MAX = 5
@@ -78,14 +79,20 @@ def nr_pcp_alloc(m, zone, row, order):
 def rmqueue_bulk(m, st, zone, row, head, order, migratetype, alloc_flags):
     """Refill a list from the free lists, in the order they give. Returns how many blocks came."""
     wanted = nr_pcp_alloc(m, zone, row, order)
-    st.stealing[0] = 0
+    st.mode[0] = RMQUEUE_NORMAL
     got = 0
+    own_first = m.zone[zone * ZONE_STRIDE + Z_FREE_CMA] == 0  # with CMA areas each page is asked for by itself
     while got < wanted:
-        pfn = rmqueue(m, st, zone, order, migratetype, alloc_flags)
-        if pfn < 0:
-            break
-        list_add_tail(m, head, pfn)
-        got += 1
+        run = 0
+        if own_first and st.mode[0] == RMQUEUE_NORMAL:
+            run = rmqueue_smallest_run(m, st, zone, order, migratetype, wanted - got, head)
+        if run == 0:
+            pfn = rmqueue(m, st, zone, order, migratetype, alloc_flags)
+            if pfn < 0:
+                break
+            list_add_tail(m, head, pfn)
+            run = 1
+        got += run
     m.pcp[row + PCP_COUNT] += got << order
     return got
 
@@ -97,7 +104,7 @@ def rmqueue_pcplist(m, st, zone, order, migratetype, alloc_flags):
     m.pcp[row + PCP_FREE_COUNT] >>= 1
     head = m.pcp[row + PCP_HEADS] + pcp_list(order, migratetype)
     pfn = page_next(m, head)
-    if pfn == head:
+    if unlikely(pfn == head):
         if rmqueue_bulk(m, st, zone, row, head, order, migratetype, alloc_flags) == 0:
             return -1
         pfn = page_next(m, head)

@@ -7,6 +7,7 @@ freed meanwhile leaves its batch at once. Left out: the batch's own reference, w
 """
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.likely import unlikely
 from mmlab.kernels.memcg import count_folio_events
 from mmlab.model.const import PAGEVEC_SIZE
 from mmlab.model.page import PG_ACTIVE, PG_HEAD, PG_LRU, PG_MLOCKED, PG_REFERENCED, PG_UNEVICTABLE, page_flags, set_page_flags
@@ -32,13 +33,14 @@ def batch_of(cpu, which):
 def lru_add(m, st, pfn, flags):
     """A new page joins its list: inactive unless it was made active; unevictable while mlock() holds it."""
     pages = folio_nr_pages(m, pfn, flags)
-    if flags & PG_MLOCKED:
-        if flags & PG_UNEVICTABLE == 0:
-            count_vm_events(m, V_UNEVICTABLE_PGS_CULLED, pages)
-        flags = (flags | PG_UNEVICTABLE) & ~PG_ACTIVE
-    elif flags & PG_UNEVICTABLE:
-        count_vm_events(m, V_UNEVICTABLE_PGS_RESCUED, pages)
-        flags &= ~PG_UNEVICTABLE
+    if unlikely(flags & (PG_MLOCKED | PG_UNEVICTABLE)):
+        if flags & PG_MLOCKED == 0:
+            count_vm_events(m, V_UNEVICTABLE_PGS_RESCUED, pages)
+            flags &= ~PG_UNEVICTABLE
+        else:
+            if flags & PG_UNEVICTABLE == 0:
+                count_vm_events(m, V_UNEVICTABLE_PGS_CULLED, pages)
+            flags = (flags | PG_UNEVICTABLE) & ~PG_ACTIVE
     flags |= PG_LRU
     set_page_flags(m, pfn, flags)
     lruvec_add(m, st, pfn, flags)
@@ -108,7 +110,7 @@ def batch_add(m, st, pfn, which):
     count = st.batch[base] + 1
     st.batch[base] = count
     st.batch[base + count] = pfn
-    if count == PAGEVEC_SIZE or flags & PG_HEAD:
+    if unlikely(count == PAGEVEC_SIZE or flags & PG_HEAD):
         drain_batch(m, st, cpu, which)
     return 0
 

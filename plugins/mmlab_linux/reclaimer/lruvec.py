@@ -8,6 +8,7 @@ which includes the cgroup's descendants, that the kernel refreshes every two sec
 """
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.likely import unlikely
 from mmlab.kernels.lists import list_add, list_add_tail, list_del, policy_list
 from mmlab.kernels.memcg import lruvec_memcg, lruvec_node, nr_lruvecs, page_lruvec, parent_lruvec
 from mmlab.model.const import LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, LRU_UNEVICTABLE, SWAP_CLUSTER_MAX
@@ -29,7 +30,7 @@ STAT_ACTIVATED = 5
 @leaf
 def folio_nr_pages(m, pfn, flags):
     """Pages of the folio that pfn heads."""
-    return 1 << page_order(m, pfn) if flags & PG_HEAD else 1
+    return 1 << page_order(m, pfn) if unlikely(flags & PG_HEAD) else 1
 
 
 @leaf
@@ -41,7 +42,7 @@ def folio_is_file(flags):
 @leaf
 def folio_lru_list(flags):
     """LRU_* by the page's flags."""
-    if flags & PG_UNEVICTABLE:
+    if unlikely(flags & PG_UNEVICTABLE):
         return LRU_UNEVICTABLE
     return (LRU_INACTIVE_ANON if flags & PG_SWAPBACKED else LRU_INACTIVE_FILE) + (1 if flags & PG_ACTIVE else 0)
 

@@ -9,12 +9,14 @@ freelist | length of the CPU partial list from here on << 16, mapping = cache, P
 import numpy as np
 
 from mmlab.kernels.jit import leaf
-from mmlab.model.page import page_next, page_private, set_page_next, set_page_private
-from mmlab.model.rows import NR_CACHES, SC_NR_CPUS, SC_NR_NODES, SC_SLAB_HEADS
+from mmlab.model.const import PAGE_SHIFT
+from mmlab.model.page import PG_SLAB, page_folio, page_mapping, page_next, page_private, page_test, set_page_next, set_page_private
+from mmlab.model.rows import NR_CACHES, SC_MAX_PFN, SC_NR_CPUS, SC_NR_NODES, SC_SLAB_HEADS
 
 END, ALLOCATED = 0xFFFE, 0xFFFF
 SLOTS_SHIFT = 9  # entries of next_free a page frame: the smallest object has 8 bytes
 MAX_OBJS_PER_SLAB = 32767
+OBJECT_BITS, OBJECT_MASK = 15, 32767  # of an object's number in allocated_object()
 RECIPROCAL_SHIFT = 42  # exact for multiples of the size within the largest slab, 4 MiB
 
 CACHE_STRIDE = 16
@@ -125,6 +127,23 @@ def set_chain_next(m, slab, after):
 def next_free(st, slab, n):
     """Entry of object n: the next free object, END or ALLOCATED."""
     return np.int64(st.next_free[(slab << SLOTS_SHIFT) + n])
+
+
+@leaf
+def allocated_object(m, st, obj):
+    """The object at an address, as slab << OBJECT_BITS | its number; -1 if no allocated object begins there."""
+    pfn = obj >> PAGE_SHIFT if obj >= 0 else -1
+    if pfn < 0 or pfn >= m.sc[SC_MAX_PFN]:
+        return -1
+    slab = page_folio(m, pfn)
+    if page_test(m, slab, PG_SLAB) == 0:
+        return -1
+    cache = page_mapping(m, slab)
+    offset = obj - (slab << PAGE_SHIFT)
+    n = object_number(st, cache, offset)
+    if n * st.cache[cache * CACHE_STRIDE + KC_SIZE] != offset or n >= slab_objects(m, slab) or next_free(st, slab, n) != ALLOCATED:
+        return -1
+    return (slab << OBJECT_BITS) | n
 
 
 @leaf

@@ -15,17 +15,18 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.lists import list_first
 from mmlab.kernels.random import random_below
 from mmlab.kernels.services import alloc_pages
+from mmlab.kernels.zones import request_zone
 from mmlab.model.const import EINVAL, ENOMEM, PAGE_SHIFT
 from mmlab.model.gfp import (
     GFP_DIRECT_RECLAIM, GFP_FS, GFP_HARDWALL, GFP_HIGH, GFP_IO, GFP_MEMALLOC, GFP_NOFAIL, GFP_NOMEMALLOC, GFP_NORETRY, GFP_NOWARN,
-    GFP_RECLAIM, GFP_RETRY_MAYFAIL, GFP_THISNODE, gfp_zone,
+    GFP_RECLAIM, GFP_RETRY_MAYFAIL, GFP_THISNODE,
 )
 from mmlab.model.layout import reserve
 from mmlab.model.page import (
-    KIND_SLAB, PG_HEAD, PG_SLAB, PG_TAIL, PG_WORKINGSET, page_folio, page_mapping, page_set, page_test, set_page_kind, set_page_mapping,
+    KIND_SLAB, PG_HEAD, PG_SLAB, PG_TAIL, PG_WORKINGSET, page_mapping, page_set, page_test, set_page_kind, set_page_mapping,
     set_page_private,
 )
-from mmlab.model.rows import NR_CACHES, SC_CPU, SC_MAX_PFN, SC_NODE, SC_SEED, Z_INDEX, Z_NODE, ZONE_STRIDE, ZONELIST_STRIDE
+from mmlab.model.rows import NR_CACHES, SC_CPU, SC_NODE, SC_SEED, Z_INDEX, Z_NODE, ZONE_STRIDE, ZONELIST_STRIDE
 from mmlab.model.slabinfo import KMALLOC_MAX_SIZE, SLAB_FLAGS_ALL
 from mmlab.policies import SlabAllocator
 from mmlab_linux.slab_allocator.geometry import calculate_sizes
@@ -33,10 +34,10 @@ from mmlab_linux.slab_allocator.partial import (
     add_partial, count_slab, deactivate_slab, discard_slab, may_discard, put_cpu_partial, remove_partial,
 )
 from mmlab_linux.slab_allocator.rows import (
-    ALLOCATED, CACHE_STRIDE, CPU_FREELIST, CPU_PARTIAL, CPU_SLAB, CPU_STRIDE, END, KC_ALLOCFLAGS, KC_CPU_PARTIAL_SLABS, KC_HAS_CPU_PARTIAL,
-    KC_MIN_OBJECTS, KC_MIN_ORDER, KC_MIN_PARTIAL, KC_OBJECTS, KC_ORDER, KC_SIZE, KN_NR_PARTIAL, NODE_STRIDE, SLOTS_SHIFT, chain_next,
-    cpu_row, next_free, node_row, object_number, partial_head, set_chain_next, set_next_free, set_slab_counts, set_slab_freelist, set_slab_length,
-    slab_freelist, slab_frozen, slab_inuse, slab_objects,
+    ALLOCATED, CACHE_STRIDE, CPU_FREELIST, CPU_PARTIAL, CPU_SLAB, CPU_STRIDE, END, KC_ALLOCFLAGS, KC_CPU_PARTIAL_SLABS,
+    KC_HAS_CPU_PARTIAL, KC_MIN_OBJECTS, KC_MIN_ORDER, KC_MIN_PARTIAL, KC_OBJECTS, KC_ORDER, KC_SIZE, KN_NR_PARTIAL, NODE_STRIDE,
+    OBJECT_BITS, OBJECT_MASK, SLOTS_SHIFT, allocated_object, chain_next, cpu_row, next_free, node_row, partial_head, set_chain_next,
+    set_next_free, set_slab_counts, set_slab_freelist, set_slab_length, slab_freelist, slab_frozen, slab_inuse, slab_objects,
 )
 from mmlab_linux.slab_allocator.shrink import destroy, shrink
 from mmlab_linux.slab_allocator.stat import check, slab_after, slab_stat, stat
@@ -74,7 +75,7 @@ def new_state(params, machine):
         "cache": np.zeros(NR_CACHES * CACHE_STRIDE, "int64"),
         "cpu": cpu,
         "node": np.zeros(NR_CACHES * sizes.nr_nodes * NODE_STRIDE, "int64"),
-        "next_free": reserve(sizes.nr_frames << SLOTS_SHIFT, "uint16"),
+        "next_free": reserve(sizes.nr_frames << SLOTS_SHIFT, "uint16", huge=sizes.nr_frames <= 1 << 24),
         "nr_shuffled": np.zeros(NR_CACHES, "int64"),
         "order": np.zeros(32768, "int64"),
         "promote": np.zeros(33, "int64"),
@@ -170,7 +171,7 @@ def get_partial(m, st, cache, gfp):
     slab = get_partial_node(m, st, cache, node)
     if slab >= 0 or gfp & GFP_THISNODE:
         return slab
-    highest = gfp_zone(gfp)
+    highest = request_zone(m, gfp)
     at = node * ZONELIST_STRIDE
     last = node
     while m.zonelist[at] >= 0:
@@ -274,18 +275,11 @@ def slab_free(m, st, cache, slab, n):
 @kernel
 def free(m, st, obj):
     """Give an object back; -EINVAL, and nothing changes, if obj is not the address of an allocated one."""
-    pfn = obj >> PAGE_SHIFT if obj >= 0 else -1
-    if pfn < 0 or pfn >= m.sc[SC_MAX_PFN]:
+    at = allocated_object(m, st, obj)
+    if at < 0:
         return -EINVAL
-    slab = page_folio(m, pfn)
-    if page_test(m, slab, PG_SLAB) == 0:
-        return -EINVAL
+    slab, n = at >> OBJECT_BITS, at & OBJECT_MASK
     cache = page_mapping(m, slab)
-    size = st.cache[cache * CACHE_STRIDE + KC_SIZE]
-    offset = obj - (slab << PAGE_SHIFT)
-    n = object_number(st, cache, offset)
-    if n * size != offset or n >= slab_objects(m, slab) or next_free(st, slab, n) != ALLOCATED:
-        return -EINVAL
     cpu = cpu_row(m, cache, m.sc[SC_CPU])
     if st.cpu[cpu + CPU_SLAB] != slab:
         return slab_free(m, st, cache, slab, n)

@@ -74,13 +74,9 @@ def live_objects(m, st, cache):
 
 
 @kernel
-def stat(m, st, cache, what):
-    """A column of slabinfo or another value (SLAB_STAT_*); -EINVAL for a cache that does not exist."""
-    if cache < 0 or cache >= NR_CACHES or st.cache[cache * CACHE_STRIDE + KC_SIZE] == 0:
-        return -EINVAL
+def common_stat(m, st, cache, what):
+    """What every allocator of these rows has: counts of slabs and objects, and the geometry of an object and a slab; -EINVAL for the rest."""
     row = cache * CACHE_STRIDE
-    if what == SLAB_STAT_ACTIVE_OBJS:
-        return sum_nodes(m, st, cache, KN_TOTAL_OBJECTS) - free_on_nodes(m, st, cache)
     if what == SLAB_STAT_NUM_OBJS:
         return sum_nodes(m, st, cache, KN_TOTAL_OBJECTS)
     if what == SLAB_STAT_OBJSIZE:
@@ -91,6 +87,21 @@ def stat(m, st, cache, what):
         return 1 << st.cache[row + KC_ORDER]
     if what == SLAB_STAT_NUM_SLABS:
         return sum_nodes(m, st, cache, KN_NR_SLABS)
+    if what == SLAB_STAT_OBJECT_SIZE:
+        return st.cache[row + KC_OBJECT_SIZE]
+    if what == SLAB_STAT_ALIGN:
+        return st.cache[row + KC_ALIGN]
+    return st.cache[row + KC_ORDER] if what == SLAB_STAT_ORDER else -EINVAL
+
+
+@kernel
+def stat(m, st, cache, what):
+    """A column of slabinfo or another value (SLAB_STAT_*); -EINVAL for a cache that does not exist."""
+    if cache < 0 or cache >= NR_CACHES or st.cache[cache * CACHE_STRIDE + KC_SIZE] == 0:
+        return -EINVAL
+    row = cache * CACHE_STRIDE
+    if what == SLAB_STAT_ACTIVE_OBJS:
+        return sum_nodes(m, st, cache, KN_TOTAL_OBJECTS) - free_on_nodes(m, st, cache)
     if what == SLAB_STAT_LIVE_OBJS:
         return live_objects(m, st, cache)
     if what == SLAB_STAT_NR_PARTIAL:
@@ -99,23 +110,17 @@ def stat(m, st, cache, what):
         return st.cache[row + KC_MIN_PARTIAL]
     if what == SLAB_STAT_CPU_PARTIAL_SLABS:
         return st.cache[row + KC_CPU_PARTIAL_SLABS]
-    if what == SLAB_STAT_OBJECT_SIZE:
-        return st.cache[row + KC_OBJECT_SIZE]
-    if what == SLAB_STAT_ALIGN:
-        return st.cache[row + KC_ALIGN]
     if what == SLAB_STAT_INUSE:
         return st.cache[row + KC_INUSE]
     if what == SLAB_STAT_OFFSET:
         return st.cache[row + KC_OFFSET]
-    if what == SLAB_STAT_ORDER:
-        return st.cache[row + KC_ORDER]
     if what == SLAB_STAT_MIN_ORDER:
         return st.cache[row + KC_MIN_ORDER]
     if what == SLAB_STAT_MIN_OBJECTS:
         return st.cache[row + KC_MIN_OBJECTS]
     if what == SLAB_STAT_CPU_PARTIAL:
         return st.cache[row + KC_CPU_PARTIAL]
-    return -EINVAL
+    return common_stat(m, st, cache, what)
 
 
 @kernel

@@ -45,9 +45,23 @@ def add_range(m, st, node, start_pfn, end_pfn):
             st.root[root] = st.nr[0]
         at = ((st.root[root] - 1) << ROOT_SHIFT) + (section & ((1 << ROOT_SHIFT) - 1))
         if st.section[at] == 0:
-            st.array[st.nr[1]] = section
-            st.nr[1] += 1
-            st.section[at] = st.nr[1]
+            number = 0
+            while number < st.nr[1] and st.array[number] >= 0:
+                number += 1
+            st.nr[1] = max(st.nr[1], number + 1)
+            st.array[number] = section
+            st.section[at] = number + 1
+    return 0
+
+
+@kernel
+def remove_range(m, st, start_pfn, end_pfn):
+    """The sections go with their arrays, whose numbers the next sections take."""
+    for section in range(start_pfn >> SECTION_SHIFT, (end_pfn + SECTION_MASK) >> SECTION_SHIFT):
+        number = array_of(st, section << SECTION_SHIFT)
+        if number:
+            st.array[number - 1] = -1
+            st.section[((st.root[section >> ROOT_SHIFT] - 1) << ROOT_SHIFT) + (section & ((1 << ROOT_SHIFT) - 1))] = 0
     return 0
 
 
@@ -83,13 +97,13 @@ def memmap_pages(m, st, start_pfn, end_pfn):
 def check(m, st):
     """1: an array and its section do not name each other."""
     for number in range(st.nr[1]):
-        if array_of(st, st.array[number] << SECTION_SHIFT) != number + 1:
+        if st.array[number] >= 0 and array_of(st, st.array[number] << SECTION_SHIFT) != number + 1:
             return 1
     return 0
 
 
 SPARSEMEM = MemoryModel(
     name="sparsemem", summary="sections of 128 MiB, each with its own array of struct pages", models="mm/sparse.c, CONFIG_SPARSEMEM_EXTREME",
-    left_out="where the arrays lie", level="L0", new_state=new_state, add_range=add_range, pfn_valid=pfn_valid, pfn_to_page=pfn_to_page,
+    left_out="where the arrays lie", level="L0", new_state=new_state, add_range=add_range, remove_range=remove_range, pfn_valid=pfn_valid, pfn_to_page=pfn_to_page,
     page_to_pfn=page_to_pfn, memmap_pages=memmap_pages, check=check,
 )  # fmt: skip

@@ -2,62 +2,57 @@
 
 Cost grows with memory, not with activity, and accesses between two scans count once: that is what region sampling (DAMON) improves.
 Models: mm/page_idle.c page_idle_clear_pte_refs(), as idle-page tracking is used by working-set tools. Reclaim still sees a cleared access,
-by PG_young. Left out: the scanner's own CPU time; pages that left memory (their counts go with them); tail pages of large folios.
-O(page frames) a scan.
+by PG_young. A page costs what reclaim's look at one costs. Left out: pages that left memory (their counts go with them); tail pages of large
+folios. O(page frames) a scan.
 """
 
 from typing import Any
 
 import attrs
 import numpy as np
-from attrs.validators import ge
+from attrs.validators import ge, le
 
-from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.jit import kernel
 from mmlab.kernels.services import rmap_walk
 from mmlab.model.const import RMAP_CLEAR_YOUNG
-from mmlab.model.page import (
-    MAPCOUNT_MASK, PG_ANON, PG_HEAD, PG_TAIL, PG_YOUNG, page_index, page_mapcount, page_mapping, page_set, page_test,
-)
-from mmlab.model.rows import SC_MAX_PFN
+from mmlab.model.page import MAPCOUNT_MASK, PG_ANON, PG_HEAD, PG_TAIL, PG_YOUNG, page_mapcount, page_set, page_test
+from mmlab.model.rows import COST_SCAN_PAGE, SC_MAX_PFN, SC_MONITOR_CHECKS, SC_NOW_NS
 from mmlab.policies import Monitor
-
-# an owner, which page a frame held at the last scan, is mapping << 36 | index
-INDEX_BITS, INDEX_MASK, MAPPING_MASK = 36, (1 << 36) - 1, (1 << 27) - 1
+from mmlab_rivals.monitor.history import INDEX_BITS, INDEX_MASK, MAPPING_MASK, estimate, history_columns, note_scan, same_page
 
 
 @attrs.frozen
 class Params:
-    """interval_ms: simulated time between scans."""
+    """interval_ms: simulated time between scans; window: how hot a page is is in how many of so many last scans it was found touched."""
 
     interval_ms: int = attrs.field(default=100, validator=ge(1))
+    window: int = attrs.field(default=1, validator=[ge(1), le(62)])
 
 
 def new_state(params: Params, machine: Any) -> dict[str, np.ndarray]:
-    """nr_young, nr_scans, owner: a frame each, of the page that it holds now."""
-    return {"nr_young": machine.page_column("int32"), "nr_scans": machine.page_column("int32"), "owner": machine.page_column("int64")}
-
-
-@leaf
-def page_owner(m, pfn):
-    """A number for the page in the frame: its mapping and its place there, plus 1."""
-    return ((page_mapping(m, pfn) & MAPPING_MASK) << INDEX_BITS | (page_index(m, pfn) & INDEX_MASK)) + 1
+    """nr_young, nr_scans, owner, history: a frame each, of the page that it holds now."""
+    return {"nr_young": machine.page_column("int32"), "nr_scans": machine.page_column("int32"), **history_columns(machine)}
 
 
 @kernel
 def sample(m, st, now_ns):
     """Visit every mapped page once; returns the time to the next scan."""
+    checks = 0
     for pfn in range(m.sc[SC_MAX_PFN]):
         if page_mapcount(m, pfn) == 0 or page_test(m, pfn, PG_TAIL) != 0:
             continue
-        owner = page_owner(m, pfn)
-        if st.owner[pfn] != owner:
-            st.owner[pfn] = owner
+        if same_page(m, st, pfn) == 0:
             st.nr_young[pfn] = 0
             st.nr_scans[pfn] = 0
+        checks += 1
         st.nr_scans[pfn] = np.int64(st.nr_scans[pfn]) + 1
-        if rmap_walk(m, pfn, RMAP_CLEAR_YOUNG) > 0:
+        young = 1 if rmap_walk(m, pfn, RMAP_CLEAR_YOUNG) > 0 else 0
+        if young:
             page_set(m, pfn, PG_YOUNG)
-            st.nr_young[pfn] = np.int64(st.nr_young[pfn]) + 1
+        st.nr_young[pfn] = np.int64(st.nr_young[pfn]) + young
+        note_scan(st, pfn, young)
+    m.sc[SC_MONITOR_CHECKS] += checks
+    m.sc[SC_NOW_NS] += checks * m.cost[COST_SCAN_PAGE]
     return st.interval_ms[0] * 1000000
 
 
@@ -99,11 +94,11 @@ ACCESSED_BIT_SCAN = Monitor(
     name="accessed_bit_scan",
     summary="reads and clears every page's accessed bit at an interval",
     models="mm/page_idle.c",
-    left_out="the scanner's CPU time",
     level="L1",
     params=Params,
     new_state=new_state,
     sample=sample,
     check=check,
     report=report,
+    estimate=estimate,
 )

@@ -16,7 +16,7 @@ from mmlab.model.layout import reserve
 from mmlab.model.page import PG_LRU, PG_MLOCKED, page_flags, page_next, set_page_flags, set_page_next
 from mmlab.model.rows import SC_NR_NODES
 from mmlab_rivals.reclaimer.one_list import (
-    check_list, count_pages, evictable_pages, folio_nr_pages, lru_of, put_first, take_off, zone_sum,
+    check_begin, check_end, check_placed, count_pages, evictable_pages, folio_nr_pages, put_first, take_off,
 )
 from mmlab_rivals.reclaimer.passes import begin_looks, end_pass, freed, look, more_wanted, pass_state
 
@@ -180,22 +180,14 @@ def check(m, st):
     """1 to 4 as the other rivals' check; 5: an entry is smaller than one below it; 6: a page's place is wrong; 7: not of this heap."""
     for node in range(m.sc[SC_NR_NODES]):
         base = heap_of(st, node)
-        for lru in range(len(st.counted)):
-            st.counted[lru] = 0
-        broken = check_list(m, node, LRU_UNEVICTABLE, st.counted)
+        broken = check_begin(m, st, node)
+        for i in range(st.size[node]):
+            if broken == 0 and i > 0 and st.heap[base + 2 * ((i - 1) >> 2)] < st.heap[base + 2 * i]:
+                broken = 5
+            if broken == 0:
+                broken = check_placed(m, st, node, st.heap[base + 2 * i + 1], i)
+        if broken == 0:
+            broken = check_end(m, st, node)
         if broken:
             return broken
-        for i in range(st.size[node]):
-            pfn = st.heap[base + 2 * i + 1]
-            flags = page_flags(m, pfn)
-            if i > 0 and st.heap[base + 2 * ((i - 1) >> 2)] < st.heap[base + 2 * i]:
-                return 5
-            if page_next(m, pfn) != i:
-                return 6
-            if flags & PG_LRU == 0 or flags & PG_MLOCKED or page_node(m, pfn) != node:
-                return 7
-            st.counted[lru_of(flags)] += folio_nr_pages(m, pfn, flags)
-        for lru in range(len(st.counted)):
-            if zone_sum(m, node, lru) != st.counted[lru]:
-                return 4
     return 0

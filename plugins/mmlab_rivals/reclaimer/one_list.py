@@ -212,6 +212,35 @@ def check_list(m, node, number, st_counts):
     return 1 if page_prev(m, head) != before else 0
 
 
+@leaf
+def check_begin(m, st, node):
+    """A node's pages are counted anew, its unevictable ones first: 0, or a code of check_list()."""
+    for lru in range(len(st.counted)):
+        st.counted[lru] = 0
+    return check_list(m, node, LRU_UNEVICTABLE, st.counted)
+
+
+@leaf
+def check_placed(m, st, node, pfn, place):
+    """Count a page that a policy keeps in an array: 0, 6 if its record names another place, 7 if it does not belong there."""
+    flags = page_flags(m, pfn)
+    if page_next(m, pfn) != place:
+        return 6
+    if flags & PG_LRU == 0 or flags & PG_MLOCKED or page_node(m, pfn) != node:
+        return 7
+    st.counted[lru_of(flags)] += folio_nr_pages(m, pfn, flags)
+    return 0
+
+
+@leaf
+def check_end(m, st, node):
+    """0, or 4: the zones' rows do not hold the number of pages counted."""
+    for lru in range(len(st.counted)):
+        if zone_sum(m, node, lru) != st.counted[lru]:
+            return 4
+    return 0
+
+
 @kernel
 def check(m, st):
     """Codes of check_list(), or 4: the zones' rows do not hold the number of pages on the lists."""

@@ -18,7 +18,7 @@ from mmlab.model.page import PG_LRU, PG_MLOCKED, page_flags, page_next, set_page
 from mmlab.model.rows import SC_NR_NODES, SC_SEED
 from mmlab.policies import Reclaimer
 from mmlab_rivals.reclaimer.one_list import (
-    check_list, count_pages, evictable_pages, folio_nr_pages, lru_of, nr_lru_pages, put_first, take_off, zone_sum,
+    check_begin, check_end, check_placed, count_pages, evictable_pages, folio_nr_pages, nr_lru_pages, put_first, take_off,
 )
 from mmlab_rivals.reclaimer.passes import begin_looks, end_pass, freed, look, more_wanted, pass_state
 
@@ -102,22 +102,14 @@ def shrink_node(m, st, node, priority, nr_to_reclaim, scan_flags):
 def check(m, st):
     """1 to 4 as the other rivals' check; 6: a page's place is wrong; 7: it does not belong here."""
     for node in range(m.sc[SC_NR_NODES]):
-        for lru in range(len(st.counted)):
-            st.counted[lru] = 0
-        broken = check_list(m, node, LRU_UNEVICTABLE, st.counted)
+        broken = check_begin(m, st, node)
+        for i in range(st.size[node]):
+            if broken == 0:
+                broken = check_placed(m, st, node, np.int64(st.page[node * st.run[0] + i]), i)
+        if broken == 0:
+            broken = check_end(m, st, node)
         if broken:
             return broken
-        for i in range(st.size[node]):
-            pfn = np.int64(st.page[node * st.run[0] + i])
-            flags = page_flags(m, pfn)
-            if page_next(m, pfn) != i:
-                return 6
-            if flags & PG_LRU == 0 or flags & PG_MLOCKED or page_node(m, pfn) != node:
-                return 7
-            st.counted[lru_of(flags)] += folio_nr_pages(m, pfn, flags)
-        for lru in range(len(st.counted)):
-            if zone_sum(m, node, lru) != st.counted[lru]:
-                return 4
     return 0
 
 

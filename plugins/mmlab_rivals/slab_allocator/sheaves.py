@@ -23,7 +23,7 @@ from mmlab.model.page import PG_SLAB, page_folio, page_mapping, page_test
 from mmlab.model.rows import NR_CACHES, SC_CPU, SC_MAX_PFN, SC_NODE, SC_NR_CPUS, SC_NR_NODES
 from mmlab.model.slabinfo import SLAB_STAT_LIVE_OBJS
 from mmlab_linux.slab_allocator import slub
-from mmlab_linux.slab_allocator.rows import ALLOCATED, CACHE_STRIDE, KC_SIZE, SLOTS_SHIFT, next_free, object_number, slab_objects
+from mmlab_linux.slab_allocator.rows import ALLOCATED, CACHE_STRIDE, KC_SIZE, OBJECT_BITS, OBJECT_MASK, SLOTS_SHIFT, allocated_object, object_number, slab_objects
 from mmlab_linux.slab_allocator.shrink import destroy as slub_destroy
 from mmlab_linux.slab_allocator.shrink import shrink as slub_shrink
 from mmlab_linux.slab_allocator.slub import SLUB
@@ -245,18 +245,13 @@ def alloc(m, st, cache, gfp):
 @kernel
 def free(m, st, obj):
     """Give an object back; -EINVAL, and nothing changes, if obj is not the address of an allocated one."""
-    pfn = obj >> PAGE_SHIFT if obj >= 0 else -1
-    if pfn < 0 or pfn >= m.sc[SC_MAX_PFN]:
+    at = allocated_object(m, st, obj)
+    if at < 0:
         return -EINVAL
-    slab = page_folio(m, pfn)
-    if page_test(m, slab, PG_SLAB) == 0:
+    slab, n = at >> OBJECT_BITS, at & OBJECT_MASK
+    if st.held[(slab << SLOTS_SHIFT) + n]:
         return -EINVAL
     cache = page_mapping(m, slab)
-    size = st.cache[cache * CACHE_STRIDE + KC_SIZE]
-    offset = obj - (slab << PAGE_SHIFT)
-    n = object_number(st, cache, offset)
-    if n * size != offset or n >= slab_objects(m, slab) or next_free(st, slab, n) != ALLOCATED or st.held[(slab << SLOTS_SHIFT) + n]:
-        return -EINVAL
     if page_node(m, slab) != m.sc[SC_NODE]:
         return slub_free(m, st, obj)
     pcs = pcs_at(m, cache, m.sc[SC_CPU])

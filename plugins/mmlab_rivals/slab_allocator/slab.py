@@ -18,28 +18,26 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.lists import list_add_tail, list_del
 from mmlab.kernels.zones import page_node
 from mmlab.model.const import (
-    EBUSY, EINVAL, MAX_ORDER, PAGE_SHIFT, PAGE_SIZE, SLAB_STAT_ACTIVE_OBJS, SLAB_STAT_NUM_OBJS, SLAB_STAT_NUM_SLABS, SLAB_STAT_OBJPERSLAB,
-    SLAB_STAT_OBJSIZE, SLAB_STAT_PAGESPERSLAB,
+    EBUSY, EINVAL, MAX_ORDER, PAGE_SHIFT, PAGE_SIZE, SLAB_STAT_ACTIVE_OBJS,
 )
 from mmlab.model.gfp import GFP_COMP, GFP_DMA, GFP_DMA32, GFP_RECLAIMABLE
 from mmlab.model.layout import reserve
 from mmlab.model.page import PG_SLAB, page_folio, page_mapping, page_next, page_order, page_prev, page_test
 from mmlab.model.rows import NR_CACHES, SC_CPU, SC_MAX_PFN, SC_NODE, SC_NR_CPUS, SC_NR_NODES, SC_TOTALRAM
 from mmlab.model.slabinfo import (
-    KMALLOC_MAX_SIZE, SLAB_CACHE_DMA, SLAB_CACHE_DMA32, SLAB_FLAGS_ALL, SLAB_RECLAIM_ACCOUNT, SLAB_STAT_ALIGN, SLAB_STAT_LIVE_OBJS,
-    SLAB_STAT_OBJECT_SIZE, SLAB_STAT_ORDER,
+    KMALLOC_MAX_SIZE, SLAB_CACHE_DMA, SLAB_CACHE_DMA32, SLAB_FLAGS_ALL, SLAB_RECLAIM_ACCOUNT, SLAB_STAT_LIVE_OBJS,
 )
 from mmlab.policies import SlabAllocator
 from mmlab_linux.slab_allocator.geometry import align_up, calculate_alignment
 from mmlab_linux.slab_allocator.partial import add_partial, discard_slab, remove_partial
 from mmlab_linux.slab_allocator.rows import (
-    ALLOCATED, CACHE_STRIDE, END, KC_ALIGN, KC_ALLOCFLAGS, KC_FLAGS, KC_MIN_OBJECTS, KC_MIN_ORDER, KC_OBJECT_SIZE, KC_OBJECTS, KC_ORDER,
-    KC_RECIPROCAL, KC_SIZE, KN_NR_SLABS, KN_TOTAL_OBJECTS, MAX_OBJS_PER_SLAB, NODE_STRIDE, SLOTS_SHIFT, next_free, object_number,
-    partial_head, reciprocal_value, set_next_free, set_slab_counts,
-    set_slab_freelist, slab_freelist, slab_inuse, slab_objects,
+    ALLOCATED, CACHE_STRIDE, END, KC_ALIGN, KC_ALLOCFLAGS, KC_FLAGS, KC_MIN_OBJECTS, KC_MIN_ORDER, KC_OBJECTS, KC_OBJECT_SIZE, KC_ORDER,
+    KC_RECIPROCAL, KC_SIZE, KN_NR_SLABS, KN_TOTAL_OBJECTS, MAX_OBJS_PER_SLAB, NODE_STRIDE, OBJECT_BITS, OBJECT_MASK, SLOTS_SHIFT,
+    allocated_object, next_free, object_number, partial_head, reciprocal_value, set_next_free, set_slab_counts, set_slab_freelist,
+    slab_freelist, slab_inuse, slab_objects,
 )
 from mmlab_linux.slab_allocator.slub import allocate_slab
-from mmlab_linux.slab_allocator.stat import chain_length, sum_nodes
+from mmlab_linux.slab_allocator.stat import chain_length, common_stat, sum_nodes
 
 CACHED = 0xFFFD  # an object that lies in an array, beside END and ALLOCATED
 # arrays: how many objects, then the objects, the one that came last at the end
@@ -344,18 +342,11 @@ def drain_alien(m, st, cache, node, of_node):
 @kernel
 def free(m, st, obj):
     """Give an object back; -EINVAL, and nothing changes, if obj is not the address of an allocated one."""
-    pfn = obj >> PAGE_SHIFT if obj >= 0 else -1
-    if pfn < 0 or pfn >= m.sc[SC_MAX_PFN]:
+    at = allocated_object(m, st, obj)
+    if at < 0:
         return -EINVAL
-    slab = page_folio(m, pfn)
-    if page_test(m, slab, PG_SLAB) == 0:
-        return -EINVAL
+    slab, n = at >> OBJECT_BITS, at & OBJECT_MASK
     cache = page_mapping(m, slab)
-    size = st.cache[cache * CACHE_STRIDE + KC_SIZE]
-    offset = obj - (slab << PAGE_SHIFT)
-    n = object_number(st, cache, offset)
-    if n * size != offset or n >= slab_objects(m, slab) or next_free(st, slab, n) != ALLOCATED:
-        return -EINVAL
     node = page_node(m, slab)
     if node != m.sc[SC_NODE]:
         alien = alien_at(m, cache, m.sc[SC_NODE], node)
@@ -433,26 +424,11 @@ def stat(m, st, cache, what):
     """A column of slabinfo or another value (SLAB_STAT_*); -EINVAL for a cache that does not exist or a value that SLAB does not have."""
     if exists(st, cache) == 0:
         return -EINVAL
-    row = cache * CACHE_STRIDE
     if what == SLAB_STAT_ACTIVE_OBJS:
         return sum_nodes(m, st, cache, KN_TOTAL_OBJECTS) - free_in_slabs(m, st, cache)
-    if what == SLAB_STAT_NUM_OBJS:
-        return sum_nodes(m, st, cache, KN_TOTAL_OBJECTS)
-    if what == SLAB_STAT_OBJSIZE:
-        return st.cache[row + KC_SIZE]
-    if what == SLAB_STAT_OBJPERSLAB:
-        return st.cache[row + KC_OBJECTS]
-    if what == SLAB_STAT_PAGESPERSLAB:
-        return 1 << st.cache[row + KC_ORDER]
-    if what == SLAB_STAT_NUM_SLABS:
-        return sum_nodes(m, st, cache, KN_NR_SLABS)
     if what == SLAB_STAT_LIVE_OBJS:
         return sum_nodes(m, st, cache, KN_TOTAL_OBJECTS) - free_in_slabs(m, st, cache) - in_arrays(m, st, cache)
-    if what == SLAB_STAT_OBJECT_SIZE:
-        return st.cache[row + KC_OBJECT_SIZE]
-    if what == SLAB_STAT_ALIGN:
-        return st.cache[row + KC_ALIGN]
-    return st.cache[row + KC_ORDER] if what == SLAB_STAT_ORDER else -EINVAL
+    return common_stat(m, st, cache, what)
 
 
 @kernel

@@ -77,4 +77,4 @@ def test_missing_key_and_others_together():
 
 
 def test_rule_between_keys():
-    assert faults({"pages": 9}, Needs) == ["x.params: pages: must be at most top (5), got 9"]
+    assert faults({"pages": 9}, Needs) == ["x.params.pages: must be at most top (5), got 9"]

@@ -5,9 +5,12 @@ import pytest
 from mmlab import procfs
 from mmlab.kernels.jit import kernel
 from mmlab.mm import shrinker, workingset, xarray
+from mmlab.mm.migrate import isolate_folio, migrate_folio
+from mmlab.mm.page_alloc import alloc_pages
 from mmlab.model import rows as r
 from mmlab.model import vmstat as v
 from mmlab.model.const import SLAB_STAT_ACTIVE_OBJS
+from mmlab.model.gfp import GFP_TRANSHUGE
 from mmlab.model.page import add_refs
 from mmlab.policies import python_function
 from mmlab.simulation import Simulation
@@ -216,3 +219,19 @@ def test_freed_folios_leave_the_queue():
     sim.munmap("A", addr, 4096)
     sim.munmap("A", addr, 4 << 20)
     assert split_queue(sim) == 0 and sim.check_state() == []
+
+
+@pytest.mark.nojit
+def test_a_folio_that_compaction_moves_waits_on():
+    sim, addr = huge_machine()
+    sim.touch("A", addr, 1024, 1)
+    sim.munmap("A", addr, 4096)
+    head = int(sim.machine.shrinker[r.SHR_SPLIT * r.SHR_STRIDE + r.SHR_FIRST]) - 1
+    place = sim.machine.run(alloc_pages, GFP_TRANSHUGE, 9, -1)
+    assert python_function(isolate_folio)(sim.machine, head) == 1
+    sim.machine.run(migrate_folio, head, place)
+    assert int(sim.machine.shrinker[r.SHR_SPLIT * r.SHR_STRIDE + r.SHR_LAST]) - 1 == place and split_queue(sim) == 2
+    assert sim.check_state() == []
+    procfs.write(sim, "/proc/sys/vm/drop_caches", "2")
+    assert (split_queue(sim), counter(sim, "thp_split_page")) == (0, 1)
+    assert sim.check_state() == []

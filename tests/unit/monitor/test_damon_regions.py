@@ -9,7 +9,6 @@ from mmlab_linux.monitor.damon import state as s
 from mmlab_linux.monitor.damon.merge_split import kdamond_merge_regions, kdamond_split_regions
 from mmlab_linux.monitor.damon.rand import damon_rand
 
-from mmlab.errors import InputError
 from mmlab.kernels.jit import JIT_OFF
 from mmlab.kernels.pointer import State
 from mmlab.model.rows import NR_SCALARS
@@ -147,7 +146,7 @@ def test_only_the_first_bytes_of_a_region_beyond_4_gib_are_drawn():
 
 
 def test_bounds_of_params_agree():
-    with pytest.raises(InputError, match=r"min_nr_regions: must be at most max_nr_regions \(10\), got 20"):
-        s.new_state(s.Params(min_nr_regions=20, max_nr_regions=10), None)
-    with pytest.raises(InputError, match="sample_us"):
-        s.new_state(s.Params(sample_us=200_000), None)
+    with pytest.raises(ValueError, match=r"min_nr_regions: must be at most max_nr_regions \(10\), got 20"):
+        s.Params(min_nr_regions=20, max_nr_regions=10)
+    with pytest.raises(ValueError, match="sample_us"):
+        s.Params(sample_us=200_000)

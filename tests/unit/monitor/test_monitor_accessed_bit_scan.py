@@ -9,7 +9,8 @@ from mmlab.abi import HEAD_WORDS, NR_OPS, NR_SERVICES, SERVICE_INDEX
 from mmlab.kernels.jit import JIT_OFF, kernel
 from mmlab.kernels.pointer import State
 from mmlab.model.page import PG_ANON, PG_HEAD, PG_TAIL, PG_YOUNG
-from mmlab.model.rows import NR_SCALARS, SC_MAX_PFN
+from mmlab.model.rows import COST_SCAN_PAGE, NR_COSTS, NR_SCALARS, SC_MAX_PFN, SC_MONITOR_CHECKS, SC_NOW_NS
+from mmlab.procfs.resident import ResidentPages
 from mmlab.testing.calls import call_op
 
 pytestmark = pytest.mark.nojit
@@ -26,9 +27,9 @@ def fake_rmap_walk(m, pfn, what):
 
 @pytest.fixture
 def m():
-    sizes = {"sc": (NR_SCALARS, np.int64), "page": (4 * FRAMES, np.uint32), "pagex": (4 * FRAMES, np.uint32), "young": (FRAMES, np.int64)}
+    sizes = {"sc": (NR_SCALARS, np.int64), "page": (4 * FRAMES, np.uint32), "pagex": (4 * FRAMES, np.uint32), "young": (FRAMES, np.int64), "cost": (NR_COSTS, np.int64)}
     machine = State("machine", {name: np.zeros(length, dtype) for name, (length, dtype) in sizes.items()}, HEAD_WORDS)
-    machine.sc[SC_MAX_PFN] = FRAMES
+    machine.sc[SC_MAX_PFN], machine.cost[COST_SCAN_PAGE] = FRAMES, 150
     if JIT_OFF:
         machine._services = [None] * NR_SERVICES
         machine._services[SERVICE_INDEX["rmap_walk"]] = fake_rmap_walk
@@ -40,8 +41,8 @@ def m():
 
 @pytest.fixture
 def st():
-    columns = {name: np.zeros(FRAMES, dtype) for name, dtype in (("nr_young", np.int32), ("nr_scans", np.int32), ("owner", np.int64))}
-    return State("monitor.accessed_bit_scan", {"interval_ms": np.array([20]), **columns})
+    columns = {name: np.zeros(FRAMES, dtype) for name, dtype in (("nr_young", np.int32), ("nr_scans", np.int32), ("owner", np.int64), ("history", np.int64))}
+    return State("monitor.accessed_bit_scan", {"interval_ms": np.array([20]), "window": np.array([2]), **columns})
 
 
 def map_page(m, pfn: int, mapping: int, index: int, flags: int = PG_ANON, order: int = 0) -> None:
@@ -67,6 +68,16 @@ def test_counts_scans_in_which_a_page_was_touched(m, st):
     scan(m, st, 4, 9)
     scan(m, st)
     assert ACCESSED_BIT_SCAN.report(m, st) == [row("anon", 7, 100, 2, 2, 3), row("anon", 7, 102, 1, 0, 3)]
+
+
+def test_a_page_costs_a_look_and_is_as_hot_as_the_last_scans_found_it(m, st):
+    for pfn in (4, 5, 6):
+        map_page(m, pfn, 7, pfn)
+    for touched in ((4, 6), (4, 5), (4,)):
+        scan(m, st, *touched)
+    assert (m.sc[SC_MONITOR_CHECKS], m.sc[SC_NOW_NS]) == (9, 9 * 150)
+    pages = ResidentPages(*(np.array(column) for column in ([0] * 4, [4, 5, 6, 7], [4, 5, 6, -1], [4, 5, 6, -1])))
+    assert ACCESSED_BIT_SCAN.estimate(m, st, pages)[0].tolist() == [2, 1, 0, 0]  # of the last two
 
 
 def test_reclaim_still_learns_of_the_access(m, st):

@@ -12,16 +12,17 @@ from mmlab_linux.monitor.oracle import ORACLE, Params
 
 from mmlab.kernels.pointer import State
 from mmlab.model.const import EXEC, READ, WRITE
+from mmlab.model.rows import NR_SCALARS, SC_NOW_NS
 from mmlab.testing.calls import call_op
 
 pytestmark = pytest.mark.nojit
-NO_MACHINE = State("machine", {})
+NO_MACHINE = State("machine", {"sc": np.zeros(NR_SCALARS, np.int64)})
 
 
 def oracle(region_order: int = 0, table_order: int = 12) -> State:
     params = Params(region_order=region_order, table_order=table_order)
     arrays = ORACLE.new_state(params, SimpleNamespace(sizes=SimpleNamespace(nr_present=100)))
-    return State("monitor.oracle", {"region_order": np.array([region_order]), "table_order": np.array([table_order]), **arrays})
+    return State("monitor.oracle", {"region_order": np.array([region_order]), "table_order": np.array([table_order]), "window_ms": np.array([100]), **arrays})
 
 
 def feed(state: State, accesses) -> None:
@@ -66,6 +67,20 @@ def test_check_sees_wrong_counts():
     assert call_op(ORACLE, "check", NO_MACHINE, state) == 2
     state.key[place - 1] = 1
     assert call_op(ORACLE, "check", NO_MACHINE, state) == 1
+
+
+def test_estimates_are_the_accesses_of_the_last_whole_window():
+    state = oracle()
+    pages = SimpleNamespace(task=np.array([1, 1, 1, 2]), vpn=np.array([5, 6, 7, 5]))
+    for ms, vpn in ((0, 5), (99, 5), (100, 6), (150, 5), (199, 6), (200, 7)):
+        NO_MACHINE.sc[SC_NOW_NS] = ms * 1_000_000
+        feed(state, [(1, vpn, READ)])
+    heat, age = ORACLE.estimate(NO_MACHINE, state, pages)
+    assert (heat.tolist(), age) == ([1, 2, 0, 0], None)  # of 100 to 200 ms
+    NO_MACHINE.sc[SC_NOW_NS] = 310 * 1_000_000
+    assert ORACLE.estimate(NO_MACHINE, state, pages)[0].tolist() == [0, 0, 1, 0]
+    NO_MACHINE.sc[SC_NOW_NS] = 400 * 1_000_000
+    assert not ORACLE.estimate(NO_MACHINE, state, pages)[0].any()
 
 
 def test_table_is_sized_by_memory():

@@ -5,9 +5,15 @@ from __future__ import annotations
 import pytest
 from zone_machine import ZoneMachine
 
+from mmlab.kernels import ops
+from mmlab.kernels.jit import kernel
+from mmlab.kernels.zones import mod_zone_free, take_zone_free
+from mmlab.mm.page_alloc import alloc_pages
 from mmlab.model import rows as r
-from mmlab.model.const import ALLOC_KSWAPD, ALLOC_NOFRAGMENT, ENOMEM
+from mmlab.model.const import ALLOC_HIGHATOMIC, ALLOC_KSWAPD, ALLOC_MIN_RESERVE, ALLOC_NOFRAGMENT, ALLOC_NON_BLOCK, ENOMEM
+from mmlab.model.gfp import GFP_ATOMIC, GFP_KERNEL, GFP_RETRY_MAYFAIL
 from mmlab.model.page import PG_BUDDY, PG_LRU
+from mmlab.simulation import Simulation
 from mmlab_linux.page_allocator.buddy import BUDDY
 
 UNMOVABLE, MOVABLE, RECLAIMABLE, HIGHATOMIC = range(4)
@@ -26,6 +32,12 @@ def z(booted):
     for cpu in range(2):
         booted.pcp_row(cpu)[[r.PCP_BATCH, r.PCP_HIGH_MIN, r.PCP_HIGH_MAX, r.PCP_HIGH]] = BATCH, HIGH_MIN, HIGH_MAX, HIGH_MIN
     return booted
+
+
+@pytest.fixture(scope="module")
+def big():
+    """A zone of 512 MiB: large enough to keep pageblocks for atomic requests."""
+    return ZoneMachine(BUDDY, "512M")
 
 
 def use_up_movable(z: ZoneMachine) -> list[int]:
@@ -232,3 +244,63 @@ def test_check_finds_damage(z):
     z.reset()
     z.m.pageblock[4096 >> 9] = RECLAIMABLE
     assert z.check() > 0
+
+
+@kernel
+def take_pages(m, zone, nr_pages, times, one_by_one):
+    """Both ways of counting."""
+    if one_by_one:
+        for _ in range(times):
+            mod_zone_free(m, zone, -nr_pages)
+    else:
+        take_zone_free(m, zone, nr_pages, times)
+    return 0
+
+
+@pytest.mark.parametrize("diff", [0, 4, -5])
+@pytest.mark.parametrize("nr_pages", [1, 4])
+def test_pages_taken_in_one_go_are_counted_as_if_one_by_one(z, diff, nr_pages):
+    """The CPU's difference joins the zone's count whenever it falls below -threshold (here 5), as often as that happens."""
+    for times in range(20):
+        seen = []
+        for one_by_one in (1, 0):
+            z.row[[r.Z_STAT_THRESHOLD, r.Z_FREE]], z.pcp_row(0)[r.PCP_FREE_DIFF] = (5, 1000), diff
+            z.m.run(take_pages, z.zone, nr_pages, times, one_by_one)
+            seen.append((int(z.row[r.Z_FREE]), int(z.pcp_row(0)[r.PCP_FREE_DIFF])))
+        assert seen[0] == seen[1] and sum(seen[0]) == 1000 + diff - times * nr_pages
+
+
+def reserved(z: ZoneMachine) -> int:
+    return int(z.row[r.Z_NR_RESERVED_HIGHATOMIC])
+
+
+def test_the_highatomic_reserve_is_given_back_block_by_block(big):
+    """Each call gives one pageblock that has free pages to the request's type; without force the last one stays."""
+    z = big
+    flags = ALLOC_HIGHATOMIC | ALLOC_MIN_RESERVE | ALLOC_NON_BLOCK
+    first = z.alloc(1, 0, flags)
+    assert reserved(z) == 512 and z.m.pageblock[first >> 9] == HIGHATOMIC
+    while reserved(z) < 1024:  # a second one, when a request finds the first empty
+        z.alloc(9, 0, flags)
+    op = ops.page_allocator_unreserve_highatomic
+    kept = int(z.row[r.Z_FREE_HIGHATOMIC])
+    assert z.m.run(op, z.zone, 2, 0) == 512 and reserved(z) == 512
+    assert z.m.run(op, z.zone, 2, 0) == 0 and reserved(z) == 512
+    assert z.check() == 0
+    z.m.run(op, z.zone, 2, 1)
+    assert z.check() == 0 and z.row[r.Z_FREE_HIGHATOMIC] < kept and 2 in z.m.pageblock[z.start >> 9 : z.end >> 9]
+
+
+def test_a_request_that_would_end_in_oom_gets_the_reserve_first():
+    sim = Simulation.from_table({"memory": "384M", "cpus": 1}, sysfs={"kernel/mm/transparent_hugepage/enabled": "never"})
+    m = sim.machine
+    rows = m.zone.reshape(-1, r.ZONE_STRIDE)
+    held = 0
+    while rows[:, r.Z_NR_RESERVED_HIGHATOMIC].sum() == 0:  # atomic requests of order 1 below the low watermark reserve a pageblock
+        assert m.run(alloc_pages, GFP_ATOMIC, 1, 0) >= 0
+        held += 1
+    m.run(alloc_pages, GFP_KERNEL | GFP_RETRY_MAYFAIL, 0, 0)
+    while m.run(alloc_pages, GFP_KERNEL | GFP_RETRY_MAYFAIL, 0, 0) >= 0:
+        held += 1
+    assert rows[:, r.Z_NR_RESERVED_HIGHATOMIC].sum() == 0 or rows[:, r.Z_FREE_HIGHATOMIC].sum() == 0
+    assert sim.check_state() == []

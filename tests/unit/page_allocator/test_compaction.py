@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from mmlab.kernels.ops import page_allocator_drain
-from mmlab.mm import compaction
+from mmlab.mm import compaction, compaction_scan
 from mmlab.mm.page_alloc import alloc_pages, free_pages
 from mmlab.model import rows as r
 from mmlab.model.const import COMPACT_COMPLETE, COMPACT_PRIO_ASYNC, COMPACT_PRIO_SYNC_LIGHT, COMPACT_SKIPPED, COMPACT_SUCCESS, WRITE
 from mmlab.model.gfp import GFP_ATOMIC, GFP_KERNEL, GFP_TRANSHUGE
+from mmlab.model.page import PG_HEAD
 from mmlab.model.vmstat import VMSTAT_NAMES
 from mmlab.procfs import write
 from mmlab.simulation import Simulation
@@ -188,3 +189,60 @@ def test_proactive_marks(proactiveness, low, high):
     m = a_machine().machine
     m.sc[r.SC_PROACTIVENESS] = proactiveness
     assert (m.run(compaction.fragmentation_score_wmark, 1), m.run(compaction.fragmentation_score_wmark, 0)) == (low, high)
+
+
+def mixed_folios(sim: Simulation, order: int, blocks: int) -> tuple[int, int, int]:
+    """A task whose range is made of folios of an order, every other one unmapped again: its mm, first virtual page, pages."""
+    size = 4 << order
+    write(sim, f"/sys/kernel/mm/transparent_hugepage/hugepages-{size}kB/enabled", "always")
+    sim.spawn("A")
+    pages = blocks << order
+    addr = sim.mmap("A", pages << 12, prot="rw", flags={"fixed"}, addr=1 << 32)
+    sim.touch("A", addr, pages, WRITE)
+    for block in range(0, blocks, 2):
+        sim.munmap("A", addr + (block << order << 12), 4096 << order)
+    return int(sim.machine.task[sim.tasks["A"].index * r.TASK_STRIDE + r.T_MM]), addr >> 12, pages
+
+
+def test_large_folios_move_whole():
+    sim = a_machine()
+    mm, vpn, pages = mixed_folios(sim, 4, 800)
+    before = frames(sim, mm, vpn, pages)
+    assert len(before) == pages // 2 and events(sim, "pgmigrate_success")["pgmigrate_success"] == 0
+    assert write(sim, COMPACT_MEMORY, "1") == 0
+    after = frames(sim, mm, vpn, pages)
+    moved = [page for page in before if before[page] != after[page]]
+    assert list(after) == list(before) and len(set(after.values())) == pages // 2
+    whole = [page for page in moved if (page - vpn) % 16 == 0 and sim.machine.page[after[page] * 4 + 2] & PG_HEAD]
+    assert len(whole) >= 100 and all(after[page + i] == after[page] + i for page in whole for i in range(16))
+    assert all(after[page] % 16 == 0 for page in whole)
+    split = int(sim.machine.mthp[4 * r.MTHP_STRIDE + r.MTHP_SPLIT])  # where the scanners met there was no block of 16 for it
+    assert len(whole) * 16 <= len(moved) <= (len(whole) + split) * 16
+    counts = events(sim, "compact_") | events(sim, "pgmigrate_")
+    assert counts["pgmigrate_success"] == len(moved)
+    assert counts["compact_isolated"] >= 2 * len(moved)
+    sim.check_state()
+    sim.exit("A")
+    sim.check_state()
+
+
+@pytest.mark.parametrize("order, wanted, skipped", [(0, 1, 0), (4, -1, 0), (4, 4, 1), (5, 4, 1), (4, 5, 0), (8, 9, 0), (9, -1, 1), (9, 10, 1)])
+def test_folios_as_large_as_the_block_that_is_wanted_stay(order, wanted, skipped):
+    assert a_machine().machine.run(compaction_scan.skip_isolation_on_order, order, wanted) == skipped
+
+
+def test_a_folio_mapped_in_part_is_split_before_it_moves():
+    sim = a_machine()
+    mm, vpn, pages = mixed_folios(sim, 4, 800)
+    for block in range(1, 800, 2):
+        sim.munmap("A", (vpn + 16 * block + 3) << 12, 4096)
+    before = frames(sim, mm, vpn, pages)
+    row = 4 * r.MTHP_STRIDE
+    assert sim.machine.mthp[row + r.MTHP_NR_ANON_PARTIALLY_MAPPED] == 400
+    assert write(sim, COMPACT_MEMORY, "1") == 0
+    after = frames(sim, mm, vpn, pages)
+    moved = [page for page in before if before[page] != after[page]]
+    split = int(sim.machine.mthp[row + r.MTHP_SPLIT])
+    assert list(after) == list(before) and len(moved) == events(sim, "pgmigrate_success")["pgmigrate_success"] > 15
+    assert split >= len(moved) // 15 and sim.machine.mthp[row + r.MTHP_NR_ANON_PARTIALLY_MAPPED] == 400 - split
+    sim.check_state()

@@ -18,7 +18,7 @@ class FakeMachine:
         self.sizes = sizes_of(layout, nr_tasks=8, nr_swap_slots=nr_swap_slots)
         for name, array in make_arrays(self.sizes).items():
             setattr(self, name, array)
-        self.blocks = [[[0] * 11 for _ in range(5)] for _ in layout.zones]
+        self.blocks = [[[0] * 11 for _ in range(6)] for _ in layout.zones]
         self.lru = {}
         self.scores = {}
         self.slabs = {}

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from mmlab.kernels.jit import kernel
 from mmlab.model.rows import SC_MAX_PFN, SC_NOW_NS, SC_NR_TASKS, SC_PID_NEXT, T_ALIVE, T_PID, TASK_STRIDE
 from mmlab.policies import Monitor
@@ -19,6 +21,7 @@ from mmlab_linux.monitor.damon.check import check
 from mmlab_linux.monitor.damon.control import Control
 from mmlab_linux.monitor.damon.kdamond import kdamond_step
 from mmlab_linux.monitor.damon.modules import PARAMETERS, ModuleParameters
+from mmlab_linux.monitor.damon.record import damo_records
 from mmlab_linux.monitor.damon.region import target_row
 from mmlab_linux.monitor.damon.state import (
     C_AGGR_US, C_MAX_NR_REGIONS, C_MIN_NR_REGIONS, C_NR_CHECKS, C_NR_TARGETS, C_OPS, C_PHASE, C_PID, C_SAMPLE_US, C_STATE, C_UPDATE_US,
@@ -98,6 +101,24 @@ def report(machine: Any, state: Any) -> list[dict[str, int]]:
     return rows
 
 
+def estimate(machine: Any, state: Any, pages: Any) -> tuple[np.ndarray, np.ndarray]:
+    """nr_accesses of the last whole window, and age, of the region that each page lies in; 0 outside of regions."""
+    heat, age_ns = np.zeros(len(pages), np.int64), np.zeros(len(pages), np.int64)
+    ctx, target = state.ctx.reshape(-1, CTX_STRIDE), state.target.reshape(-1, MAX_TARGETS, TARGET_STRIDE)
+    found: dict[tuple[int, int], list[list[int]]] = {}
+    for k, index, words in regions(state):
+        found.setdefault((k, index), []).append(words)
+    for (k, index), some in found.items():
+        table = np.array(some, np.int64)
+        paddr = ctx[k, C_OPS] == OPS_PADDR
+        place = np.where(pages.pfn >= 0, pages.pfn, -1) if paddr else pages.vpn
+        at = np.searchsorted(table[:, R_START] >> 12, place, side="right") - 1
+        inside = (at >= 0) & (place < table[at, R_END] >> 12) & (paddr | (pages.task == target[k, index, T_TASK]))
+        heat[inside] = table[at[inside], R_LAST_NR_ACCESSES]
+        age_ns[inside] = table[at[inside], R_AGE] * ctx[k, C_AGGR_US] * 1000
+    return heat, age_ns
+
+
 def exercised(state: Any) -> bool:
     """Whether any region was looked at."""
     return bool(state.ctx.reshape(-1, CTX_STRIDE)[:, C_NR_CHECKS].any())
@@ -121,7 +142,9 @@ DAMON = Monitor(
     sample=sample,
     check=check,
     report=report,
+    estimate=estimate,
     exercised=exercised,
     files=files,
     trace=trace_lines,
+    records=damo_records,
 )

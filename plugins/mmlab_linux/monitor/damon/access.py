@@ -5,15 +5,22 @@ __damon_pa_check_access(); mm/damon/core.c damon_update_region_access_rate(). O(
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.model.rows import COST_DAMON_CHECK, MM_STRIDE, MM_USERS, SC_NOW_NS, T_ALIVE, T_MM, T_PID, TASK_STRIDE
+from mmlab.kernels.prefetch import prefetch
+from mmlab.kernels.pte import walk_pmd
+from mmlab.model.rows import (
+    COST_DAMON_CHECK, MM_STRIDE, MM_USERS, PTE_HUGE, PTE_SHIFT, PTE_SPECIAL, SC_MAX_PFN, SC_MONITOR_CHECKS, SC_NOW_NS, T_ALIVE, T_MM, T_PID,
+    TASK_STRIDE,
+)
 from mmlab_linux.monitor.damon.merge_split import max_nr_accesses
-from mmlab_linux.monitor.damon.ops_common import damon_pa_mkold, damon_pa_young, damon_va_mkold, damon_va_young
+from mmlab_linux.monitor.damon.ops_common import MAPPED, damon_pa_mkold, damon_pa_young, damon_va_mkold, damon_va_young
 from mmlab_linux.monitor.damon.rand import damon_rand
 from mmlab_linux.monitor.damon.region import next_region, target_row
 from mmlab_linux.monitor.damon.state import (
     C_NR_CHECKS, C_NR_TARGETS, C_OPS, CTX_STRIDE, ONE_LAST_ACCESSED, ONE_LAST_ADDR, ONE_LAST_FOLIO_SZ, OPS_PADDR, R_END, R_LAST_NR_ACCESSES,
     R_NR_ACCESSES, R_NR_ACCESSES_BP, R_SAMPLING_ADDR, R_START, REGION_STRIDE, T_HEAD, T_PID_NR, T_TASK,
 )
+
+AHEAD = 12  # regions from one stage of look_ahead() to the next, and to the check
 
 
 @leaf
@@ -27,9 +34,43 @@ def target_mm(m, st, k, index):
     return mm
 
 
+@leaf
+def look_ahead(m, st, mm, paddr, r, head, stage):
+    """Start loading what the check of region r will want: stage 0 the entry of the upper table, 1 that of the lower one, 2 the frame's record.
+    The region after r, or the list's head. Pages lie anywhere in memory; without this each check would wait for it, the longer the larger
+    memory is."""
+    if r == head:
+        return head
+    vpn = st.region[r * REGION_STRIDE + R_SAMPLING_ADDR] >> 12
+    pfn = -1
+    if paddr:
+        pfn = vpn if stage == 0 and vpn < m.sc[SC_MAX_PFN] else -1
+    else:
+        slot = walk_pmd(m, mm, vpn)
+        if slot >= 0 and stage == 0:
+            prefetch(m.pt, slot)
+        elif slot >= 0:
+            entry = m.pt[slot]
+            if entry and entry & PTE_HUGE == 0:
+                slot = (entry >> PTE_SHIFT) * 512 + (vpn & 511)
+                if stage == 1:
+                    prefetch(m.pt, slot)
+                    entry = 0
+                else:
+                    entry = m.pt[slot]
+            elif stage == 2:
+                entry = 0
+            pfn = entry >> PTE_SHIFT if entry & MAPPED and entry & PTE_SPECIAL == 0 else -1
+    if pfn >= 0:
+        prefetch(m.page, pfn * 4)
+        if paddr:
+            prefetch(m.pagex, pfn * 4)  # its size
+    return next_region(st, r)
+
+
 @kernel
 def prepare_access_checks(m, st, k):
-    """Choose a page in each region and clear its accessed state."""
+    """Choose a page in each region, then clear the accessed state of all."""
     paddr = st.ctx[k * CTX_STRIDE + C_OPS] == OPS_PADDR
     for index in range(st.ctx[k * CTX_STRIDE + C_NR_TARGETS]):
         mm = 0 if paddr else target_mm(m, st, k, index)
@@ -39,13 +80,24 @@ def prepare_access_checks(m, st, k):
         r = next_region(st, head)
         while r != head:
             base = r * REGION_STRIDE
-            addr = damon_rand(m, st, k, st.region[base + R_START], st.region[base + R_END])
-            st.region[base + R_SAMPLING_ADDR] = addr
-            if paddr:
-                damon_pa_mkold(m, addr)
-            else:
-                damon_va_mkold(m, mm, addr)
+            st.region[base + R_SAMPLING_ADDR] = damon_rand(m, st, k, st.region[base + R_START], st.region[base + R_END])
             r = next_region(st, r)
+        step = 0
+        r = upper = lower = frame = next_region(st, head)
+        while r != head:
+            upper = look_ahead(m, st, mm, paddr, upper, head, 0)
+            if step >= AHEAD:
+                lower = look_ahead(m, st, mm, paddr, lower, head, 1)
+            if step >= 2 * AHEAD:
+                frame = look_ahead(m, st, mm, paddr, frame, head, 2)
+            if step >= 3 * AHEAD:
+                addr = st.region[r * REGION_STRIDE + R_SAMPLING_ADDR]
+                if paddr:
+                    damon_pa_mkold(m, addr)
+                else:
+                    damon_va_mkold(m, mm, addr)
+                r = next_region(st, r)
+            step += 1
     return 0
 
 
@@ -69,9 +121,19 @@ def check_accesses(m, st, k):
     for index in range(st.ctx[base + C_NR_TARGETS]):
         mm = 0 if paddr else target_mm(m, st, k, index)
         head = st.target[target_row(k, index) + T_HEAD]
-        r = next_region(st, head)
+        r = upper = lower = frame = next_region(st, head)
         same_target = 1 if paddr and index > 0 else 0
+        step = 0
         while r != head:
+            if mm >= 0:
+                upper = look_ahead(m, st, mm, paddr, upper, head, 0)
+                if step >= AHEAD:
+                    lower = look_ahead(m, st, mm, paddr, lower, head, 1)
+                if step >= 2 * AHEAD:
+                    frame = look_ahead(m, st, mm, paddr, frame, head, 2)
+                step += 1
+                if step <= 3 * AHEAD:
+                    continue
             addr = st.region[r * REGION_STRIDE + R_SAMPLING_ADDR]
             if mm < 0:
                 update_region_access_rate(st, r, 0, top)
@@ -86,5 +148,6 @@ def check_accesses(m, st, k):
             checks += 1
             r = next_region(st, r)
     st.ctx[base + C_NR_CHECKS] += checks
+    m.sc[SC_MONITOR_CHECKS] += checks
     m.sc[SC_NOW_NS] += checks * m.cost[COST_DAMON_CHECK]
     return most

@@ -64,7 +64,7 @@ def damon_va_young(m, st, mm, addr):
     folio = damon_get_folio(m, m.pt[slot] >> PTE_SHIFT) if slot >= 0 else -1
     if folio < 0:
         return 0
-    st.one[ONE_LAST_FOLIO_SZ] = folio_sz(m, folio)
+    st.one[ONE_LAST_FOLIO_SZ] = 512 * D_MIN if m.pt[slot] & PTE_HUGE else folio_sz(m, folio)
     return 1 if m.pt[slot] & PTE_ACCESSED or page_test(m, folio, PG_IDLE) == 0 else 0
 
 

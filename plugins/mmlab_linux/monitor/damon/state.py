@@ -13,7 +13,6 @@ import attrs
 import numpy as np
 from attrs.validators import ge
 
-from mmlab.errors import InputError
 from mmlab.model.layout import reserve
 
 D_MIN = 4096  # DAMON_MIN_REGION
@@ -102,30 +101,26 @@ class Params:
 
     autostart: bool = True
     paddr: bool = False
-    sample_us: int = attrs.field(default=5000, validator=ge(0))
-    aggr_us: int = attrs.field(default=100_000, validator=ge(0))
-    update_us: int = attrs.field(default=60_000_000, validator=ge(0))
+    sample_us: int = attrs.field(default=5000, validator=ge(1))
+    aggr_us: int = attrs.field(default=100_000, validator=ge(1))
+    update_us: int = attrs.field(default=60_000_000, validator=ge(1))
     min_nr_regions: int = attrs.field(default=10, validator=ge(3))
     max_nr_regions: int = attrs.field(default=1000, validator=ge(3))
 
+    def __attrs_post_init__(self) -> None:
+        refuse_contradictions(self)
 
-def _problems(p: Params) -> list[str]:
-    """Params that contradict each other, as damon_set_attrs() refuses them."""
-    found = []
+
+def refuse_contradictions(p: Any) -> None:
+    """ValueError for params that contradict each other, as damon_set_attrs() refuses them."""
     if p.min_nr_regions > p.max_nr_regions:
-        found.append(f"monitor.params.min_nr_regions: must be at most max_nr_regions ({p.max_nr_regions}), got {p.min_nr_regions}")
+        raise ValueError(f"min_nr_regions: must be at most max_nr_regions ({p.max_nr_regions}), got {p.min_nr_regions}")
     if p.sample_us > p.aggr_us:
-        found.append(f"monitor.params.sample_us: must be at most aggr_us ({p.aggr_us}), got {p.sample_us}")
-    return found
+        raise ValueError(f"sample_us: must be at most aggr_us ({p.aggr_us}), got {p.sample_us}")
 
 
 def new_state(params: Params, machine: Any) -> dict[str, np.ndarray]:
-    """ctx, target, region, scheme, goal, filter, range: rows as above; score: bytes by score; trace, tried: what was noted; one: single values.
-
-    Raises InputError for params that contradict each other.
-    """
-    if problems := _problems(params):
-        raise InputError(problems)
+    """ctx, target, region, scheme, goal, filter, range: rows as above; score: bytes by score; trace, tried: what was noted; one: single values."""
     one = np.zeros(16, np.int64)
     one[ONE_LAST_FOLIO_SZ], one[ONE_REGION_FREE] = D_MIN, -1
     return {

@@ -1,0 +1,105 @@
+"""What a monitor found against what was really accessed, as plotly specifications; and a heat map as PNG or SVG (matplotlib)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmlab.errors import InputError, MmlabError
+from mmlab.results.cell_files import FinishedCell
+from mmlab.results.plotting import COLOURS, axes_layout, name_of, numbers
+
+HEAT: list[list[Any]] = [[0, "#f4f6fa"], [0.3, "#f7d58b"], [0.65, "#e1703c"], [1, "#7a1230"]]
+SCORES = {"precision": "Precision of hot bytes", "recall": "Recall of hot bytes", "rank_correlation": "Rank correlation with the accesses", "age_error_ms": "Error of ages"}
+
+
+def monitor_plots(cells: Sequence[FinishedCell]) -> list[dict[str, Any]]:
+    """The plots of cells whose monitor was scored; none if none was."""
+    scored = [cell for cell in cells if cell.result.tables.get("monitor_score")]
+    if not scored:
+        return []
+    plots = [accuracy_against_cost(scored)] if len(scored) > 1 else []
+    plots += [_score(scored, column, title) for column, title in SCORES.items()]
+    plots.append(_by_size(scored))
+    plots.append(heatmap(scored[0], "true", "Accesses"))
+    return plots + [heatmap(cell, "found", f"As {name_of(cell, scored) or 'the monitor'} sees it") for cell in scored[: len(COLOURS)]]
+
+
+def accuracy_against_cost(cells: Sequence[FinishedCell]) -> dict[str, Any]:
+    """A point a cell: the monitor's part of a CPU's time, and F1 of the hot bytes."""
+    data = [
+        {
+            "type": "scatter", "mode": "markers+text", "name": name_of(cell, cells), "text": [name_of(cell, cells)], "textposition": "top center",
+            "x": [cell.result.counters.get("monitor_cpu_percent", 0)], "y": [cell.result.counters["monitor_f1"]],
+            "marker": {"size": 11, "color": COLOURS[index % len(COLOURS)]},
+        }
+        for index, cell in enumerate(cells)
+    ]  # fmt: skip
+    layout = axes_layout("Accuracy against cost", "monitor's share of a CPU (%)", "F1 of hot bytes", legend=False)
+    layout["yaxis"]["range"] = [0, 1.1]
+    return {"data": data, "layout": layout}
+
+
+def _score(cells: Sequence[FinishedCell], column: str, title: str) -> dict[str, Any]:
+    data = []
+    for index, cell in enumerate(cells):
+        rows = cell.result.tables["monitor_score"]
+        line = {"color": COLOURS[index % len(COLOURS)], "width": 2}
+        x, y = [row["time_ms"] for row in rows], [None if row[column] is None else round(row[column], 4) for row in rows]
+        data.append({"type": "scatter", "mode": "lines", "name": name_of(cell, cells), "x": x, "y": y, "line": line})
+    return {"data": data, "layout": axes_layout(title, "simulated time (ms)", "ms" if column.endswith("_ms") else "", legend=len(data) > 1)}
+
+
+def _by_size(cells: Sequence[FinishedCell]) -> dict[str, Any]:
+    data = []
+    for index, cell in enumerate(cells):
+        rows = cell.result.tables["monitor_score_by_size"]
+        x = [f"up to {row['upto_bytes'] >> 10} KiB" if row["upto_bytes"] else "larger" for row in rows]
+        data.append({"type": "bar", "name": name_of(cell, cells), "x": x, "y": [round(row["recall"], 4) for row in rows], "marker": {"color": COLOURS[index % len(COLOURS)]}})
+    return {"data": data, "layout": axes_layout("Recall by the size of hot areas", "hot bytes side by side", "recall", legend=len(data) > 1)}
+
+
+def heat_matrix(cell: FinishedCell, which: str) -> tuple[np.ndarray, list[float], list[str]]:
+    """(heat float64[rows, times], ms of each time, address of each row) of a scored cell; which: "true" or "found"."""
+    times, rows = cell.result.tables["monitor_heatmap"], cell.result.tables["monitor_heatmap_rows"]
+    return np.array([time[which] for time in times]).T, [time["time_ms"] for time in times], [f"{row['start']:#x}" for row in rows]
+
+
+def heatmap(cell: FinishedCell, which: str, title: str) -> dict[str, Any]:
+    """Time x address; gaps of the address space are left out."""
+    heat, times, addresses = heat_matrix(cell, which)
+    data = {
+        "type": "heatmap", "x": times, "y": list(range(len(addresses))), "z": [numbers(row) for row in heat], "colorscale": HEAT, "zmin": 0,
+        "hovertemplate": "%{x} ms<br>row %{y}: %{z}<extra></extra>", "colorbar": {"thickness": 10},
+    }  # fmt: skip
+    layout = axes_layout(title, "simulated time (ms)", "address", legend=False)
+    picks = sorted({0, len(addresses) // 2, len(addresses) - 1})
+    layout["yaxis"] |= {"tickvals": picks, "ticktext": [addresses[i] for i in picks], "showgrid": False}
+    layout["margin"]["l"] = 110
+    return {"data": [data], "layout": layout}
+
+
+def draw_heatmap(cell: FinishedCell, path: Path) -> None:
+    """Write the truth and what the monitor found side by side; the format by the path's ending (.png, .svg, .pdf). Raises InputError for cells
+    without a score, MmlabError without matplotlib."""
+    if not cell.result.tables.get("monitor_heatmap"):
+        raise InputError("this run has no heat map: its monitor was not scored ([run] score_ms)")
+    try:
+        from matplotlib.colors import LinearSegmentedColormap
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MmlabError("heat maps as pictures need matplotlib: pip install 'mmlab[figures]'") from None
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    colours = LinearSegmentedColormap.from_list("heat", [(at, colour) for at, colour in HEAT])
+    name = cell.config["policies"]["monitor"]["use"]
+    for axes, which, title in zip(figure.subplots(1, 2, sharey=True), ("true", "found"), ("accesses", f"as {name} sees it"), strict=True):
+        heat, times, addresses = heat_matrix(cell, which)
+        axes.imshow(heat, aspect="auto", origin="lower", cmap=colours, interpolation="nearest", extent=(0, times[-1], 0, len(addresses)), vmin=0)
+        picks = sorted({0, len(addresses) // 2, len(addresses) - 1})
+        axes.set_yticks([pick + 0.5 for pick in picks], [addresses[i] for i in picks])
+        axes.set_title(title)
+        axes.set_xlabel("simulated time (ms)")
+    figure.savefig(path, dpi=150)

@@ -1,0 +1,1 @@
+"""Tiering policies that compete with Linux's."""
