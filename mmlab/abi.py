@@ -103,7 +103,7 @@ SLOTS: dict[str, SlotContract] = {c.slot: c for c in (
         _op("find_gap", "mm length low high", "highest address of a free range of `length` bytes in [low, high), or -ENOMEM",
             "vm_unmapped_area() top-down: the top end of the highest gap that fits; a VM_GROWSDOWN VMA above the gap keeps stack_guard_gap free below it.",
             bound="O(log vmas) to O(vmas)"),
-        _op("stat", "mm what", "the value", "what: VMA_STAT_* (nodes, height, bytes, nodes touched so far)."),
+        _op("stat", "mm what", "the value", "what: VMA_STAT_* (nodes, height, bytes; so far: nodes touched, locks taken by look-ups, by changes)."),
         _op("check", "mm", "0, or a code > 0", "On request: order, overlap, gaps, counts.", bound="O(vmas)"),
     )),
     SlotContract("fault_handler", 1, "What a page fault does once its VMA is known and allows the access.", (
@@ -111,6 +111,9 @@ SLOTS: dict[str, SlotContract] = {c.slot: c for c in (
         _op("handle_mm_fault", "mm vma vpn access", "VM_FAULT_* bits (0: minor, done), or VM_FAULT_OOM, _SIGBUS, _RETRY",
             "access: 0 read, 1 write, 2 execute. Maps the page (or a larger folio) at virtual page vpn.", bound="O(fault-around)"),
         _op("copy_page_range", "dst_mm src_mm dst_vma src_vma", "0, or -ENOMEM", "fork: what the child's VMA starts with.", bound="O(vma pages)"),
+        _op("unshare", "mm first end gone", "0",
+            "While m.sc[SC_SHARED_TABLES] is not 0: entries of the virtual pages [first, end) are about to change other than by a fault (gone: to be "
+            "unmapped), so what fork has put off for them has to be done.", optional=True, bound="O(pages)"),
         CHECK,
     )),
     SlotContract("reclaimer", 1, "Which pages leave memory when it is short. The core unmaps, swaps out and frees; the policy keeps the order.", (
@@ -152,6 +155,8 @@ SLOTS: dict[str, SlotContract] = {c.slot: c for c in (
         _op("fault_gfp", "mm vma order", "GFP flags of the allocation", "defrag: how hard to try."),
         _op("use_zero_page", "mm vma", "1 to map the huge zero page on a read", "A read fault of a whole empty PMD.", optional=True),
         _op("step", "now_ns", "ns until the next step, 0: never", "Background work (khugepaged).", optional=True, bound="one pass"),
+        _op("place", "mm vma vpn", "a frame for a single anonymous page at vpn, or -1: any will do",
+            "A page is about to be allocated. The frame is one that the policy has from alloc_pages() and gives away.", optional=True),
         CHECK,
     )),
     SlotContract("tiering", 1, "Which memory a page belongs in, on machines with several nodes or kinds of it. The core scans, faults, moves and counts.", (
@@ -204,6 +209,11 @@ ALL_SERVICES: tuple[Op, ...] = (
     _op("copy_huge_pmd", "dst_mm src_mm vpn", "0, or -ENOMEM", "fork: both address spaces share the huge entry at vpn, write-protected.", rare=True),
     _op("khugepaged_scan_mm_slot", "pages max_ptes_none max_ptes_swap max_ptes_shared gfp", "progress in pages | SCAN_* of the last range << 32",
         "khugepaged goes on where it stopped (m.sc[SC_KHUGEPAGED_MM]) until it has collapsed a range or made so much progress.", bound="O(pages)", rare=True),
+    _op("collapse_range", "mm vpn max_ptes_none gfp", "SCAN_SUCCEED, or SCAN_*: why not",
+        "The pages of the aligned 2 MiB at vpn of an anonymous VMA are copied to one huge page, if no more than max_ptes_none are missing.", rare=True),
+    _op("collapse_in_place", "mm vpn", "1, or 0: they are not that",
+        "The 512 pages at vpn, which lie in order in one huge frame and are nobody else's, become one huge page without being copied.", rare=True),
+    _op("split_folio", "pfn", "1, or 0 if something holds it", "A large folio becomes single pages; those that nobody maps are freed.", rare=True),
     _op("lru_add_drain_all", "", "0", "All per-CPU batches of pages on their way to the reclaimer's lists take effect.", rare=True),
     _op("folio_free_swap", "pfn", "1 if it is out of the swap cache now, else 0", "A folio in the swap cache whose slots nobody refers to leaves it."),
     _op("munlock_folio", "pfn", "1 if the page was unmarked, else 0", "A VM_LOCKED VMA maps the page no more (it has got a copy): unless another one locks it.", rare=True),

@@ -145,7 +145,9 @@ Reclaimer = _record(
     "reclaimer", "Reclaimer", wants_accesses=attrs.field(default=False), needs_future=attrs.field(default=False), per_memcg=attrs.field(default=False),
 )
 OomPolicy = _record("oom_policy", "OomPolicy")
-Thp = _record("thp", "Thp")
+#: wants_subpages: m.subpage says what each page of a large folio has met (SUBPAGE_*); needs_future: m.future_range (task << FUTURE_TASK_SHIFT |
+#: vpn >> 9, in order) and m.future_pages say how many pages of each 2 MiB range the stream touches
+Thp = _record("thp", "Thp", wants_subpages=attrs.field(default=False), needs_future=attrs.field(default=False))
 #: wants_accesses: page_accessed() at every access of a stream; needs_future: m.next_use[pfn] holds the event number of the page's next access;
 #: hint_faults, demotes: without them kernel.numa_balancing and demotion_enabled are off from the start, whatever the machine's settings say
 Tiering = _record(
@@ -166,9 +168,15 @@ Monitor = _record(
 
 @attrs.frozen(kw_only=True)
 class CostModel(Policy):
-    """What simulated time things take. costs: ``(params) -> {name of COST_NAMES: ns}``; what is missing costs nothing."""
+    """What simulated time things take. costs: ``(params) -> {name of COST_NAMES: ns}``; what is missing costs nothing.
+
+    tlb: ``(params) -> (entries, ways) of the first level for small pages, of the first level for huge pages, of the second level``; 0 entries
+    for huge pages: they share the first level with small ones; 0 in the second: there is none. Without it, or with 0 entries in the first
+    level, no TLB is simulated.
+    """
 
     costs: Callable[[Any], Mapping[str, float]]
+    tlb: Callable[[Any], tuple[tuple[int, int], tuple[int, int], tuple[int, int]]] | None = None
     slot: ClassVar[str] = "cost_model"
 
 

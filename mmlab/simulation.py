@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from mmlab._engine import cma, loop
+from mmlab._engine import cma, loop, tlb
 from mmlab._engine.aged import age
 from mmlab._engine.alloc_run import ENTRIES as AGING
 from mmlab._engine.compile import Entry
@@ -30,11 +30,13 @@ from mmlab.model import rows as r
 from mmlab.model import vmstat as v
 from mmlab.model.const import EINVAL, PAGE_SIZE, READ, WRITE
 from mmlab.model.gfp import ZONE_MOVABLE
+from mmlab.model.page import PG_ANON
 from mmlab.procfs import cpusets
 from mmlab.procfs.cgroups import NR_MEMCGS
 from mmlab.procfs.cgroups import make as make_cgroup
 from mmlab.pluginmanager import Registry, load_plugins
 from mmlab.policies import DEFAULTS
+from mmlab.workload.stream import EventStream, touched_ranges
 
 PROT = {"r": r.VM_READ, "w": r.VM_WRITE, "x": r.VM_EXEC, "n": 0}
 MAP_FLAGS = {
@@ -84,10 +86,14 @@ def _quiet(_text: str, _seconds: float) -> None:
 
 
 class Simulation:
-    """One machine with one choice of policies. Operations take tasks by name, addresses in bytes, and answer as the system call would."""
+    """One machine with one choice of policies. Operations take tasks by name, addresses in bytes, and answer as the system call would.
+
+    stream: the bulk stream that will be run, for policies that know the future accesses.
+    """
 
     def __init__(self, cfg: MachineConfig, policies: Mapping[str, Mapping[str, Any]] | None = None, *, seed: int = 0, script: bool = False, warm_text: bool = False,
-                 registry: Registry | None = None, progress: Callable[[str, float], None] = _quiet, nr_tasks: int = 256, base_dir: Path | None = None, entries: Iterable[Entry] = ()):
+                 registry: Registry | None = None, progress: Callable[[str, float], None] = _quiet, nr_tasks: int = 256, base_dir: Path | None = None,
+                 entries: Iterable[Entry] = (), stream: EventStream | None = None):
         if cfg.import_dir and base_dir is not None and not Path(cfg.import_dir).is_absolute() and (base_dir / cfg.import_dir).exists():
             cfg = attrs.evolve(cfg, import_dir=str(base_dir / cfg.import_dir))
         if cfg.aged and cfg.aged.pagetypeinfo and base_dir is not None and (base_dir / cfg.aged.pagetypeinfo).exists():
@@ -110,10 +116,22 @@ class Simulation:
         reclaimer = self.policies["reclaimer"].policy
         self._future = bool(reclaimer.needs_future or self.policies["tiering"].policy.needs_future)
         nr_memcgs = NR_MEMCGS if script and reclaimer.per_memcg else 1
-        sizes = sizes_of(self.layout, nr_tasks, nr_swap_slots(self.cfg.swap_devices), self._future, nr_memcgs)
+        thp, cost_model = self.policies["thp"].policy, self.policies["cost_model"]
+        if thp.needs_future and stream is None:
+            raise NotSupported(f"thp {thp.name!r} knows the future accesses of a bulk stream; there is none here")
+        future = touched_ranges(stream.words) if thp.needs_future and stream is not None else ()
+        geometry = tlb.geometry_of(cost_model.policy, cost_model.params)
+        subpages = bool(tlb.entries_of(geometry) or thp.wants_subpages)
+        sizes = sizes_of(
+            self.layout, nr_tasks, nr_swap_slots(self.cfg.swap_devices), self._future, nr_memcgs, tlb.entries_of(geometry), subpages,
+            len(future[0]) if future else 0,
+        )
         self.machine = Machine(sizes, self.policies, progress)
         self.machine.bind([*entries, *(AGING if self.cfg.aged and AGING[0] not in entries else ())])
         boot_machine(self.machine, self.layout, self.tuning, self.boot)
+        tlb.set_geometry(self.machine.tlb, geometry)
+        if future:
+            self.machine.future_range[: len(future[0])], self.machine.future_pages[: len(future[0])] = future
         self.cma = cma.reserve(self.machine, self.layout, self.cfg.options.cma)
         self._settings(script)
         device_memmap(self.machine, self.layout)
@@ -159,17 +177,20 @@ class Simulation:
         sc[r.SC_KSWAPD_SLICE_NS], sc[r.SC_NEXT_SAMPLE_NS], sc[r.SC_NEXT_EVENT_NS] = 3_000_000, loop.NEVER_NS, 0
         sc[r.SC_KHUGEPAGED_MM], sc[r.SC_KCOMPACTD_NS] = -1, CHECK_INTERVAL_NS
         sc[r.SC_OOM_VICTIM], sc[r.SC_SEED], sc[r.SC_PID_NEXT] = -1, self.seed, FIRST_PID
-        wants = loop.WANTS_RECLAIMER if self.policies["reclaimer"].policy.wants_accesses else 0
-        wants |= loop.WANTS_MONITOR if self.policies["monitor"].policy.wants_accesses else 0
-        wants |= loop.WANTS_TIERING if self.policies["tiering"].policy.wants_accesses else 0
+        wants = r.WANTS_RECLAIMER if self.policies["reclaimer"].policy.wants_accesses else 0
+        wants |= r.WANTS_MONITOR if self.policies["monitor"].policy.wants_accesses else 0
+        wants |= r.WANTS_TIERING if self.policies["tiering"].policy.wants_accesses else 0
+        wants |= r.WANTS_TLB if self.machine.sizes.tlb_entries else 0
+        wants |= r.WANTS_SUBPAGES if self.machine.sizes.subpages else 0
         sc[r.SC_WANTS_ACCESS] = wants
+        sc[r.SC_MTHP_ORDERS] = r.MTHP_PLACES if "place" in self.policies["thp"].policy.ops() else 0
         sc[r.SC_NEEDS_FUTURE] = int(self._future)
         tiers = memory_tiers(self.cfg, self.layout)
         for initiator, target, latency, _ in self.cfg.hmat:
             fastest = min(row[2] for row in self.cfg.hmat if row[0] == initiator)
             self.machine.node_extra[initiator * self.layout.nr_nodes + target] = latency - fastest
         if self.machine.node_extra.any():
-            sc[r.SC_WANTS_ACCESS] |= loop.WANTS_NODES
+            sc[r.SC_WANTS_ACCESS] |= r.WANTS_NODES
         for node, cpus in enumerate(self.layout.node_cpus):
             row = node * r.NODE_STRIDE
             self.machine.node[row + r.N_KCOMPACTD_IDX], self.machine.node[row + r.N_KCOMPACTD_NEXT_NS] = ZONE_MOVABLE, CHECK_INTERVAL_NS
@@ -570,6 +591,11 @@ class Simulation:
         """Resident pages of all tasks."""
         mm = self.machine.mm.reshape(-1, r.MM_STRIDE)[: int(self.machine.sc[r.SC_NR_TASKS])]
         return int((mm[:, r.MM_RSS_ANON] + mm[:, r.MM_RSS_FILE] + mm[:, r.MM_RSS_SHMEM])[mm[:, r.MM_USERS] > 0].sum())
+
+    def bloat_pages(self) -> int:
+        """Anonymous memory that is there though nobody has touched it. Known only where the cost model has a TLB or the thp policy asks for it."""
+        flags = self.machine.page[2::4][: len(self.machine.subpage)]
+        return int(((flags & PG_ANON > 0) & (self.machine.subpage == 0)).sum()) if self.machine.sizes.subpages else 0
 
     def check_state(self) -> list[str]:
         """Every broken invariant, as sentences; empty when all hold."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmlab import abi
-from mmlab._engine import alloc_run, loop
+from mmlab._engine import alloc_run, loop, tlb
 from mmlab._engine.compile import Entry
 from mmlab._engine.sampler import Sampler
 from mmlab._engine.score import Scorer
@@ -91,7 +91,7 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
     nr_tasks = 512 if stream is None else len(stream.tasks) + 8
     sim = Simulation(
         machine, config["policies"], seed=cell.seed, script=script, warm_text=bool(workload.get("warm_text")), progress=compiled, nr_tasks=nr_tasks,
-        base_dir=cell.base_dir, entries=alloc_run.ENTRIES if allocations else _entries(stream),
+        base_dir=cell.base_dir, entries=alloc_run.ENTRIES if allocations else _entries(stream), stream=stream,
     )  # fmt: skip
     sampler, scorer = Sampler(sim, config["run"]["sample_ns"]), None
     began, compiling = time.perf_counter(), sim.machine.compile_s
@@ -123,8 +123,8 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
     if report is not None:
         tables["monitor"] = list(report(sim.machine, sim.machine.states["monitor"]))
     series = sampler.series()
-    counters: dict[str, int | float] = {**sim.counters(), "sim_time_ns": sim.now_ns, **sampler.last(), **happened}
-    if sim.machine.sc[r.SC_WANTS_ACCESS] & loop.WANTS_NODES and stream is not None:
+    counters: dict[str, int | float] = {**sim.counters(), "sim_time_ns": sim.now_ns, **tlb.counted(sim.machine), **sampler.last(), **happened}
+    if sim.machine.sc[r.SC_WANTS_ACCESS] & r.WANTS_NODES and stream is not None:
         counters |= _accesses_by_tier(sim)
     if sim.machine.sc[r.SC_TIERING_NS]:
         counters["tiering_ns"] = int(sim.machine.sc[r.SC_TIERING_NS])

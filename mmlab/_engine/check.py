@@ -7,9 +7,10 @@ from collections import Counter
 import numpy as np
 
 from mmlab import abi
+from mmlab.kernels.large_folio import PG_ON_SPLIT_QUEUE, SPLIT_QUEUE
 from mmlab.model import rows as r
 from mmlab.model.page import (
-    KIND_ANON, KIND_FILE, KIND_FREE, KIND_SHMEM, KIND_TABLE, MAPCOUNT_MASK, PG_ANON, PG_DIRTY, PG_HEAD, PG_SWAPBACKED, PG_WRITEBACK,
+    KIND_ANON, KIND_FILE, KIND_FREE, KIND_SHMEM, KIND_TABLE, MAPCOUNT_MASK, PG_ANON, PG_DIRTY, PG_HEAD, PG_SWAPBACKED, PG_TAIL, PG_WRITEBACK,
 )
 from mmlab.model.page import page_folio as folio_of
 from mmlab.model.vmstat import V_NR_DIRTY, VMSTAT_STRIDE
@@ -152,11 +153,29 @@ def _large_folios(machine, words: Counter) -> list[str]:
         expected = words[head, "PTEs of its first page"], words[head, "PMDs that map it"], int(np.count_nonzero(tails)) + (own > 0)
         if (own, entire, mapped) != expected:
             found.append(f"folio {head}: first page's PTEs, PMDs, pages with PTEs are {expected}, its tails say {own, entire, mapped}")
+    found += _split_queue(machine, flags)
     for order in range(10):
         counted = int(machine.mthp[order * r.MTHP_STRIDE + r.MTHP_NR_ANON])
         if counted != nr_anon[order]:
             found.append(f"{nr_anon[order]} anonymous folios of order {order}, nr_anon says {counted}")
     return found
+
+
+def _split_queue(machine, flags: np.ndarray) -> list[str]:
+    """Folios that wait for the shrinker that splits are those with the mark, linked both ways, and counted; all that are mapped in part wait."""
+    queued: list[int] = []
+    before = 0
+    at = int(machine.shrinker[SPLIT_QUEUE + r.SHR_FIRST])
+    while at and len(queued) <= int(machine.shrinker[SPLIT_QUEUE + r.SHR_NR]):
+        links = machine.page[4 * (at + 1) : 4 * (at + 1) + 2]  # of the second tail
+        if int(links[1]) != before:
+            return [f"the queue of folios to split: {at - 1} does not point back to {before - 1}"]
+        queued.append(at - 1)
+        before, at = at, int(links[0])
+    marked = np.flatnonzero(flags[1:] & PG_ON_SPLIT_QUEUE & np.where(flags[1:] & PG_TAIL, -1, 0) & np.where(flags[:-1] & PG_HEAD, -1, 0)).tolist()
+    if sorted(queued) != marked or len(queued) != machine.shrinker[SPLIT_QUEUE + r.SHR_NR] or before != machine.shrinker[SPLIT_QUEUE + r.SHR_LAST]:
+        return [f"{len(queued)} folios are on the queue of those to split, {len(marked)} are marked, the count is {machine.shrinker[SPLIT_QUEUE + r.SHR_NR]}"]
+    return []
 
 
 def _dirty_pages(machine) -> list[str]:

@@ -7,6 +7,7 @@ served here without any call; everything else is a fault. The loop comes back to
 import numpy as np
 
 from mmlab._engine.looping import NEVER_NS, run_loops
+from mmlab._engine.tlb import watch_access
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.likely import unlikely
 from mmlab.kernels.ops import (
@@ -30,12 +31,11 @@ from mmlab.model.rows import (
     SC_KSWAPD_AWAKE, SC_KSWAPD_SLICE_NS, SC_MONITOR_TIMER_NS, N_ACCESSES, SC_MONITOR_NS,
     SC_NEEDS_FUTURE, SC_NEXT_EVENT_NS, SC_NEXT_SAMPLE_NS, SC_NEXT_TICK_NS, SC_NODE, SC_NOW_NS, SC_NR_CPUS, SC_NR_LOOPS, SC_NR_NODES, SC_NUMA_BALANCING, SC_OOM_VICTIM, SC_RUN_SINCE_NS,
     SC_PANIC, SC_STAT_INTERVAL_NS, SC_TASK, SC_THP_TIMER_NS, SC_TIERING_NS, SC_TIERING_TIMER_NS, SC_WANTS_ACCESS, SC_YIELD_NS, T_CPU, T_FLAGS, T_MM, T_NODE, TASK_STRIDE, TF_KILLED,
-    WB_AWAKE, WB_BALANCE, WB_CLOCK_NS, WB_NEXT_NS, ZSW_SHRINK_PENDING,
+    WANTS_MONITOR, WANTS_NODES, WANTS_RECLAIMER, WANTS_SUBPAGES, WANTS_TIERING, WANTS_TLB, WB_AWAKE, WB_BALANCE, WB_CLOCK_NS, WB_NEXT_NS, ZSW_SHRINK_PENDING,
 )
 
 # why the loop stopped, in m.sc[SC_EVENT]
 STOP_DONE, STOP_OPERATION, STOP_SAMPLE, STOP_SIGNAL, STOP_KILL = 0, 1, 2, 3, 4
-WANTS_RECLAIMER, WANTS_MONITOR, WANTS_TIERING, WANTS_NODES = 1, 2, 4, 8
 
 
 @leaf
@@ -269,7 +269,7 @@ def mapped_entry(m, mm, vpn):
 def tell_policies(m, task, mm, vpn, kind, future):
     """After an access: what policies that asked for every access are told, and the time that slower memory takes."""
     wants = m.sc[SC_WANTS_ACCESS]
-    if wants & ~WANTS_MONITOR or m.sc[SC_NEEDS_FUTURE]:
+    if wants & (WANTS_RECLAIMER | WANTS_TIERING | WANTS_NODES) or m.sc[SC_NEEDS_FUTURE]:
         entry = mapped_entry(m, mm, vpn)
         if entry & PTE_PRESENT and entry & PTE_SPECIAL == 0:
             if entry & PTE_HUGE == 0:
@@ -328,11 +328,18 @@ def touch_one(m, task, mm, vpn, kind):
         if entry & need == need:
             m.pt[slot] = entry | PTE_ACCESSED | (PTE_DIRTY if write else 0)
             m.sc[SC_NOW_NS] += m.cost[COST_HIT]
+            if unlikely(m.sc[SC_WANTS_ACCESS] & (WANTS_TLB | WANTS_SUBPAGES) != 0):
+                watch_access(m, task, mm, vpn, write, entry)
             if m.sc[SC_NOW_NS] >= m.sc[SC_NEXT_EVENT_NS]:
                 switch_task(m, task)
                 background(m)
             return 0
-    return fault_event(m, task, vpn, kind)
+    why = fault_event(m, task, vpn, kind)
+    if unlikely(m.sc[SC_WANTS_ACCESS] & (WANTS_TLB | WANTS_SUBPAGES) != 0) and why == 0:
+        entry = mapped_entry(m, mm, vpn)
+        if entry & PTE_PRESENT:  # what is due after a fault may have taken it away again
+            watch_access(m, task, mm, vpn, write, entry)
+    return why
 
 
 @kernel

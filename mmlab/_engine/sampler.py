@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mmlab._engine import tlb
 from mmlab.machine.fragmentation import extfrag_index, unusable_index
 from mmlab.model import rows as r
 from mmlab.model.const import MAX_ORDER, MIGRATETYPE_NAMES, PAGEBLOCK_ORDER
@@ -32,7 +33,7 @@ class Sampler:
         zones = [f"nr_free:{z.node},{z.name}" for z in sim.layout.zones]
         indices = [f"{name}:{z.node},{z.name}" for name in ("extfrag_index", "unusable_index") for z in sim.layout.zones]
         orders = [f"free_blocks:{order}" for order in range(MAX_ORDER + 1)]
-        self.names = ["time_ns", "pgfault", "pgmajfault", "refaults", "rss_pages", *zones, *orders, "free_huge_frames", *indices]
+        self.names = ["time_ns", "pgfault", "pgmajfault", "refaults", "rss_pages", *zones, *orders, "free_huge_frames", *indices, *self._watched()]
         self.sample()
 
     def sample(self) -> None:
@@ -45,7 +46,7 @@ class Sampler:
         indices = [index(zone, PAGEBLOCK_ORDER) for index in (extfrag_index, unusable_index) for zone in blocks]
         refaults = counters["workingset_refault_anon"] + counters["workingset_refault_file"]
         self.rows.append([sim.now_ns, counters["pgfault"], counters["pgmajfault"], refaults, sim.rss_pages(), *map(int, zones[:, r.Z_FREE]), *orders,
-                          huge_frames(orders), *indices])  # fmt: skip
+                          huge_frames(orders), *indices, *self._watched().values()])  # fmt: skip
         if len(self.rows) >= MAX_SAMPLES:
             self.rows = self.rows[::2]
             self.period *= 2
@@ -53,9 +54,14 @@ class Sampler:
         sc[r.SC_NEXT_SAMPLE_NS] = self.next_ns
         sc[r.SC_NEXT_EVENT_NS] = min(int(sc[r.SC_NEXT_EVENT_NS]), int(sc[r.SC_NEXT_SAMPLE_NS]))
 
+    def _watched(self) -> dict[str, int]:
+        """What is known only where accesses are watched."""
+        misses = {name: count for name, count in tlb.counted(self.sim.machine).items() if name == "tlb_misses"}
+        return misses | ({"bloat_pages": self.sim.bloat_pages()} if self.sim.machine.sizes.subpages else {})
+
     def last(self) -> dict[str, int]:
-        """What the last sample says of fragmentation."""
-        kept = ("free_huge_frames", "extfrag_index:", "unusable_index:")
+        """What the last sample says of memory: its fragmentation, and what nobody has touched."""
+        kept = ("free_huge_frames", "extfrag_index:", "unusable_index:", "rss_pages", "bloat_pages")
         return {name: int(value) for name, value in zip(self.names, self.rows[-1]) if name.startswith(kept)}
 
     def series(self) -> dict[str, np.ndarray]:

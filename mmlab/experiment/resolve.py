@@ -84,6 +84,8 @@ class Resolver:
                 "policies": {slot: self._policy(slot, tables[slot], used[slot], errors) for slot in slots},
                 "run": run.config() if run else {},
             }
+            if workload["kind"] in ("ops", "allocations"):
+                errors.extend(self._without_a_future(config["policies"], workload["kind"]))
             for message in errors:
                 key = message.split(": ", 1)[0]
                 message = f"matrix.{message}" if key in axes else message
@@ -103,6 +105,14 @@ class Resolver:
             if not known and any(t[slot] for t in combined):
                 self.errors.append(f"{slot}: no installed plugin offers a {slot}")
         return used
+
+    def _without_a_future(self, policies: dict[str, dict[str, Any]], kind: str) -> list[str]:
+        """Errors for policies that know the future accesses, with a workload whose accesses are not known beforehand."""
+        return [
+            f"{slot}.use: {table['use']!r} knows the future accesses of a bulk stream; a workload of kind {kind!r} has none"
+            for slot, table in policies.items()
+            if table["use"] in self.registry.names(slot) and getattr(self.registry.get(slot, table["use"]), "needs_future", False)
+        ]
 
     def _policy(self, slot: str, table: Any, used: list[Any], errors: list[str]) -> dict[str, Any]:
         table = _as_table(table, slot, errors)

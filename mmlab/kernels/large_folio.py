@@ -2,26 +2,29 @@
 
 The head's mapcount is that of all entries that map something of the folio; a tail's is that of the PTEs that map just this page. Three words
 lie in the mapping words of the first tails: PTEs of the head page itself, PMDs that map the folio whole, and how many of its pages have PTEs.
-Models: mm/rmap.c __folio_add_rmap(), __folio_remove_rmap(); mm/huge_memory.c deferred_split_folio(). Left out: the queue's order (only which
-folios are on it); the folio's order is 2 or more.
+Models: mm/rmap.c __folio_add_rmap(), __folio_remove_rmap(); mm/huge_memory.c deferred_split_folio(). Left out: a queue for each node and cgroup
+(there is one); the folio's order is 2 or more.
 """
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.zones import page_node
 from mmlab.model.const import HPAGE_PMD_NR, HPAGE_PMD_ORDER
 from mmlab.model.page import (
-    PG_ANON, PG_RECLAIM, PG_SWAPBACKED, PG_SWAPCACHE, add_mapcount, page_clear, page_folio, page_mapcount, page_mapping, page_order,
-    page_set, page_test, set_page_mapping,
+    PG_ANON, PG_RECLAIM, PG_SWAPBACKED, PG_SWAPCACHE, PG_WORKINGSET, add_mapcount, page_clear, page_folio, page_mapcount, page_mapping,
+    page_next, page_order, page_prev, page_set, page_test, set_page_mapping, set_page_next, set_page_prev,
 )
 from mmlab.model.rows import (
     MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STRIDE, MTHP_NR_ANON_PARTIALLY_MAPPED, MTHP_SPLIT_DEFERRED, MTHP_STRIDE,
+    SHR_FIRST, SHR_LAST, SHR_NR, SHR_SPLIT, SHR_STRIDE,
 )
 from mmlab.model.vmstat import (
     V_NR_ANON_PAGES, V_NR_ANON_TRANSPARENT_HUGEPAGES, V_NR_FILE_PMDMAPPED, V_NR_MAPPED, V_NR_SHMEM_PMDMAPPED, V_THP_DEFERRED_SPLIT_PAGE,
     mod_node_state,
 )
 
-PG_PARTIALLY_MAPPED = PG_RECLAIM  # on the first tail
+# on the first tail; the second one's list words link the queue (head + 1, 0: none)
+PG_PARTIALLY_MAPPED, PG_ON_SPLIT_QUEUE = PG_RECLAIM, PG_WORKINGSET
+SPLIT_QUEUE = SHR_SPLIT * SHR_STRIDE  # in m.shrinker
 
 
 @leaf
@@ -84,21 +87,74 @@ def _pmd_stat(m, head):
 
 
 @kernel
-def deferred_split_folio(m, head):
-    """Some of the anonymous folio is mapped no more: once a folio, it counts as waiting to be split. One on its way to swap does not."""
-    if page_test(m, head + 1, PG_PARTIALLY_MAPPED) == 0 and page_test(m, head, PG_SWAPCACHE) == 0:
+def deferred_split_folio(m, head, partially_mapped):
+    """Put the anonymous folio on the queue of the shrinker that splits, unless it is there or on its way to swap.
+
+    partially_mapped: some of it is mapped no more, which is counted once a folio; a new huge page is queued as well.
+    """
+    if page_test(m, head, PG_SWAPCACHE):
+        return 0
+    if partially_mapped and page_test(m, head + 1, PG_PARTIALLY_MAPPED) == 0:
         page_set(m, head + 1, PG_PARTIALLY_MAPPED)
         order = page_order(m, head)
         if order == HPAGE_PMD_ORDER:
             m.vmstat[V_THP_DEFERRED_SPLIT_PAGE] += 1
         m.mthp[order * MTHP_STRIDE + MTHP_SPLIT_DEFERRED] += 1
         m.mthp[order * MTHP_STRIDE + MTHP_NR_ANON_PARTIALLY_MAPPED] += 1
+    if page_test(m, head + 1, PG_ON_SPLIT_QUEUE) == 0:
+        page_set(m, head + 1, PG_ON_SPLIT_QUEUE)
+        _queue_tail(m, head)
     return 0
 
 
 @leaf
-def clear_partially_mapped(m, head):
-    """The folio is split or freed: it waits no more."""
+def _queue_tail(m, head):
+    last = m.shrinker[SPLIT_QUEUE + SHR_LAST]
+    set_page_prev(m, head + 2, last)
+    set_page_next(m, head + 2, 0)
+    if last:
+        set_page_next(m, last - 1 + 2, head + 1)
+    else:
+        m.shrinker[SPLIT_QUEUE + SHR_FIRST] = head + 1
+    m.shrinker[SPLIT_QUEUE + SHR_LAST] = head + 1
+    m.shrinker[SPLIT_QUEUE + SHR_NR] += 1
+
+
+@leaf
+def _dequeue(m, head):
+    before, after = page_prev(m, head + 2), page_next(m, head + 2)
+    if before:
+        set_page_next(m, before - 1 + 2, after)
+    else:
+        m.shrinker[SPLIT_QUEUE + SHR_FIRST] = after
+    if after:
+        set_page_prev(m, after - 1 + 2, before)
+    else:
+        m.shrinker[SPLIT_QUEUE + SHR_LAST] = before
+    m.shrinker[SPLIT_QUEUE + SHR_NR] -= 1
+
+
+@leaf
+def requeue_deferred_split(m, head):
+    """To the end of the queue that it is on."""
+    _dequeue(m, head)
+    _queue_tail(m, head)
+
+
+@leaf
+def move_deferred_split(m, src, dst):
+    """A folio that may be on the queue has moved, its marks with it."""
+    if page_test(m, dst + 1, PG_ON_SPLIT_QUEUE):
+        _dequeue(m, src)
+        _queue_tail(m, dst)
+
+
+@leaf
+def folio_unqueue_deferred_split(m, head):
+    """The folio is split or freed, or nothing is to be won by a split: it waits no more."""
+    if page_test(m, head + 1, PG_ON_SPLIT_QUEUE):
+        page_clear(m, head + 1, PG_ON_SPLIT_QUEUE)
+        _dequeue(m, head)
     if page_test(m, head + 1, PG_PARTIALLY_MAPPED):
         page_clear(m, head + 1, PG_PARTIALLY_MAPPED)
         m.mthp[page_order(m, head) * MTHP_STRIDE + MTHP_NR_ANON_PARTIALLY_MAPPED] -= 1
@@ -110,7 +166,7 @@ def note_partially_mapped(m, head):
     if page_test(m, head, PG_ANON) and entire_mapcount(m, head) == 0:
         mapped = nr_pages_mapped(m, head)
         if mapped and mapped < 1 << page_order(m, head):
-            deferred_split_folio(m, head)
+            deferred_split_folio(m, head, 1)
 
 
 @kernel

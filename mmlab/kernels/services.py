@@ -9,62 +9,65 @@ from mmlab.kernels.ops import vma_index_find
 from mmlab.kernels.ops import reclaimer_folio_accessed
 from mmlab.kernels.ops import reclaimer_folio_deactivate
 
-_alloc_pages = service_stub(170, 0)
-_alloc_pages_slowpath = service_stub(171, 1)
-_free_pages = service_stub(172, 2)
-_folio_put = service_stub(173, 3)
-_folio_referenced = service_stub(174, 4)
-_reclaim_folio = service_stub(175, 5)
-_rmap_walk = service_stub(176, 6)
-_vma_alloc_zeroed_movable_folio = service_stub(177, 7)
-_alloc_anon_folio = service_stub(178, 8)
-_swap_in = service_stub(179, 9)
-_filemap_fault = service_stub(180, 10)
-_filemap_get_page = service_stub(181, 11)
-_pte_alloc = service_stub(182, 12)
-_anon_vma_prepare = service_stub(183, 13)
-_zap_pte = service_stub(184, 14)
-_do_huge_pmd_anonymous_page = service_stub(185, 15)
-_do_anonymous_folio = service_stub(186, 16)
-_do_huge_pmd_shmem_fault = service_stub(187, 17)
-_do_huge_pmd_wp_page = service_stub(188, 18)
-_copy_huge_pmd = service_stub(189, 19)
-_khugepaged_scan_mm_slot = service_stub(190, 20)
-_lru_add_drain_all = service_stub(191, 21)
-_folio_free_swap = service_stub(192, 22)
-_munlock_folio = service_stub(193, 23)
-_split_huge_pmd = service_stub(194, 24)
-_wake_kswapd = service_stub(195, 25)
-_wakeup_kcompactd = service_stub(196, 26)
-_kcompactd_run = service_stub(197, 27)
-_madvise = service_stub(198, 28)
-_pageout_folio = service_stub(199, 29)
-_task_tick_numa = service_stub(200, 30)
-_do_numa_page = service_stub(201, 31)
-_node_reclaim = service_stub(202, 32)
-_try_charge = service_stub(203, 33)
-_try_to_compact_pages = service_stub(204, 34)
-_migrate_folio_to = service_stub(205, 35)
-_balance_dirty_pages = service_stub(206, 36)
-_wb_step = service_stub(207, 37)
-_writeback_timers = service_stub(208, 38)
-_shrink_slab = service_stub(209, 39)
-_wakeup_flusher_threads = service_stub(210, 40)
-_out_of_memory = service_stub(211, 41)
-_shrink_memcg = service_stub(212, 42)
-_xa_store = service_stub(213, 43)
-_shmem_get_page = service_stub(214, 44)
-_inode_put = service_stub(215, 45)
-_zap_range = service_stub(216, 46)
-_background = service_stub(217, 47)
-_run_due_work = service_stub(218, 48)
-_handle_over_high = service_stub(219, 49)
-_expand_stack = service_stub(220, 50)
-_mlock_faulted = service_stub(221, 51)
-_task_zonelist = service_stub(222, 52)
-_vma_zonelist = service_stub(223, 53)
-_migrate_folio = service_stub(224, 54)
-_shrink_worker = service_stub(225, 55)
+_alloc_pages = service_stub(174, 0)
+_alloc_pages_slowpath = service_stub(175, 1)
+_free_pages = service_stub(176, 2)
+_folio_put = service_stub(177, 3)
+_folio_referenced = service_stub(178, 4)
+_reclaim_folio = service_stub(179, 5)
+_rmap_walk = service_stub(180, 6)
+_vma_alloc_zeroed_movable_folio = service_stub(181, 7)
+_alloc_anon_folio = service_stub(182, 8)
+_swap_in = service_stub(183, 9)
+_filemap_fault = service_stub(184, 10)
+_filemap_get_page = service_stub(185, 11)
+_pte_alloc = service_stub(186, 12)
+_anon_vma_prepare = service_stub(187, 13)
+_zap_pte = service_stub(188, 14)
+_do_huge_pmd_anonymous_page = service_stub(189, 15)
+_do_anonymous_folio = service_stub(190, 16)
+_do_huge_pmd_shmem_fault = service_stub(191, 17)
+_do_huge_pmd_wp_page = service_stub(192, 18)
+_copy_huge_pmd = service_stub(193, 19)
+_khugepaged_scan_mm_slot = service_stub(194, 20)
+_collapse_range = service_stub(195, 21)
+_collapse_in_place = service_stub(196, 22)
+_split_folio = service_stub(197, 23)
+_lru_add_drain_all = service_stub(198, 24)
+_folio_free_swap = service_stub(199, 25)
+_munlock_folio = service_stub(200, 26)
+_split_huge_pmd = service_stub(201, 27)
+_wake_kswapd = service_stub(202, 28)
+_wakeup_kcompactd = service_stub(203, 29)
+_kcompactd_run = service_stub(204, 30)
+_madvise = service_stub(205, 31)
+_pageout_folio = service_stub(206, 32)
+_task_tick_numa = service_stub(207, 33)
+_do_numa_page = service_stub(208, 34)
+_node_reclaim = service_stub(209, 35)
+_try_charge = service_stub(210, 36)
+_try_to_compact_pages = service_stub(211, 37)
+_migrate_folio_to = service_stub(212, 38)
+_balance_dirty_pages = service_stub(213, 39)
+_wb_step = service_stub(214, 40)
+_writeback_timers = service_stub(215, 41)
+_shrink_slab = service_stub(216, 42)
+_wakeup_flusher_threads = service_stub(217, 43)
+_out_of_memory = service_stub(218, 44)
+_shrink_memcg = service_stub(219, 45)
+_xa_store = service_stub(220, 46)
+_shmem_get_page = service_stub(221, 47)
+_inode_put = service_stub(222, 48)
+_zap_range = service_stub(223, 49)
+_background = service_stub(224, 50)
+_run_due_work = service_stub(225, 51)
+_handle_over_high = service_stub(226, 52)
+_expand_stack = service_stub(227, 53)
+_mlock_faulted = service_stub(228, 54)
+_task_zonelist = service_stub(229, 55)
+_vma_zonelist = service_stub(230, 56)
+_migrate_folio = service_stub(231, 57)
+_shrink_worker = service_stub(232, 58)
 
 
 @leaf
@@ -222,6 +225,28 @@ def khugepaged_scan_mm_slot(m, pages, max_ptes_none, max_ptes_swap, max_ptes_sha
     progress in pages | SCAN_* of the last range << 32.
     """
     return _khugepaged_scan_mm_slot(m, pages, max_ptes_none, max_ptes_swap, max_ptes_shared, gfp)
+
+
+@leaf
+def collapse_range(m, mm, vpn, max_ptes_none, gfp):
+    """The pages of the aligned 2 MiB at vpn of an anonymous VMA are copied to one huge page, if no more than max_ptes_none are missing.
+    Returns SCAN_SUCCEED, or SCAN_*: why not.
+    """
+    return _collapse_range(m, mm, vpn, max_ptes_none, gfp)
+
+
+@leaf
+def collapse_in_place(m, mm, vpn):
+    """The 512 pages at vpn, which lie in order in one huge frame and are nobody else's, become one huge page without being copied.
+    Returns 1, or 0: they are not that.
+    """
+    return _collapse_in_place(m, mm, vpn)
+
+
+@leaf
+def split_folio(m, pfn):
+    """A large folio becomes single pages; those that nobody maps are freed. Returns 1, or 0 if something holds it."""
+    return _split_folio(m, pfn)
 
 
 @leaf

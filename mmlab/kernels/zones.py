@@ -10,7 +10,7 @@ from mmlab.model.const import ALLOC_CMA, ALLOC_HIGHATOMIC, ALLOC_MIN_RESERVE, AL
 from mmlab.model.gfp import GFP_HIGHMEM, GFP_MOVABLE, ZONE_HIGHMEM, gfp_zone
 from mmlab.model.rows import (
     PCP_FREE_DIFF, PCP_STRIDE, SC_CPU, SC_HIGHMEM, SC_NR_CPUS, SC_NR_ZONES, Z_FREE, Z_FREE_CMA, Z_FREE_HIGHATOMIC, Z_LOWMEM_RESERVE, Z_NODE, Z_STAT_THRESHOLD,
-    Z_WATERMARK_BOOST, Z_WMARK_MIN, ZONE_STRIDE,
+    Z_WATERMARK_BOOST, Z_WMARK_HIGH, Z_WMARK_MIN, ZONE_STRIDE,
 )
 
 
@@ -95,3 +95,12 @@ def zone_watermark_order0(m, zone, order, mark, highest_zoneidx, alloc_flags):
     if alloc_flags & ALLOC_OOM:
         least -= least // 2
     return 1 if free > least + m.zone[base + Z_LOWMEM_RESERVE + highest_zoneidx] else 0
+
+
+@leaf
+def memory_is_short(m, spare):
+    """1 while no zone has more free than its high watermark and `spare` pages: for policies that use memory to be generous with."""
+    for zone in range(m.sc[SC_NR_ZONES]):
+        if m.zone[zone * ZONE_STRIDE + Z_FREE] > m.zone[zone * ZONE_STRIDE + Z_WMARK_HIGH] + spare:
+            return 0
+    return 1

@@ -2,13 +2,12 @@
 
 Models: mm/huge_memory.c do_huge_pmd_anonymous_page(), set_huge_zero_folio(), do_huge_pmd_wp_page(), copy_huge_pmd(), zap_huge_pmd(),
 __split_huge_pmd(), split_huge_page_to_list_to_order(); mm/memory.c alloc_anon_folio(). Books of mappings: mmlab.kernels.large_folio.
-Left out: the queue of folios to split and its shrinker (reclaim splits a folio when it comes to it).
 """
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.large_folio import (
-    add_pte_mapcount, clear_partially_mapped, entire_mapcount, folio_add_rmap_pmd, folio_add_rmap_pte, folio_remove_rmap_pmd,
-    init_large_folio, page_pte_mapcount,
+    add_pte_mapcount, deferred_split_folio, entire_mapcount, folio_add_rmap_pmd, folio_add_rmap_pte, folio_remove_rmap_pmd,
+    folio_unqueue_deferred_split, init_large_folio, page_pte_mapcount,
 )
 from mmlab.kernels.ops import reclaimer_folio_added, reclaimer_folio_removed, thp_fault_gfp, thp_fault_orders, thp_use_zero_page
 from mmlab.kernels.pte import note_rss, walk_pmd, walk_pte
@@ -22,7 +21,7 @@ from mmlab.model.page import (
     KIND_ANON, KIND_SHMEM, NO_MAPPING, PG_ACTIVE, PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_FLAGS_MASK, PG_HEAD, PG_MLOCKED, PG_REFERENCED,
     PG_RESERVED, PG_SWAPBACKED, PG_SWAPCACHE, PG_TAIL, PG_UPTODATE, PG_WORKINGSET, PG_WRITEBACK, add_mapcount, add_refs, page_clear, page_flags,
     page_index, page_mapcount, page_mapping, page_memcg, page_order, page_private, page_refs, page_set, page_test, set_page_counts,
-    set_page_flags, set_page_index, set_page_kind, set_page_mapping, set_page_memcg, set_page_order, set_page_private,
+    set_page_flags, set_page_fresh, set_page_index, set_page_kind, set_page_mapping, set_page_memcg, set_page_order, set_page_private,
 )
 from mmlab.model.rows import (
     ANON_VMA_STRIDE, AV_AVC_FIRST, AVC_NEXT_IN_ANON, AVC_STRIDE, AVC_VMA, COST_FORK_PTE, COST_SPLIT_THP, I_MAP_FIRST, INODE_STRIDE,
@@ -56,9 +55,23 @@ def make_large_folio(m, head, order, flags, kind):
 
 
 @kernel
+def make_anon_pmd_folio(m, head):
+    """512 anonymous pages of one owner, which nothing maps any more, become one folio of the first page's place in its anon_vma."""
+    keep = page_flags(m, head) & (KEPT_BY_SPLIT | PG_ANON_EXCLUSIVE)
+    set_page_flags(m, head, (page_flags(m, head) & ~PG_FLAGS_MASK) | keep)
+    for tail in range(head + 1, head + HPAGE_PMD_NR):
+        set_page_flags(m, tail, page_flags(m, tail) & ~PG_FLAGS_MASK)
+        set_page_fresh(m, tail, KIND_ANON, 0)
+        set_page_mapping(m, tail, NO_MAPPING)
+    make_large_folio(m, head, HPAGE_PMD_ORDER, FOLIO_FLAGS, KIND_ANON)
+    m.mthp[HPAGE_PMD_ORDER * MTHP_STRIDE + MTHP_NR_ANON] += 1
+    return 0
+
+
+@kernel
 def free_large_folio(m, head, order):
     """Before the block goes back: its tails are plain frames again."""
-    clear_partially_mapped(m, head)
+    folio_unqueue_deferred_split(m, head)
     if page_test(m, head, PG_ANON):
         m.mthp[order * MTHP_STRIDE + MTHP_NR_ANON] -= 1
     for tail in range(head + 1, head + (1 << order)):
@@ -134,6 +147,7 @@ def do_huge_pmd_anonymous_page(m, mm, vma, vpn, access):
     pgtable_deposit(m, pmd >> 9, table)
     folio_add_rmap_pmd(m, mm, pfn)
     reclaimer_folio_added(m, pfn)
+    deferred_split_folio(m, pfn, 0)
     entry = (pfn << PTE_SHIFT) | PTE_PRESENT | PTE_HUGE | PTE_ACCESSED | PTE_DIRTY
     m.pt[pmd] = entry | (PTE_WRITE if m.vma[row + VMA_FLAGS] & VM_WRITE else 0)
     return 0
@@ -303,6 +317,12 @@ def split_huge_pmds_of(m, head):
 
 
 @kernel
+def do_split_folio(m, pfn):
+    """Service split_folio."""
+    return split_folio(m, pfn)
+
+
+@kernel
 def split_folio(m, head):
     """Make single pages of a large folio: 1, or 0 if something holds it. The caller holds no reference.
 
@@ -323,7 +343,7 @@ def split_folio(m, head):
     mapping, index, slot = page_mapping(m, head), page_index(m, head), page_private(m, head)
     keep, memcg = page_flags(m, head) & KEPT_BY_SPLIT, page_memcg(m, head)
     reclaimer_folio_removed(m, head)
-    clear_partially_mapped(m, head)
+    folio_unqueue_deferred_split(m, head)
     m.mthp[order * MTHP_STRIDE + MTHP_SPLIT] += 1
     if order == HPAGE_PMD_ORDER:
         m.vmstat[V_THP_SPLIT_PAGE] += 1

@@ -6,11 +6,11 @@ other CPUs (all are drained first).
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.large_folio import folio_add_rmap_pmd
-from mmlab.kernels.ops import reclaimer_drain, reclaimer_folio_added, thp_fault_orders, vma_index_find
-from mmlab.kernels.pte import walk_pmd, walk_pte
+from mmlab.kernels.large_folio import deferred_split_folio, folio_add_rmap_pmd
+from mmlab.kernels.ops import reclaimer_drain, reclaimer_folio_added, reclaimer_folio_removed, thp_fault_orders, vma_index_find
+from mmlab.kernels.pte import remove_rmap, walk_pmd, walk_pte
 from mmlab.kernels.services import alloc_anon_folio, folio_put, swap_in, zap_range
-from mmlab.mm.huge_memory import khugepaged_enter_mm
+from mmlab.mm.huge_memory import khugepaged_enter_mm, make_anon_pmd_folio
 from mmlab.mm.mlock import mlock_folio
 from mmlab.mm.page_cache import filemap_get_page
 from mmlab.mm.pgtable import free_table, pgtable_deposit
@@ -23,19 +23,21 @@ from mmlab.model.const import (
 )
 from mmlab.model.gfp import GFP_TRANSHUGE
 from mmlab.model.page import (
-    PG_ANON, PG_HEAD, PG_REFERENCED, PG_SWAPCACHE, PG_YOUNG, add_refs, page_folio, page_mapcount, page_order, page_refs, page_test,
+    PG_ANON, PG_ANON_EXCLUSIVE, PG_HEAD, PG_MLOCKED, PG_REFERENCED, PG_SWAPCACHE, PG_TAIL, PG_WRITEBACK, PG_YOUNG, add_refs, page_folio,
+    page_mapcount, page_mapping, page_memcg, page_order, page_refs, page_test, set_page_counts,
 )
 from mmlab.model.rows import (
-    COST_COPY_PAGE, COST_HUGE_ZERO, I_FLAGS, IF_SHMEM, INODE_STRIDE, MM_KHUGEPAGED, MM_STRIDE, MM_USERS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE,
+    COST_COPY_PAGE, COST_HUGE_ZERO, COST_SPLIT_THP, I_FLAGS, IF_SHMEM, INODE_STRIDE, MM_KHUGEPAGED, MM_STRIDE, MM_USERS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE,
     PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, PTE_WRITE, SC_KHUGEPAGED_ADDRESS, SC_KHUGEPAGED_COLLAPSED,
-    SC_KHUGEPAGED_FULL_SCANS, SC_KHUGEPAGED_MM, SC_NOW_NS, SC_NR_CPUS, SC_NR_TASKS, VM_LOCKED, VM_NOHUGEPAGE, VM_SHARED, VM_SPECIAL,
-    VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_START, VMA_STRIDE,
+    SC_KHUGEPAGED_FULL_SCANS, SC_KHUGEPAGED_MM, SC_NOW_NS, SC_NR_CPUS, SC_NR_TASKS, SC_WANTS_ACCESS, VM_LOCKED, VM_NOHUGEPAGE, VM_SHARED, VM_SPECIAL,
+    VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_START, VMA_STRIDE, WANTS_SUBPAGES,
 )
 from mmlab.model.vmstat import (
     V_THP_COLLAPSE_ALLOC, V_THP_COLLAPSE_ALLOC_FAILED, V_THP_SCAN_EXCEED_NONE_PTE, V_THP_SCAN_EXCEED_SHARE_PTE, V_THP_SCAN_EXCEED_SWAP_PTE,
 )
 
 NO_LIMIT = 1 << 20  # of max_ptes_*: MADV_COLLAPSE knows none
+TRIED = 1 << 32  # beside SCAN_*: the range could be collapsed, and the mmap lock was let go for that
 
 
 @leaf
@@ -161,6 +163,11 @@ def collapse_huge_page(m, mm, vma, first, gfp):
                 return SCAN_FAIL
     pmd = walk_pmd(m, mm, first)
     table = m.pt[pmd] >> PTE_SHIFT
+    if m.sc[SC_WANTS_ACCESS] & WANTS_SUBPAGES:
+        for i in range(HPAGE_PMD_NR):
+            entry = m.pt[table * 512 + i]
+            if entry & PTE_PRESENT and entry & PTE_SPECIAL == 0:
+                m.subpage[folio + i] = m.subpage[entry >> PTE_SHIFT]
     zap_range(m, mm, vma, first, first + HPAGE_PMD_NR)
     m.sc[SC_NOW_NS] += HPAGE_PMD_NR * m.cost[COST_COPY_PAGE] - m.cost[COST_HUGE_ZERO]
     pgtable_deposit(m, pmd >> 9, table)
@@ -169,9 +176,75 @@ def collapse_huge_page(m, mm, vma, first, gfp):
     flags = m.vma[vma * VMA_STRIDE + VMA_FLAGS]
     m.pt[pmd] = (folio << PTE_SHIFT) | PTE_PRESENT | PTE_HUGE | PTE_ACCESSED | PTE_DIRTY | (PTE_WRITE if flags & VM_WRITE else 0)
     reclaimer_folio_added(m, folio)
+    deferred_split_folio(m, folio, 0)
     if flags & VM_LOCKED:
         mlock_folio(m, folio)
     return SCAN_SUCCEED
+
+
+@kernel
+def collapse_pmd(m, mm, vma, first, max_ptes_none, max_ptes_swap, max_ptes_shared, by_khugepaged, gfp):
+    """Scan the 512 PTEs from page `first` on and collapse them if they may be: SCAN_* | 1 << 32 if it got as far as collapsing."""
+    result = collapse_scan_ptes(m, mm, vma, first, max_ptes_none, max_ptes_swap, max_ptes_shared, by_khugepaged)
+    if result == SCAN_SUCCEED:
+        return collapse_huge_page(m, mm, vma, first, gfp) | TRIED
+    return result
+
+
+@kernel
+def collapse_range(m, mm, vpn, max_ptes_none, gfp):
+    """Service: one range, wherever khugepaged's own scan is."""
+    first = vpn >> HPAGE_PMD_ORDER << HPAGE_PMD_ORDER
+    vma = vma_index_find(m, mm, first << 12)
+    if vma < 0 or m.vma[vma * VMA_STRIDE + VMA_START] > first << 12 or m.vma[vma * VMA_STRIDE + VMA_END] < (first + HPAGE_PMD_NR) << 12:
+        return SCAN_FAIL
+    if _first_eligible(m, vma) < 0:
+        return SCAN_FAIL
+    return collapse_pmd(m, mm, vma, first, max_ptes_none, HPAGE_PMD_NR // 8, HPAGE_PMD_NR // 2, 0, gfp) & ~TRIED
+
+
+@kernel
+def do_collapse_in_place(m, mm, vpn):
+    """Service collapse_in_place. Pages in the swap cache, locked, shared or held stay as they are."""
+    first = vpn >> HPAGE_PMD_ORDER << HPAGE_PMD_ORDER
+    vma = vma_index_find(m, mm, first << 12)
+    pmd = walk_pmd(m, mm, first)
+    if vma < 0 or pmd < 0 or m.pt[pmd] == 0 or m.pt[pmd] & PTE_HUGE:
+        return 0
+    row = vma * VMA_STRIDE
+    if m.vma[row + VMA_START] > first << 12 or m.vma[row + VMA_END] < (first + HPAGE_PMD_NR) << 12 or _first_eligible(m, vma) < 0:
+        return 0
+    table = m.pt[pmd] >> PTE_SHIFT
+    head = m.pt[table * 512] >> PTE_SHIFT
+    same = PTE_PRESENT | PTE_WRITE | PTE_SWAP | PTE_SPECIAL | PTE_PROTNONE
+    bits = m.pt[table * 512] & same
+    if bits & ~PTE_WRITE != PTE_PRESENT or head & (HPAGE_PMD_NR - 1) or m.vma[row + VMA_FLAGS] & VM_LOCKED:
+        return 0
+    unwanted = PG_HEAD | PG_TAIL | PG_SWAPCACHE | PG_WRITEBACK | PG_MLOCKED
+    for i in range(HPAGE_PMD_NR):
+        pfn = head + i
+        if m.pt[table * 512 + i] & same != bits or m.pt[table * 512 + i] >> PTE_SHIFT != pfn:
+            return 0
+        if page_test(m, pfn, PG_ANON) == 0 or page_test(m, pfn, unwanted) or page_test(m, pfn, PG_ANON_EXCLUSIVE) == 0:
+            return 0
+        if page_mapcount(m, pfn) != 1 or page_refs(m, pfn) or page_memcg(m, pfn) != page_memcg(m, head) or page_mapping(m, pfn) != page_mapping(m, head):
+            return 0
+    drain_all(m)
+    seen = 0
+    for i in range(HPAGE_PMD_NR):
+        seen |= m.pt[table * 512 + i] & (PTE_ACCESSED | PTE_DIRTY)
+        m.pt[table * 512 + i] = 0
+        reclaimer_folio_removed(m, head + i)
+        remove_rmap(m, mm, head + i)
+        set_page_counts(m, head + i, 0, 0)
+    m.sc[SC_NOW_NS] += m.cost[COST_SPLIT_THP]
+    make_anon_pmd_folio(m, head)
+    pgtable_deposit(m, pmd >> 9, table)
+    folio_add_rmap_pmd(m, mm, head)
+    m.pt[pmd] = (head << PTE_SHIFT) | PTE_HUGE | bits | seen
+    reclaimer_folio_added(m, head)
+    deferred_split_folio(m, head, 0)
+    return 1
 
 
 @kernel
@@ -209,10 +282,9 @@ def khugepaged_scan_mm_slot(m, pages, max_ptes_none, max_ptes_swap, max_ptes_sha
                 released = True
                 result = collapse_shmem_range(m, mm, vma, address >> 12, max_ptes_none, max_ptes_swap, gfp, 0)
             else:
-                result = collapse_scan_ptes(m, mm, vma, address >> 12, max_ptes_none, max_ptes_swap, max_ptes_shared, 1)
-                released = result == SCAN_SUCCEED
-                if released:
-                    result = collapse_huge_page(m, mm, vma, address >> 12, gfp)
+                result = collapse_pmd(m, mm, vma, address >> 12, max_ptes_none, max_ptes_swap, max_ptes_shared, 1, gfp)
+                released = result & TRIED > 0
+                result &= ~TRIED
             if result == SCAN_SUCCEED:
                 m.sc[SC_KHUGEPAGED_COLLAPSED] += 1
             address += HPAGE_PMD_NR << 12
@@ -273,9 +345,7 @@ def madvise_collapse(m, mm, vma, start, end):
         if shared:
             result = collapse_shmem_range(m, mm, vma, address >> 12, NO_LIMIT, NO_LIMIT, GFP_TRANSHUGE, 1)
         else:
-            result = collapse_scan_ptes(m, mm, vma, address >> 12, NO_LIMIT, NO_LIMIT, NO_LIMIT, 0)
-            if result == SCAN_SUCCEED:
-                result = collapse_huge_page(m, mm, vma, address >> 12, GFP_TRANSHUGE)
+            result = collapse_pmd(m, mm, vma, address >> 12, NO_LIMIT, NO_LIMIT, NO_LIMIT, 0, GFP_TRANSHUGE) & ~TRIED
         if result == SCAN_SUCCEED or result == SCAN_PMD_MAPPED:
             done += 1
         else:

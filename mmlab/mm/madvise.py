@@ -5,7 +5,9 @@ Models: mm/madvise.c. Models: mm/vmscan.c reclaim_pages(). Left out: MERGEABLE's
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.memcg import count_folio_events
-from mmlab.kernels.ops import reclaimer_folio_added, reclaimer_folio_deactivate, reclaimer_folio_removed, vma_index_find
+from mmlab.kernels.ops import (
+    fault_handler_unshare, reclaimer_folio_added, reclaimer_folio_deactivate, reclaimer_folio_removed, vma_index_find,
+)
 from mmlab.kernels.pte import note_written, walk_pmd, walk_pte
 from mmlab.kernels.services import reclaim_folio, zap_pte, zap_range
 from mmlab.mm.filemap import truncate_pages
@@ -30,7 +32,7 @@ from mmlab.model.page import (
 )
 from mmlab.model.rows import (
     COST_DAMOS_PAGE, COST_LRU_MOVE, COST_SYSCALL, MTHP_SPLIT, MTHP_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT,
-    PTE_SPECIAL, PTE_SWAP, SC_IN_RECLAIM, SC_NOW_NS, VM_DONTCOPY, VM_HUGEPAGE,
+    PTE_SPECIAL, PTE_SWAP, SC_IN_RECLAIM, SC_NOW_NS, SC_SHARED_TABLES, VM_DONTCOPY, VM_HUGEPAGE,
     VM_LOCKED, VM_MAYWRITE, VM_MERGEABLE, VM_NOHUGEPAGE, VM_RAND_READ, VM_SEQ_READ, VM_SHARED, VM_WIPEONFORK, VMA_END, VMA_FILE, VMA_FLAGS,
     VMA_INODE, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
 )
@@ -264,6 +266,8 @@ def sys_madvise(m, mm, start, length, advice):
     if start & 4095:
         return -EINVAL
     end = start + page_align(length)
+    if m.sc[SC_SHARED_TABLES]:
+        fault_handler_unshare(m, mm, start >> 12, end >> 12, 0)
     holes = 0
     at = start
     while at < end:

@@ -8,7 +8,7 @@ arch/x86/mm/fault.c do_user_addr_fault(); mm/mmap.c expand_downwards(). Left out
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.likely import unlikely
 from mmlab.kernels.ops import (
-    fault_handler_handle_mm_fault, reclaimer_folio_removed, vma_index_find, vma_index_find_prev, vma_index_resize,
+    fault_handler_handle_mm_fault, fault_handler_unshare, reclaimer_folio_removed, thp_place, vma_index_find, vma_index_find_prev, vma_index_resize,
 )
 from mmlab.kernels.large_folio import folio_remove_rmap_pte, note_partially_mapped
 from mmlab.kernels.pte import add_rmap, note_rss, note_written, remove_rmap, walk_pmd, walk_pte
@@ -28,12 +28,13 @@ from mmlab.model.page import (
 )
 from mmlab.model.rows import (
     CLASS_ZERO, COST_FAULT, COST_HUGE_ZERO, COST_SWAP_CACHE_HIT, COST_ZAP_PTE, COST_ZERO_PAGE, MM_RLIMIT_AS, MM_RLIMIT_STACK,
-    MM_STACK_VM, MM_STRIDE, MM_SWAPENTS, MM_TOTAL_VM, MTHP_NR_ANON, MTHP_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT,
+    MM_STACK_VM, MM_STRIDE, MM_SWAPENTS, MM_TOTAL_VM, MTHP_NR_ANON, MTHP_PLACES, MTHP_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT,
     PTE_SHIFT, SC_IN_LRU_FAULT, VM_RAND_READ, VM_SEQ_READ,
-    PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE, SC_COMMITTED_AS, SC_MMAP_MIN_ADDR, SC_NOW_NS, SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS,
-    SC_NODE, SC_NR_NODES, SC_PGTABLE_LEVELS, SC_STACK_GUARD_GAP, SC_ZAP_BATCH, SI_FIRST, SS_DIRECT, SWAP_INFO_STRIDE, T_FLAGS, T_MAJ_FLT, T_MIN_FLT, T_MM, T_SI_ADDR, T_SI_CODE, T_SIGNAL, TASK_STRIDE,
+    PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE, SC_COMMITTED_AS, SC_MMAP_MIN_ADDR, SC_MTHP_ORDERS, SC_NOW_NS, SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS,
+    SC_NODE, SC_NR_NODES, SC_PGTABLE_LEVELS, SC_STACK_GUARD_GAP, SC_SHARED_TABLES, SC_WANTS_ACCESS, SC_ZAP_BATCH, SI_FIRST, SS_DIRECT, SWAP_INFO_STRIDE,
+    T_FLAGS, T_MAJ_FLT, T_MIN_FLT, T_MM, T_SI_ADDR, T_SI_CODE, T_SIGNAL, TASK_STRIDE,
     TF_KILLED, VM_ACCOUNT, VM_EXEC, VM_GROWSDOWN, VM_LOCKED, VM_READ, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_PGOFF, VMA_START,
-    VMA_STRIDE,
+    VMA_STRIDE, WANTS_SUBPAGES,
 )
 from mmlab.model.vmstat import V_PGFAULT, V_PGMAJFAULT
 
@@ -72,7 +73,9 @@ def charge_anon(m, pfn, vma, vpn, order, gfp):
 @kernel
 def vma_alloc_zeroed_movable_folio(m, mm, vma, vpn):
     """Service: a zeroed anonymous page for vpn; the zeroing takes its simulated time."""
-    pfn = do_alloc_pages(m, GFP_HIGHUSER_MOVABLE, 0, vma_zonelist(m, vma, vpn, 0) if unlikely(m.sc[SC_NR_NODES] > 1) else m.sc[SC_NODE])
+    pfn = thp_place(m, mm, vma, vpn) if unlikely(m.sc[SC_MTHP_ORDERS] & MTHP_PLACES != 0) else -1
+    if pfn < 0:
+        pfn = do_alloc_pages(m, GFP_HIGHUSER_MOVABLE, 0, vma_zonelist(m, vma, vpn, 0) if unlikely(m.sc[SC_NR_NODES] > 1) else m.sc[SC_NODE])
     if unlikely(pfn < 0) or charge_anon(m, pfn, vma, vpn, 0, GFP_HIGHUSER_MOVABLE) < 0:
         return -ENOMEM
     m.sc[SC_NOW_NS] += m.cost[COST_ZERO_PAGE]
@@ -99,6 +102,9 @@ def alloc_anon_folio(m, mm, vma, vpn, order, gfp):
     flags = PG_ANON | PG_SWAPBACKED | PG_UPTODATE | (PG_ANON_EXCLUSIVE if order < HPAGE_PMD_ORDER else 0)
     make_large_folio(m, pfn, order, flags, KIND_ANON)
     m.mthp[order * MTHP_STRIDE + MTHP_NR_ANON] += 1
+    if m.sc[SC_WANTS_ACCESS] & WANTS_SUBPAGES:
+        for page in range(pfn, pfn + (1 << order)):
+            m.subpage[page] = 0
     m.sc[SC_NOW_NS] += m.cost[COST_HUGE_ZERO] >> (HPAGE_PMD_ORDER - order)
     return pfn
 
@@ -219,6 +225,8 @@ def swap_run(m, first, most):
 @kernel
 def zap_range(m, mm, vma, start_vpn, end_vpn):
     """Unmap everything of the VMA in [start, end); tables stay. A huge PMD that is cut is split first."""
+    if m.sc[SC_SHARED_TABLES]:
+        fault_handler_unshare(m, mm, start_vpn, end_vpn, 1)
     vpn = start_vpn
     while vpn < end_vpn:
         pmd = walk_pmd(m, mm, vpn)

@@ -5,7 +5,7 @@ Left out: migration entries (nobody looks between unmapping and mapping again), 
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.large_folio import entire_mapcount, nr_pages_mapped
+from mmlab.kernels.large_folio import entire_mapcount, move_deferred_split, nr_pages_mapped
 from mmlab.kernels.memory_tiers import node_is_toptier
 from mmlab.kernels.ops import reclaimer_folio_added, reclaimer_folio_removed
 from mmlab.kernels.services import free_pages, rmap_walk, xa_store
@@ -18,7 +18,7 @@ from mmlab.model.page import (
     page_order, page_private, page_refs, page_set, page_test, set_page_counts, set_page_flags, set_page_index, set_page_kind, set_page_mapping,
     set_page_memcg, set_page_order, set_page_private,
 )
-from mmlab.model.rows import SC_MIGRATE_DELTA, SC_NEEDS_FUTURE, SC_NUMA_BALANCING
+from mmlab.model.rows import SC_MIGRATE_DELTA, SC_NEEDS_FUTURE, SC_NUMA_BALANCING, SC_WANTS_ACCESS, WANTS_SUBPAGES
 from mmlab.model.vmstat import (
     V_NR_ANON_PAGES, V_NR_ANON_TRANSPARENT_HUGEPAGES, V_NR_DIRTY, V_NR_FILE_PAGES, V_NR_MAPPED, V_NR_SHMEM, V_NR_SHMEM_HUGEPAGES,
     V_NR_SHMEM_PMDMAPPED, V_NR_SWAPCACHED, V_PGMIGRATE_SUCCESS, V_THP_MIGRATION_SUCCESS, mod_node_state,
@@ -97,6 +97,8 @@ def _move_record(m, src, dst):
     set_page_private(m, dst, page_private(m, src))
     set_page_kind(m, dst, page_kind(m, src))
     m.page_class[dst] = m.page_class[src]
+    if m.sc[SC_WANTS_ACCESS] & WANTS_SUBPAGES:
+        m.subpage[dst] = m.subpage[src]
     if m.sc[SC_NUMA_BALANCING]:
         crossing = node_is_toptier(m, page_node(m, src)) != node_is_toptier(m, page_node(m, dst))
         m.cpupid[dst] = 0 if crossing and m.sc[SC_NUMA_BALANCING] & NUMA_BALANCING_MEMORY_TIERING else m.cpupid[src]
@@ -144,6 +146,8 @@ def migrate_folio(m, src, dst):
     set_page_memcg(m, src, 0)  # the charge goes with it
     for i in range(nr):
         _move_record(m, src + i, dst + i)
+    if nr > 1:
+        move_deferred_split(m, src, dst)
     reclaimer_folio_added(m, dst)
     m.vmstat[V_PGMIGRATE_SUCCESS] += nr
     if order == HPAGE_PMD_ORDER:

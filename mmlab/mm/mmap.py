@@ -5,7 +5,7 @@ mm/mprotect.c mprotect_fixup(), mm/mremap.c. All take byte addresses; lengths ar
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.ops import vma_index_find, vma_index_find_gap, vma_index_find_prev, vma_index_resize
+from mmlab.kernels.ops import fault_handler_unshare, vma_index_find, vma_index_find_gap, vma_index_find_prev, vma_index_resize
 from mmlab.kernels.pte import walk_pmd, walk_pte
 from mmlab.kernels.services import inode_put, pte_alloc, split_huge_pmd, zap_range
 from mmlab.mm.files import file_close, file_open, inode_create
@@ -22,7 +22,7 @@ from mmlab.model.rows import (
     COST_SYSCALL, F_INODE, FILE_STRIDE, I_COMMITTED, I_FLAGS, IF_ANON_SHMEM, IF_NORESERVE, IF_SHMEM, INODE_STRIDE, MM_BRK, MM_DATA_VM,
     MM_DEF_FLAGS, MM_HIWATER_VM, MM_LOCKED_VM, MM_MAP_COUNT, MM_MMAP_BASE, MM_RLIMIT_AS, MM_RLIMIT_DATA, MM_START_BRK, MM_STRIDE,
     MM_TOTAL_VM, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_COMMIT_LIMIT, SC_COMMITTED_AS,
-    SC_CPU, SC_MAX_MAP_COUNT, SC_MMAP_MIN_ADDR, SC_NOW_NS, SC_NR_SWAP_SLOTS, SC_OVERCOMMIT, SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE,
+    SC_CPU, SC_MAX_MAP_COUNT, SC_MMAP_MIN_ADDR, SC_NOW_NS, SC_NR_SWAP_SLOTS, SC_OVERCOMMIT, SC_SHARED_TABLES, SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE,
     SC_STACK_GUARD_GAP, SC_TOTALRAM, VM_ACCOUNT, VM_EXEC, VM_GROWSDOWN, VM_LOCKED, VM_LOCKONFAULT, VM_MAYEXEC, VM_MAYREAD, VM_MAYSHARE,
     VM_MAYWRITE, VM_NORESERVE, VM_READ, VM_SHARED, VM_SOFTDIRTY, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FILE, VMA_FLAGS, VMA_INODE,
     VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
@@ -355,6 +355,8 @@ def sys_mprotect(m, mm, start, length, prot):
     if start & 4095:
         return -EINVAL
     end = start + page_align(length)
+    if m.sc[SC_SHARED_TABLES]:
+        fault_handler_unshare(m, mm, start >> 12, end >> 12, 0)
     at = start
     while at < end:
         vma = vma_index_find(m, mm, at)
@@ -469,6 +471,8 @@ def sys_mremap(m, mm, addr, old_length, new_length, flags, new_addr):
     vma = vma_index_find(m, mm, addr)
     if vma < 0 or m.vma[vma * VMA_STRIDE + VMA_START] > addr:
         return -EFAULT
+    if m.sc[SC_SHARED_TABLES]:
+        fault_handler_unshare(m, mm, addr >> 12, (addr + old_length) >> 12, 0)
     if flags & (MREMAP_FIXED | MREMAP_DONTUNMAP) == 0 and new_length <= old_length:
         if new_length < old_length:
             done = do_munmap(m, mm, addr + new_length, old_length - new_length)

@@ -1,18 +1,41 @@
 """Shrinkers: caches of kernel objects give some back under memory pressure, in proportion to their size and to the priority.
 
-Models: mm/shrinker.c shrink_slab(), do_shrink_slab(); mm/vmscan.c drop_slab(). Left out: one count a node and cgroup (all objects are the
-root's, on node 0), shrinkers of other subsystems (/proc, /sys, kfree_rcu, huge pages).
+Models: mm/shrinker.c shrink_slab(), do_shrink_slab(); mm/vmscan.c drop_slab(); mm/huge_memory.c deferred_split_scan(). Left out: one count a node
+and cgroup (all objects are the root's, on node 0); that huge pages which are mapped whole are split when more of their pages than max_ptes_none
+are zeroes (by default they never are); shrinkers of other subsystems (/proc, /sys, kfree_rcu, the huge zero page).
 """
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.large_folio import PG_PARTIALLY_MAPPED, SPLIT_QUEUE, folio_unqueue_deferred_split, requeue_deferred_split
+from mmlab.kernels.services import split_folio
 from mmlab.mm.dcache import ext4_es_scan, super_cache_count, super_cache_scan
 from mmlab.mm.workingset import count_shadow_nodes, scan_shadow_nodes
-from mmlab.model.rows import SC_VFS_CACHE_PRESSURE, SHR_DEFERRED, SHR_EXTENTS, SHR_NR, SHR_SHADOWS, SHR_STRIDE, SHR_SUPER
+from mmlab.model.page import page_test
+from mmlab.model.rows import SC_VFS_CACHE_PRESSURE, SHR_DEFERRED, SHR_EXTENTS, SHR_FIRST, SHR_NR, SHR_SHADOWS, SHR_SPLIT, SHR_STRIDE, SHR_SUPER
 from mmlab.model.vmstat import V_DROP_SLAB, V_SLABS_SCANNED
 
 SHRINK_BATCH = 128
 DEFAULT_SEEKS = 2
-NR_KINDS = 3  # SHR_SUPER, SHR_EXTENTS, SHR_SHADOWS
+NR_KINDS = 4  # SHR_SUPER, SHR_EXTENTS, SHR_SHADOWS, SHR_SPLIT
+SHRINK_STOP = -1
+
+
+@kernel
+def deferred_split_scan(m, nr_to_scan):
+    """The shrinker looks at the folios that wait, oldest first: those that are mapped in part are split, the others are no longer looked at.
+
+    Folios split, or -1: none, and nothing waits any more.
+    """
+    split = 0
+    for _ in range(min(nr_to_scan, m.shrinker[SPLIT_QUEUE + SHR_NR])):
+        head = m.shrinker[SPLIT_QUEUE + SHR_FIRST] - 1
+        if page_test(m, head + 1, PG_PARTIALLY_MAPPED) == 0:
+            folio_unqueue_deferred_split(m, head)
+        elif split_folio(m, head):
+            split += 1
+        else:
+            requeue_deferred_split(m, head)
+    return -1 if split == 0 and m.shrinker[SPLIT_QUEUE + SHR_NR] == 0 else split
 
 
 @leaf
@@ -20,18 +43,20 @@ def count_objects(m, which):
     """Objects that a shrinker could free."""
     if which == SHR_SUPER:
         return super_cache_count(m) * m.sc[SC_VFS_CACHE_PRESSURE] // 100
-    if which == SHR_EXTENTS:
-        return m.shrinker[SHR_EXTENTS * SHR_STRIDE + SHR_NR]
+    if which == SHR_EXTENTS or which == SHR_SPLIT:
+        return m.shrinker[which * SHR_STRIDE + SHR_NR]
     return count_shadow_nodes(m)
 
 
 @leaf
 def scan_objects(m, which, nr_to_scan):
-    """Let a shrinker look at so many. Returns objects freed."""
+    """Let a shrinker look at so many. Returns objects freed, or SHRINK_STOP."""
     if which == SHR_SUPER:
         return super_cache_scan(m, nr_to_scan)
     if which == SHR_EXTENTS:
         return ext4_es_scan(m, nr_to_scan)
+    if which == SHR_SPLIT:
+        return deferred_split_scan(m, nr_to_scan)
     return scan_shadow_nodes(m, nr_to_scan)
 
 
@@ -51,7 +76,10 @@ def do_shrink_slab(m, which, priority):
     scanned = 0
     while total >= batch or total >= freeable:
         nr_to_scan = min(batch, total)
-        freed += scan_objects(m, which, nr_to_scan)
+        got = scan_objects(m, which, nr_to_scan)
+        if got == SHRINK_STOP:
+            break
+        freed += got
         m.vmstat[V_SLABS_SCANNED] += nr_to_scan
         total -= nr_to_scan
         scanned += nr_to_scan

@@ -12,7 +12,7 @@ from mmlab.kernels.ops import (
     page_allocator_can_alloc, reclaimer_age_node, reclaimer_end_reclaim, reclaimer_eviction_shadow, reclaimer_folio_removed,
     reclaimer_nr_lru_pages, reclaimer_prepare_scan, reclaimer_shrink_node,
 )
-from mmlab.kernels.large_folio import PG_PARTIALLY_MAPPED, entire_mapcount, nr_pages_mapped, page_pte_mapcount
+from mmlab.kernels.large_folio import PG_PARTIALLY_MAPPED, SPLIT_QUEUE, entire_mapcount, nr_pages_mapped, page_pte_mapcount
 from mmlab.kernels.services import free_pages, rmap_walk, shrink_slab, wakeup_flusher_threads, wakeup_kcompactd, wb_step, writeback_timers
 from mmlab.kernels.zones import page_node, request_zone, wmark_pages, zone_watermark_order0
 from mmlab.mm.compaction_scan import reset_isolation_suitable
@@ -43,7 +43,7 @@ from mmlab.model.rows import (
     N_KSWAPD_WAKE_NS, N_PASS_MEMCG, N_PASS_NOTES, N_PASS_RECLAIMED, N_PASS_SCANNED, SC_IN_RECLAIM,
     SC_KSWAPD_AWAKE, SC_NEXT_EVENT_NS, SC_NODE, SC_NOW_NS, SC_NR_MEMCGS, SC_NR_NODES, SC_NR_RECLAIMED,
     SC_NR_SCANNED, SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS, SC_NR_ZONES, SC_NUMA_BALANCING, SC_PROACTIVE, SC_PROTECTION, SC_RECLAIM_MEMCG, SC_RECLAIM_NOTES,
-    SC_INODE_TOP, SC_KSWAPD_SLICE_NS, SC_SCAN_PRIORITY, SC_SHRINK_MEMCG, SC_YIELDED, ZONELIST_STRIDE,
+    SC_INODE_TOP, SC_KSWAPD_SLICE_NS, SC_SCAN_PRIORITY, SC_SHRINK_MEMCG, SC_YIELDED, SHR_NR, ZONELIST_STRIDE,
     WB_AWAKE, WB_IO_NEXT_NS, WB_SC_CONGESTED, WB_SC_DIRTY, WB_SC_TAKEN, WB_SC_UNQUEUED_DIRTY, ZONELIST_THISNODE, ZONE_RECLAIM_ACTIVE,
     ZONE_STRIDE, Z_FLAGS, Z_INDEX, Z_MANAGED, Z_NODE, Z_WATERMARK_BOOST, Z_WRITE_PENDING,
 )
@@ -143,7 +143,7 @@ def shrink_node_memcgs(m, node, memcg, nr_to_reclaim, scan_flags, full):
         if at == resumed or (memcg_is_descendant(m, at, memcg) and set_protection(m, memcg, at, scan_flags)):
             m.sc[SC_SHRINK_MEMCG] = at
             got = reclaimer_shrink_node(m, at * m.sc[SC_NR_NODES] + node, m.sc[SC_SCAN_PRIORITY], nr_to_reclaim, flags)
-            if at == 0 and m.sc[SC_INODE_TOP] > 0 and m.sc[SC_YIELDED] == 0:
+            if at == 0 and (m.sc[SC_INODE_TOP] > 0 or m.shrinker[SPLIT_QUEUE + SHR_NR]) and m.sc[SC_YIELDED] == 0:
                 pages = m.vmstat[V_NR_SLAB_RECLAIMABLE]
                 shrink_slab(m, m.sc[SC_SCAN_PRIORITY])
                 got += pages - m.vmstat[V_NR_SLAB_RECLAIMABLE]

@@ -21,7 +21,8 @@ from mmlab.model.const import NR_POLICY_LISTS, PTRS_PER_TABLE
 class Sizes:
     """What array lengths depend on. nr_frames: max_pfn rounded up to a pageblock; nr_heads: list sentinels behind the last frame;
     nr_request_ids: objects of a request replay (0: the machine is not one); request_shadows: its reclaimer remembers what it evicted;
-    nr_memcgs: cgroups that may exist, the root included."""
+    nr_memcgs: cgroups that may exist, the root included; tlb_entries: of a CPU's TLB (0: none is simulated); subpages: what each page of a
+    large folio has met is noted; future_ranges: 2 MiB ranges that a stream touches, for policies that want to know."""
 
     nr_frames: int
     nr_present: int
@@ -35,6 +36,9 @@ class Sizes:
     nr_request_ids: int = 0
     request_shadows: bool = False
     nr_memcgs: int = 1
+    tlb_entries: int = 0
+    subpages: bool = False
+    future_ranges: int = 0
 
 
 @attrs.frozen
@@ -65,6 +69,7 @@ ARRAYS: tuple[Array, ...] = (
     Array("sc", "int64", lambda s: rows.NR_SCALARS, "SC_*", "global variables"),
     Array("nr_calls", "int64", lambda s: abi.NR_OPS, "calls of each op", "-"),
     Array("cost", "int64", lambda s: rows.NR_COSTS, "ns, COST_*", "-"),
+    Array("tlb", "int64", lambda s: rows.TLB_SETS_OF + 2 * s.tlb_entries * s.nr_cpus, "TLB_*", "-"),
     Array("vmstat", "int64", _rows(vmstat.VMSTAT_STRIDE, lambda s: s.nr_nodes), "V_* a node", "vm_stat, vm_event_states"),
     Array("zone", "int64", _rows(rows.ZONE_STRIDE, lambda s: s.nr_zones), "Z_* a zone", "struct zone"),
     Array("pcp", "int64", _rows(rows.PCP_STRIDE, lambda s: s.nr_cpus * s.nr_zones), "PCP_* a CPU and zone", "struct per_cpu_pages"),
@@ -75,12 +80,15 @@ ARRAYS: tuple[Array, ...] = (
     Array("node", "int64", _rows(rows.NODE_STRIDE, lambda s: s.nr_nodes), "N_* a node", "pg_data_t"),
     Array("page", "uint32", lambda s: 4 * (s.nr_frames + s.nr_heads), "next, prev, flags, counts", "struct page", 16),
     Array("pagex", "uint32", lambda s: 4 * s.nr_frames, "mapping, index, private, order/kind/memcg", "struct page", 16),
+    Array("subpage", "uint8", lambda s: s.nr_frames if s.subpages else 1, "SUBPAGE_*", "-"),
     Array("pageblock", "uint8", lambda s: s.nr_frames // 512 + 1, "migratetype", "pageblock_flags", 1 / 512),
     Array("block_skip", "uint8", lambda s: s.nr_frames // 512 + 1, "1: compaction passes it by", "PB_migrate_skip", 1 / 512),
     Array("compact", "int64", _rows(rows.CZ_STRIDE, lambda s: s.nr_zones), "CZ_* a zone", "zone.compact_*"),
     Array("cc", "int64", lambda s: rows.NR_CC, "CC_*", "struct compact_control"),
     Array("kill", "int64", lambda s: 64 * KILL_STRIDE, "task, total_vm, rss anon/file/shmem, pgtables_bytes, adj, order, cgroup, node set, asker's T_MEMS a kill", "-"),
     Array("next_use", "int64", lambda s: s.nr_frames if s.next_use else 1, "event number of the page's next access", "-"),
+    Array("future_range", "int64", lambda s: s.future_ranges, "task << 40 | vpn >> 9, in order: 2 MiB ranges that the stream touches", "-"),
+    Array("future_pages", "int64", lambda s: s.future_ranges, "pages of the range that the stream touches", "-"),
     Array("task", "int64", _rows(rows.TASK_STRIDE, lambda s: s.nr_tasks), "T_* a task", "struct task_struct"),
     Array("numa_task", "int64", _rows(rows.NT_STRIDE, lambda s: s.nr_tasks), "NT_* a task", "struct task_struct.numa_*"),
     Array("numa_faults", "int64", lambda s: 4 * s.nr_tasks * s.nr_nodes, "faults by kind, a task and node", "task_struct.numa_faults"),

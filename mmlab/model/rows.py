@@ -22,9 +22,14 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_MIGRATE_DELTA, SC_EXTFRAG_THRESHOLD, SC_PROACTIVENESS, SC_COMPACT_RESULT, SC_INTERLEAVE_NODE,
     SC_NODE_RECLAIM_MODE, SC_MIN_UNMAPPED_RATIO, SC_SHARED_POLICIES, SC_OOM_NODEMASK, SC_DEMOTION_ENABLED, SC_NUMA_BALANCING, SC_RUN_SINCE_NS,
     SC_VFS_CACHE_PRESSURE, SC_STORE_CLASS, SC_YIELD_NS, SC_YIELDED, SC_KCOMPACTD_NS, SC_HIGHMEM, SC_MONITOR_NS, SC_MONITOR_CHECKS,
-    SC_TIERING_TIMER_NS, SC_TIERING_NS,
-) = range(111)
+    SC_TIERING_TIMER_NS, SC_TIERING_NS, SC_SHARED_TABLES,
+) = range(112)
 NR_SCALARS = 128
+# m.sc[SC_WANTS_ACCESS]: who is told of every access; any of them, and accesses are replayed by the loop that tells
+WANTS_RECLAIMER, WANTS_MONITOR, WANTS_TIERING, WANTS_NODES, WANTS_TLB, WANTS_SUBPAGES = 1, 2, 4, 8, 16, 32
+# m.subpage, a byte a frame while WANTS_SUBPAGES: what an anonymous page has met since it, or the large folio that it is in, was made
+SUBPAGE_ACCESSED, SUBPAGE_WRITTEN = 1, 2
+FUTURE_TASK_SHIFT = 40  # in m.future_range: a key is task << FUTURE_TASK_SHIFT | virtual page >> 9
 
 # m.zone: one row a populated zone, in the order of nodes, then zone index ------------------------------------------------------------------
 ZONE_STRIDE = 64
@@ -176,7 +181,8 @@ PSI_SOME_NS, PSI_FULL_NS, PSI_SEEN, PSI_AVG, PSI_NEXT_NS, PSI_LAST_NS, PSI_DEPTH
 # m.shrinker: a row a shrinker: objects that it left for the next run, and a list: how many, the first and the last
 SHR_STRIDE = 4
 SHR_DEFERRED, SHR_NR, SHR_FIRST, SHR_LAST = range(4)
-SHR_SUPER, SHR_EXTENTS, SHR_SHADOWS, SHR_DENTRIES, SHR_INODES = range(5)  # super_cache_scan (its lists are the last two), ext4_es_scan, workingset
+# super_cache_scan (its lists are the last two), ext4_es_scan, workingset, deferred_split_scan (its list: heads of folios + 1)
+SHR_SUPER, SHR_EXTENTS, SHR_SHADOWS, SHR_SPLIT, SHR_DENTRIES, SHR_INODES = range(6)
 NR_SHRINKERS = 8
 IF_SHMEM = 1  # swap-backed: tmpfs or shared anonymous memory
 IF_ANON_SHMEM = 4  # a shared anonymous map's
@@ -265,6 +271,7 @@ CACHE_USER = 32  # first number free for allocator streams and scripts
 
 # m.mthp: one row an order: what hugepages-NkB/stats count --------------------------------------------------------------------------------------
 MTHP_STRIDE = 16
+MTHP_PLACES = 1  # in m.sc[SC_MTHP_ORDERS]: the thp policy has the op place
 (
     MTHP_ANON_FAULT_ALLOC, MTHP_ANON_FAULT_FALLBACK, MTHP_ANON_FAULT_FALLBACK_CHARGE, MTHP_SWPOUT, MTHP_SWPOUT_FALLBACK, MTHP_SHMEM_ALLOC,
     MTHP_SHMEM_FALLBACK, MTHP_SHMEM_FALLBACK_CHARGE, MTHP_SPLIT, MTHP_SPLIT_FAILED, MTHP_SPLIT_DEFERRED, MTHP_NR_ANON,
@@ -281,11 +288,21 @@ MTHP_NAMES = (
     COST_SYSCALL, COST_FORK_PTE, COST_ZAP_PTE, COST_TLB_MISS, COST_IPI, COST_CONTEXT_SWITCH, COST_HUGE_ZERO, COST_SWAP_CACHE_HIT, COST_PAGE_TABLE,
     COST_DEVICE_READ_PAGE, COST_LOCK_WAIT, COST_SPLIT_THP, COST_OOM_KILL,
     COST_DAMOS_PAGE, COST_DAMON_CHECK, COST_LRU_MOVE, COST_PROT_NUMA, COST_WRITEPAGE,
-    COST_DEVICE_WRITE_PAGE, COST_SUBMIT_PAGE, COST_COMPRESS_PAGE, COST_DECOMPRESS_PAGE,
-) = range(31)
-NR_COSTS = 32
+    COST_DEVICE_WRITE_PAGE, COST_SUBMIT_PAGE, COST_COMPRESS_PAGE, COST_DECOMPRESS_PAGE, COST_TLB_MISS_HUGE, COST_TLB_L2_HIT,
+) = range(33)
+NR_COSTS = 64
 COST_NAMES = (
     "hit", "fault", "zero_page", "copy_page", "device_read", "device_write", "scan_page", "reclaim_page", "alloc_bulk", "syscall", "fork_pte",
     "zap_pte", "tlb_miss", "ipi", "context_switch", "huge_zero", "swap_cache_hit", "page_table", "device_read_page", "lock_wait", "split_thp", "oom_kill",
     "damos_page", "damon_check", "lru_move", "prot_numa", "writepage", "device_write_page", "submit_page", "compress_page", "decompress_page",
+    "tlb_miss_huge", "tlb_l2_hit",
 )
+
+# m.tlb: the data TLBs of all CPUs: their geometry (sets and ways of a level: small pages, huge pages, both), words a CPU, what they counted,
+# then from TLB_SETS_OF on, a CPU after the other, each set's entries (two words: tag, frame), the one used last first
+(
+    TLB_L1_SETS, TLB_L1_WAYS, TLB_L1_HUGE_SETS, TLB_L1_HUGE_WAYS, TLB_L2_SETS, TLB_L2_WAYS, TLB_CPU_WORDS,
+    TLB_ACCESSES, TLB_L1_MISSES, TLB_MISSES, TLB_MISSES_HUGE, TLB_NS,
+) = range(12)
+TLB_COUNTED = {"tlb_accesses": TLB_ACCESSES, "tlb_l1_misses": TLB_L1_MISSES, "tlb_misses": TLB_MISSES, "tlb_misses_huge": TLB_MISSES_HUGE, "tlb_ns": TLB_NS}
+TLB_SETS_OF = 16

@@ -19,6 +19,8 @@ TITLES = {
     "pgmajfault": ("Major faults", "major faults so far"),
     "refaults": ("Refaults", "refaults so far"),
     "rss_pages": ("Resident set, all tasks", "pages"),
+    "tlb_misses": ("TLB misses", "walks so far"),
+    "bloat_pages": ("Bloat: resident, never touched", "pages"),
     "free_huge_frames": ("Free huge frames", "frames"),
     "unusable_index": ("Free memory of no use for a huge page, by zone", "per mille"),
 }
@@ -27,7 +29,8 @@ TITLES = {
 def page_plots(cells: Sequence[FinishedCell]) -> list[dict[str, Any]]:
     """Every plot of a report for runs that differ in policy alone, in the order they are shown."""
     columns = dict.fromkeys(name for cell in cells for name in cell.result.series)
-    plots = [lines(cells, name) for name in TITLES if any(name == column.partition(":")[0] for column in columns)]
+    plots = [trade_off(cells, "bloat_pages", "tlb_misses")] if all({"bloat_pages", "tlb_misses"} <= set(cell.result.counters) for cell in cells) else []
+    plots += [lines(cells, name) for name in TITLES if any(name == column.partition(":")[0] for column in columns)]
     plots += [lines(cells, name) for name in columns if name.startswith("nr_free:")]
     if any(name.startswith("free_blocks:") for name in columns):
         plots += [free_blocks(cell, name_of(cell, cells)) for cell in cells[: len(COLOURS)]]
@@ -61,6 +64,26 @@ def lines(cells: Sequence[FinishedCell], name: str) -> dict[str, Any]:
         node, _, zone = name.partition(":")[2].partition(",")
         title, y_title = f"Free memory, zone {zone}" + (f" of node {node}" if node != "0" else ""), "free pages"
     return {"data": data, "layout": axes_layout(title, f"simulated time ({unit})", y_title, legend=len(data) > 1)}
+
+
+def trade_off(cells: Sequence[FinishedCell], x: str, y: str) -> dict[str, Any]:
+    """What each cell has at the end of two figures, a labelled point each: the best are those with none to their lower left."""
+    data = [
+        {
+            "type": "scatter",
+            "mode": "markers+text",
+            "name": name_of(cell, cells),
+            "text": [name_of(cell, cells)],
+            "textposition": "top center",
+            "x": [int(cell.result.counters[x])],
+            "y": [int(cell.result.counters[y])],
+            "marker": {"color": COLOURS[index % len(COLOURS)], "size": 11},
+        }
+        for index, cell in enumerate(cells)
+    ]
+    layout = axes_layout(f"{TITLES[y][0]} against bloat", "pages that are resident and were never touched", TITLES[y][0], legend=False)
+    layout["xaxis"]["rangemode"] = "tozero"
+    return {"data": data, "layout": layout}
 
 
 def free_blocks(cell: FinishedCell, name: str) -> dict[str, Any]:

@@ -218,3 +218,10 @@ class CostModelConformance(PolicyConformance):
         costs = self.policy.costs(params)
         assert set(costs) <= set(COST_NAMES)
         assert all(ns >= 0 for ns in costs.values())
+
+    def test_its_tlb_has_whole_sets(self):
+        params = self.policy.params() if self.policy.params else None
+        for entries, ways in self.policy.tlb(params) if self.policy.tlb else ():
+            assert entries >= 0
+            assert ways >= 1
+            assert entries % ways == 0

@@ -14,6 +14,7 @@ import numpy as np
 from attrs import asdict, field, frozen
 
 from mmlab.kernels.jit import routine
+from mmlab.model.rows import FUTURE_TASK_SHIFT
 from mmlab.workload.operation import Operation
 
 KIND_READ, KIND_WRITE, KIND_EXECUTE, KIND_OPERATION = 0, 1, 2, 15
@@ -83,6 +84,17 @@ def repeated(stream: EventStream, times: int) -> EventStream:
     front = len(operations) if in_front else next(i for i, op in enumerate(stream.ops) if op.task is not None)
     words = np.concatenate((stream.words[:front], np.tile(stream.words[front:], times)))
     return EventStream(words, stream.ops, stream.tasks, {**stream.meta, "repeat": times})
+
+
+def touched_ranges(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The aligned ranges of 512 pages that a stream's accesses touch, and how many pages of each, int64[ranges] both.
+
+    A range is task << FUTURE_TASK_SHIFT | page >> 9; they are in order.
+    """
+    kind, task, page = unpack(words)
+    access = kind != KIND_OPERATION
+    pages = np.unique(task[access] << FUTURE_TASK_SHIFT + 9 | page[access])
+    return np.unique(pages >> 9, return_counts=True)
 
 
 def next_use(words: np.ndarray) -> np.ndarray:

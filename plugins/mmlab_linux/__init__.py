@@ -4,7 +4,9 @@ from mmlab.hookspecs import hookimpl
 from mmlab_linux.cost_model.free import FREE
 from mmlab_linux.cost_model.icount_guest import ICOUNT_GUEST
 from mmlab_linux.cost_model.nvme_desktop import NVME_DESKTOP
+from mmlab_linux.cost_model.skylake import SKYLAKE
 from mmlab_linux.cost_model.vm_guest import VM_GUEST
+from mmlab_linux.cost_model.zen import ZEN
 from mmlab_linux.fault_handler.linux import LINUX_FAULT
 from mmlab_linux.memory_model.sparsemem_vmemmap import SPARSEMEM_VMEMMAP
 from mmlab_linux.monitor.damon import DAMON
@@ -25,5 +27,5 @@ def mmlab_policies():
     """Linux's policies of every slot, and what watching and time cost."""
     return [
         SPARSEMEM_VMEMMAP, BUDDY, SLUB, MAPLE_TREE, LINUX_FAULT, MGLRU, TWO_LIST, LINUX_OOM, ALWAYS, MADVISE, NEVER, LINUX_TIERING, NONE, ORACLE,
-        DAMON, VM_GUEST, NVME_DESKTOP, ICOUNT_GUEST, FREE,
+        DAMON, VM_GUEST, NVME_DESKTOP, SKYLAKE, ZEN, ICOUNT_GUEST, FREE,
     ]  # fmt: skip

@@ -1,6 +1,10 @@
 """Policies that compete with Linux's, one folder a slot."""
 
 from mmlab.hookspecs import hookimpl
+from mmlab_rivals.fault_handler.eager_copy import EAGER_COPY
+from mmlab_rivals.fault_handler.no_fault_around import NO_FAULT_AROUND
+from mmlab_rivals.fault_handler.on_demand_fork import ON_DEMAND_FORK
+from mmlab_rivals.fault_handler.prefault import PREFAULT
 from mmlab_rivals.memory_model.flatmem import FLATMEM
 from mmlab_rivals.memory_model.sparsemem import SPARSEMEM
 from mmlab_rivals.monitor.accessed_bit_scan import ACCESSED_BIT_SCAN
@@ -21,11 +25,18 @@ from mmlab_rivals.slab_allocator.sheaves import SHEAVES
 from mmlab_rivals.slab_allocator.slab import SLAB
 from mmlab_rivals.slab_allocator.slob import SLOB
 from mmlab_rivals.slab_allocator.slub_nocpupartial import SLUB_NOCPUPARTIAL
+from mmlab_rivals.thp.hawkeye import HAWKEYE
+from mmlab_rivals.thp.ingens import INGENS
+from mmlab_rivals.thp.oracle import ORACLE_THP
+from mmlab_rivals.thp.reservation import RESERVATION_THP
 from mmlab_rivals.tiering.damos import DAMOS
 from mmlab_rivals.tiering.first_touch import FIRST_TOUCH
 from mmlab_rivals.tiering.memtis import MEMTIS
 from mmlab_rivals.tiering.oracle import ORACLE_PLACEMENT
 from mmlab_rivals.tiering.tpp import TPP
+from mmlab_rivals.vma_index.bplus_tree import BPLUS_TREE
+from mmlab_rivals.vma_index.rbtree import RBTREE
+from mmlab_rivals.vma_index.skip_list import SKIP_LIST
 from mmlab_rivals.vma_index.sorted_array import SORTED_ARRAY
 
 
@@ -36,4 +47,9 @@ def mmlab_policies():
     page_allocators = [FIRST_FIT, NEXT_FIT, LLFREE, TLSF, RESERVATION, BUDDY_NOPCP, BUDDY_NOMIGRATETYPE]
     tiering = [FIRST_TOUCH, TPP, MEMTIS, DAMOS, ORACLE_PLACEMENT]
     slab_allocators = [SLUB_NOCPUPARTIAL, SLAB, SLOB, SHEAVES]
-    return [*memory_models, *page_allocators, *slab_allocators, SORTED_ARRAY, *RECLAIMERS, ALLOCATING_TASK, *monitors, *tiering]
+    vma_indexes = [SORTED_ARRAY, RBTREE, BPLUS_TREE, SKIP_LIST]
+    fault_handlers = [NO_FAULT_AROUND, PREFAULT, EAGER_COPY, ON_DEMAND_FORK]
+    thp = [INGENS, HAWKEYE, RESERVATION_THP, ORACLE_THP]
+    return [
+        *memory_models, *page_allocators, *slab_allocators, *vma_indexes, *fault_handlers, *RECLAIMERS, ALLOCATING_TASK, *thp, *monitors, *tiering,
+    ]  # fmt: skip

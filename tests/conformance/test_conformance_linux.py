@@ -4,7 +4,9 @@ import pytest
 from mmlab_linux.cost_model.free import FREE
 from mmlab_linux.cost_model.icount_guest import ICOUNT_GUEST
 from mmlab_linux.cost_model.nvme_desktop import NVME_DESKTOP
+from mmlab_linux.cost_model.skylake import SKYLAKE
 from mmlab_linux.cost_model.vm_guest import VM_GUEST
+from mmlab_linux.cost_model.zen import ZEN
 from mmlab_linux.fault_handler.linux import LINUX_FAULT
 from mmlab_linux.memory_model.sparsemem_vmemmap import SPARSEMEM_VMEMMAP
 from mmlab_linux.monitor.damon import DAMON
@@ -100,6 +102,14 @@ class TestVmGuest(CostModelConformance):
 
 class TestNvmeDesktop(CostModelConformance):
     policy = NVME_DESKTOP
+
+
+class TestSkylake(CostModelConformance):
+    policy = SKYLAKE
+
+
+class TestZen(CostModelConformance):
+    policy = ZEN
 
 
 class TestIcountGuest(CostModelConformance):

@@ -1,6 +1,10 @@
 """The rivals keep the contracts of their slots."""
 
 import pytest
+from mmlab_rivals.fault_handler.eager_copy import EAGER_COPY
+from mmlab_rivals.fault_handler.no_fault_around import NO_FAULT_AROUND
+from mmlab_rivals.fault_handler.on_demand_fork import ON_DEMAND_FORK
+from mmlab_rivals.fault_handler.prefault import PREFAULT
 from mmlab_rivals.memory_model.flatmem import FLATMEM
 from mmlab_rivals.memory_model.sparsemem import SPARSEMEM
 from mmlab_rivals.monitor.accessed_bit_scan import ACCESSED_BIT_SCAN
@@ -22,16 +26,22 @@ from mmlab_rivals.slab_allocator.sheaves import SHEAVES
 from mmlab_rivals.slab_allocator.slab import SLAB
 from mmlab_rivals.slab_allocator.slob import SLOB
 from mmlab_rivals.slab_allocator.slub_nocpupartial import SLUB_NOCPUPARTIAL
+from mmlab_rivals.thp.hawkeye import HAWKEYE
+from mmlab_rivals.thp.ingens import INGENS
+from mmlab_rivals.thp.reservation import RESERVATION_THP
 from mmlab_rivals.tiering.damos import DAMOS
 from mmlab_rivals.tiering.first_touch import FIRST_TOUCH
 from mmlab_rivals.tiering.memtis import MEMTIS
 from mmlab_rivals.tiering.oracle import ORACLE_PLACEMENT
 from mmlab_rivals.tiering.tpp import TPP
+from mmlab_rivals.vma_index.bplus_tree import BPLUS_TREE
+from mmlab_rivals.vma_index.rbtree import RBTREE
+from mmlab_rivals.vma_index.skip_list import SKIP_LIST
 from mmlab_rivals.vma_index.sorted_array import SORTED_ARRAY
 
 from mmlab.testing.conformance import (
-    MemoryModelConformance, MonitorConformance, OomPolicyConformance, PageAllocatorConformance, ReclaimerConformance, SlabAllocatorConformance,
-    TieringConformance, VmaIndexConformance,
+    FaultHandlerConformance, MemoryModelConformance, MonitorConformance, OomPolicyConformance, PageAllocatorConformance, ReclaimerConformance,
+    SlabAllocatorConformance, ThpConformance, TieringConformance, VmaIndexConformance,
 )
 
 pytestmark = pytest.mark.nojit
@@ -109,6 +119,53 @@ class TestAllocatingTask(OomPolicyConformance):
 
 class TestAccessedBitScan(MonitorConformance):
     policy = ACCESSED_BIT_SCAN
+
+
+class TestIngens(ThpConformance):
+    policy = INGENS
+    params = {"util_pct": 40, "promote_ms": 1, "sample_ms": 2}
+    machine = {**ThpConformance.machine, "memory": "24M"}
+
+
+class TestHawkeye(ThpConformance):
+    policy = HAWKEYE
+    params = {"sample_ms": 4, "window_ms": 1, "promote_ms": 1}
+    machine = {**ThpConformance.machine, "memory": "24M"}
+
+
+class TestReservationThp(ThpConformance):
+    policy = RESERVATION_THP
+    params = {"step_ms": 1}
+    machine = {**ThpConformance.machine, "memory": "24M"}
+
+
+class TestRbtree(VmaIndexConformance):
+    policy = RBTREE
+
+
+class TestBplusTree(VmaIndexConformance):
+    policy = BPLUS_TREE
+
+
+class TestSkipList(VmaIndexConformance):
+    policy = SKIP_LIST
+
+
+class TestNoFaultAround(FaultHandlerConformance):
+    policy = NO_FAULT_AROUND
+
+
+class TestPrefault(FaultHandlerConformance):
+    policy = PREFAULT
+
+
+class TestEagerCopy(FaultHandlerConformance):
+    policy = EAGER_COPY
+
+
+class TestOnDemandFork(FaultHandlerConformance):
+    policy = ON_DEMAND_FORK
+    machine = {**FaultHandlerConformance.machine, "memory": "16M", "swap": "16M"}
 
 
 class TestIdlePage(MonitorConformance):

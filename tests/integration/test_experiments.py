@@ -62,6 +62,32 @@ def test_mglru_vs_lru(tmp_path):
     assert "regret %" not in shown  # major faults of opt are no bound: what is still being written is found in the swap cache
 
 
+def test_thp_policies(tmp_path):
+    """Dense: whoever makes everything huge misses once a range; sparse: what that costs in memory, and who does not pay
+    it. The streams touch 302 pages of 10 ranges, and all 2048 pages of 4 ranges."""
+    shown, found = run(
+        tmp_path, "thp_policies.toml", 'machine.memory="32M"', "workload.sources.sparse.params.pages=5120", "workload.sources.sparse.params.events=30000",
+        "workload.sources.dense.params.pages=2048", "workload.sources.dense.params.events=30000", "workload.sources.dense.params.alpha=0", "thp.params.high_pct=50", "thp.params.low_pct=40",
+        axis="thp.use",
+    )  # fmt: skip
+    policies = ("always", "madvise", "never", "ingens", "hawkeye", "reservation", "oracle")
+    value = {(source, name): {c: found[source, name, c] for c in ("tlb_misses", "bloat_pages", "rss_pages")} for source in ("sparse", "dense") for name in policies}
+    for name in ("madvise", "never", "ingens", "reservation", "oracle"):
+        assert value["sparse", name]["bloat_pages"] == 0, name
+    assert value["sparse", "always"]["bloat_pages"] == 10 * 512 - 302
+    assert value["sparse", "always"]["tlb_misses"] == 10
+    assert 0 < value["sparse", "hawkeye"]["bloat_pages"] < value["sparse", "always"]["bloat_pages"] * 2 // 3  # from 63 % to 40 % of memory
+    assert value["sparse", "never"]["tlb_misses"] >= 302
+    assert {value["dense", name]["bloat_pages"] for name in policies} == {0}
+    assert value["dense", "always"]["tlb_misses"] == value["dense", "oracle"]["tlb_misses"] == 4
+    assert value["dense", "never"] == value["dense", "madvise"]
+    for name in ("ingens", "reservation", "hawkeye"):
+        assert value["dense", name]["tlb_misses"] < value["dense", "never"]["tlb_misses"], name
+    assert "bloat_pages" in shown
+    report = next((tmp_path / "r").glob("*/report.html")).read_text(encoding="utf-8")
+    assert "TLB misses against bloat" in report
+
+
 def test_monitor_accuracy(tmp_path):
     """The oracle is right; page scans see all that is hot and more; sampling sees part of it and little else; looking at regions costs less
     than looking at pages."""

@@ -9,6 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mmlab_linux.vma_index.maple_tree import MAPLE_TREE
+from mmlab_rivals.vma_index.bplus_tree import BPLUS_TREE
+from mmlab_rivals.vma_index.rbtree import RBTREE
+from mmlab_rivals.vma_index.skip_list import SKIP_LIST
 from mmlab_rivals.vma_index.sorted_array import SORTED_ARRAY
 
 from mmlab.testing.oracles.vma_index import VmaIndexOracle
@@ -97,7 +100,7 @@ class Pair:
         self.gap(3, 5, PAGES // 2)
 
 
-@pytest.mark.parametrize("policy", [MAPLE_TREE, SORTED_ARRAY], ids=lambda policy: policy.name)
+@pytest.mark.parametrize("policy", [MAPLE_TREE, SORTED_ARRAY, RBTREE, BPLUS_TREE, SKIP_LIST], ids=lambda policy: policy.name)
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=STEPS)
 def test_answers_are_those_of_a_sorted_list(policy, steps):

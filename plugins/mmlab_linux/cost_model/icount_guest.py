@@ -23,6 +23,8 @@ def costs(params: Params) -> dict[str, float]:
     return {
         "hit": 70,  # measured: passes over ranges of memory
         "tlb_miss": 0,  # the emulator's translations take no instructions
+        "tlb_miss_huge": 0,
+        "tlb_l2_hit": 0,
         "fault": 20_000,  # scaled
         "zero_page": 40_000,  # derived: the first touch of a page takes 60 us
         "copy_page": 88_000,  # scaled

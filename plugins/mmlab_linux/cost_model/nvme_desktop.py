@@ -8,11 +8,12 @@ import attrs
 from attrs.validators import ge
 
 from mmlab.policies import CostModel
+from mmlab_linux.cost_model.tlb import TlbParams, tlb, tlb_costs
 
 
-@attrs.frozen
-class Params:
-    """What a read and a write-back of one page at a random place of the disk take, in ns."""
+@attrs.frozen(kw_only=True)
+class Params(TlbParams):
+    """What a read and a write-back of one page at a random place of the disk take, in ns. A TLB has none of its entries unless asked for (`skylake` and `zen` are this machine with one)."""
 
     device_read_ns: int = attrs.field(default=60_000, validator=ge(0))  # data sheets: 50-80 us
     device_write_ns: int = attrs.field(default=20_000, validator=ge(0))  # data sheets: 15-25 us, into the drive's cache
@@ -22,7 +23,7 @@ def costs(params: Params) -> dict[str, float]:
     """ns by COST_NAMES."""
     return {
         "hit": 4,
-        "tlb_miss": 30,  # estimated: a one-dimensional walk, mostly in the second-level cache
+        **tlb_costs(params),  # estimated: a one-dimensional walk, mostly in the second-level cache
         "fault": 250,
         "zero_page": 500,
         "copy_page": 1100,
@@ -61,4 +62,5 @@ NVME_DESKTOP = CostModel(
     models="data sheets, and vm_guest halved",
     params=Params,
     costs=costs,
+    tlb=tlb,
 )

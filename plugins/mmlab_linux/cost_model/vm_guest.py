@@ -8,23 +8,28 @@ import attrs
 from attrs.validators import ge
 
 from mmlab.policies import CostModel
+from mmlab_linux.cost_model.tlb import TlbParams, tlb, tlb_costs
 
 
-@attrs.frozen
-class Params:
+@attrs.frozen(kw_only=True)
+class Params(TlbParams):
     """What a read and a write-back of one page at a random place of the disk take, in ns; hit_ns: an access of the stream to a present page,
-    which may stand for many (a recorded program's events leave out accesses to the pages used last)."""
+    which may stand for many (a recorded program's events leave out accesses to the pages used last). A TLB is simulated only if it is given
+    entries."""
 
     device_read_ns: int = attrs.field(default=100_000, validator=ge(0))  # estimated: virtio over a shared disk
     device_write_ns: int = attrs.field(default=100_000, validator=ge(0))  # estimated: as a read
     hit_ns: int = attrs.field(default=8, validator=ge(0))  # measured: independent random loads over 16 MiB, 8.5 ns
+    tlb_miss_ns: int = attrs.field(default=221, validator=ge(0))  # derived: dependent loads over 256 MiB take 503 ns on 4 KiB pages and 282 ns on huge pages
+    tlb_miss_huge_ns: int = attrs.field(default=60, validator=ge(0))  # estimated: a two-dimensional walk whose tables stay in the caches
+    tlb_l2_hit_ns: int = attrs.field(default=3, validator=ge(0))  # estimated: 9 cycles
 
 
 def costs(params: Params) -> dict[str, float]:
     """ns by COST_NAMES."""
     return {
         "hit": params.hit_ns,
-        "tlb_miss": 221,  # derived: dependent loads over 256 MiB take 503 ns on 4 KiB pages and 282 ns on huge pages
+        **tlb_costs(params),
         "fault": 512,  # measured: read fault that maps the zero page (trap, walk, map; nothing allocated or cleared)
         "zero_page": 1027,  # derived: anonymous write fault 1539 ns without the 512 of "fault": allocate, clear, charge, LRU
         "copy_page": 2258,  # derived: copy-on-write fault after fork 2770 ns without "fault"
@@ -64,4 +69,5 @@ VM_GUEST = CostModel(
     level="L1",
     params=Params,
     costs=costs,
+    tlb=tlb,
 )

@@ -29,7 +29,7 @@ from mmlab.policies import FaultHandler
 
 
 @leaf
-def _map_new_anon(m, mm, vma, vpn, slot, pfn, flags):
+def map_new_anon(m, mm, vma, vpn, slot, pfn, flags):
     """A fresh anonymous page goes into an empty entry, writable where the VMA is."""
     folio_add_new_anon_rmap(m, mm, pfn)
     folio_add_lru(m, pfn)
@@ -55,7 +55,7 @@ def do_anonymous_page(m, mm, vma, vpn, slot, access, flags):
     pfn = vma_alloc_zeroed_movable_folio(m, mm, vma, vpn)
     if unlikely(pfn < 0):
         return VM_FAULT_OOM
-    _map_new_anon(m, mm, vma, vpn, slot, pfn, flags)
+    map_new_anon(m, mm, vma, vpn, slot, pfn, flags)
     return 0
 
 
@@ -86,7 +86,7 @@ def wp_page_copy(m, mm, vma, vpn, slot, entry):
             if m.vma[vma * VMA_STRIDE + VMA_FLAGS] & VM_LOCKED:
                 munlock_folio(m, page_folio(m, old))
         folio_put(m, page_folio(m, old))
-    _map_new_anon(m, mm, vma, vpn, slot, pfn, m.vma[vma * VMA_STRIDE + VMA_FLAGS])
+    map_new_anon(m, mm, vma, vpn, slot, pfn, m.vma[vma * VMA_STRIDE + VMA_FLAGS])
     return 0
 
 
@@ -190,7 +190,7 @@ def do_fault(m, mm, vma, vpn, access, flags):
         if copy < 0:
             return VM_FAULT_OOM
         m.sc[SC_NOW_NS] += m.cost[COST_COPY_PAGE] - m.cost[COST_ZERO_PAGE]
-        _map_new_anon(m, mm, vma, vpn, slot, copy, flags)
+        map_new_anon(m, mm, vma, vpn, slot, copy, flags)
         return major
     if around and major and do_fault_around(m, mm, vma, vpn, flags):
         return major
@@ -240,14 +240,8 @@ def handle_mm_fault(m, st, mm, vma, vpn, access):
 
 
 @kernel
-def copy_page_range(m, st, dst_mm, src_mm, dst_vma, src_vma):
-    """fork: entries are copied only where the VMA has an anon_vma, write-protected on both sides; the child's start old."""
-    row = src_vma * VMA_STRIDE
-    if m.vma[row + VMA_ANON_VMA] < 0 or m.vma[row + VMA_FLAGS] & VM_WIPEONFORK:
-        return 0
-    vpn = m.vma[row + VMA_START] >> 12
-    end = m.vma[row + VMA_END] >> 12
-    shared = m.vma[row + VMA_FLAGS] & VM_SHARED
+def copy_pte_range(m, dst_mm, src_mm, vpn, end, shared):
+    """What the child gets of the pages [vpn, end): the same entries, write-protected on both sides unless the VMA is shared. 0, or -ENOMEM."""
     while vpn < end:
         pmd = walk_pmd(m, src_mm, vpn)
         if pmd < 0:
@@ -285,6 +279,21 @@ def copy_page_range(m, st, dst_mm, src_mm, dst_vma, src_vma):
                 m.pt[dst + (at & 511)] = entry & ~PTE_ACCESSED
         vpn = stop
     return 0
+
+
+@leaf
+def needs_copy(m, vma):
+    """1 if fork copies entries of the VMA: what has no anon_vma is faulted in again."""
+    return 1 if m.vma[vma * VMA_STRIDE + VMA_ANON_VMA] >= 0 and m.vma[vma * VMA_STRIDE + VMA_FLAGS] & VM_WIPEONFORK == 0 else 0
+
+
+@kernel
+def copy_page_range(m, st, dst_mm, src_mm, dst_vma, src_vma):
+    """fork: entries are copied only where the VMA has an anon_vma, write-protected on both sides; the child's start old."""
+    row = src_vma * VMA_STRIDE
+    if needs_copy(m, src_vma) == 0:
+        return 0
+    return copy_pte_range(m, dst_mm, src_mm, m.vma[row + VMA_START] >> 12, m.vma[row + VMA_END] >> 12, m.vma[row + VMA_FLAGS] & VM_SHARED)
 
 
 LINUX_FAULT = FaultHandler(

@@ -27,7 +27,7 @@ LIMIT = (1 << 63) - 1
 NODE_MASK = (1 << 48) - 1
 
 # words of m.mm from MM_INDEX on: root node (-1: empty), levels, nodes, nodes touched so far
-T_ROOT, T_HEIGHT, T_NODES, T_TOUCHED = 0, 1, 2, 3
+T_ROOT, T_HEIGHT, T_NODES, T_TOUCHED, T_STORES = range(5)
 
 
 @leaf

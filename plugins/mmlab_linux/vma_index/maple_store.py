@@ -12,8 +12,8 @@ from mmlab.model.const import ENOMEM
 from mmlab.model.rows import VMA_END, VMA_START, VMA_STRIDE
 from mmlab_linux.vma_index.maple_balance import grow, load, move_slots, nodes_needed, rebalance, write
 from mmlab_linux.vma_index.maple_node import (
-    LEAF_MIN, LEAF_SLOTS, LIMIT, N_COUNT, N_SLOT, T_HEIGHT, T_ROOT, descend, drop_spares, reserve_nodes, slot_of, slot_start, take_node,
-    tree_row, update_gaps,
+    LEAF_MIN, LEAF_SLOTS, LIMIT, N_COUNT, N_SLOT, T_HEIGHT, T_ROOT, T_STORES, descend, drop_spares, reserve_nodes, slot_of, slot_start,
+    take_node, tree_row, update_gaps,
 )
 
 
@@ -90,6 +90,7 @@ def _plant(m, st, row):
 def insert(m, st, mm, vma):
     """Store a VMA in the gap that holds it."""
     row = tree_row(mm)
+    m.mm[row + T_STORES] += 1
     vm_start = m.vma[vma * VMA_STRIDE + VMA_START]
     vm_end = m.vma[vma * VMA_STRIDE + VMA_END]
     if _plant(m, st, row) < 0:
@@ -171,6 +172,7 @@ def _join_gap_below(m, st, row, nr_slots, gap_start, gap_end):
 def erase(m, st, mm, vma):
     """Make the VMA and the gaps beside it one gap."""
     row = tree_row(mm)
+    m.mm[row + T_STORES] += 1
     level = descend(m, st, row, m.vma[vma * VMA_STRIDE + VMA_START])
     node = st.path_node[level]
     count = st.node[node + N_COUNT]
@@ -227,6 +229,7 @@ def resize(m, st, mm, vma, vm_start, vm_end):
     """Write the new bounds. A VMA whose neighbouring gap lies in another leaf, or that jumps over others, is erased and inserted."""
     row = tree_row(mm)
     done = _resize_in_leaf(m, st, row, vma, vm_start, vm_end)
+    m.mm[row + T_STORES] += max(done, 0)
     if done == 0:
         while done == 0 and st.nr_spare[0] < m.mm[row + T_HEIGHT] + 2:  # so that the insertion cannot fail
             done = reserve_nodes(m, st, m.mm[row + T_HEIGHT] + 2)

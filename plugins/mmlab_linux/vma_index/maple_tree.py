@@ -13,7 +13,7 @@ and joins), maple_store (insert, erase, resize), maple_find, maple_gap, maple_ch
 import numpy as np
 
 from mmlab.kernels.jit import kernel
-from mmlab.model.const import VMA_STAT_BYTES, VMA_STAT_HEIGHT, VMA_STAT_NODES, VMA_STAT_TOUCHED
+from mmlab.model.const import VMA_STAT_BYTES, VMA_STAT_HEIGHT, VMA_STAT_NODES, VMA_STAT_TOUCHED, VMA_STAT_WRITE_LOCKS
 from mmlab.model.layout import reserve
 from mmlab.model.rows import VMA_STRIDE
 from mmlab.policies import VmaIndex
@@ -21,7 +21,7 @@ from mmlab_linux.vma_index.maple_check import check
 from mmlab_linux.vma_index.maple_find import find, find_prev
 from mmlab_linux.vma_index.maple_gap import find_gap
 from mmlab_linux.vma_index.maple_node import (
-    N_COUNT, N_SLOT, NODE_BYTES, NODE_WORDS, T_HEIGHT, T_NODES, T_ROOT, T_TOUCHED, drop_node, tree_row,
+    N_COUNT, N_SLOT, NODE_BYTES, NODE_WORDS, T_HEIGHT, T_NODES, T_ROOT, T_STORES, T_TOUCHED, drop_node, tree_row,
 )
 from mmlab_linux.vma_index.maple_store import erase, insert, resize
 
@@ -47,6 +47,7 @@ def init_mm(m, st, mm):
     m.mm[row + T_HEIGHT] = 0
     m.mm[row + T_NODES] = 0
     m.mm[row + T_TOUCHED] = 0
+    m.mm[row + T_STORES] = 0
     return 0
 
 
@@ -74,7 +75,7 @@ def destroy_mm(m, st, mm):
 
 @kernel
 def stat(m, st, mm, what):
-    """Nodes, levels, bytes of nodes, nodes touched by all operations so far."""
+    """Nodes, levels, bytes of nodes, nodes touched by all operations so far; a store locks the tree, look-ups need no lock (RCU)."""
     row = tree_row(mm)
     if what == VMA_STAT_NODES:
         return m.mm[row + T_NODES]
@@ -82,6 +83,8 @@ def stat(m, st, mm, what):
         return m.mm[row + T_HEIGHT]
     if what == VMA_STAT_BYTES:
         return m.mm[row + T_NODES] * NODE_BYTES
+    if what == VMA_STAT_WRITE_LOCKS:
+        return m.mm[row + T_STORES]
     return m.mm[row + T_TOUCHED] if what == VMA_STAT_TOUCHED else 0
 
 

@@ -11,7 +11,7 @@ it is full and to one of half the size when three quarters of it are empty. Free
 import numpy as np
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.model.const import ENOMEM, PAGE_SHIFT, VMA_STAT_BYTES, VMA_STAT_HEIGHT, VMA_STAT_NODES, VMA_STAT_TOUCHED
+from mmlab.model.const import ENOMEM, PAGE_SHIFT, VMA_STAT_BYTES, VMA_STAT_HEIGHT, VMA_STAT_NODES, VMA_STAT_READ_LOCKS, VMA_STAT_TOUCHED, VMA_STAT_WRITE_LOCKS
 from mmlab.model.layout import reserve
 from mmlab.model.rows import MM_INDEX, MM_STRIDE, SC_STACK_GUARD_GAP, VM_GROWSDOWN, VMA_END, VMA_FLAGS, VMA_START, VMA_STRIDE
 from mmlab.policies import VmaIndex
@@ -21,8 +21,8 @@ NR_CLASSES = 48
 ENTRY_BYTES = 24
 ADDRESS_LIMIT = (1 << 63) - 1
 
-# words of m.mm from MM_INDEX on: first entry of the chunk, its class (-1: no chunk), VMAs, entries looked at or moved so far
-A_FIRST, A_CLASS, A_COUNT, A_TOUCHED = 0, 1, 2, 3
+# words of m.mm from MM_INDEX on: first entry of the chunk, its class (-1: no chunk), VMAs, entries looked at or moved so far, look-ups, changes
+A_FIRST, A_CLASS, A_COUNT, A_TOUCHED, A_READS, A_WRITES = range(6)
 
 
 def new_state(params, machine):
@@ -105,7 +105,7 @@ def init_mm(m, st, mm):
     m.mm[row + A_FIRST] = 0
     m.mm[row + A_CLASS] = -1
     m.mm[row + A_COUNT] = 0
-    m.mm[row + A_TOUCHED] = 0
+    m.mm[row + A_TOUCHED] = m.mm[row + A_READS] = m.mm[row + A_WRITES] = 0
     return 0
 
 
@@ -124,6 +124,7 @@ def destroy_mm(m, st, mm):
 def find(m, st, mm, addr):
     """The lowest VMA with vm_end > addr, or -1."""
     row = _row(mm)
+    m.mm[row + A_READS] += 1
     at = _search(m, st, row, addr)
     return st.vma[m.mm[row + A_FIRST] + at] if at < m.mm[row + A_COUNT] else -1
 
@@ -132,6 +133,7 @@ def find(m, st, mm, addr):
 def find_prev(m, st, mm, addr):
     """The highest VMA with vm_start < addr, or -1."""
     row = _row(mm)
+    m.mm[row + A_READS] += 1
     at = _search(m, st, row, addr)
     first = m.mm[row + A_FIRST]
     if at < m.mm[row + A_COUNT] and st.start[first + at] < addr:
@@ -143,6 +145,7 @@ def find_prev(m, st, mm, addr):
 def insert(m, st, mm, vma):
     """Shift what lies above by one entry and put the VMA in."""
     row = _row(mm)
+    m.mm[row + A_WRITES] += 1
     start = m.vma[vma * VMA_STRIDE + VMA_START]
     at = _search(m, st, row, start)
     count = m.mm[row + A_COUNT]
@@ -167,6 +170,7 @@ def insert(m, st, mm, vma):
 def erase(m, st, mm, vma):
     """Shift what lies above down by one entry; an array that is three quarters empty moves to a smaller chunk if there is one."""
     row = _row(mm)
+    m.mm[row + A_WRITES] += 1
     at = _search(m, st, row, m.vma[vma * VMA_STRIDE + VMA_START])
     first = m.mm[row + A_FIRST]
     count = m.mm[row + A_COUNT] - 1
@@ -189,6 +193,7 @@ def erase(m, st, mm, vma):
 def resize(m, st, mm, vma, vm_start, vm_end):
     """Write the new bounds; entries in between move if the VMA jumps over others."""
     row = _row(mm)
+    m.mm[row + A_WRITES] += 1
     base = vma * VMA_STRIDE
     first = m.mm[row + A_FIRST]
     last = first + m.mm[row + A_COUNT] - 1
@@ -215,6 +220,7 @@ def resize(m, st, mm, vma, vm_start, vm_end):
 def find_gap(m, st, mm, length, low, high):
     """Look at every gap from the top. Where the guard of a VM_GROWSDOWN VMA reaches into the gap, begin again below the guard."""
     row = _row(mm)
+    m.mm[row + A_READS] += 1
     first = m.mm[row + A_FIRST]
     count = m.mm[row + A_COUNT]
     low = max(0, low)
@@ -243,13 +249,17 @@ def find_gap(m, st, mm, length, low, high):
 
 @kernel
 def stat(m, st, mm, what):
-    """The array counts as one node; touched are entries looked at or moved."""
+    """The array counts as one node; touched are entries looked at or moved. Everything takes the one lock of the array."""
     row = _row(mm)
     has_chunk = 1 if m.mm[row + A_CLASS] >= 0 else 0
     if what == VMA_STAT_NODES or what == VMA_STAT_HEIGHT:
         return has_chunk
     if what == VMA_STAT_BYTES:
         return ENTRY_BYTES << m.mm[row + A_CLASS] if has_chunk else 0
+    if what == VMA_STAT_READ_LOCKS:
+        return m.mm[row + A_READS]
+    if what == VMA_STAT_WRITE_LOCKS:
+        return m.mm[row + A_WRITES]
     return m.mm[row + A_TOUCHED] if what == VMA_STAT_TOUCHED else 0
 
 

@@ -4,12 +4,14 @@ import pytest
 from mmlab_linux.cost_model.free import FREE
 from mmlab_linux.cost_model.icount_guest import ICOUNT_GUEST
 from mmlab_linux.cost_model.nvme_desktop import NVME_DESKTOP
+from mmlab_linux.cost_model.skylake import SKYLAKE
 from mmlab_linux.cost_model.vm_guest import VM_GUEST
+from mmlab_linux.cost_model.zen import ZEN
 
 from mmlab.model.rows import COST_NAMES
 
 
-@pytest.mark.parametrize("model", [VM_GUEST, NVME_DESKTOP, ICOUNT_GUEST], ids=lambda model: model.name)
+@pytest.mark.parametrize("model", [VM_GUEST, NVME_DESKTOP, SKYLAKE, ZEN, ICOUNT_GUEST], ids=lambda model: model.name)
 def test_every_cost_has_a_figure(model):
     costs = model.costs(model.params())
     assert set(costs) == set(COST_NAMES)

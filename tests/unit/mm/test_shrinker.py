@@ -5,9 +5,14 @@ import pytest
 from mmlab import procfs
 from mmlab.kernels.jit import kernel
 from mmlab.mm import shrinker, workingset, xarray
+from mmlab.mm.migrate import isolate_folio, migrate_folio
+from mmlab.mm.page_alloc import alloc_pages
 from mmlab.model import rows as r
 from mmlab.model import vmstat as v
 from mmlab.model.const import SLAB_STAT_ACTIVE_OBJS
+from mmlab.model.gfp import GFP_TRANSHUGE
+from mmlab.model.page import add_refs
+from mmlab.policies import python_function
 from mmlab.simulation import Simulation
 
 
@@ -128,3 +133,105 @@ def test_nodes_of_shadows_are_freed_beyond_an_eighth_of_the_pages(sim):
     assert m.run(xarray.xa_check, inode) == 0
     assert int(m.inode[inode * r.INODE_STRIDE + r.I_NRSHADOWS]) == 2900 and m.run(xarray.xa_load, inode, 99 * 64) == 0
     assert [int(m.vmstat[item]) for item in (v.V_WORKINGSET_NODES, v.V_WORKINGSET_NODERECLAIM)] == [2900, 100]
+
+
+# folios that wait to be split -----------------------------------------------------------------------------------------------------------------
+def huge_machine(memory="64M", swap="0"):
+    sim = Simulation.from_table({"memory": memory, "swap": swap, "bare": True}, policies={"thp": {"use": "always"}})
+    sim.spawn("A")
+    addr = sim.mmap("A", 16 << 20, flags=["fixed"], addr=0x10000000000)
+    return sim, addr
+
+
+def split_queue(sim):
+    return int(sim.machine.shrinker[r.SHR_SPLIT * r.SHR_STRIDE + r.SHR_NR])
+
+
+def counter(sim, name):
+    return sim.counters()[name]
+
+
+def free_pages(sim):
+    for zone in range(sim.machine.sizes.nr_zones):
+        sim.machine.op("page_allocator", "drain", zone, 0)
+    return int(sim.machine.zone.reshape(-1, r.ZONE_STRIDE)[:, r.Z_FREE].sum() + sim.machine.pcp.reshape(-1, r.PCP_STRIDE)[:, r.PCP_FREE_DIFF].sum())
+
+
+def test_parts_that_nobody_maps_come_back_when_the_shrinker_splits():
+    """Three huge pages of which 100, 511 and no pages are unmapped."""
+    sim, addr = huge_machine()
+    sim.touch("A", addr, 3 * 512, 1)
+    assert split_queue(sim) == 3  # new huge pages are looked at once
+    before = free_pages(sim)
+    sim.munmap("A", addr, 100 * 4096)
+    sim.munmap("A", addr + (2 << 20) + 4096, 511 * 4096)
+    assert free_pages(sim) == before  # not yet
+    assert (split_queue(sim), counter(sim, "thp_deferred_split_page"), counter(sim, "thp_split_page")) == (3, 2, 0)
+    assert sim.check_state() == []
+    assert procfs.write(sim, "/proc/sys/vm/drop_caches", "2") == 0
+    assert free_pages(sim) == before + 611
+    assert (split_queue(sim), counter(sim, "thp_split_page")) == (0, 2)
+    assert counter(sim, "nr_anon_transparent_hugepages") == 1  # whole: not worth a split
+    assert sim.touch("A", addr + 100 * 4096, 412, 1).minflt == 0
+    assert sim.check_state() == []
+    scanned_so_far = scanned(sim)
+    procfs.write(sim, "/proc/sys/vm/drop_caches", "2")
+    assert scanned(sim) == scanned_so_far  # nothing waits
+
+
+@pytest.mark.nojit
+def test_a_folio_that_is_held_waits_on():
+    sim, addr = huge_machine()
+    sim.touch("A", addr, 1024, 1)
+    sim.munmap("A", addr, 4096)
+    sim.munmap("A", addr + (2 << 20), 4096)
+    head = int(sim.machine.shrinker[r.SHR_SPLIT * r.SHR_STRIDE + r.SHR_FIRST]) - 1
+    python_function(add_refs)(sim.machine, head, 1)
+    procfs.write(sim, "/proc/sys/vm/drop_caches", "2")
+    assert (split_queue(sim), counter(sim, "thp_split_page")) == (1, 1)
+    assert counter(sim, "thp_split_page_failed") >= 1
+    python_function(add_refs)(sim.machine, head, -1)
+    procfs.write(sim, "/proc/sys/vm/drop_caches", "2")
+    assert (split_queue(sim), counter(sim, "thp_split_page")) == (0, 2)
+    assert sim.check_state() == []
+
+
+def test_direct_reclaim_splits_what_waits():
+    """Seven of eight pages of 9 huge pages are unmapped; a program that needs more than the rest gets their memory, without swap or a kill."""
+    sim, _ = huge_machine(memory="32M")
+    addr = sim.mmap("A", 24 << 20, flags=["fixed"], addr=0x20000000000)
+    sim.touch("A", addr, 9 * 512, 1)
+    for i in range(9):
+        sim.munmap("A", addr + (i << 21) + 64 * 4096, 448 * 4096)
+    sim.spawn("B")
+    wanted = 20 << 20
+    other = sim.mmap("B", wanted)
+    assert sim.madvise("B", other, wanted, "nohugepage") == 0
+    sim.touch("B", other, wanted >> 12, 1)
+    assert sim.kills == [] and sim.alive("B")
+    assert counter(sim, "thp_split_page") > 0
+    assert sim.check_state() == []
+
+
+def test_freed_folios_leave_the_queue():
+    sim, addr = huge_machine()
+    sim.touch("A", addr, 1024, 1)
+    sim.munmap("A", addr, 4096)
+    sim.munmap("A", addr, 4 << 20)
+    assert split_queue(sim) == 0 and sim.check_state() == []
+
+
+@pytest.mark.nojit
+def test_a_folio_that_compaction_moves_waits_on():
+    sim, addr = huge_machine()
+    sim.touch("A", addr, 1024, 1)
+    sim.munmap("A", addr, 4096)
+    head = int(sim.machine.shrinker[r.SHR_SPLIT * r.SHR_STRIDE + r.SHR_FIRST]) - 1
+    place = sim.machine.run(alloc_pages, GFP_TRANSHUGE, 9, -1)
+    assert python_function(isolate_folio)(sim.machine, head) == 1
+    sim.machine.run(migrate_folio, head, place)
+    assert int(sim.machine.shrinker[r.SHR_SPLIT * r.SHR_STRIDE + r.SHR_LAST]) - 1 == place and split_queue(sim) == 2
+    assert sim.check_state() == []
+    procfs.write(sim, "/proc/sys/vm/drop_caches", "2")
+    assert (split_queue(sim), counter(sim, "thp_split_page")) == (0, 1)
+    assert sim.check_state() == []

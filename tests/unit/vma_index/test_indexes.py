@@ -5,17 +5,20 @@ from __future__ import annotations
 import pytest
 from index_machine import PAGE, Index, duel, erase_many, store_many
 from mmlab_linux.vma_index.maple_tree import MAPLE_TREE
+from mmlab_rivals.vma_index.bplus_tree import BPLUS_TREE
+from mmlab_rivals.vma_index.rbtree import RBTREE
+from mmlab_rivals.vma_index.skip_list import SKIP_LIST
 from mmlab_rivals.vma_index.sorted_array import SORTED_ARRAY
 
 from mmlab.kernels.jit import JIT_OFF
-from mmlab.model.const import ENOMEM, VMA_STAT_BYTES, VMA_STAT_HEIGHT, VMA_STAT_NODES, VMA_STAT_TOUCHED
+from mmlab.model.const import ENOMEM, VMA_STAT_BYTES, VMA_STAT_HEIGHT, VMA_STAT_NODES, VMA_STAT_READ_LOCKS, VMA_STAT_TOUCHED, VMA_STAT_WRITE_LOCKS
 
 pytestmark = pytest.mark.nojit
 
 TOP = 0x7FFFF7FFF000
 
 
-@pytest.fixture(params=[MAPLE_TREE, SORTED_ARRAY], ids=lambda policy: policy.name)
+@pytest.fixture(params=[MAPLE_TREE, SORTED_ARRAY, RBTREE, BPLUS_TREE, SKIP_LIST], ids=lambda policy: policy.name)
 def index(request):
     return Index(request.param)
 
@@ -119,8 +122,50 @@ def test_growth_and_back_to_nothing(index, step):
     assert index.slab.used[0] == 0
 
 
-def test_the_indexes_agree_on_random_operations():
-    tree, array = Index(MAPLE_TREE, stack_guard_gap=0), Index(SORTED_ARRAY, stack_guard_gap=0)
+def test_what_they_cost():
+    """500 VMAs, 100 look-ups in the middle: each rival's memory and locks by its own rules."""
+    found = {}
+    for policy in (MAPLE_TREE, SORTED_ARRAY, RBTREE, BPLUS_TREE, SKIP_LIST):
+        index = Index(policy)
+        assert index.machine.run(store_many, 500, 1, 8) == 0
+        before = [index.op("stat", what) for what in (VMA_STAT_TOUCHED, VMA_STAT_READ_LOCKS, VMA_STAT_WRITE_LOCKS)]
+        for _ in range(100):
+            assert index.op("find", 250 * 16 * PAGE) == 249
+        after = [index.op("stat", what) for what in (VMA_STAT_TOUCHED, VMA_STAT_READ_LOCKS, VMA_STAT_WRITE_LOCKS)]
+        height, nr_bytes = index.op("stat", VMA_STAT_HEIGHT), index.op("stat", VMA_STAT_BYTES)
+        found[policy.name] = (after[0] - before[0], after[1] - before[1], after[2], height, nr_bytes)
+    touched, reads, writes, height, nr_bytes = found["rbtree"]
+    assert (reads, writes, nr_bytes) == (100, 500, 500 * 48)
+    assert 99 + 1 <= touched <= 99 + height  # the cache answers all but the first
+    assert height <= 2 * 9  # twice the logarithm
+    assert found["bplus_tree"][:2] == (100 * found["bplus_tree"][3], 100 * found["bplus_tree"][3])  # a node a level, each locked
+    assert found["bplus_tree"][4] % 256 == 0 and found["bplus_tree"][4] >= 500 // 14 * 256
+    assert found["maple_tree"][1] == found["skip_list"][1] == 0
+    assert found["maple_tree"][2] == found["sorted_array"][2] == 500
+    assert found["sorted_array"][1] == 100
+    assert 500 * (24 + 8) < found["skip_list"][4] < 500 * (24 + 16)  # a third of a link more than one each
+    assert found["skip_list"][2] >= 500
+
+
+def test_a_bplus_tree_without_memory_keeps_what_it_has():
+    index = Index(BPLUS_TREE)
+    assert index.machine.run(store_many, 200, 1, 8) == 0
+    index.slab.left[0] = 0
+    answers = [index.store(300 + i, (9 + 16 * i) * PAGE, (10 + 16 * i) * PAGE) for i in range(200)]
+    assert -ENOMEM in answers
+    assert index.op("check") == 0
+    assert [index.op("find", (9 + 16 * i) * PAGE) == 300 + i for i in range(200)] == [answer == 0 for answer in answers]
+    moved = [index.op("resize", vma, (5000 + vma) * PAGE, (5001 + vma) * PAGE) for vma in range(100)]
+    assert -ENOMEM in moved
+    assert index.op("check") == 0
+    for vma in [*range(200), *(300 + i for i in range(200) if answers[i] == 0)]:
+        index.op("erase", vma)
+    assert index.op("check") == 0 and index.slab.used[0] == 0
+
+
+@pytest.mark.parametrize("policy", [SORTED_ARRAY, RBTREE, BPLUS_TREE, SKIP_LIST], ids=lambda policy: policy.name)
+def test_the_indexes_agree_on_random_operations(policy):
+    tree, array = Index(MAPLE_TREE, stack_guard_gap=0), Index(policy, stack_guard_gap=0)
     steps, cells, check_every = (3000, 300, 50) if JIT_OFF else (100_000, 16_000, 2000)
     assert tree.machine.run(duel, array.machine, 1, steps, cells, check_every) == 0
     assert tree.op("check") == array.op("check") == 0

@@ -1,0 +1,1 @@
+"""Which memory becomes huge, and when, by published rivals of Linux's settings."""
