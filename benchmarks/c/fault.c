@@ -34,8 +34,9 @@ static int64_t pte_alloc(struct machine *m, int64_t zone, int64_t mm, int64_t vp
 }
 
 static int64_t find_vma(struct machine *m, int64_t mm, int64_t address) {
-    int64_t *index = MM(mm) + MM_INDEX; /* first entry, class, count, entries looked at */
+    int64_t *index = MM(mm) + MM_INDEX; /* first entry, class, count, entries looked at, look-ups */
     int64_t low = index[0], left = index[2];
+    index[4]++;
     while (left > 0) {
         int64_t half = left >> 1;
         int beyond = m->ends[low + half] <= address;

@@ -35,6 +35,18 @@ static inline int64_t rmqueue_smallest_run(struct machine *m, int64_t zone, int6
     return 0;
 }
 
+static inline int64_t rmqueue_smallest(struct machine *m, int64_t zone, int64_t type) {
+    for (int64_t order = 0; order < NR_PAGE_ORDERS; order++) {
+        if (!*nr_free(m, zone, order, type)) continue;
+        int64_t p = NEXT(free_head(m, zone, order, type));
+        del_from_free_list(m, zone, p, order, type);
+        while (order-- > 0) add_to_free_list(m, zone, p + (1 << order), order, type, 0);
+        mod_zone_free(m, zone, -1);
+        return p;
+    }
+    return -1;
+}
+
 /* Refills double from one to the next, and the list's limit grows with them. */
 static inline int64_t nr_pcp_alloc(int64_t *pcp) {
     int64_t batch = pcp[PCP_BATCH], nr = batch << pcp[PCP_ALLOC_FACTOR];
