@@ -32,6 +32,7 @@ pytestmark = pytest.mark.bench
 
 OBJECTS, REQUESTS, SEED = 1_000_000, 20_000_000, 20240607
 SHARES = (0.01, 0.1, 0.5)
+GOAL_SHARE = 0.1  # a cache of 1 % is all misses, one of 50 % nearly none: the speeds that the goals go back to were measured between
 ROUNDS = 6
 #: ours, theirs, and the goal: how many times their requests/s
 POLICIES = {
@@ -87,10 +88,11 @@ def report(what, ours, other, goal, record_property):
     """Print and record medians and their ratio."""
     ratio = statistics.median(b / a for a, b in zip(ours[1:], other[1:]))
     speed, their_speed = (REQUESTS / statistics.median(seconds[1:]) / 1e6 for seconds in (ours, other))
-    print(f"\n{what}: {speed:.1f} M requests/s, libcachesim {their_speed:.1f}, ratio {ratio:.1f} (goal {goal})")
+    print(f"\n{what}: {speed:.1f} M requests/s, libcachesim {their_speed:.1f}, ratio {ratio:.1f}" + (f" (goal {goal})" if goal else ""))
     record_property("m_requests_per_s", speed)
     record_property("ratio_to_libcachesim", ratio)
-    record_property("goal", goal)
+    if goal:
+        record_property("goal", goal)
 
 
 @pytest.mark.parametrize("share", SHARES)
@@ -105,7 +107,7 @@ def test_replay(name, share, trace, requests, record_property):
         their_misses, seconds = theirs(trace, their_name, size)
         other.append(seconds)
         assert misses == their_misses
-    report(f"replay {name}, cache of {share:.0%}", ours, other, goal, record_property)
+    report(f"replay {name}, cache of {share:.0%}", ours, other, goal if share == GOAL_SHARE else None, record_property)
 
 
 @pytest.mark.parametrize("name", POLICIES)
