@@ -10,10 +10,9 @@ from mmlab import abi
 from mmlab._engine import loop
 from mmlab.kernels.jit import JIT_OFF
 from mmlab.mm import (
-    compaction, filemap, files, fork, fs_writeback, huge_memory, khugepaged, memcontrol, memory, mempolicy, migrate, mlock, monitoring,
-    kcompactd,
-    node_reclaim, numa_balancing, page_alloc, page_cache, page_writeback, pgtable, rmap, shmem, shmem_huge, shrinker, swap_state, vmscan,
-    xarray, zswap_writeback,
+    compaction, filemap, files, fork, fs_writeback, huge_memory, kcompactd, khugepaged, kswapd, memcontrol, memory, mempolicy, migrate,
+    mlock, monitoring, node_reclaim, numa_balancing, page_alloc, page_cache, page_writeback, pgtable, reclaim_folio, rmap, shmem,
+    shmem_huge, shrinker, swap_state, xarray, zswap_writeback,
 )
 
 SERVICES: dict[str, Callable] = {
@@ -22,7 +21,7 @@ SERVICES: dict[str, Callable] = {
     "free_pages": page_alloc.free_pages,
     "folio_put": memory.do_folio_put,
     "folio_referenced": rmap.folio_referenced,
-    "reclaim_folio": vmscan.do_reclaim_folio,
+    "reclaim_folio": reclaim_folio.do_reclaim_folio,
     "rmap_walk": rmap.do_rmap_walk,
     "vma_alloc_zeroed_movable_folio": memory.vma_alloc_zeroed_movable_folio,
     "alloc_anon_folio": memory.alloc_anon_folio,
@@ -45,7 +44,7 @@ SERVICES: dict[str, Callable] = {
     "folio_free_swap": swap_state.folio_free_swap,
     "munlock_folio": mlock.munlock_folio,
     "split_huge_pmd": huge_memory.do_split_huge_pmd,
-    "wake_kswapd": vmscan.wakeup_kswapd,
+    "wake_kswapd": kswapd.wakeup_kswapd,
     "wakeup_kcompactd": kcompactd.do_wakeup_kcompactd,
     "kcompactd_run": kcompactd.do_kcompactd_run,
     "madvise": monitoring.do_madvise,

@@ -8,7 +8,8 @@ arch/x86/mm/fault.c do_user_addr_fault(); mm/mmap.c expand_downwards(). Left out
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.likely import unlikely
 from mmlab.kernels.ops import (
-    fault_handler_handle_mm_fault, fault_handler_unshare, reclaimer_folio_removed, thp_place, vma_index_find, vma_index_find_prev, vma_index_resize,
+    fault_handler_handle_mm_fault, fault_handler_unshare, reclaimer_folio_removed, thp_place, vma_index_find, vma_index_find_prev,
+    vma_index_resize,
 )
 from mmlab.kernels.large_folio import folio_remove_rmap_pte, note_partially_mapped
 from mmlab.kernels.pte import add_rmap, note_rss, note_written, remove_rmap, walk_pmd, walk_pte
@@ -22,19 +23,18 @@ from mmlab.mm.swap_state import delete_from_swap_cache, folio_free_swap, folio_s
 from mmlab.model.const import ENOMEM, EXEC, HPAGE_PMD_ORDER, TASK_SIZE, VM_FAULT_ERROR, VM_FAULT_MAJOR, VM_FAULT_OOM, VM_FAULT_RETRY, VM_FAULT_SIGBUS, WRITE
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
 from mmlab.model.page import (
-    KIND_ANON, NO_MAPPING, PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_MLOCKED, PG_SWAPBACKED, PG_SWAPCACHE,
-    PG_TAIL, PG_UPTODATE, PG_WRITEBACK, add_refs, page_clear, page_counts, page_flags, page_folio, page_mapcount, page_order,
-    page_refs, page_set, page_test, set_page_index, set_page_kind, set_page_mapping,
+    KIND_ANON, NO_MAPPING, PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_MLOCKED, PG_SWAPBACKED, PG_SWAPCACHE, PG_TAIL, PG_UPTODATE,
+    PG_WRITEBACK, add_refs, page_clear, page_counts, page_flags, page_folio, page_mapcount, page_order, page_refs, page_set, page_test,
+    set_page_index, set_page_kind, set_page_mapping,
 )
 from mmlab.model.rows import (
-    CLASS_ZERO, COST_FAULT, COST_HUGE_ZERO, COST_SWAP_CACHE_HIT, COST_ZAP_PTE, COST_ZERO_PAGE, MM_RLIMIT_AS, MM_RLIMIT_STACK,
-    MM_STACK_VM, MM_STRIDE, MM_SWAPENTS, MM_TOTAL_VM, MTHP_NR_ANON, MTHP_PLACES, MTHP_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT,
-    PTE_SHIFT, SC_IN_LRU_FAULT, VM_RAND_READ, VM_SEQ_READ,
-    PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE, SC_COMMITTED_AS, SC_MMAP_MIN_ADDR, SC_MTHP_ORDERS, SC_NOW_NS, SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS,
-    SC_NODE, SC_NR_NODES, SC_PGTABLE_LEVELS, SC_STACK_GUARD_GAP, SC_SHARED_TABLES, SC_WANTS_ACCESS, SC_ZAP_BATCH, SI_FIRST, SS_DIRECT, SWAP_INFO_STRIDE,
-    T_FLAGS, T_MAJ_FLT, T_MIN_FLT, T_MM, T_SI_ADDR, T_SI_CODE, T_SIGNAL, TASK_STRIDE,
-    TF_KILLED, VM_ACCOUNT, VM_EXEC, VM_GROWSDOWN, VM_LOCKED, VM_READ, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_PGOFF, VMA_START,
-    VMA_STRIDE, WANTS_SUBPAGES,
+    CLASS_ZERO, COST_FAULT, COST_HUGE_ZERO, COST_SWAP_CACHE_HIT, COST_ZAP_PTE, COST_ZERO_PAGE, MM_RLIMIT_AS, MM_RLIMIT_STACK, MM_STACK_VM,
+    MM_STRIDE, MM_SWAPENTS, MM_TOTAL_VM, MTHP_NR_ANON, MTHP_PLACES, MTHP_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT,
+    SC_IN_LRU_FAULT, VM_RAND_READ, VM_SEQ_READ, PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE, SC_COMMITTED_AS, SC_MMAP_MIN_ADDR,
+    SC_MTHP_ORDERS, SC_NOW_NS, SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS, SC_NODE, SC_NR_NODES, SC_PGTABLE_LEVELS, SC_STACK_GUARD_GAP,
+    SC_SHARED_TABLES, SC_WANTS_ACCESS, SC_ZAP_BATCH, SI_FIRST, SS_DIRECT, SWAP_INFO_STRIDE, T_FLAGS, T_MAJ_FLT, T_MIN_FLT, T_MM, T_SI_ADDR,
+    T_SI_CODE, T_SIGNAL, TASK_STRIDE, TF_KILLED, VM_ACCOUNT, VM_EXEC, VM_GROWSDOWN, VM_LOCKED, VM_READ, VM_WRITE, VMA_ANON_VMA, VMA_END,
+    VMA_FLAGS, VMA_PGOFF, VMA_START, VMA_STRIDE, WANTS_SUBPAGES,
 )
 from mmlab.model.vmstat import V_PGFAULT, V_PGMAJFAULT
 

@@ -6,7 +6,7 @@ from test_compaction import a_machine, events, fragmented, free_blocks
 
 from mmlab.mm import compaction, kcompactd
 from mmlab.mm.page_alloc import alloc_pages
-from mmlab.mm.vmscan import wakeup_kswapd
+from mmlab.mm.kswapd import wakeup_kswapd
 from mmlab.model import rows as r
 from mmlab.model.const import WRITE
 from mmlab.model.gfp import GFP_DIRECT_RECLAIM, GFP_KSWAPD_RECLAIM, GFP_TRANSHUGE

@@ -1,0 +1,213 @@
+"""kswapd: a node's background reclaim on the simulated clock, from its waking to its sleep.
+
+Models: mm/vmscan.c balance_pgdat(), wakeup_kswapd(), kswapd_try_to_sleep(), pgdat_balanced(). Left out: what is asked of a kswapd that is awake.
+"""
+
+from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.ops import page_allocator_can_alloc, reclaimer_age_node, reclaimer_end_reclaim
+from mmlab.kernels.services import wakeup_kcompactd
+from mmlab.kernels.zones import wmark_pages, zone_watermark_order0
+from mmlab.mm.compaction_scan import reset_isolation_suitable
+from mmlab.mm.psi import psi_memstall_enter, psi_memstall_leave
+from mmlab.mm.vmscan import MAX_RECLAIM_RETRIES, shrink_node
+from mmlab.model.const import (
+    DEF_PRIORITY, NOTE_TRIM_MODE_FAILED, NUMA_BALANCING_MEMORY_TIERING, SCAN_KSWAPD, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE,
+    SCAN_NO_TRIM_MODE, SCAN_RECLAIM_IDX_SHIFT, SCAN_RESUME, SWAP_CLUSTER_MAX,
+)
+from mmlab.model.rows import (
+    CZ_BLOCKSKIP_FLUSH, CZ_STRIDE, NODE_STRIDE, N_KSWAPD_AWAKE, N_KSWAPD_ALLOC_ORDER, N_KSWAPD_BOOST, N_KSWAPD_ORDER, N_KSWAPD_FAILURES,
+    N_KSWAPD_FLAGS, N_KSWAPD_IDX, N_KSWAPD_LIGHT_SLEEP_NS, N_KSWAPD_PRIORITY, N_KSWAPD_RECLAIMED, N_KSWAPD_WAKE_NS, N_PASS_MEMCG,
+    N_PASS_NOTES, N_PASS_RECLAIMED, N_PASS_SCANNED, SC_KSWAPD_AWAKE, SC_NEXT_EVENT_NS, SC_NOW_NS, SC_NR_RECLAIMED, SC_NR_SCANNED,
+    SC_NR_ZONES, SC_NUMA_BALANCING, SC_RECLAIM_NOTES, SC_SCAN_PRIORITY, SC_YIELDED, ZONE_RECLAIM_ACTIVE, ZONE_STRIDE, Z_FLAGS, Z_INDEX,
+    Z_NODE, Z_WATERMARK_BOOST,
+)
+from mmlab.model.vmstat import V_KSWAPD_LOW_WMARK_HIT_QUICKLY, V_PAGEOUTRUN
+
+LIGHT_SLEEP_NS = 100_000_000  # kswapd is counted as woken quickly when it had slept for less
+
+
+@leaf
+def pgdat_balanced(m, node, order, highest):
+    """1 if some zone of the node up to `highest` is above its high watermark (with memory tiers above promo, which leaves room to promote)
+    and has a block of the order."""
+    which = 3 if m.sc[SC_NUMA_BALANCING] & NUMA_BALANCING_MEMORY_TIERING else 2
+    managed = 0
+    for zone in range(m.sc[SC_NR_ZONES]):
+        base = zone * ZONE_STRIDE
+        if m.zone[base + Z_NODE] == node and m.zone[base + Z_INDEX] <= highest:
+            managed = 1
+            if zone_watermark_order0(m, zone, order, wmark_pages(m, zone, which), highest, 0):
+                if order == 0 or page_allocator_can_alloc(m, zone, order, 0):
+                    return 1
+    return 1 - managed
+
+
+@leaf
+def pgdat_boost(m, node, highest):
+    """Pages of watermark boost of the node's zones up to `highest`."""
+    boost = 0
+    for zone in range(m.sc[SC_NR_ZONES]):
+        base = zone * ZONE_STRIDE
+        if m.zone[base + Z_NODE] == node and m.zone[base + Z_INDEX] <= highest:
+            boost += m.zone[base + Z_WATERMARK_BOOST]
+    return boost
+
+
+@kernel
+def wakeup_kswapd(m, node, order):
+    """Make the node's kswapd runnable; 1 if it stays asleep: the node is balanced, or kswapd has given up."""
+    base = node * NODE_STRIDE
+    if m.node[base + N_KSWAPD_AWAKE]:
+        return 0
+    highest = 3
+    if m.node[base + N_KSWAPD_FAILURES] >= MAX_RECLAIM_RETRIES:
+        return 1
+    if pgdat_balanced(m, node, order, highest) and pgdat_boost(m, node, highest) == 0:
+        return 1
+    m.node[base + N_KSWAPD_AWAKE] = 1
+    m.node[base + N_KSWAPD_ORDER] = m.node[base + N_KSWAPD_ALLOC_ORDER] = order
+    if m.sc[SC_NOW_NS] < m.node[base + N_KSWAPD_LIGHT_SLEEP_NS]:
+        m.vmstat[V_KSWAPD_LOW_WMARK_HIT_QUICKLY] += 1
+    m.node[base + N_KSWAPD_IDX] = highest
+    m.node[base + N_KSWAPD_WAKE_NS] = m.sc[SC_NOW_NS]
+    m.sc[SC_KSWAPD_AWAKE] += 1
+    m.sc[SC_NEXT_EVENT_NS] = 0  # it preempts at the next chance
+    _begin_balance(m, node, pgdat_boost(m, node, highest), 0)
+    m.vmstat[V_PAGEOUTRUN] += 1
+    return 0
+
+
+@leaf
+def _begin_balance(m, node, boost, flags):
+    """A run of balance_pgdat() starts. boost: pages of watermark boost to reclaim gently; flags: SCAN_NO_TRIM_MODE in a second try."""
+    base = node * NODE_STRIDE
+    m.node[base + N_KSWAPD_PRIORITY] = DEF_PRIORITY
+    m.node[base + N_KSWAPD_BOOST] = boost
+    m.node[base + N_KSWAPD_RECLAIMED] = 0
+    m.node[base + N_KSWAPD_FLAGS] = flags
+    _set_reclaim_active(m, node, 1)
+
+
+@leaf
+def _set_reclaim_active(m, node, on):
+    for zone in range(m.sc[SC_NR_ZONES]):
+        base = zone * ZONE_STRIDE
+        if m.zone[base + Z_NODE] == node:
+            if on:
+                m.zone[base + Z_FLAGS] |= ZONE_RECLAIM_ACTIVE
+            else:
+                m.zone[base + Z_FLAGS] &= ~ZONE_RECLAIM_ACTIVE
+                m.zone[base + Z_WATERMARK_BOOST] = 0
+
+
+@leaf
+def _end_balance(m, node):
+    """A run of balance_pgdat() is over."""
+    _set_reclaim_active(m, node, 0)
+    reclaimer_end_reclaim(m, node)
+
+
+@leaf
+def _kswapd_sleep(m, node):
+    _end_balance(m, node)
+    base = node * NODE_STRIDE
+    m.node[base + N_KSWAPD_AWAKE] = 0
+    m.node[base + N_KSWAPD_LIGHT_SLEEP_NS] = m.sc[SC_NOW_NS] + LIGHT_SLEEP_NS
+    m.sc[SC_KSWAPD_AWAKE] -= 1
+    for zone in range(m.sc[SC_NR_ZONES]):
+        if m.zone[zone * ZONE_STRIDE + Z_NODE] == node and m.compact[zone * CZ_STRIDE + CZ_BLOCKSKIP_FLUSH]:
+            reset_isolation_suitable(m, zone)  # where compaction failed there may be room now
+    if m.node[base + N_KSWAPD_ORDER] < m.node[base + N_KSWAPD_ALLOC_ORDER]:  # it reclaimed for single pages in the end
+        wakeup_kcompactd(m, node, m.node[base + N_KSWAPD_ALLOC_ORDER], m.node[base + N_KSWAPD_IDX])
+
+
+@leaf
+def kswapd_target(m, node, highest):
+    """Pages that a pass of kswapd tries for: the high watermarks of the node's zones, 32 at least of each."""
+    target = 0
+    for zone in range(m.sc[SC_NR_ZONES]):
+        base = zone * ZONE_STRIDE
+        if m.zone[base + Z_NODE] == node and m.zone[base + Z_INDEX] <= highest:
+            target += max(wmark_pages(m, zone, 2), SWAP_CLUSTER_MAX)
+    return target
+
+
+@kernel
+def kswapd_step(m, node):
+    """One pass of balance_pgdat() at the current priority, or going to sleep; time passes on m.sc[SC_NOW_NS]. Returns 1 while awake.
+
+    A pass that is still going on at m.sc[SC_YIELD_NS] is preempted (where the reclaimer can be), and the next call goes on with it.
+    """
+    base = node * NODE_STRIDE
+    if m.node[base + N_KSWAPD_AWAKE] == 0:
+        return 0
+    highest = m.node[base + N_KSWAPD_IDX]
+    if m.node[base + N_PASS_MEMCG]:
+        return _kswapd_pass(m, node, SCAN_RESUME)
+    balanced = pgdat_balanced(m, node, m.node[base + N_KSWAPD_ORDER], highest)
+    if balanced == 0 and m.node[base + N_KSWAPD_BOOST] > 0:
+        _begin_balance(m, node, 0, 0)  # the boost is part of high: a node below it is reclaimed for in earnest
+    boost = m.node[base + N_KSWAPD_BOOST]
+    if balanced and boost == 0:
+        _kswapd_sleep(m, node)
+        return 0
+    reclaimer_age_node(m, node)
+    return _kswapd_pass(m, node, 0)
+
+
+@kernel
+def _kswapd_pass(m, node, resume):
+    """A pass of kswapd, or (SCAN_RESUME) what is left of one, and what follows from what it got. Returns 1 while awake."""
+    base = node * NODE_STRIDE
+    highest, boost = m.node[base + N_KSWAPD_IDX], m.node[base + N_KSWAPD_BOOST]
+    flags = resume | SCAN_KSWAPD | SCAN_MAY_UNMAP | (highest << SCAN_RECLAIM_IDX_SHIFT) | m.node[base + N_KSWAPD_FLAGS]
+    if boost == 0:
+        flags |= SCAN_MAY_SWAP | SCAN_MAY_WRITEPAGE
+    target = kswapd_target(m, node, highest)
+    m.sc[SC_NR_SCANNED] = m.sc[SC_NR_RECLAIMED] = m.sc[SC_RECLAIM_NOTES] = 0
+    if resume:
+        m.sc[SC_NR_SCANNED], m.sc[SC_NR_RECLAIMED] = m.node[base + N_PASS_SCANNED], m.node[base + N_PASS_RECLAIMED]
+        m.sc[SC_RECLAIM_NOTES] = m.node[base + N_PASS_NOTES]
+    psi_memstall_enter(m)
+    shrink_node(m, node, 0, m.node[base + N_KSWAPD_PRIORITY], target, flags, 1)
+    psi_memstall_leave(m)
+    m.node[base + N_KSWAPD_PRIORITY] = m.sc[SC_SCAN_PRIORITY]
+    if m.sc[SC_YIELDED]:
+        m.node[base + N_PASS_SCANNED], m.node[base + N_PASS_RECLAIMED] = m.sc[SC_NR_SCANNED], m.sc[SC_NR_RECLAIMED]
+        m.node[base + N_PASS_NOTES] = m.sc[SC_RECLAIM_NOTES]
+        return 1
+    m.node[base + N_PASS_MEMCG] = 0
+    reclaimed = m.sc[SC_NR_RECLAIMED]
+    m.node[base + N_KSWAPD_RECLAIMED] += reclaimed
+    if reclaimed >= 2 << m.node[base + N_KSWAPD_ORDER]:
+        m.node[base + N_KSWAPD_ORDER] = 0  # what is missing now is for compaction to make
+    m.node[base + N_KSWAPD_BOOST] = max(0, boost - reclaimed)
+    enough = max(m.sc[SC_NR_SCANNED], reclaimed) >= target
+    if boost > 0 and m.sc[SC_SCAN_PRIORITY] == DEF_PRIORITY - 2:
+        enough = True  # gentle reclaim goes no further
+    if m.node[base + N_KSWAPD_BOOST] > 0 and reclaimed == 0:
+        return _kswapd_gave_up(m, node)
+    if not enough or reclaimed == 0:
+        m.node[base + N_KSWAPD_PRIORITY] -= 1
+    if m.node[base + N_KSWAPD_PRIORITY] >= 1:
+        return 1
+    if m.node[base + N_KSWAPD_RECLAIMED] == 0 and m.sc[SC_RECLAIM_NOTES] & NOTE_TRIM_MODE_FAILED and m.node[base + N_KSWAPD_FLAGS] == 0:
+        _begin_balance(m, node, m.node[base + N_KSWAPD_BOOST], SCAN_NO_TRIM_MODE)
+        return 1
+    return _kswapd_gave_up(m, node)
+
+
+@kernel
+def _kswapd_gave_up(m, node):
+    """A run has come to its lowest priority: the next one begins, until 16 in a row got nothing. Returns 1 while awake."""
+    base = node * NODE_STRIDE
+    if m.node[base + N_KSWAPD_RECLAIMED] == 0:
+        m.node[base + N_KSWAPD_FAILURES] += 1
+    _end_balance(m, node)
+    if m.node[base + N_KSWAPD_FAILURES] >= MAX_RECLAIM_RETRIES or pgdat_balanced(m, node, m.node[base + N_KSWAPD_ORDER], m.node[base + N_KSWAPD_IDX]):
+        m.node[base + N_KSWAPD_AWAKE] = 0
+        m.sc[SC_KSWAPD_AWAKE] -= 1
+        return 0
+    _begin_balance(m, node, 0, 0)
+    m.vmstat[V_PAGEOUTRUN] += 1
+    return 1

@@ -1,0 +1,155 @@
+"""What happens to one victim of reclaim: demoted, unmapped, swapped out or written, freed, or kept.
+
+Models: mm/vmscan.c shrink_folio_list(), pageout(), __remove_mapping().
+"""
+
+from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.memory_tiers import can_demote
+from mmlab.kernels.ops import reclaimer_eviction_shadow, reclaimer_folio_removed
+from mmlab.kernels.large_folio import PG_PARTIALLY_MAPPED, entire_mapcount, nr_pages_mapped, page_pte_mapcount
+from mmlab.kernels.services import free_pages, rmap_walk
+from mmlab.kernels.zones import page_node
+from mmlab.mm.demotion import demote_folio
+from mmlab.mm.huge_memory import free_large_folio, split_folio, split_huge_pmds_of
+from mmlab.mm.page_cache import filemap_remove
+from mmlab.mm.page_io import swap_io_poll, swap_writepage
+from mmlab.mm.shmem import shmem_writepage
+from mmlab.mm.swap_state import add_to_swap, delete_from_swap_cache
+from mmlab.model.const import (
+    HPAGE_PMD_ORDER, RECLAIM_ACTIVATE, RECLAIM_FREED, RECLAIM_KEEP, RMAP_DIRTY, RMAP_UNMAP, SCAN_MAY_SWAP, SCAN_MAY_WRITEPAGE,
+)
+from mmlab.model.page import (
+    NO_MAPPING, PG_ANON, PG_DIRTY, PG_HEAD, PG_MLOCKED, PG_RECLAIM, PG_SWAPBACKED, PG_SWAPCACHE, PG_UNEVICTABLE, PG_WRITEBACK, page_clear,
+    page_mapcount, page_order, page_refs, page_set, page_test, set_page_counts, set_page_mapping,
+)
+from mmlab.model.rows import MTHP_STRIDE, MTHP_SWPOUT_FALLBACK, SC_NR_SWAP_SLOTS
+from mmlab.model.vmstat import V_NR_VMSCAN_IMMEDIATE_RECLAIM, V_NR_VMSCAN_WRITE, V_PGLAZYFREED, V_THP_SWPOUT_FALLBACK
+
+
+@kernel
+def do_reclaim_folio(m, pfn, scan_flags):
+    """Service reclaim_folio: RECLAIM_FREED, _KEEP or _ACTIVATE. The page is on no list; it is freed here or stays the caller's.
+
+    Anonymous: a swap slot, unmapped, written if dirty, freed with a shadow in the slot; one that a disk is writing is kept, and freed when
+    it is met again. File: unmapped; a clean page leaves a shadow; a dirty one is kept for write-back.
+    """
+    swap_io_poll(m)
+    if page_test(m, pfn, PG_UNEVICTABLE | PG_MLOCKED):
+        return RECLAIM_ACTIVATE
+    if page_test(m, pfn, PG_WRITEBACK):
+        page_set(m, pfn, PG_RECLAIM)
+        return RECLAIM_ACTIVATE
+    if can_demote(m, page_node(m, pfn), scan_flags) and demote_folio(m, pfn, scan_flags):
+        return RECLAIM_FREED
+    if page_test(m, pfn, PG_HEAD):
+        if page_test(m, pfn, PG_ANON):
+            return reclaim_large_folio(m, pfn, scan_flags)
+        if split_folio(m, pfn) == 0:  # shared memory: its pages are on the lists again
+            return RECLAIM_ACTIVATE
+        reclaimer_folio_removed(m, pfn)
+    return reclaim_small_folio(m, pfn, scan_flags)
+
+
+@leaf
+def pageout(m, pfn, nr):
+    """Write a dirty folio of the swap cache: 1 if it is under writeback now, 0 if it can go at once."""
+    page_clear(m, pfn, PG_DIRTY)
+    page_set(m, pfn, PG_RECLAIM)
+    swap_writepage(m, pfn)
+    m.vmstat[V_NR_VMSCAN_WRITE] += nr
+    if page_test(m, pfn, PG_WRITEBACK):
+        return 1
+    page_clear(m, pfn, PG_RECLAIM)
+    return 0
+
+
+@kernel
+def reclaim_large_folio(m, head, scan_flags):
+    """An anonymous large folio: in one piece to a device that takes such, else split, its pages on the lists again and the first one reclaimed."""
+    order = page_order(m, head)
+    if page_refs(m, head) > (1 if page_test(m, head, PG_SWAPCACHE) else 0):
+        return RECLAIM_KEEP
+    split = nr_pages_mapped(m, head) < 1 << order and entire_mapcount(m, head) == 0 and page_test(m, head + 1, PG_PARTIALLY_MAPPED)
+    if scan_flags & SCAN_MAY_SWAP == 0:
+        return RECLAIM_ACTIVATE
+    if split == 0 and page_test(m, head, PG_SWAPCACHE) == 0 and page_test(m, head, PG_SWAPBACKED) and add_to_swap(m, head) < 0:
+        split = 1
+        if m.sc[SC_NR_SWAP_SLOTS] > 1:
+            m.mthp[order * MTHP_STRIDE + MTHP_SWPOUT_FALLBACK] += 1
+            if order == HPAGE_PMD_ORDER:
+                m.vmstat[V_THP_SWPOUT_FALLBACK] += 1
+    if split:
+        own = page_pte_mapcount(m, head, head) + entire_mapcount(m, head)
+        if split_folio(m, head) == 0:
+            return RECLAIM_ACTIVATE
+        if own == 0:
+            return RECLAIM_FREED  # nobody mapped the first page: it is gone
+        reclaimer_folio_removed(m, head)
+        return reclaim_small_folio(m, head, scan_flags)
+    split_huge_pmds_of(m, head)
+    lazy = page_test(m, head, PG_SWAPBACKED) == 0
+    if lazy and (page_test(m, head, PG_DIRTY) or rmap_walk(m, head, RMAP_DIRTY)):
+        page_set(m, head, PG_SWAPBACKED)
+        return RECLAIM_ACTIVATE
+    rmap_walk(m, head, RMAP_UNMAP)
+    if lazy:
+        m.vmstat[V_PGLAZYFREED] += 1 << order
+    else:
+        if page_test(m, head, PG_DIRTY) and pageout(m, head, 1 << order):
+            return RECLAIM_KEEP
+        delete_from_swap_cache(m, head, reclaimer_eviction_shadow(m, head))
+    free_large_folio(m, head, order)
+    set_page_counts(m, head, 0, 0)
+    set_page_mapping(m, head, NO_MAPPING)
+    free_pages(m, head, order)
+    return RECLAIM_FREED
+
+
+@kernel
+def reclaim_small_folio(m, pfn, scan_flags):
+    """do_reclaim_folio() of a single page."""
+    if page_refs(m, pfn) > (1 if page_test(m, pfn, PG_SWAPCACHE) or page_test(m, pfn, PG_ANON) == 0 else 0):
+        return RECLAIM_KEEP
+    if page_test(m, pfn, PG_ANON) and page_test(m, pfn, PG_SWAPBACKED) == 0:
+        # MADV_FREE: a page written since is kept, for swap again; a clean one is dropped
+        if page_test(m, pfn, PG_DIRTY) or rmap_walk(m, pfn, RMAP_DIRTY):
+            page_set(m, pfn, PG_SWAPBACKED)
+            return RECLAIM_ACTIVATE
+        rmap_walk(m, pfn, RMAP_UNMAP)
+        m.vmstat[V_PGLAZYFREED] += 1
+    elif page_test(m, pfn, PG_ANON | PG_SWAPCACHE):
+        if page_test(m, pfn, PG_SWAPCACHE) == 0:
+            if scan_flags & SCAN_MAY_SWAP == 0 or add_to_swap(m, pfn) < 0:
+                return RECLAIM_ACTIVATE
+            page_set(m, pfn, PG_DIRTY)
+        if page_mapcount(m, pfn) > 0:
+            rmap_walk(m, pfn, RMAP_UNMAP)
+            if page_mapcount(m, pfn) > 0:
+                return RECLAIM_ACTIVATE
+        if page_test(m, pfn, PG_DIRTY):
+            if scan_flags & SCAN_MAY_WRITEPAGE == 0 or pageout(m, pfn, 1):
+                return RECLAIM_KEEP
+        delete_from_swap_cache(m, pfn, reclaimer_eviction_shadow(m, pfn))
+    else:
+        if page_mapcount(m, pfn) > 0:
+            rmap_walk(m, pfn, RMAP_UNMAP)
+            if page_mapcount(m, pfn) > 0:
+                return RECLAIM_ACTIVATE
+        if page_test(m, pfn, PG_SWAPBACKED):
+            if scan_flags & SCAN_MAY_SWAP == 0 or shmem_writepage(m, pfn) < 0:
+                return RECLAIM_ACTIVATE
+            if pageout(m, pfn, 1):
+                return RECLAIM_KEEP
+            delete_from_swap_cache(m, pfn, reclaimer_eviction_shadow(m, pfn))
+            set_page_counts(m, pfn, 0, 0)
+            free_pages(m, pfn, 0)
+            return RECLAIM_FREED
+        if page_test(m, pfn, PG_DIRTY):
+            page_set(m, pfn, PG_RECLAIM)
+            m.vmstat[V_NR_VMSCAN_IMMEDIATE_RECLAIM] += 1
+            return RECLAIM_ACTIVATE
+        filemap_remove(m, pfn, reclaimer_eviction_shadow(m, pfn))
+    set_page_counts(m, pfn, 0, 0)
+    set_page_mapping(m, pfn, NO_MAPPING)
+    free_pages(m, pfn, 0)
+    return RECLAIM_FREED
