@@ -144,8 +144,13 @@ SLOTS: dict[str, SlotContract] = {c.slot: c for c in (
     )),
     SlotContract("oom_policy", 1, "Who dies when reclaim has failed.", (
         INIT,
-        _op("select_victim", "task order", "a task, or -1: nobody can be killed (the machine panics)", "task: who asked for memory.", bound="O(tasks)"),
+        _op("select_victim", "task order", "a task, or -1: nobody can be killed (the machine panics)",
+            "task: who asked for memory. One that is alive, not dying, not exempt (oom_score_adj -1000) and in m.sc[SC_OOM_MEMCG] or below it.", bound="O(tasks)"),
         _op("oom_score", "task", "0 .. 2000", "/proc/PID/oom_score."),
+        _op("candidate_score", "task asker", "the figure by which it is compared with others (the highest dies), or OOM_NO_CANDIDATE",
+            "Just before a kill, for the results' table of candidates; without it they have their oom_score. asker: OOM_USER_SPACE for oom_kill().", optional=True, bound="O(tasks)"),
+        _op("step", "now_ns", "ns until the next step, 0: never",
+            "A killer in user space looks at memory, and ends tasks by oom_kill(). The time it takes, on m.sc[SC_NOW_NS], counts.", optional=True, bound="O(tasks)"),
         CHECK,
     )),
     SlotContract("thp", 1, "Which faults get huge pages.", (
@@ -242,6 +247,7 @@ ALL_SERVICES: tuple[Op, ...] = (
     _op("shrink_slab", "priority", "objects freed", "All shrinkers of kernel objects once.", bound="O(objects >> priority)"),
     _op("wakeup_flusher_threads", "", "0", "A batch of reclaim met nothing but dirty pages of files: all that is dirty is to be written."),
     _op("out_of_memory", "task order", "1 if a victim was killed, else 0", "out_of_memory(): asks the OOM policy, kills, counts.", rare=True),
+    _op("oom_kill", "task", "1 if it was killed, else 0", "A killer in user space ends a task by SIGKILL: its memory goes at once.", rare=True),
     _op("shrink_memcg", "memcg", "0 if it was written back, -EAGAIN if not, -ENOENT if there is none", "Look at the oldest entry of a cgroup in zswap.", rare=True),
 )
 

@@ -144,7 +144,8 @@ FaultHandler = _record("fault_handler", "FaultHandler")
 Reclaimer = _record(
     "reclaimer", "Reclaimer", wants_accesses=attrs.field(default=False), needs_future=attrs.field(default=False), per_memcg=attrs.field(default=False),
 )
-OomPolicy = _record("oom_policy", "OomPolicy")
+#: needs_future: m.future_task (FT_*) says what the stream does with each task from its beginning to its end
+OomPolicy = _record("oom_policy", "OomPolicy", needs_future=attrs.field(default=False))
 #: wants_subpages: m.subpage says what each page of a large folio has met (SUBPAGE_*); needs_future: m.future_range (task << FUTURE_TASK_SHIFT |
 #: vpn >> 9, in order) and m.future_pages say how many pages of each 2 MiB range the stream touches
 Thp = _record("thp", "Thp", wants_subpages=attrs.field(default=False), needs_future=attrs.field(default=False))

@@ -36,7 +36,7 @@ from mmlab.procfs.cgroups import NR_MEMCGS
 from mmlab.procfs.cgroups import make as make_cgroup
 from mmlab.pluginmanager import Registry, load_plugins
 from mmlab.policies import DEFAULTS
-from mmlab.workload.stream import EventStream, touched_ranges
+from mmlab.workload.stream import EventStream, touched_ranges, work_of_tasks
 
 PROT = {"r": r.VM_READ, "w": r.VM_WRITE, "x": r.VM_EXEC, "n": 0}
 MAP_FLAGS = {
@@ -106,6 +106,7 @@ class Simulation:
         self.tuning = ZoneTuning(self.layout, thp=cfg.options.transparent_hugepage)
         self.tasks: dict[str, Task] = {}
         self.kills: list[dict[str, Any]] = []
+        self.candidates: list[dict[str, Any]] = []
         self.held = HeldBlocks(self)
         self.cgroups: dict[str, int] = {"": 0}
         self.cpusets: dict[int, cpusets.Cpuset] = {}
@@ -119,12 +120,15 @@ class Simulation:
         thp, cost_model = self.policies["thp"].policy, self.policies["cost_model"]
         if thp.needs_future and stream is None:
             raise NotSupported(f"thp {thp.name!r} knows the future accesses of a bulk stream; there is none here")
+        oom_policy = self.policies["oom_policy"].policy
+        if oom_policy.needs_future and stream is None:
+            raise NotSupported(f"oom_policy {oom_policy.name!r} knows the future accesses of a bulk stream; there is none here")
         future = touched_ranges(stream.words) if thp.needs_future and stream is not None else ()
         geometry = tlb.geometry_of(cost_model.policy, cost_model.params)
         subpages = bool(tlb.entries_of(geometry) or thp.wants_subpages)
         sizes = sizes_of(
             self.layout, nr_tasks, nr_swap_slots(self.cfg.swap_devices), self._future, nr_memcgs, tlb.entries_of(geometry), subpages,
-            len(future[0]) if future else 0,
+            len(future[0]) if future else 0, bool(oom_policy.needs_future),
         )
         self.machine = Machine(sizes, self.policies, progress)
         self.machine.bind([*entries, *(AGING if self.cfg.aged and AGING[0] not in entries else ())])
@@ -132,6 +136,9 @@ class Simulation:
         tlb.set_geometry(self.machine.tlb, geometry)
         if future:
             self.machine.future_range[: len(future[0])], self.machine.future_pages[: len(future[0])] = future
+        if oom_policy.needs_future and stream is not None:
+            work = work_of_tasks(stream.words, len(stream.tasks))
+            self.machine.future_task[: work.size] = work.ravel()
         self.cma = cma.reserve(self.machine, self.layout, self.cfg.options.cma)
         self._settings(script)
         device_memmap(self.machine, self.layout)
@@ -281,10 +288,10 @@ class Simulation:
         return task
 
     def _notice_kills(self) -> None:
-        """Keep what the OOM killer did since the last look."""
-        from mmlab._engine.oomlog import collect
+        """Keep what the OOM killer did since the last look. Raises PluginError if its policy chose one who cannot be killed."""
+        from mmlab._engine.oomlog import notice
 
-        self.kills += collect(self)
+        notice(self)
 
     def _call(self, name: str, function: Callable, *args: int) -> int:
         """A system call of a task on its address space."""

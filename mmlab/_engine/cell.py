@@ -103,7 +103,8 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
         happened = _run_script(sim, cell, progress, out_dir)
     else:
         scorer = Scorer.of(sim, stream, config["run"])
-        run = StreamRun(sim, stream, sampler, config["run"].get("check_every", 0), out_dir.with_suffix(".state"), scorer)
+        go_on = config["run"].get("after_oom") == "go_on"
+        run = StreamRun(sim, stream, sampler, config["run"].get("check_every", 0), out_dir.with_suffix(".state"), scorer, go_on)
         happened = run.run(progress)
         began -= run.seconds_before
     timing = {"wall_s": time.perf_counter() - began - (sim.machine.compile_s - compiling), "compile_s": sim.machine.compile_s}
@@ -118,7 +119,7 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
     unused = unexercised(sim, calls)
     if unused:
         raise MmlabError("; ".join(unused))
-    tables: dict[str, list[dict[str, Any]]] = {"oom_kills": sim.kills} if sim.kills else {}
+    tables: dict[str, list[dict[str, Any]]] = {"oom_kills": sim.kills, "oom_candidates": sim.candidates} if sim.kills else {}
     report = getattr(sim.policies["monitor"].policy, "report", None)
     if report is not None:
         tables["monitor"] = list(report(sim.machine, sim.machine.states["monitor"]))
@@ -126,6 +127,8 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
     counters: dict[str, int | float] = {**sim.counters(), "sim_time_ns": sim.now_ns, **tlb.counted(sim.machine), **sampler.last(), **happened}
     if sim.machine.sc[r.SC_WANTS_ACCESS] & r.WANTS_NODES and stream is not None:
         counters |= _accesses_by_tier(sim)
+    if stream is not None:
+        counters |= {f"memory_{name}_ns": int(sim.machine.psi[at]) for name, at in (("some", r.PSI_SOME_NS), ("full", r.PSI_FULL_NS))}
     if sim.machine.sc[r.SC_TIERING_NS]:
         counters["tiering_ns"] = int(sim.machine.sc[r.SC_TIERING_NS])
     if sim.machine.sc[r.SC_MONITOR_CHECKS] and sim.policies["monitor"].policy.name != "none":

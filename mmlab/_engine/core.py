@@ -61,6 +61,7 @@ SERVICES: dict[str, Callable] = {
     "shrink_slab": shrinker.do_shrink_all,
     "wakeup_flusher_threads": fs_writeback.wakeup_flusher_threads,
     "out_of_memory": fork.do_out_of_memory,
+    "oom_kill": fork.do_oom_kill,
     "shrink_memcg": zswap_writeback.shrink_memcg,
     "xa_store": xarray.xa_store,
     "shmem_get_page": shmem.shmem_get_page,

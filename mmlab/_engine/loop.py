@@ -11,7 +11,7 @@ from mmlab._engine.tlb import watch_access
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.likely import unlikely
 from mmlab.kernels.ops import (
-    monitor_on_access, monitor_sample, page_allocator_tick, reclaimer_folio_accessed, thp_step, tiering_page_accessed, tiering_step,
+    monitor_on_access, monitor_sample, oom_policy_step, page_allocator_tick, reclaimer_folio_accessed, thp_step, tiering_page_accessed, tiering_step,
 )
 from mmlab.kernels.pte import lru_gen_use_mm, walk_pmd
 from mmlab.kernels.services import background, balance_dirty_pages, run_due_work, task_tick_numa, wb_step, writeback_timers
@@ -29,8 +29,8 @@ from mmlab.model.rows import (
     COST_HIT, LOOP_RUNS, LOOP_STATE, LOOP_STRIDE, MM_ROOT, MM_STRIDE, N_FIRST_CPU, N_KSWAPD_AWAKE, N_KSWAPD_CLOCK_NS, N_KSWAPD_WAKE_NS,
     NODE_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_CPU, SC_EVENT, SC_KCOMPACTD_NS,
     SC_KSWAPD_AWAKE, SC_KSWAPD_SLICE_NS, SC_MONITOR_TIMER_NS, N_ACCESSES, SC_MONITOR_NS, SC_NEEDS_FUTURE, SC_NEXT_EVENT_NS,
-    SC_NEXT_SAMPLE_NS, SC_NEXT_TICK_NS, SC_NODE, SC_NOW_NS, SC_NR_CPUS, SC_NR_LOOPS, SC_NR_NODES, SC_NUMA_BALANCING, SC_OOM_VICTIM,
-    SC_RUN_SINCE_NS, SC_PANIC, SC_STAT_INTERVAL_NS, SC_TASK, SC_THP_TIMER_NS, SC_TIERING_NS, SC_TIERING_TIMER_NS, SC_WANTS_ACCESS,
+    SC_NEXT_SAMPLE_NS, SC_NEXT_TICK_NS, SC_NODE, SC_NOW_NS, SC_NR_CPUS, SC_NR_LOOPS, SC_NR_NODES, SC_NUMA_BALANCING, SC_OOM_TIMER_NS,
+    SC_OOM_VICTIM, SC_RUN_SINCE_NS, SC_PANIC, SC_STAT_INTERVAL_NS, SC_TASK, SC_THP_TIMER_NS, SC_TIERING_NS, SC_TIERING_TIMER_NS, SC_WANTS_ACCESS,
     SC_YIELD_NS, T_CPU, T_FLAGS, T_MM, T_NODE, TASK_STRIDE, TF_KILLED, WANTS_MONITOR, WANTS_NODES, WANTS_RECLAIMER, WANTS_SUBPAGES,
     WANTS_TIERING, WANTS_TLB, WB_AWAKE, WB_BALANCE, WB_CLOCK_NS, WB_NEXT_NS, ZSW_SHRINK_PENDING,
 )
@@ -49,7 +49,7 @@ def switch_task(m, task):
 
 @kernel
 def do_background(m):
-    """Let what is due by now happen: completions of swap writes, kswapd, zswap's worker, per-CPU ticks, the monitor, thp. Sets the next time at which this is needed."""
+    """Let what is due by now happen: completions of swap writes, kswapd, zswap's worker, per-CPU ticks, the monitor, thp, a killer in user space. Sets the next time at which this is needed."""
     cpu, task, node = m.sc[SC_CPU], m.sc[SC_TASK], m.sc[SC_NODE]
     swap_io_poll(m)
     now = m.sc[SC_NOW_NS]
@@ -167,12 +167,18 @@ def do_background(m):
         m.sc[SC_THP_TIMER_NS] = m.sc[SC_NOW_NS] + wait if wait > 0 else NEVER_NS
         if m.sc[SC_NR_CPUS] > 1:
             m.sc[SC_NOW_NS] = now  # it ran on another CPU
+        now = m.sc[SC_NOW_NS]
+    if now >= m.sc[SC_OOM_TIMER_NS]:
+        wait = oom_policy_step(m, now)
+        m.sc[SC_OOM_TIMER_NS] = m.sc[SC_NOW_NS] + wait if wait > 0 else NEVER_NS
+        if m.sc[SC_NR_CPUS] > 1:
+            m.sc[SC_NOW_NS] = now  # it ran on another CPU
     if m.sc[SC_NR_LOOPS] > 0:
         upcoming = min(upcoming, run_loops(m))
     m.sc[SC_RUN_SINCE_NS] = m.sc[SC_NOW_NS]
     upcoming = min(upcoming, swap_io_next_ns(m))
     m.sc[SC_NEXT_EVENT_NS] = min(min(upcoming, m.sc[SC_NEXT_TICK_NS]), min(m.sc[SC_MONITOR_TIMER_NS], m.sc[SC_THP_TIMER_NS]))
-    m.sc[SC_NEXT_EVENT_NS] = min(m.sc[SC_NEXT_EVENT_NS], m.sc[SC_TIERING_TIMER_NS])
+    m.sc[SC_NEXT_EVENT_NS] = min(m.sc[SC_NEXT_EVENT_NS], min(m.sc[SC_TIERING_TIMER_NS], m.sc[SC_OOM_TIMER_NS]))
     return 0
 
 
@@ -250,6 +256,9 @@ def run_stream(m, words, start, stop):
             background(m)
             now = m.sc[SC_NOW_NS]
             next_event = m.sc[SC_NEXT_EVENT_NS]
+            if m.sc[SC_OOM_VICTIM] >= 0:
+                m.sc[SC_EVENT] = STOP_KILL
+                return np.int64(i) + 1
     m.sc[SC_NOW_NS] = now
     return stop
 
@@ -334,6 +343,8 @@ def touch_one(m, task, mm, vpn, kind):
             if m.sc[SC_NOW_NS] >= m.sc[SC_NEXT_EVENT_NS]:
                 switch_task(m, task)
                 background(m)
+                if m.sc[SC_OOM_VICTIM] >= 0:
+                    return STOP_KILL
             return 0
     why = fault_event(m, task, vpn, kind)
     if unlikely(m.sc[SC_WANTS_ACCESS] & (WANTS_TLB | WANTS_SUBPAGES) != 0) and why == 0:

@@ -1,33 +1,77 @@
-"""What the OOM killer did, for dmesg and results."""
+"""What the OOM killer and killers in user space did, and between whom they chose, for dmesg and results."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from mmlab.errors import PluginError
 from mmlab.model import rows as r
 from mmlab.model.layout import KILL_STRIDE
 
+_WHY = {
+    r.OOM_NO_TASK: "no such task", r.OOM_DEAD: "it is dead", r.OOM_DYING: "it has been killed already",
+    r.OOM_PROTECTED: "it is exempt (oom_score_adj -1000)", r.OOM_ELSEWHERE: "it is not in the cgroup that is out of memory",
+}
+SHOWN = 12  # candidates in an error
 
-def collect(sim) -> list[dict[str, Any]]:
-    """Kills since the last call, oldest first. Sizes in kB, as they were when the victim was chosen."""
+
+def notice(sim: Any) -> None:
+    """Append to sim.kills and sim.candidates what has happened since the last call, oldest first.
+
+    Sizes are in kB, as they were when the victim was chosen; a kill's `number` is that of its candidates' `kill`. Raises PluginError if the
+    policy has chosen one who cannot be killed.
+    """
     machine = sim.machine
-    count = int(machine.sc[r.SC_NR_KILLS])
-    if not count:
-        machine.sc[r.SC_OOM_VICTIM] = -1
-        return []
-    names = {task.index: task for task in sim.tasks.values()}
-    found = []
-    for i in range(min(count, len(machine.kill) // KILL_STRIDE)):
+    count = min(int(machine.sc[r.SC_NR_KILLS]), len(machine.kill) // KILL_STRIDE)
+    first, names = len(sim.kills), {task.index: task for task in sim.tasks.values()}
+    victims = []
+    for i in range(count):
         entry = machine.kill[i * KILL_STRIDE : i * KILL_STRIDE + 11].tolist()
         task, total, anon, file, shmem, tables, adj, order = entry[:8]
-        known = names.get(task)
-        found.append({
-            "task": known.name if known else f"task{task}", "pid": known.pid if known else 0, "total-vm": total * 4, "anon-rss": anon * 4, "file-rss": file * 4,
-            "shmem-rss": shmem * 4, "pgtables": tables // 1024, "oom_score_adj": adj, "order": order, "constraint": _constraint(machine, *entry[8:]),
-        })
-    machine.sc[r.SC_NR_KILLS] = 0
+        victims.append(task)
+        sim.kills.append({
+            "number": first + i, **_called(names, task), "total-vm": total * 4, "anon-rss": anon * 4, "file-rss": file * 4,
+            "shmem-rss": shmem * 4, "pgtables": tables // 1024, "oom_score_adj": adj, "order": max(0, order), "constraint": _constraint(machine, *entry[8:]),
+            "by": "user space" if order < 0 else "kernel",
+        })  # fmt: skip
+    new = _candidates(sim, names, victims, first)
+    sim.candidates += new
+    machine.sc[r.SC_NR_KILLS] = machine.sc[r.SC_NR_CANDIDATES] = 0
     machine.sc[r.SC_OOM_VICTIM] = -1
-    return found
+    if machine.sc[r.SC_OOM_FAULT]:
+        raise _fault(sim, names, [row for row in new if row["kill"] == first + count])
+
+
+def _called(names: dict[int, Any], task: int) -> dict[str, Any]:
+    known = names.get(task)
+    return {"task": known.name if known else f"task{task}", "pid": known.pid if known else 0}
+
+
+def _candidates(sim: Any, names: dict[int, Any], victims: list[int], first: int) -> list[dict[str, Any]]:
+    """A row a kill and candidate, the highest score first. Group members that die with a victim have none of their own."""
+    machine, rows = sim.machine, []
+    own = "candidate_score" in sim.policies["oom_policy"].policy.ops()
+    for at in range(int(machine.sc[r.SC_NR_CANDIDATES])):
+        entry = machine.oom_candidate[at * r.OC_STRIDE : (at + 1) * r.OC_STRIDE].tolist()
+        kill, task = entry[r.OC_KILL], entry[r.OC_TASK]
+        rows.append({
+            "kill": first + kill, **_called(names, task), "score": entry[r.OC_SCORE] if own else entry[r.OC_OOM_SCORE], "oom_score": entry[r.OC_OOM_SCORE],
+            "oom_score_adj": entry[r.OC_ADJ], "rss": entry[r.OC_RSS] * 4, "swap": entry[r.OC_SWAP] * 4,
+            "chosen": kill < len(victims) and victims[kill] == task,
+        })  # fmt: skip
+    return sorted(rows, key=lambda row: (row["kill"], -row["score"]))
+
+
+def _fault(sim: Any, names: dict[int, Any], candidates: list[dict[str, Any]]) -> PluginError:
+    """The error for a victim who cannot be killed, with the decision."""
+    sc = sim.machine.sc
+    chosen = int(sc[r.SC_OOM_CHOSEN])
+    name = _called(names, chosen)["task"] if chosen in names else f"task {chosen}"
+    scores = ", ".join(f"{row['task']} {row['score']} (rss {row['rss']} kB, oom_score_adj {row['oom_score_adj']})" for row in candidates[:SHOWN])
+    more = f" and {len(candidates) - SHOWN} more" if len(candidates) > SHOWN else ""
+    return PluginError(
+        f"{sim.policies['oom_policy'].blame}: chose {name} to be killed, but {_WHY[int(sc[r.SC_OOM_FAULT])]}; its candidates by score: {scores or 'none'}{more}"
+    )
 
 
 def _constraint(machine: Any, memcg: int, nodemask: int, mems: int) -> str:

@@ -22,5 +22,5 @@ def oom_report(kill: dict[str, Any]) -> str:
 
 
 def dmesg(kills: Iterable[dict[str, Any]]) -> str:
-    """All reports, in order."""
-    return "".join(map(oom_report, kills))
+    """All reports, in order; a killer in user space leaves none."""
+    return "".join(oom_report(kill) for kill in kills if kill.get("by", "kernel") == "kernel")

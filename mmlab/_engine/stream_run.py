@@ -16,7 +16,7 @@ from mmlab._engine.stream_ops import StreamTasks
 from mmlab.errors import MmlabError
 from mmlab.model import rows as r
 from mmlab.simulation import File, Simulation, Task
-from mmlab.workload.stream import EventStream
+from mmlab.workload.stream import EventStream, work_of_tasks
 
 Progress = Callable[[int, int, str], None]
 CHUNK = 1 << 19
@@ -24,14 +24,19 @@ CHUNK = 1 << 19
 
 class StreamRun:
     """A stream on a simulation. check_every: events between two checks of every invariant, 0 for none. state: the checkpoint's folder, used
-    when progress raises KeyboardInterrupt, and looked for at the start. scorer: compares the monitor with the stream. seconds_before: what
-    earlier parts of the run took."""
+    when progress raises KeyboardInterrupt, and looked for at the start. scorer: compares the monitor with the stream. go_on: without the
+    accesses of tasks that were killed. seconds_before: what earlier parts of the run took."""
 
     def __init__(
         self, sim: Simulation, stream: EventStream, sampler: Sampler, check_every: int = 0, state: Path | None = None, scorer: Scorer | None = None,
+        go_on: bool = False,
     ):  # fmt: skip
         self.sim, self.stream, self.sampler, self.check_every, self.state, self.scorer = sim, stream, sampler, check_every, state, scorer
         self.tasks = StreamTasks(sim, stream.tasks)
+        self.go_on = go_on and scorer is None
+        self.cuts: list[tuple[int, list[int]]] = []
+        self.words, self.work = stream.words, work_of_tasks(stream.words, len(stream.tasks))[:, 0]
+        self.future = stream.next_use() if sim.machine.sc[r.SC_NEEDS_FUTURE] else None
         self.done = self.nr_signals = 0
         self.seconds_before, self.began = 0.0, time.perf_counter()
         if state is not None and state.is_dir():
@@ -40,31 +45,35 @@ class StreamRun:
     def run(self, progress: Progress) -> dict[str, int]:
         """Run all events that are left; what happened on the way. Between chunks progress is called, and may raise KeyboardInterrupt to stop:
         the run is saved then."""
-        sc, total, reported = self.sim.machine.sc, len(self.stream.words), self.done
+        reported = self.done
         self.began = time.perf_counter()
         self._next_sample()
         if self.done:
-            progress(self.done, total, "")
-        future = self.stream.next_use() if sc[r.SC_NEEDS_FUTURE] else self.stream.words
-        while self.done < total:
-            self._chunk(future)
-            if self.done - reported >= CHUNK or self.done == total:
+            progress(self.done, len(self.words), "")
+        while self.done < len(self.words):
+            self._chunk()
+            if self.done - reported >= CHUNK or self.done == len(self.words):
                 reported = self.done
                 try:
-                    progress(self.done, total, "")
+                    progress(self.done, len(self.words), "")
                 except KeyboardInterrupt:
                     self._save()
                     raise
-        return {"events": total, "signals": self.nr_signals, "failed_operations": self.tasks.nr_failed}
+        lost = int(self.work[[self.tasks.number[kill["task"]] for kill in self._killed()]].sum())
+        return {"events": self.done, "signals": self.nr_signals, "failed_operations": self.tasks.nr_failed, "kills": len(self._killed()), "work_lost": lost}
 
-    def _chunk(self, future: np.ndarray) -> None:
+    def _killed(self) -> list[dict]:
+        """The kills of the stream's tasks."""
+        return [kill for kill in self.sim.kills if kill["task"] in self.tasks.number]
+
+    def _chunk(self) -> None:
         """Run up to the next thing that Python has to do, and do it."""
-        machine, sc, words, start = self.sim.machine, self.sim.machine.sc, self.stream.words, self.done
+        machine, sc, words, start = self.sim.machine, self.sim.machine.sc, self.words, self.done
         stop = min(len(words), start + CHUNK)
         if self.check_every:
             stop = min(stop, (start // self.check_every + 1) * self.check_every)
         if sc[r.SC_WANTS_ACCESS] or sc[r.SC_NEEDS_FUTURE]:
-            self.done = machine.run(loop.run_stream_watched, words, future, start, stop)
+            self.done = machine.run(loop.run_stream_watched, words, words if self.future is None else self.future, start, stop)
         else:
             self.done = machine.run(loop.run_stream, words, start, stop)
         why = int(sc[r.SC_EVENT])
@@ -110,18 +119,34 @@ class StreamRun:
                 sim.exit(name, 9)
                 tasks.dead.add(name)
         dead = [tasks.number[name] for name in tasks.dead]
-        rest = self.stream.words[self.done :]
-        if np.isin((rest >> 4) & 4095, dead)[(rest & 15) < 3].any():
-            raise MmlabError(f"the OOM killer ended {', '.join(sorted(tasks.dead))}, whose events go on: give the machine more memory or swap")
+        if self._of(dead).any():
+            if not self.go_on:
+                how = "give the machine more memory or swap, or set [run] after_oom = \"go_on\"" if self.scorer is None else "give the machine more memory or swap"
+                raise MmlabError(f"the OOM killer ended {', '.join(sorted(tasks.dead))}, whose events go on: {how}")
+            self.cuts.append((self.done, dead))
+            self._cut(self.done, dead)
+
+    def _of(self, tasks: list[int]) -> np.ndarray:
+        """Which of the words that are left are accesses of these tasks, bool[left]."""
+        rest = self.words[self.done :]
+        return np.isin((rest >> 4) & 4095, tasks) & ((rest & 15) < 3)
+
+    def _cut(self, done: int, dead: list[int]) -> None:
+        """Leave the accesses of dead tasks out from here on."""
+        self.done = done
+        keep = ~self._of(dead)
+        self.words = np.concatenate((self.words[:done], self.words[done:][keep]))
+        if self.future is not None:  # numbers of events still say who comes later
+            self.future = np.concatenate((self.future[:done], self.future[done:][keep]))
 
     # -- leaving and resuming --------------------------------------------------------------------------------------------------------------
     def _save(self) -> None:
-        if self.state is None or self.done == len(self.stream.words):
+        if self.state is None or self.done == len(self.words):
             return
         sim, tasks, sampler = self.sim, self.tasks, self.sampler
         rest = {
             "done": self.done, "nr_signals": self.nr_signals, "seconds": self.seconds_before + time.perf_counter() - self.began,
-            "tasks": [attrs.asdict(task) for task in sim.tasks.values()], "kills": sim.kills, "files": sim._files,
+            "tasks": [attrs.asdict(task) for task in sim.tasks.values()], "kills": sim.kills, "candidates": sim.candidates, "cuts": self.cuts, "files": sim._files,
             "open": {name: file.index for name, file in tasks.files.items()}, "nr_failed": tasks.nr_failed, "dead": sorted(tasks.dead),
             "rows": sampler.rows, "period": sampler.period, "next_ns": sampler.next_ns, "score": self.scorer.saved() if self.scorer else None,
         }  # fmt: skip
@@ -132,9 +157,12 @@ class StreamRun:
         if rest is None:
             return
         sim, tasks, sampler = self.sim, self.tasks, self.sampler
+        self.cuts = rest["cuts"]
+        for done, dead in self.cuts:
+            self._cut(done, dead)
         self.done, self.nr_signals, self.seconds_before = rest["done"], rest["nr_signals"], rest["seconds"]
         sim.tasks = {task["name"]: Task(**task) for task in rest["tasks"]}
-        sim.kills, sim._files = rest["kills"], rest["files"]
+        sim.kills, sim.candidates, sim._files = rest["kills"], rest["candidates"], rest["files"]
         sim._file_names = {inode: name for name, inode in sim._files.items()}
         tasks.files = {name: File(name, index) for name, index in rest["open"].items()}
         tasks.nr_failed, tasks.dead = rest["nr_failed"], set(rest["dead"])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from attrs import field, frozen
-from attrs.validators import ge, gt, le, matches_re
+from attrs.validators import ge, gt, in_, le, matches_re
 
 from mmlab.experiment.cells import Cell
 
@@ -52,7 +52,8 @@ class Run:
     sample_ms: simulated milliseconds between samples of the time series. check_every: check every invariant of the machine after
     that many events; 0 never. jobs: cells run at once; 0 as many as there are cores. score_ms: the monitor is compared with what was
     really accessed once in that many simulated milliseconds; 0 never. hot_share: hot are the pages, hottest first, with this share of all
-    accesses.
+    accesses. after_oom: what becomes of a stream when a task is killed whose accesses go on: "fail" ends the run, "go_on" leaves them out
+    (`work_lost` counts them).
     """
 
     sample_ms: float = field(default=10.0, validator=[ge(0.001), le(1e9)])
@@ -60,11 +61,12 @@ class Run:
     jobs: int = field(default=0, validator=[ge(0), le(4096)])
     score_ms: float = field(default=0.0, validator=[ge(0), le(1e9)])
     hot_share: float = field(default=0.9, validator=[gt(0), le(1)])
+    after_oom: str = field(default="fail", validator=in_(("fail", "go_on")))
 
     def config(self) -> dict[str, Any]:
         """The part that decides a cell's outcome."""
         scoring = {"score_ms": self.score_ms, "hot_share": self.hot_share}
-        return {"check_every": self.check_every, "sample_ns": round(self.sample_ms * 1e6), **scoring}
+        return {"check_every": self.check_every, "sample_ns": round(self.sample_ms * 1e6), "after_oom": self.after_oom, **scoring}
 
 
 @frozen

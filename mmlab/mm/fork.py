@@ -3,10 +3,10 @@
 Models: kernel/fork.c mm_init(), dup_mmap(); mm/mmap.c exit_mmap(); mm/oom_kill.c out_of_memory(), oom_kill_process().
 """
 
-from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.jit import cold, kernel, leaf
 from mmlab.kernels.memcg import memcg_is_descendant
 from mmlab.kernels.ops import (
-    fault_handler_copy_page_range, oom_policy_select_victim, vma_index_destroy_mm, vma_index_find, vma_index_init_mm,
+    fault_handler_copy_page_range, oom_policy_candidate_score, oom_policy_oom_score, oom_policy_select_victim, vma_index_destroy_mm, vma_index_find, vma_index_init_mm,
 )
 from mmlab.kernels.services import alloc_pages, free_pages, kmem_cache_alloc, kmem_cache_free, zap_range
 from mmlab.kernels.zones import page_node
@@ -29,6 +29,8 @@ from mmlab.model.rows import (
     MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STACK_VM, MM_START_BRK, MM_STRIDE, MM_TOTAL_VM, MM_USERS, NB_SCAN_DELAY, NT_SCAN_PERIOD, NT_STRIDE, RLIM_INFINITY, SC_COMMITTED_AS,
     SC_CPU, SC_NOW_NS, SC_NR_KILLS, SC_NR_TASKS, SC_OOM_NODEMASK, SC_OOM_VICTIM, SC_PANIC, SC_PID_NEXT, SC_TASK, T_ALIVE, T_CMAJ_FLT, T_CMIN_FLT, T_CPU, T_FLAGS,
     T_IL_PREV, T_IL_WEIGHT, T_MAJ_FLT, T_MEMPOLICY, T_MEMS, T_MIN_FLT, T_MM, T_OBJ, T_OOM_SCORE_ADJ, T_PARENT, T_PID, T_SIGNAL, T_STACK_PFN,
+    MM_SWAPENTS, OC_ADJ, OC_KILL, OC_OOM_SCORE, OC_RSS, OC_SCORE, OC_STRIDE, OC_SWAP, OC_TASK, OOM_DEAD, OOM_DYING, OOM_ELSEWHERE, OOM_FINE, OOM_NO_CANDIDATE,
+    OOM_NO_TASK, OOM_PROTECTED, OOM_USER_SPACE, SC_NR_CANDIDATES, SC_OOM_CHOSEN, SC_OOM_FAULT,
     T_NR_DIRTIED_PAUSE,
     T_START_NS, TASK_STRIDE, TF_KILLED,
     TF_OOM_VICTIM, VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED, VM_LOCKONFAULT, VMA_END, VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_NAME, VMA_PGOFF,
@@ -252,15 +254,77 @@ def oom_group(m, memcg):
     return group
 
 
+@leaf
+def _why_not(m, victim):
+    """What forbids killing a task: OOM_*."""
+    if victim < 0 or victim >= m.sc[SC_NR_TASKS]:
+        return OOM_NO_TASK
+    row = victim * TASK_STRIDE
+    if m.task[row + T_ALIVE] == 0 or m.task[row + T_MM] < 0:
+        return OOM_DEAD
+    if m.task[row + T_FLAGS] & (TF_KILLED | TF_OOM_VICTIM):
+        return OOM_DYING
+    if m.task[row + T_OOM_SCORE_ADJ] == OOM_SCORE_ADJ_MIN:
+        return OOM_PROTECTED
+    return OOM_FINE if memcg_is_descendant(m, m.task[row + T_MEMCG], m.sc[SC_OOM_MEMCG]) else OOM_ELSEWHERE
+
+
+@cold
+def accept_victim(m, victim, asker):
+    """Before a kill: the scores of all candidates are noted. 1, or 0 if the policy has chosen one who cannot be killed: the run ends."""
+    for task in range(m.sc[SC_NR_TASKS]):
+        row, at = task * TASK_STRIDE, m.sc[SC_NR_CANDIDATES] * OC_STRIDE
+        if m.task[row + T_ALIVE] == 0 or m.task[row + T_MM] < 0 or at + OC_STRIDE > len(m.oom_candidate):
+            continue
+        score = oom_policy_candidate_score(m, task, asker)
+        if score == OOM_NO_CANDIDATE:
+            continue
+        mm = m.task[row + T_MM] * MM_STRIDE
+        m.oom_candidate[at + OC_KILL] = m.sc[SC_NR_KILLS]
+        m.oom_candidate[at + OC_TASK] = task
+        m.oom_candidate[at + OC_SCORE] = score
+        m.oom_candidate[at + OC_OOM_SCORE] = oom_policy_oom_score(m, task)
+        m.oom_candidate[at + OC_RSS] = m.mm[mm + MM_RSS_ANON] + m.mm[mm + MM_RSS_FILE] + m.mm[mm + MM_RSS_SHMEM]
+        m.oom_candidate[at + OC_SWAP] = m.mm[mm + MM_SWAPENTS]
+        m.oom_candidate[at + OC_ADJ] = m.task[row + T_OOM_SCORE_ADJ]
+        m.sc[SC_NR_CANDIDATES] += 1
+    why = _why_not(m, victim)
+    if why == OOM_FINE:
+        return 1
+    m.sc[SC_OOM_FAULT] = why
+    m.sc[SC_OOM_CHOSEN] = victim
+    m.sc[SC_OOM_VICTIM] = 0  # Python looks
+    m.sc[SC_PANIC] = 1
+    return 0
+
+
+@kernel
+def do_oom_kill(m, victim):
+    """Service oom_kill: a killer in user space ends a task; 1 if it is gone, or will be when it returns from the kernel. It counts nowhere."""
+    if accept_victim(m, victim, OOM_USER_SPACE) == 0:
+        return 0
+    m.sc[SC_OOM_VICTIM] = victim
+    _log_kill(m, victim, -1)
+    m.task[victim * TASK_STRIDE + T_FLAGS] |= TF_KILLED
+    m.task[victim * TASK_STRIDE + T_SIGNAL] = 9
+    if victim != m.sc[SC_TASK]:
+        do_exit(m, victim, 9)
+    return 1
+
+
 @kernel
 def do_out_of_memory(m, task, order):
     """Service out_of_memory: kill whom the policy names, in m.sc[SC_OOM_MEMCG] if that is set; 1 if memory may come free.
+
+    A policy that names one who cannot be killed stops the run (m.sc[SC_OOM_FAULT]).
 
     With memory.oom.group the victim is killed first, then all of its group, itself once more: so the kernel counts.
     """
     victim = oom_policy_select_victim(m, task, order)
     if victim < 0:
         m.sc[SC_PANIC] = 1 if m.sc[SC_OOM_MEMCG] == 0 else 0
+        return 0
+    if accept_victim(m, victim, task) == 0:
         return 0
     group = oom_group(m, m.task[victim * TASK_STRIDE + T_MEMCG])
     oom_kill_process(m, victim, task, order)

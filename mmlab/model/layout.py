@@ -22,7 +22,8 @@ class Sizes:
     """What array lengths depend on. nr_frames: max_pfn rounded up to a pageblock; nr_heads: list sentinels behind the last frame;
     nr_request_ids: objects of a request replay (0: the machine is not one); request_shadows: its reclaimer remembers what it evicted;
     nr_memcgs: cgroups that may exist, the root included; tlb_entries: of a CPU's TLB (0: none is simulated); subpages: what each page of a
-    large folio has met is noted; future_ranges: 2 MiB ranges that a stream touches, for policies that want to know."""
+    large folio has met is noted; future_ranges: 2 MiB ranges that a stream touches, future_tasks: what it does with each task, for policies that want to
+    know."""
 
     nr_frames: int
     nr_present: int
@@ -39,6 +40,7 @@ class Sizes:
     tlb_entries: int = 0
     subpages: bool = False
     future_ranges: int = 0
+    future_tasks: bool = False
 
 
 @attrs.frozen
@@ -87,8 +89,10 @@ ARRAYS: tuple[Array, ...] = (
     Array("cc", "int64", lambda s: rows.NR_CC, "CC_*", "struct compact_control"),
     Array("kill", "int64", lambda s: 64 * KILL_STRIDE, "task, total_vm, rss anon/file/shmem, pgtables_bytes, adj, order, cgroup, node set, asker's T_MEMS a kill", "-"),
     Array("next_use", "int64", lambda s: s.nr_frames if s.next_use else 1, "event number of the page's next access", "-"),
+    Array("oom_candidate", "int64", _rows(rows.OC_STRIDE, lambda s: 16 * s.nr_tasks), "OC_* a candidate of a kill", "-"),
     Array("future_range", "int64", lambda s: s.future_ranges, "task << 40 | vpn >> 9, in order: 2 MiB ranges that the stream touches", "-"),
     Array("future_pages", "int64", lambda s: s.future_ranges, "pages of the range that the stream touches", "-"),
+    Array("future_task", "int64", _rows(rows.FT_STRIDE, lambda s: s.nr_tasks if s.future_tasks else 0), "FT_* a task of the stream", "-"),
     Array("task", "int64", _rows(rows.TASK_STRIDE, lambda s: s.nr_tasks), "T_* a task", "struct task_struct"),
     Array("numa_task", "int64", _rows(rows.NT_STRIDE, lambda s: s.nr_tasks), "NT_* a task", "struct task_struct.numa_*"),
     Array("numa_faults", "int64", lambda s: 4 * s.nr_tasks * s.nr_nodes, "faults by kind, a task and node", "task_struct.numa_faults"),

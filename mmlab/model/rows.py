@@ -22,8 +22,8 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_MIGRATE_DELTA, SC_EXTFRAG_THRESHOLD, SC_PROACTIVENESS, SC_COMPACT_RESULT, SC_INTERLEAVE_NODE,
     SC_NODE_RECLAIM_MODE, SC_MIN_UNMAPPED_RATIO, SC_SHARED_POLICIES, SC_OOM_NODEMASK, SC_DEMOTION_ENABLED, SC_NUMA_BALANCING, SC_RUN_SINCE_NS,
     SC_VFS_CACHE_PRESSURE, SC_STORE_CLASS, SC_YIELD_NS, SC_YIELDED, SC_KCOMPACTD_NS, SC_HIGHMEM, SC_MONITOR_NS, SC_MONITOR_CHECKS,
-    SC_TIERING_TIMER_NS, SC_TIERING_NS, SC_SHARED_TABLES,
-) = range(112)
+    SC_TIERING_TIMER_NS, SC_TIERING_NS, SC_SHARED_TABLES, SC_OOM_TIMER_NS, SC_OOM_FAULT, SC_OOM_CHOSEN, SC_NR_CANDIDATES,
+) = range(116)
 NR_SCALARS = 128
 # m.sc[SC_WANTS_ACCESS]: who is told of every access; any of them, and accesses are replayed by the loop that tells
 WANTS_RECLAIMER, WANTS_MONITOR, WANTS_TIERING, WANTS_NODES, WANTS_TLB, WANTS_SUBPAGES = 1, 2, 4, 8, 16, 32
@@ -95,6 +95,15 @@ NT_STRIDE = 16
 # m.numab: settings of NUMA balancing, as in debugfs: ms, ms, ms, MB, ms, MB/s
 NB_SCAN_DELAY, NB_SCAN_PERIOD_MIN, NB_SCAN_PERIOD_MAX, NB_SCAN_SIZE, NB_HOT_THRESHOLD, NB_RATE_LIMIT = range(6)
 TF_MEMALLOC, TF_OOM_VICTIM, TF_KILLED = 1, 2, 4
+# m.oom_candidate: who could have been chosen for a kill (number OC_KILL of m.kill), pages; m.sc[SC_OOM_FAULT]: what is wrong with m.sc[SC_OOM_CHOSEN]
+OC_STRIDE = 8
+OC_KILL, OC_TASK, OC_SCORE, OC_OOM_SCORE, OC_RSS, OC_SWAP, OC_ADJ = range(7)
+OOM_NO_CANDIDATE = -(1 << 62)
+OOM_USER_SPACE = -2  # who asks for a kill by oom_kill()
+OOM_FINE, OOM_NO_TASK, OOM_DEAD, OOM_DYING, OOM_PROTECTED, OOM_ELSEWHERE = range(6)
+# m.future_task, a row a task: what a stream will do with it
+FT_STRIDE = 2
+FT_ACCESSES, FT_PAGES = 0, 1  # accesses and pages touched, from its beginning to its end
 
 # m.loop: tasks that touch a range again and again beside what the script does (`loop`, `bg`) --------------------------------------------------
 LOOP_STRIDE = 16

@@ -18,6 +18,8 @@ from mmlab.results.summary import Column, Row, arm_axes, cost_models, label, tex
 
 #: Choices of the other axes and the seed that a page offers plots of; all are in series.parquet.
 BLOCKS = 16
+#: kills of a run, and candidates of a kill, that the page shows.
+KILLS, CANDIDATES = 5, 6
 _HERE = Path(__file__).parent
 
 
@@ -41,6 +43,7 @@ def report_html(result: Result) -> str:
         "WARNING": _warning(about),
         "POLICIES_TABLE": _policy_table(result.rows(), result.columns(), varying(result.cells), cost_models(result.cells)),
         "MONITORS": _monitors(result.cells),
+        "KILLS": _kills(result.cells),
         "DIFFERENCES": _differences(result.differences(), result.cells),
         "CHOSEN": _chosen(about),
         "PROVENANCE": _provenance(about),
@@ -171,6 +174,30 @@ def _monitors(cells: Sequence[FinishedCell]) -> str:
         "together have the share of accesses that [run] hot_share says; checks and CPU are sums since the start."
     )
     return f"<section><h2>What the monitors saw</h2><p class=note>{note}</p><div class=wide>{html_table(titles, body)}</div></section>"
+
+
+def _kills(cells: Sequence[FinishedCell]) -> str:
+    """Why each task was killed: the scores of all who could have been; nothing where nobody was."""
+    killed = [cell for cell in cells if cell.result.tables.get("oom_candidates")]
+    if not killed:
+        return ""
+    body = []
+    for cell in killed[: len(COLOURS) * BLOCKS]:
+        candidates = cell.result.tables["oom_candidates"]
+        name = label({key: cell.axes[key] for key in varying(killed)})
+        name = f"{name}, seed {cell.seed}" if len({c.seed for c in killed}) > 1 else name
+        for kill in cell.result.tables["oom_kills"][:KILLS]:
+            mine = [row for row in candidates if row["kill"] == kill["number"]]
+            for row in [*(r for r in mine if r["chosen"]), *(r for r in mine if not r["chosen"])][:CANDIDATES]:
+                who = f"{row['task']} killed by {'the kernel' if kill['by'] == 'kernel' else 'the daemon'}" if row["chosen"] else row["task"]
+                sizes = [f"{row['score']:,}", str(row["oom_score"]), str(row["oom_score_adj"]), f"{row['rss']:,} kB", f"{row['swap']:,} kB"]
+                body.append([name, str(kill["number"] + 1), who, *sizes])
+    titles = ["", "kill", "candidate", "score", "oom_score", "oom_score_adj", "resident", "swapped"]
+    note = (
+        f"For each kill (the first {KILLS} of a run) the victim and up to {CANDIDATES - 1} others, with the figure by which the policy compared them: the highest "
+        "dies. cell.json has all."
+    )
+    return f"<section><h2>Who was killed, and why</h2><p class=note>{note}</p><div class=wide>{html_table(titles, body)}</div></section>"
 
 
 def _signed(value: float, is_time: bool) -> str:

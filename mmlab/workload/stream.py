@@ -97,6 +97,15 @@ def touched_ranges(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.unique(pages >> 9, return_counts=True)
 
 
+def work_of_tasks(words: np.ndarray, nr_tasks: int) -> np.ndarray:
+    """What a stream does with each task from its beginning to its end: accesses, and different pages touched, int64[nr_tasks, 2]."""
+    kind, task, page = unpack(words)
+    access = kind != KIND_OPERATION
+    pages = np.unique(task[access] << FUTURE_TASK_SHIFT + 9 | page[access])
+    counts = [np.bincount(of, minlength=nr_tasks)[:nr_tasks] for of in (task[access], pages >> FUTURE_TASK_SHIFT + 9)]
+    return np.stack(counts, axis=1).astype(np.int64)
+
+
 def next_use(words: np.ndarray) -> np.ndarray:
     """For each event the index of the next access to the same page of the same task, int64[n]; 2**62 when there is none.
 

@@ -13,6 +13,11 @@ from mmlab_rivals.monitor.hint_fault import HINT_FAULT
 from mmlab_rivals.monitor.idle_page import IDLE_PAGE
 from mmlab_rivals.monitor.pebs import PEBS
 from mmlab_rivals.oom_policy.allocating_task import ALLOCATING_TASK
+from mmlab_rivals.oom_policy.earlyoom import EARLYOOM
+from mmlab_rivals.oom_policy.lmkd import LMKD
+from mmlab_rivals.oom_policy.oomd import OOMD
+from mmlab_rivals.oom_policy.oracle import ORACLE_OOM
+from mmlab_rivals.oom_policy.youngest import YOUNGEST
 from mmlab_rivals.page_allocator.buddy_nomigratetype import BUDDY_NOMIGRATETYPE
 from mmlab_rivals.page_allocator.buddy_nopcp import BUDDY_NOPCP
 from mmlab_rivals.page_allocator.first_fit import FIRST_FIT
@@ -49,7 +54,8 @@ def mmlab_policies():
     slab_allocators = [SLUB_NOCPUPARTIAL, SLAB, SLOB, SHEAVES]
     vma_indexes = [SORTED_ARRAY, RBTREE, BPLUS_TREE, SKIP_LIST]
     fault_handlers = [NO_FAULT_AROUND, PREFAULT, EAGER_COPY, ON_DEMAND_FORK]
+    oom_policies = [ALLOCATING_TASK, YOUNGEST, EARLYOOM, OOMD, LMKD, ORACLE_OOM]
     thp = [INGENS, HAWKEYE, RESERVATION_THP, ORACLE_THP]
     return [
-        *memory_models, *page_allocators, *slab_allocators, *vma_indexes, *fault_handlers, *RECLAIMERS, ALLOCATING_TASK, *thp, *monitors, *tiering,
+        *memory_models, *page_allocators, *slab_allocators, *vma_indexes, *fault_handlers, *RECLAIMERS, *oom_policies, *thp, *monitors, *tiering,
     ]  # fmt: skip

@@ -13,6 +13,10 @@ from mmlab_rivals.monitor.hint_fault import HINT_FAULT
 from mmlab_rivals.monitor.idle_page import IDLE_PAGE
 from mmlab_rivals.monitor.pebs import PEBS
 from mmlab_rivals.oom_policy.allocating_task import ALLOCATING_TASK
+from mmlab_rivals.oom_policy.earlyoom import EARLYOOM
+from mmlab_rivals.oom_policy.lmkd import LMKD
+from mmlab_rivals.oom_policy.oomd import OOMD
+from mmlab_rivals.oom_policy.youngest import YOUNGEST
 from mmlab_rivals.page_allocator.buddy_nomigratetype import BUDDY_NOMIGRATETYPE
 from mmlab_rivals.page_allocator.buddy_nopcp import BUDDY_NOPCP
 from mmlab_rivals.page_allocator.first_fit import FIRST_FIT
@@ -115,6 +119,26 @@ class TestLirsThatFreesOnHits(ReclaimerConformance):
 
 class TestAllocatingTask(OomPolicyConformance):
     policy = ALLOCATING_TASK
+
+
+class TestYoungest(OomPolicyConformance):
+    policy = YOUNGEST
+
+
+class TestEarlyoom(OomPolicyConformance):
+    policy = EARLYOOM
+    params = {"min_sleep_ms": 1, "max_sleep_ms": 1}
+
+
+class TestOomd(OomPolicyConformance):
+    policy = OOMD
+    params = {"interval_ms": 1, "swap_pct": 50, "post_action_ms": 5}
+    machine = {"memory": "8M", "swap": "4M", "cpus": 1, "bare": True}
+
+
+class TestLmkd(OomPolicyConformance):
+    policy = LMKD
+    params = {"poll_ms": 1}
 
 
 class TestAccessedBitScan(MonitorConformance):

@@ -116,3 +116,23 @@ def test_tiering(tmp_path):
     assert len(slow) == 6 and "slow accesses" in shown
     assert slow["oracle"] == min(slow.values()) < slow["first_touch"] / 2
     assert moved["first_touch"] == 0 < min(count for name, count in moved.items() if name != "first_touch")
+
+
+def test_oom_policies(tmp_path):
+    """Six tasks of 4000 accesses each want 7200 pages of at most 5120: three have to go, the oracle loses no more than that, and daemons that kill
+    earlier wait less. The report says why."""
+    shown, found = run(
+        tmp_path, "oom_policies.toml", 'matrix.workload.source=["uniform"]', "workload.sources.uniform.params.events=4000", "seeds.count=1",
+        axis="oom_policy.use",
+    )  # fmt: skip
+    figure = {name: {key: found["uniform", name, key] for key in ("kills", "work_lost", "memory_some_ns", "oom_kill", "events")} for _, name, _ in found}
+    assert len(figure) == 7 and "work_lost" in shown
+    assert figure["oracle"]["kills"] == 3
+    for name, of in figure.items():
+        assert of["work_lost"] == 4000 * of["kills"] >= figure["oracle"]["work_lost"], name
+        assert of["events"] < 24_006 <= of["events"] + of["work_lost"], name
+    for name in ("earlyoom", "oomd", "lmkd"):
+        assert figure[name]["oom_kill"] < figure[name]["kills"], name
+        assert figure[name]["memory_some_ns"] < figure["linux"]["memory_some_ns"], name
+    report = next((tmp_path / "r").glob("*/report.html")).read_text(encoding="utf-8")
+    assert "Who was killed, and why" in report and "killed by the daemon" in report

@@ -8,7 +8,8 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.memcg import memcg_is_descendant
 from mmlab.model.const import PAGE_SIZE
 from mmlab.model.rows import (
-    MC_MAX, MC_SWAP_MAX, MEMCG_STRIDE, MM_PGTABLES_BYTES, MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STRIDE, MM_SWAPENTS, N_PRESENT, NODE_STRIDE, SC_NR_NODES,
+    MC_MAX, MC_SWAP_MAX, MEMCG_STRIDE, MM_PGTABLES_BYTES, MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STRIDE, MM_SWAPENTS, N_PRESENT, NODE_STRIDE, OOM_NO_CANDIDATE,
+    SC_NR_NODES,
     SC_NR_SWAP_SLOTS, SC_NR_TASKS, SC_OOM_MEMCG, SC_OOM_NODEMASK, SC_TOTALRAM, T_ALIVE, T_FLAGS, T_MEMCG, T_MEMPOLICY, T_MEMS, T_MM, T_OOM_SCORE_ADJ, TASK_STRIDE, TF_KILLED, TF_OOM_VICTIM,
 )
 
@@ -71,13 +72,27 @@ def oom_badness(m, task):
     return points + m.task[task * TASK_STRIDE + T_OOM_SCORE_ADJ] * (oom_totalpages(m) // 1000)
 
 
+@leaf
+def oom_eligible(m, task, asker):
+    """1 for a killable task with memory where it is short, in the cgroup that is out of memory."""
+    if oom_killable(m, task) == 0 or oom_cpuset_eligible(m, task, asker) == 0:
+        return 0
+    return memcg_is_descendant(m, m.task[task * TASK_STRIDE + T_MEMCG], m.sc[SC_OOM_MEMCG])
+
+
+@kernel
+def candidate_score(m, st, task, asker):
+    """What select_bad_process() compares."""
+    return oom_badness(m, task) if oom_eligible(m, task, asker) else OOM_NO_CANDIDATE
+
+
 @kernel
 def select_bad_process(m, asker):
     """The killable task of the highest badness, or -1; of equals the younger, which comes later in the task list. O(tasks)."""
     chosen = -1
     most = 0
     for task in range(m.sc[SC_NR_TASKS]):
-        if oom_killable(m, task) and oom_cpuset_eligible(m, task, asker) and memcg_is_descendant(m, m.task[task * TASK_STRIDE + T_MEMCG], m.sc[SC_OOM_MEMCG]):
+        if oom_eligible(m, task, asker):
             points = oom_badness(m, task)
             if chosen < 0 or points >= most:
                 chosen = task

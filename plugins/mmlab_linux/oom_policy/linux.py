@@ -5,7 +5,7 @@ Models: mm/oom_kill.c select_bad_process(), oom_evaluate_task(). Left out: memor
 
 from mmlab.kernels.jit import kernel
 from mmlab.policies import OomPolicy
-from mmlab_linux.oom_policy.badness import oom_score, select_bad_process
+from mmlab_linux.oom_policy.badness import candidate_score, oom_score, select_bad_process
 
 
 @kernel
@@ -22,4 +22,5 @@ LINUX_OOM = OomPolicy(
     level="L4",
     select_victim=select_victim,
     oom_score=oom_score,
+    candidate_score=candidate_score,
 )

@@ -7,7 +7,9 @@ Left out: what badness leaves out. O(1), O(tasks) without a killable caller.
 from mmlab.kernels.jit import kernel
 from mmlab.model.rows import SC_OOM_MEMCG
 from mmlab.policies import OomPolicy
-from mmlab_linux.oom_policy.badness import oom_killable, oom_score, select_bad_process
+from mmlab_linux.oom_policy.badness import candidate_score as badness_of, oom_killable, oom_score, select_bad_process
+
+CALLER = 1 << 40  # above any badness
 
 
 @kernel
@@ -18,6 +20,14 @@ def select_victim(m, st, task, order):
     return select_bad_process(m, task)
 
 
+@kernel
+def candidate_score(m, st, task, asker):
+    """CALLER for whoever asked, else badness."""
+    if task == asker and m.sc[SC_OOM_MEMCG] == 0 and oom_killable(m, task):
+        return CALLER
+    return badness_of(m, st, task, asker)
+
+
 ALLOCATING_TASK = OomPolicy(
     name="allocating_task",
     summary="kills the task that asked for memory",
@@ -26,4 +36,5 @@ ALLOCATING_TASK = OomPolicy(
     level="L3",
     select_victim=select_victim,
     oom_score=oom_score,
+    candidate_score=candidate_score,
 )
