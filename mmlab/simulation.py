@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
@@ -37,6 +37,11 @@ from mmlab.procfs.cgroups import make as make_cgroup
 from mmlab.pluginmanager import Registry, load_plugins
 from mmlab.policies import DEFAULTS
 from mmlab.workload.stream import EventStream, touched_ranges, work_of_tasks
+
+if TYPE_CHECKING:
+    import plotly.graph_objects
+
+    from mmlab._engine.stepping import Stepper
 
 PROT = {"r": r.VM_READ, "w": r.VM_WRITE, "x": r.VM_EXEC, "n": 0}
 MAP_FLAGS = {
@@ -107,6 +112,7 @@ class Simulation:
         self.tasks: dict[str, Task] = {}
         self.kills: list[dict[str, Any]] = []
         self.candidates: list[dict[str, Any]] = []
+        self.stepper: Stepper | None = None
         self.held = HeldBlocks(self)
         self.cgroups: dict[str, int] = {"": 0}
         self.cpusets: dict[int, cpusets.Cpuset] = {}
@@ -159,6 +165,30 @@ class Simulation:
             self.machine.sc[r.SC_DEMOTION_ENABLED] = 0
         if self.cfg.aged and self.cfg.aged.generator:
             age(self)
+
+    @classmethod
+    def from_experiment(cls, path: str | Path, **choice: Any) -> Simulation:
+        """A cell of an experiment whose workload is a stream of accesses, before its first event: to be run by step() and looked at by plot().
+
+        choice: what the cell has on axes of the matrix, named by slot or by the last part of the key (reclaimer="clock", memory="8M"); of
+        several cells it is the first. Raises InputError.
+        """
+        from mmlab._engine.stepping import open_simulation
+
+        return open_simulation(cls, path, choice)
+
+    def step(self, events: int = 100_000) -> int:
+        """Run the next events of the experiment's stream: how many are left. Raises InputError without a stream."""
+        return self._stepping().run.step(events)
+
+    def plot(self, name: str = "rss_pages") -> plotly.graph_objects.Figure:
+        """A series of the steps so far over simulated time (rss_pages, pgfault, pgmajfault, refaults, nr_free, free_blocks ...)."""
+        return self._stepping().plot(name)
+
+    def _stepping(self) -> Stepper:
+        if self.stepper is None:
+            raise InputError("this simulation has no stream of events: Simulation.from_experiment(PATH) has one")
+        return self.stepper
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any], *, sysctl: Mapping[str, Any] | None = None, sysfs: Mapping[str, Any] | None = None, where: str = "", **more: Any) -> Simulation:

@@ -91,7 +91,7 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
     nr_tasks = 512 if stream is None else len(stream.tasks) + 8
     sim = Simulation(
         machine, config["policies"], seed=cell.seed, script=script, warm_text=bool(workload.get("warm_text")), progress=compiled, nr_tasks=nr_tasks,
-        base_dir=cell.base_dir, entries=alloc_run.ENTRIES if allocations else _entries(stream), stream=stream,
+        base_dir=cell.base_dir, entries=alloc_run.ENTRIES if allocations else entries_of_stream(stream), stream=stream,
     )  # fmt: skip
     sampler, scorer = Sampler(sim, config["run"]["sample_ns"]), None
     began, compiling = time.perf_counter(), sim.machine.compile_s
@@ -148,7 +148,7 @@ def _accesses_by_tier(sim: Simulation) -> dict[str, int]:
     return {"accesses_fast": int(nodes[top, r.N_ACCESSES].sum()), "accesses_slow": int(nodes[~top, r.N_ACCESSES].sum())}
 
 
-def _entries(stream: EventStream | None) -> list[Entry]:
+def entries_of_stream(stream: EventStream | None) -> list[Entry]:
     if stream is None:
         return []
     return [Entry(loop.run_stream, arrays=1), *entries_of(stream.ops)]

@@ -51,7 +51,7 @@ class StreamRun:
         if self.done:
             progress(self.done, len(self.words), "")
         while self.done < len(self.words):
-            self._chunk()
+            self._chunk(len(self.words))
             if self.done - reported >= CHUNK or self.done == len(self.words):
                 reported = self.done
                 try:
@@ -62,14 +62,22 @@ class StreamRun:
         lost = int(self.work[[self.tasks.number[kill["task"]] for kill in self._killed()]].sum())
         return {"events": self.done, "signals": self.nr_signals, "failed_operations": self.tasks.nr_failed, "kills": len(self._killed()), "work_lost": lost}
 
+    def step(self, events: int) -> int:
+        """Run so many events, or all that are left: how many are left then."""
+        self._next_sample()
+        end = self.done + events
+        while self.done < min(end, len(self.words)):
+            self._chunk(min(end, len(self.words)))
+        return len(self.words) - self.done
+
     def _killed(self) -> list[dict]:
         """The kills of the stream's tasks."""
         return [kill for kill in self.sim.kills if kill["task"] in self.tasks.number]
 
-    def _chunk(self) -> None:
-        """Run up to the next thing that Python has to do, and do it."""
+    def _chunk(self, end: int) -> None:
+        """Run up to event number `end` at most, or to the next thing that Python has to do, and do it."""
         machine, sc, words, start = self.sim.machine, self.sim.machine.sc, self.words, self.done
-        stop = min(len(words), start + CHUNK)
+        stop = min(end, start + CHUNK)
         if self.check_every:
             stop = min(stop, (start // self.check_every + 1) * self.check_every)
         if sc[r.SC_WANTS_ACCESS] or sc[r.SC_NEEDS_FUTURE]:
