@@ -1,4 +1,4 @@
-"""How inner kernels, which only other kernels call, are compiled: to LLVM's intermediate code, to be linked into the wrappers.
+"""How inner kernels, which only other kernels call, are compiled: to LLVM's intermediate code, to be linked into those that are called by address.
 
 numba optimises every function and generates machine code for it, once for itself and once more in every caller; for inner kernels the first
 is never run. This pipeline leaves it out (a third of all compiling).
@@ -37,7 +37,7 @@ class InnerLibrary(JITCodeLibrary):
         return _NoEnvironment(self._codegen)
 
     def _optimize_final_module(self) -> None:
-        """The wrapper's library optimises everything at once."""
+        """The library that this is linked into optimises everything at once."""
 
     def _finalize_final_module(self) -> None:
         self._finalize_dynamic_globals()
