@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 _I64 = ir.IntType(64)
 _machines: weakref.WeakValueDictionary[int, Machine] = weakref.WeakValueDictionary()
-#: word of the table of the service (in a machine at this address) to be compiled
-_Callback = ctypes.CFUNCTYPE(None, ctypes.c_uint64, ctypes.c_int64)
+#: (address of the machine, number of the service) -> 1 if the service can be called now, else 0
+_Callback = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_uint64, ctypes.c_int64)
 
 
 def first_call(machine: Machine, service: int) -> int:
@@ -39,15 +39,18 @@ def _name(service: int) -> str:
 
 
 @_Callback
-def _resolve(address: int, service: int) -> None:
-    """Called from compiled code. Ctrl-C while the compiler runs is kept for the machine: nothing can be raised through compiled code."""
+def _resolve(address: int, service: int) -> int:
+    """Called from compiled code, through which nothing can be raised: Ctrl-C and errors are kept for the end of the machine's run."""
     machine = _machines[address]
     while True:
         try:
             machine.link_service(service)
-            return
-        except KeyboardInterrupt:
-            machine.interrupted = True
+            return 1
+        except KeyboardInterrupt as interrupt:  # the compiler starts again
+            machine.failure = interrupt
+        except BaseException as error:
+            machine.failure = error
+            return 0
 
 
 @functools.cache
@@ -69,10 +72,11 @@ def _stub(module: ir.Module, number: int, nr_integers: int) -> None:
     function.calling_convention = CONVENTION
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     machine = function.args[0]
-    callback_type = ir.FunctionType(ir.VoidType(), [_I64, _I64])
+    callback_type = ir.FunctionType(_I64, [_I64, _I64])
     callback = builder.inttoptr(ir.Constant(_I64, ctypes.cast(_resolve, ctypes.c_void_p).value), callback_type.as_pointer())
-    word = ir.Constant(_I64, number)
-    builder.call(callback, [builder.ptrtoint(machine, _I64), word])
+    linked = builder.call(callback, [builder.ptrtoint(machine, _I64), ir.Constant(_I64, number)])
+    with builder.if_then(builder.icmp_signed("==", linked, ir.Constant(_I64, 0)), likely=False):
+        builder.ret(ir.Constant(_I64, 0))
     address = builder.load(builder.gep(machine, [ir.Constant(_I64, 2 * abi.NR_OPS + number)]))
     kernel = builder.inttoptr(address, function.ftype.as_pointer())
     builder.ret(builder.call(kernel, function.args, cconv=CONVENTION))

@@ -48,7 +48,7 @@ class Machine(State):
         self.chosen = dict(chosen)
         self.progress = progress
         self.compile_s = 0.0  # seconds that compiling, loading and waiting for others that compile took
-        self.interrupted = False  # Ctrl-C while a service was compiled at its first call
+        self.failure: BaseException | None = None  # what was raised while a service was compiled at its first call
         self._core = services
         self.states: dict[str, State] = {}
         self.nodemasks: list[tuple[int, int]] = []  # sets of nodes that policies and cpusets name, in the order of their zonelists
@@ -168,11 +168,11 @@ class Machine(State):
         return self._answer(unit, self.states[slot], *args)
 
     def _answer(self, unit: Unit, *args: Any) -> int:
-        """What a kernel returns, unless it was interrupted. Raises KeyboardInterrupt."""
+        """What a kernel returns. Raises what was raised meanwhile where a service was compiled."""
         answer = int(unit.call(self, *args))
-        if self.interrupted:
-            self.interrupted = False
-            raise KeyboardInterrupt
+        if self.failure is not None:
+            failure, self.failure = self.failure, None
+            raise failure
         return answer
 
     def calls(self) -> dict[str, int]:

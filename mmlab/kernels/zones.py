@@ -7,10 +7,10 @@ import numpy as np
 
 from mmlab.kernels.jit import leaf
 from mmlab.model.const import ALLOC_CMA, ALLOC_HIGHATOMIC, ALLOC_MIN_RESERVE, ALLOC_NON_BLOCK, ALLOC_OOM
-from mmlab.model.gfp import GFP_HIGHMEM, GFP_MOVABLE, ZONE_HIGHMEM, gfp_zone
+from mmlab.model.gfp import GFP_HIGHMEM, GFP_MOVABLE, GFP_THISNODE, ZONE_HIGHMEM, gfp_zone
 from mmlab.model.rows import (
     PCP_FREE_DIFF, PCP_STRIDE, SC_CPU, SC_HIGHMEM, SC_NR_CPUS, SC_NR_ZONES, Z_FREE, Z_FREE_CMA, Z_FREE_HIGHATOMIC, Z_LOWMEM_RESERVE, Z_NODE, Z_STAT_THRESHOLD,
-    Z_WATERMARK_BOOST, Z_WMARK_HIGH, Z_WMARK_MIN, ZONE_STRIDE,
+    Z_WATERMARK_BOOST, Z_WMARK_HIGH, Z_WMARK_MIN, ZONELIST_STRIDE, ZONELIST_THISNODE, ZONE_STRIDE,
 )
 
 
@@ -61,6 +61,12 @@ def zone_of(m, pfn):
 def page_node(m, pfn):
     """The frame's NUMA node."""
     return m.zone[((np.int64(m.page[pfn * 4 + 2]) >> 27) & 31) * ZONE_STRIDE + Z_NODE]
+
+
+@leaf
+def zonelist_of(node, gfp):
+    """Where the zonelist of a request from the node begins in m.zonelist."""
+    return node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)
 
 
 @leaf

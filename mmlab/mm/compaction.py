@@ -9,7 +9,7 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import (
     page_allocator_can_alloc, page_allocator_drain, page_allocator_nr_free_blocks, reclaimer_drain,
 )
-from mmlab.kernels.zones import request_zone, wmark_pages, zone_watermark_order0
+from mmlab.kernels.zones import request_zone, wmark_pages, zone_watermark_order0, zonelist_of
 from mmlab.mm.compaction_scan import (
     MIGRATE_ASYNC, MIGRATE_SYNC, MIGRATE_SYNC_LIGHT, isolate_migratepages, migrate_pages, release_free_list, reset_cached_positions,
     reset_isolation_suitable, scanners_met, zone_watermark_ok,
@@ -20,13 +20,13 @@ from mmlab.model.const import (
     COMPACT_PRIO_SYNC_FULL, COMPACT_SKIPPED, COMPACT_SUCCESS, MIGRATE_CMA, MIGRATE_MOVABLE, MIGRATE_PCPTYPES, MIGRATE_TYPES, NR_PAGE_ORDERS,
     PAGEBLOCK_ORDER, PAGEBLOCK_PAGES,
 )
-from mmlab.model.gfp import GFP_IO, GFP_THISNODE, gfp_migratetype
+from mmlab.model.gfp import GFP_IO, gfp_migratetype
 from mmlab.model.rows import (
     CC_BLOCK_SUITABLE, CC_DIRECT, CC_FINISH_PAGEBLOCK, CC_FREE_PFN, CC_FREE_SCANNED, CC_IGNORE_SKIP, CC_LAST_MIGRATED, CC_MIGRATE_PFN,
     CC_MIGRATE_SCANNED, CC_MIGRATETYPE, CC_MODE, CC_NR_FREEPAGES, CC_NR_MIGRATEPAGES, CC_ORDER, CC_PROACTIVE, CC_WHOLE_ZONE, CC_ZONE,
     CZ_BLOCKSKIP_FLUSH, CZ_CACHED_FREE, CZ_CACHED_MIGRATE, CZ_CONSIDERED, CZ_DEFER_SHIFT, CZ_ORDER_FAILED, CZ_STRIDE,
     N_KSWAPD_AWAKE, N_PRESENT, NODE_STRIDE, SC_CPU, SC_EXTFRAG_THRESHOLD, SC_NR_CPUS, SC_NR_ZONES, SC_PROACTIVENESS, Z_END_PFN, Z_INDEX,
-    Z_NODE, Z_PRESENT, Z_START_PFN, ZONE_STRIDE, ZONELIST_STRIDE, ZONELIST_THISNODE,
+    Z_NODE, Z_PRESENT, Z_START_PFN, ZONE_STRIDE,
 )
 from mmlab.model.vmstat import (
     V_COMPACT_DAEMON_FREE_SCANNED, V_COMPACT_DAEMON_MIGRATE_SCANNED, V_COMPACT_FREE_SCANNED, V_COMPACT_MIGRATE_SCANNED,
@@ -280,7 +280,7 @@ def compact_zone_order(m, zone, order, gfp, alloc_flags, prio):
 def compaction_zonelist_suitable(m, gfp, order, node):
     """1 if reclaim of everything would give some zone of the zonelist the room that compaction needs."""
     highest = request_zone(m, gfp)
-    at = node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)
+    at = zonelist_of(node, gfp)
     while m.zonelist[at] >= 0:
         zone = m.zonelist[at]
         at += 1
@@ -299,7 +299,7 @@ def do_try_to_compact_pages(m, gfp, order, alloc_flags, node, prio):
     if gfp & GFP_IO == 0:
         return best
     highest = request_zone(m, gfp)
-    at = node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)
+    at = zonelist_of(node, gfp)
     while m.zonelist[at] >= 0:
         zone = m.zonelist[at]
         at += 1

@@ -8,7 +8,7 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.likely import unlikely
 from mmlab.kernels.ops import page_allocator_alloc, page_allocator_can_alloc, page_allocator_drain, page_allocator_free, page_allocator_unreserve_highatomic
 from mmlab.kernels.services import alloc_pages_slowpath, node_reclaim, out_of_memory, task_zonelist, try_to_compact_pages, wake_kswapd, wakeup_kcompactd
-from mmlab.kernels.zones import request_zone, wmark_pages, zone_of, zone_watermark_order0
+from mmlab.kernels.zones import request_zone, wmark_pages, zone_of, zone_watermark_order0, zonelist_of
 from mmlab.mm.compaction import compaction_zonelist_suitable
 from mmlab.mm.mempolicy import count_interleave
 from mmlab.mm.page_counter import current_memcg, mem_cgroup_charge, mem_cgroup_uncharge
@@ -29,7 +29,7 @@ from mmlab.model.rows import (
     CZ_BLOCKSKIP_FLUSH, CZ_CONSIDERED, CZ_DEFER_SHIFT, CZ_ORDER_FAILED, CZ_STRIDE, SC_COMPACT_RESULT, SC_CPU, SC_HIGHMEM, SC_IN_RECLAIM,
     SC_NEEDS_FUTURE, SC_NODE, SC_NODE_RECLAIM_MODE, SC_NR_NODES, SC_NR_ZONES, SC_NUMA_BALANCING, SC_OOM_NODEMASK, SC_TASK, T_FLAGS,
     TASK_STRIDE, TF_OOM_VICTIM, Z_ALLOCATED, Z_FLAGS, Z_INDEX, Z_NODE, Z_NUMA_FOREIGN, Z_NUMA_HIT, Z_NUMA_LOCAL, Z_NUMA_MISS, Z_NUMA_OTHER,
-    Z_WATERMARK_BOOST, Z_WMARK_MIN, ZONE_BELOW_HIGH, ZONE_BOOSTED_WATERMARK, ZONE_STRIDE, ZONELIST_STRIDE, ZONELIST_THISNODE,
+    Z_WATERMARK_BOOST, Z_WMARK_MIN, ZONE_BELOW_HIGH, ZONE_BOOSTED_WATERMARK, ZONE_STRIDE,
 )
 from mmlab.model.vmstat import V_COMPACT_FAIL, V_COMPACT_STALL, V_COMPACT_SUCCESS, V_PGALLOC_DMA, V_PGFREE
 
@@ -121,12 +121,6 @@ def try_this_zone(m, zone, preferred, gfp, order, alloc_flags):
     return pfn
 
 
-@leaf
-def zonelist_of(node, gfp):
-    """Where the zonelist of a request from the node begins in m.zonelist."""
-    return node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)
-
-
 @kernel
 def try_next_zones(m, at, preferred, gfp, order, node, alloc_flags, unmixed):
     """The zonelist from m.zonelist[at] on, after the preferred zone has refused: a pfn, or -ENOMEM. unmixed: ALLOC_NOFRAGMENT, or 0."""
@@ -203,7 +197,7 @@ def wake_all_kswapds(m, node, order, gfp):
 @kernel
 def unreserve_highatomic_pageblock(m, gfp, node, force):
     """Give the request's type one pageblock of the highatomic reserve of the zonelist's zones: its pages, or 0."""
-    at = node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)
+    at = zonelist_of(node, gfp)
     while m.zonelist[at] >= 0:
         zone = m.zonelist[at]
         at += 1

@@ -11,7 +11,7 @@ from mmlab.kernels.memcg import memcg_is_descendant, nr_lruvecs
 from mmlab.kernels.ops import reclaimer_end_reclaim, reclaimer_nr_lru_pages, reclaimer_prepare_scan, reclaimer_shrink_node
 from mmlab.kernels.large_folio import SPLIT_QUEUE
 from mmlab.kernels.services import shrink_slab, wakeup_flusher_threads, wb_step, writeback_timers
-from mmlab.kernels.zones import request_zone
+from mmlab.kernels.zones import request_zone, zonelist_of
 from mmlab.mm.page_counter import memcg_memory_event
 from mmlab.mm.page_io import NEVER_NS, blk_flush_plug, swap_io_next_ns, swap_io_poll
 from mmlab.mm.psi import psi_memstall_enter, psi_memstall_leave
@@ -21,13 +21,13 @@ from mmlab.model.const import (
     NOTE_TRIM_MODE, NOTE_TRIM_MODE_FAILED, SCAN_FORCE_DEACTIVATE, SCAN_KSWAPD, SCAN_LOW_RECLAIM, SCAN_MAY_SWAP, SCAN_MAY_UNMAP,
     SCAN_MAY_WRITEPAGE, SCAN_RECLAIM_IDX_SHIFT, SCAN_RESUME, SWAP_CLUSTER_MAX,
 )
-from mmlab.model.gfp import GFP_THISNODE, ZONE_MOVABLE
+from mmlab.model.gfp import ZONE_MOVABLE
 from mmlab.model.rows import (
     MC_ELOW, MC_EMIN, MC_EVENT_LOW, MC_ITER, MC_MIN, MC_PARENT, MC_USAGE, MEMCG_STRIDE, NODE_STRIDE, N_KSWAPD_FAILURES, N_PASS_MEMCG,
     SC_IN_RECLAIM, SC_NODE, SC_NOW_NS, SC_NR_MEMCGS, SC_NR_NODES, SC_NR_RECLAIMED, SC_NR_SCANNED, SC_NR_SWAP_FREE, SC_NR_ZONES,
     SC_PROACTIVE, SC_PROTECTION, SC_RECLAIM_MEMCG, SC_RECLAIM_NOTES, SC_INODE_TOP, SC_KSWAPD_SLICE_NS, SC_SCAN_PRIORITY, SC_SHRINK_MEMCG,
     SC_YIELDED, SHR_NR, ZONELIST_STRIDE, WB_AWAKE, WB_IO_NEXT_NS, WB_SC_CONGESTED, WB_SC_DIRTY, WB_SC_TAKEN, WB_SC_UNQUEUED_DIRTY,
-    ZONELIST_THISNODE, ZONE_STRIDE, Z_INDEX, Z_MANAGED, Z_NODE, Z_WRITE_PENDING,
+    ZONE_STRIDE, Z_INDEX, Z_MANAGED, Z_NODE, Z_WRITE_PENDING,
 )
 from mmlab.model.vmstat import V_ALLOCSTALL_DMA, V_NR_SLAB_RECLAIMABLE
 
@@ -261,7 +261,7 @@ def try_to_free_pages(m, gfp, order, node):
     highest = request_zone(m, gfp)
     m.vmstat[V_ALLOCSTALL_DMA + highest] += 1
     flags = SCAN_MAY_SWAP | SCAN_MAY_WRITEPAGE | SCAN_MAY_UNMAP | (highest << SCAN_RECLAIM_IDX_SHIFT)
-    first = node * ZONELIST_STRIDE + (ZONELIST_THISNODE if gfp & GFP_THISNODE else 0)
+    first = zonelist_of(node, gfp)
     psi_memstall_enter(m)
     reclaimed = do_try_to_free_pages(m, 0, first, highest, SWAP_CLUSTER_MAX, flags)
     psi_memstall_leave(m)
