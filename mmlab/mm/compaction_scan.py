@@ -15,12 +15,13 @@ from mmlab.kernels.services import free_pages, migrate_folio
 from mmlab.kernels.zones import zone_watermark_order0
 from mmlab.kernels.large_folio import PG_PARTIALLY_MAPPED
 from mmlab.mm.huge_memory import split_folio
-from mmlab.mm.migrate import folio_nr_pages, isolate_folio, putback_movable
+from mmlab.mm.migrate import isolate_folio, putback_movable
 from mmlab.model.const import (
     ALLOC_CMA, MIGRATE_CMA, MIGRATE_MOVABLE, NR_PAGE_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES,
 )
 from mmlab.model.page import (
-    KIND_FREE, KIND_KERNEL, PG_HEAD, ZONE_SHIFT, page_flags, page_kind, page_order, set_page_flags, set_page_kind, set_page_order,
+    KIND_FREE, KIND_KERNEL, PG_HEAD, ZONE_SHIFT, folio_nr_pages, page_flags, page_kind, page_order, set_page_flags, set_page_kind,
+    set_page_order,
 )
 from mmlab.model.rows import (
     CC_BLOCK_SUITABLE, CC_DIRECT, CC_FINISH_PAGEBLOCK, CC_FREE_PFN, CC_FREE_SCANNED, CC_IGNORE_SKIP, CC_MIGRATE_PFN,

@@ -27,8 +27,8 @@ from mmlab.model.const import (
     EACCES, EAGAIN, EINVAL, ENOMEM, RECLAIM_ACTIVATE, RECLAIM_FREED, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_PROACTIVE,
 )
 from mmlab.model.page import (
-    KIND_ANON, KIND_SHMEM, PG_ACTIVE, PG_DIRTY, PG_HEAD, PG_MLOCKED, PG_REFERENCED, PG_SWAPCACHE, PG_UNEVICTABLE, PG_YOUNG, page_clear,
-    page_folio, page_kind, page_mapcount, page_order, page_set, page_test,
+    KIND_ANON, KIND_SHMEM, PG_ACTIVE, PG_DIRTY, PG_HEAD, PG_MLOCKED, PG_REFERENCED, PG_SWAPCACHE, PG_UNEVICTABLE, PG_YOUNG, folio_nr_pages,
+    page_clear, page_folio, page_kind, page_mapcount, page_order, page_set, page_test,
 )
 from mmlab.model.rows import (
     COST_DAMOS_PAGE, COST_LRU_MOVE, COST_SYSCALL, MTHP_SPLIT, MTHP_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT,
@@ -107,7 +107,7 @@ def _pageout(m, pfn):
     verdict = reclaim_folio(m, pfn, SCAN_MAY_SWAP | SCAN_MAY_UNMAP | SCAN_MAY_WRITEPAGE | SCAN_PROACTIVE)
     if verdict == RECLAIM_ACTIVATE and page_test(m, pfn, PG_MLOCKED) == 0:
         page_set(m, pfn, PG_ACTIVE)
-        count_folio_events(m, pfn, V_PGACTIVATE, 1 << page_order(m, pfn) if page_test(m, pfn, PG_HEAD) else 1)
+        count_folio_events(m, pfn, V_PGACTIVATE, folio_nr_pages(m, pfn))
     return 1 if verdict == RECLAIM_FREED else 0
 
 

@@ -14,9 +14,9 @@ from mmlab.mm.xarray import XA_PAGE
 from mmlab.model.const import HPAGE_PMD_ORDER, NUMA_BALANCING_MEMORY_TIERING, RMAP_MIGRATE
 from mmlab.model.page import (
     KIND_ANON, KIND_BOOT, KIND_FILE, KIND_SHMEM, NO_MAPPING, PG_ANON, PG_DIRTY, PG_FLAGS_MASK, PG_HEAD, PG_LOCKED, PG_LRU, PG_SWAPBACKED,
-    PG_SWAPCACHE, PG_TAIL, PG_WRITEBACK, ZONE_MASK, page_clear, page_flags, page_index, page_kind, page_mapcount, page_mapping, page_memcg,
-    page_order, page_private, page_refs, page_set, page_test, set_page_counts, set_page_flags, set_page_index, set_page_kind, set_page_mapping,
-    set_page_memcg, set_page_order, set_page_private,
+    PG_SWAPCACHE, PG_TAIL, PG_WRITEBACK, ZONE_MASK, folio_nr_pages, page_clear, page_flags, page_index, page_kind, page_mapcount,
+    page_mapping, page_memcg, page_order, page_private, page_refs, page_set, page_test, set_page_counts, set_page_flags, set_page_index,
+    set_page_kind, set_page_mapping, set_page_memcg, set_page_order, set_page_private,
 )
 from mmlab.model.rows import SC_MIGRATE_DELTA, SC_NEEDS_FUTURE, SC_NUMA_BALANCING, SC_WANTS_ACCESS, WANTS_SUBPAGES
 from mmlab.model.vmstat import (
@@ -33,12 +33,6 @@ def is_cached(m, pfn):
     if page_test(m, pfn, PG_ANON):
         return 1 if page_test(m, pfn, PG_SWAPCACHE) else 0
     return 1 if page_mapping(m, pfn) != NO_MAPPING else 0
-
-
-@leaf
-def folio_nr_pages(m, pfn):
-    """Pages of the folio at pfn."""
-    return 1 << page_order(m, pfn) if page_flags(m, pfn) & PG_HEAD else 1
 
 
 @leaf

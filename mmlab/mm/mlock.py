@@ -11,7 +11,7 @@ from mmlab.kernels.pte import walk_pmd, walk_pte
 from mmlab.kernels.services import rmap_walk
 from mmlab.kernels.zones import zone_of
 from mmlab.model.const import RMAP_LOCKED
-from mmlab.model.page import PG_HEAD, PG_MLOCKED, PG_TAIL, page_clear, page_folio, page_order, page_set, page_test
+from mmlab.model.page import PG_HEAD, PG_MLOCKED, PG_TAIL, folio_nr_pages, page_clear, page_folio, page_set, page_test
 from mmlab.model.rows import (
     PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, VM_LOCKED, VMA_END, VMA_FLAGS, VMA_INODE, VMA_START, VMA_STRIDE, Z_NR_MLOCK,
     ZONE_STRIDE,
@@ -19,17 +19,12 @@ from mmlab.model.rows import (
 from mmlab.model.vmstat import V_UNEVICTABLE_PGS_CLEARED, V_UNEVICTABLE_PGS_MLOCKED, V_UNEVICTABLE_PGS_MUNLOCKED
 
 
-@leaf
-def _nr_pages(m, pfn):
-    return 1 << page_order(m, pfn) if page_test(m, pfn, PG_HEAD) else 1
-
-
 @kernel
 def mlock_folio(m, pfn):
     """Mark a page that is on the reclaimer's lists, count it, and let the reclaimer put it among the unevictable ones."""
     if page_test(m, pfn, PG_MLOCKED):
         return 0
-    pages = _nr_pages(m, pfn)
+    pages = folio_nr_pages(m, pfn)
     m.zone[zone_of(m, pfn) * ZONE_STRIDE + Z_NR_MLOCK] += pages
     m.vmstat[V_UNEVICTABLE_PGS_MLOCKED] += pages
     reclaimer_folio_removed(m, pfn)
@@ -43,7 +38,7 @@ def munlock_folio(m, pfn):
     """A VMA that locked the page is done with it: unless another one maps it, the page may be reclaimed again. A large folio always may."""
     if page_test(m, pfn, PG_MLOCKED) == 0 or (page_test(m, pfn, PG_HEAD) == 0 and rmap_walk(m, pfn, RMAP_LOCKED)):
         return 0
-    pages = _nr_pages(m, pfn)
+    pages = folio_nr_pages(m, pfn)
     m.zone[zone_of(m, pfn) * ZONE_STRIDE + Z_NR_MLOCK] -= pages
     m.vmstat[V_UNEVICTABLE_PGS_MUNLOCKED] += pages
     reclaimer_folio_removed(m, pfn)
@@ -55,7 +50,7 @@ def munlock_folio(m, pfn):
 @kernel
 def clear_page_mlock(m, pfn):
     """A locked page is freed (truncation): it counts no more."""
-    pages = _nr_pages(m, pfn)
+    pages = folio_nr_pages(m, pfn)
     m.zone[zone_of(m, pfn) * ZONE_STRIDE + Z_NR_MLOCK] -= pages
     m.vmstat[V_UNEVICTABLE_PGS_CLEARED] += pages
     page_clear(m, pfn, PG_MLOCKED)
@@ -66,7 +61,7 @@ def clear_page_mlock(m, pfn):
 def _maps_whole(m, table, vpn, start_vpn, end_vpn, pfn, head):
     """1 if the PTEs around vpn's, which maps pfn, map all of the large folio within [start, end) and the table."""
     first = vpn - (pfn - head)
-    nr = _nr_pages(m, head)
+    nr = folio_nr_pages(m, head)
     if first < start_vpn or first + nr > end_vpn or first >> 9 != (first + nr - 1) >> 9:
         return 0
     for i in range(nr):

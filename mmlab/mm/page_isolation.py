@@ -12,10 +12,12 @@ from mmlab.kernels.ops import (
 )
 from mmlab.kernels.services import alloc_pages, free_pages, lru_add_drain_all, migrate_folio
 from mmlab.kernels.zones import zone_of
-from mmlab.mm.migrate import folio_nr_pages, isolate_folio, putback_movable
+from mmlab.mm.migrate import isolate_folio, putback_movable
 from mmlab.model.const import EBUSY, MAX_ORDER, MIGRATE_ISOLATE, PAGEBLOCK_PAGES
 from mmlab.model.gfp import GFP_HIGHMEM, GFP_MOVABLE, GFP_RETRY_MAYFAIL, GFP_USER
-from mmlab.model.page import KIND_KERNEL, PG_HEAD, ZONE_SHIFT, page_flags, page_order, set_page_counts, set_page_flags, set_page_fresh
+from mmlab.model.page import (
+    KIND_KERNEL, PG_HEAD, ZONE_SHIFT, folio_nr_pages, page_flags, page_order, set_page_counts, set_page_flags, set_page_fresh,
+)
 from mmlab.model.rows import COST_COPY_PAGE, SC_NOW_NS, SC_NR_CPUS
 from mmlab.model.vmstat import V_PGMIGRATE_FAIL
 

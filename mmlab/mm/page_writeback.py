@@ -13,7 +13,8 @@ from mmlab.kernels.ops import reclaimer_folio_rotate
 from mmlab.kernels.zones import page_node
 from mmlab.model.const import HZ, LRU_ACTIVE_FILE, LRU_INACTIVE_FILE, PAGE_SHIFT
 from mmlab.model.page import (
-    PG_HEAD, PG_RECLAIM, PG_SWAPBACKED, PG_WRITEBACK, page_clear, page_mapping, page_order, page_set, page_test, page_test_clear, page_zone,
+    PG_RECLAIM, PG_SWAPBACKED, PG_WRITEBACK, folio_nr_pages, page_clear, page_mapping, page_set, page_test,
+    page_test_clear, page_zone,
 )
 from mmlab.model.rows import (
     INODE_STRIDE, I_NR_WRITEBACK, SC_NEXT_EVENT_NS, SC_NOW_NS, SC_NR_NODES, SC_NR_ZONES, SC_TASK, SC_TOTALRESERVE, TASK_STRIDE, T_DIRTY_PAUSED_NS, T_NR_DIRTIED,
@@ -115,15 +116,10 @@ def wakeup_flusher(m):
 
 
 @leaf
-def _nr_pages(m, pfn):
-    return 1 << page_order(m, pfn) if page_test(m, pfn, PG_HEAD) else 1
-
-
-@leaf
 def folio_start_writeback(m, pfn):
     """The page is being written: nobody frees it until folio_end_writeback()."""
     page_set(m, pfn, PG_WRITEBACK)
-    nr = _nr_pages(m, pfn)
+    nr = folio_nr_pages(m, pfn)
     mod_node_state(m, page_node(m, pfn), V_NR_WRITEBACK, nr)
     if page_test(m, pfn, PG_SWAPBACKED):  # a file's page counts from its dirtying on
         m.zone[page_zone(m, pfn) * ZONE_STRIDE + Z_WRITE_PENDING] += nr
@@ -133,7 +129,7 @@ def folio_start_writeback(m, pfn):
 def folio_end_writeback(m, pfn):
     """The write has ended. A page that reclaim waits for becomes the next victim."""
     node = page_node(m, pfn)
-    nr = _nr_pages(m, pfn)
+    nr = folio_nr_pages(m, pfn)
     rotate = page_test_clear(m, pfn, PG_RECLAIM)
     page_clear(m, pfn, PG_WRITEBACK)
     mod_node_state(m, node, V_NR_WRITEBACK, -nr)

@@ -9,8 +9,8 @@ from mmlab.kernels.ops import reclaimer_drain, reclaimer_folio_added, reclaimer_
 from mmlab.kernels.services import folio_put
 from mmlab.model.const import PAGEVEC_SIZE
 from mmlab.model.page import (
-    PG_ACTIVE, PG_ANON, PG_HEAD, PG_REFERENCED, PG_SWAPBACKED, PG_SWAPCACHE, PG_UNEVICTABLE, add_refs, page_clear, page_mapcount,
-    page_order, page_test,
+    PG_ACTIVE, PG_ANON, PG_HEAD, PG_REFERENCED, PG_SWAPBACKED, PG_SWAPCACHE, PG_UNEVICTABLE, add_refs, folio_nr_pages, page_clear,
+    page_mapcount, page_test,
 )
 from mmlab.model.rows import SC_CPU
 from mmlab.model.vmstat import V_PGLAZYFREE
@@ -30,7 +30,7 @@ def lru_lazyfree_drain(m, cpu):
         if swapbacked and page_test(m, pfn, PG_SWAPCACHE | PG_UNEVICTABLE) == 0 and page_mapcount(m, pfn):
             reclaimer_folio_removed(m, pfn)
             page_clear(m, pfn, PG_ACTIVE | PG_REFERENCED | PG_SWAPBACKED)
-            m.vmstat[V_PGLAZYFREE] += 1 << page_order(m, pfn) if page_test(m, pfn, PG_HEAD) else 1
+            m.vmstat[V_PGLAZYFREE] += folio_nr_pages(m, pfn)
             reclaimer_folio_added(m, pfn)
         folio_put(m, pfn)
     return count

@@ -20,8 +20,9 @@ from mmlab.mm.workingset import workingset_refault
 from mmlab.model.const import ENOMEM
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
 from mmlab.model.page import (
-    KIND_ANON, NO_MAPPING, PG_DIRTY, PG_HEAD, PG_READAHEAD, PG_SWAPBACKED, PG_SWAPCACHE, PG_UPTODATE, PG_WRITEBACK, add_refs, page_clear,
-    page_memcg, page_order, page_private, page_set, page_test, page_test_clear, set_page_kind, set_page_mapping, set_page_private,
+    KIND_ANON, NO_MAPPING, PG_DIRTY, PG_HEAD, PG_READAHEAD, PG_SWAPBACKED, PG_SWAPCACHE, PG_UPTODATE, PG_WRITEBACK, add_refs,
+    folio_nr_pages, page_clear, page_memcg, page_order, page_private, page_set, page_test, page_test_clear, set_page_kind, set_page_mapping,
+    set_page_private,
 )
 from mmlab.model.rows import (
     PTE_SHIFT, PTE_SWAP, SC_NR_SWAP_SLOTS, SC_PAGE_CLUSTER, SC_SWAP_FLAGS, SC_SWAPIN_HITS, SC_SWAPIN_LAST, SC_SWAPIN_PREV, SI_FIRST,
@@ -99,7 +100,7 @@ def _add_large_to_swap(m, head):
 def folio_swapped(m, pfn):
     """1 if anything still refers to a slot of the folio, which is in the swap cache."""
     slot = page_private(m, pfn)
-    for i in range(1 << page_order(m, pfn) if page_test(m, pfn, PG_HEAD) else 1):
+    for i in range(folio_nr_pages(m, pfn)):
         if swap_count(m, slot + i) > 0:
             return 1
     return 0
@@ -112,7 +113,7 @@ def delete_from_swap_cache(m, pfn, shadow):
     Returns the folio's counts that are left; at 0 the caller frees it.
     """
     slot = page_private(m, pfn)
-    nr = 1 << page_order(m, pfn) if page_test(m, pfn, PG_HEAD) else 1
+    nr = folio_nr_pages(m, pfn)
     page_clear(m, pfn, PG_SWAPCACHE)
     set_page_private(m, pfn, 0)
     node = page_node(m, pfn)

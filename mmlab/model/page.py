@@ -183,6 +183,12 @@ def page_order(m, pfn):
 
 
 @leaf
+def folio_nr_pages(m, pfn):
+    """Pages of the folio that pfn heads."""
+    return 1 << page_order(m, pfn) if page_test(m, pfn, PG_HEAD) else 1
+
+
+@leaf
 def set_page_order(m, pfn, order):
     """Set the block's order."""
     m.pagex[pfn * 4 + 3] = (np.int64(m.pagex[pfn * 4 + 3]) & ~(15 << 8)) | (order << 8)
