@@ -346,7 +346,8 @@ def _check(r: _Reader, cfg: MachineConfig, named: list[int]) -> None:
 
 
 def _check_nodes(r: _Reader, cfg: MachineConfig) -> None:
-    """A node has memory or CPUs; where distances are given, every two nodes have one."""
+    """A node has memory or CPUs; where distances are given, every two nodes have one, and one each way if any two have different ones: the
+    firmware's table is whole, and only a symmetric one may be given by its half."""
     for i, (node, cpus) in enumerate(zip(cfg.nodes, cfg.node_cpus())):
         if not node.memory_bytes and not cpus:
             r.bad(f"nodes[{i}]", "has neither memory nor CPUs, must have one of them")
@@ -355,3 +356,8 @@ def _check_nodes(r: _Reader, cfg: MachineConfig) -> None:
         for b in range(a):
             if frozenset((a, b)) not in known:
                 r.bad("distances", f"has no row for nodes {b} and {a}; where distances are given every two nodes need one")
+    given = {row[:2]: row[2] for row in cfg.distances}
+    uneven = [(a, b) for a, b in given if given.get((b, a), given[a, b]) != given[a, b]]
+    missing = [(b, a) for a, b in given if (b, a) not in given and a != b]
+    if uneven and missing:
+        r.bad("distances", f"differ by direction between nodes {uneven[0][0]} and {uneven[0][1]}, so every two nodes need a row each way: there is none from {missing[0][0]} to {missing[0][1]}")

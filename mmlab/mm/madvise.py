@@ -31,7 +31,7 @@ from mmlab.model.page import (
     page_clear, page_folio, page_kind, page_mapcount, page_order, page_set, page_test,
 )
 from mmlab.model.rows import (
-    COST_DAMOS_PAGE, COST_LRU_MOVE, COST_SYSCALL, MTHP_SPLIT, MTHP_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT,
+    COST_DAMOS_PAGE, COST_LRU_MOVE, COST_RECLAIM_PAGE, COST_SYSCALL, MTHP_SPLIT, MTHP_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT,
     PTE_SPECIAL, PTE_SWAP, SC_IN_RECLAIM, SC_NOW_NS, SC_SHARED_TABLES, VM_DONTCOPY, VM_HUGEPAGE,
     VM_LOCKED, VM_MAYWRITE, VM_MERGEABLE, VM_NOHUGEPAGE, VM_RAND_READ, VM_SEQ_READ, VM_SHARED, VM_WIPEONFORK, VMA_END, VMA_FILE, VMA_FLAGS,
     VMA_INODE, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
@@ -136,6 +136,7 @@ def reclaim_pages(m):
                     else:
                         reclaimer_folio_added(m, pfn)
         zswap_worker_turn(m)
+    m.sc[SC_NOW_NS] += freed * m.cost[COST_RECLAIM_PAGE]
     for i in range(1, m.isolated[0] + 1):
         if m.isolated[i] >= 0:
             reclaimer_folio_added(m, m.isolated[i])

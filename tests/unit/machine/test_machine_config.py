@@ -150,7 +150,7 @@ def test_cpus_without_a_node_belong_to_node_0():
 
 def test_one_distance_counts_for_both_directions_unless_both_are_given():
     nodes = [{"memory": "64M"}] * 3
-    cfg = machine_from_table({"nodes": nodes, "distances": [[0, 1, 15], [1, 2, 30], [2, 1, 40], [0, 2, 20]]})
+    cfg = machine_from_table({"nodes": nodes, "distances": [[0, 1, 15], [1, 0, 15], [1, 2, 30], [2, 1, 40], [0, 2, 20], [2, 0, 20]]})
     assert cfg.distance_matrix() == ((10, 15, 20), (15, 10, 30), (20, 40, 10))
 
 
@@ -194,6 +194,10 @@ TWO = [{"memory": "512M", "cpus": [0]}, {"memory": "512M"}]
         ({"nodes": [{"memory": "-512M"}]}, "machine.nodes[0].memory: must be a size such as"),
         ({"nodes": [*TWO, {"memory": 0}]}, "machine.nodes[2]: has neither memory nor CPUs"),
         ({"nodes": [*TWO, {"memory": "1G"}], "distances": [[0, 1, 20], [2, 0, 30]]}, "machine.distances: has no row for nodes 1 and 2"),
+        (
+            {"nodes": [*TWO, {"memory": "1G"}], "distances": [[0, 1, 20], [1, 0, 21], [2, 0, 30], [1, 2, 30]]},
+            "machine.distances: differ by direction between nodes 0 and 1, so every two nodes need a row each way: there is none from 0 to 2",
+        ),
         ({"nodes": TWO, "hmat": [[0, 0, 10, 10], [0, 1, -5, 5]]}, "machine.hmat[1]: latency and bandwidth must be at least 1"),
         ({"cmdline": "memmap=64M$256M memmap=64M$300M"}, "machine.cmdline: memmap= ranges overlap: 0x4000000 bytes at 0x10000000 and 0x4000000 at"),
         ({"memory": "8G", "cmdline": "memmap=4G$0"}, "machine.cmdline: leaves no memory below 4 GiB"),

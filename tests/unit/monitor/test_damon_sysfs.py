@@ -12,7 +12,7 @@ from mmlab.simulation import Simulation
 
 pytestmark = pytest.mark.nojit
 ROOT = "/sys/kernel/"
-EINVAL, EBUSY, EACCES, ENOENT, EPERM = -22, -16, -13, -2, -1
+EINVAL, EBUSY, EACCES, ENOMEM, ENOENT, EPERM = -22, -16, -13, -12, -2, -1
 
 
 @pytest.fixture
@@ -163,13 +163,18 @@ def test_what_is_not_simulated_is_said(sim):
         put(sim, f"{ADMIN}0/state", "on")
 
 
-def test_a_filter_of_a_cgroup_that_is_not_there_is_refused_by_on(sim):
+@pytest.mark.parametrize("filter_of", [{"type": "memcg", "memcg_path": "/nobody"}, {"type": "addr", "addr_start": 8192, "addr_end": 4096}])
+def test_filters_that_cannot_be_are_refused_by_on(sim, filter_of):
+    """With ENOMEM, as a scheme that could not be made; what ran before is gone then, and `off` has nothing to end."""
     ready(sim)
     put(sim, f"{CTX}schemes/nr_schemes", 1)
+    assert put(sim, f"{ADMIN}0/state", "on") == 0 and put(sim, f"{ADMIN}0/state", "off") == 0
+    assert put(sim, f"{ADMIN}0/state", "off") == EPERM
     put(sim, f"{CTX}schemes/0/filters/nr_filters", 1)
-    put(sim, f"{CTX}schemes/0/filters/0/type", "memcg")
-    put(sim, f"{CTX}schemes/0/filters/0/memcg_path", "/nobody")
-    assert put(sim, f"{ADMIN}0/state", "on") == EINVAL
+    for name, value in filter_of.items():
+        assert put(sim, f"{CTX}schemes/0/filters/0/{name}", value) == 0
+    assert put(sim, f"{ADMIN}0/state", "on") == ENOMEM
+    assert put(sim, f"{ADMIN}0/state", "off") == EINVAL
 
 
 def test_a_run_in_which_damon_looked_at_nothing_fails(sim):

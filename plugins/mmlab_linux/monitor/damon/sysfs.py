@@ -11,9 +11,9 @@ from errno import EACCES
 from typing import Any
 
 from mmlab.errors import NotSupported
-from mmlab.model.const import EINVAL, EBUSY, ENOENT
+from mmlab.model.const import EBUSY, EINVAL, ENOENT, ENOMEM
 from mmlab_linux.monitor.damon import state as s
-from mmlab_linux.monitor.damon.control import Context, Control, Scheme, Target
+from mmlab_linux.monitor.damon.control import Context, Control, Scheme, Target, check_context
 
 ROOT = "/sys/kernel/mm/damon/admin/"
 Folder = dict[str, Any]
@@ -171,9 +171,11 @@ class SysfsTree:
             return -EINVAL
         context = contexts[0]
         if command == "on":
+            if self.control.running(k):
+                return -EBUSY
             described = read_context(context, self.control.sim.cgroups)
-            error = self.control.start(k, described) if described else -EINVAL
-            kdamond["pid"] = "0" if error == 0 else kdamond["pid"]  # it has had a context
+            error = self._check(described, context) or self.control.start(k, described)
+            kdamond["pid"] = "0" if error == 0 else "-1"  # whether it has a context
             return error
         if command == "off":
             return -EINVAL if kdamond["pid"] == "-1" else self.control.stop(k)
@@ -184,7 +186,7 @@ class SysfsTree:
             return self.control.ask(k, s.REQ_LOOK, lambda: _clear_tried(schemes))
         if command in ("commit", "commit_schemes_quota_goals"):
             described = read_context(context, self.control.sim.cgroups)
-            error = self.control.fill(s.PARAM_CTX + k, described) if described else -EINVAL
+            error = self._check(described, context) or self.control.fill(s.PARAM_CTX + k, described)
             return error or self.control.ask(k, s.REQ_COMMIT if command == "commit" else s.REQ_GOALS, lambda: None)
         if command in ("update_schemes_tried_bytes", "update_schemes_tried_regions"):
             self._want_tried(k, schemes)
@@ -192,6 +194,14 @@ class SysfsTree:
             return self.control.ask(k, s.REQ_TRIED, lambda: self._copy_tried(schemes, whole))
         copy = self._copy_stats if command == "update_schemes_stats" else self._copy_quotas
         return self.control.ask(k, s.REQ_LOOK, lambda: copy(k, schemes))
+
+    def _check(self, described: Context, folder: Folder) -> int:
+        """0, or why the context cannot be made: -EINVAL for attributes and targets, -ENOMEM for filters that name no cgroup, or no addresses."""
+        filters = [row for scheme in numbered(folder["schemes"]) for row in numbered(scheme["filters"])]
+        paths = [row["memcg_path"] for row in filters if row["type"] == "memcg"]
+        bad = any(path[:1] != "/" or path[1:] not in self.control.sim.cgroups for path in paths)
+        bad = bad or any(int(row["addr_end"]) < int(row["addr_start"]) for row in filters if row["type"] == "addr")
+        return check_context(described) or (-ENOMEM if bad else 0)
 
     def _copy_stats(self, k: int, schemes: list[Folder]) -> None:
         for i, scheme in enumerate(schemes):
@@ -238,15 +248,11 @@ def _checked(name: str, text: str) -> str | None:
     return None if value is None else str(value)
 
 
-def read_context(folder: Folder, cgroups: Mapping[str, int]) -> Context | None:
-    """The context that the files describe, None if a filter names a cgroup that is not there. Raises NotSupported for what is not simulated.
+def read_context(folder: Folder, cgroups: Mapping[str, int]) -> Context:
+    """The context that the files describe. Raises NotSupported for what is not simulated.
 
     cgroups: path below the root of cgroup v2 -> row in m.memcg.
     """
-    schemes = numbered(folder["schemes"])
-    paths = [row["memcg_path"] for scheme in schemes for row in numbered(scheme["filters"]) if row["type"] == "memcg"]
-    if any(path[:1] != "/" or path[1:] not in cgroups for path in paths):
-        return None
     intervals, bounds = folder["monitoring_attrs"]["intervals"], folder["monitoring_attrs"]["nr_regions"]
     targets = [
         Target(int(target["pid_target"]), tuple((int(region["start"]), int(region["end"])) for region in numbered(target["regions"])))
@@ -254,7 +260,7 @@ def read_context(folder: Folder, cgroups: Mapping[str, int]) -> Context | None:
     ]
     sample, aggr, update = (int(intervals[name]) for name in ("sample_us", "aggr_us", "update_us"))
     attrs = (sample, aggr, update, int(bounds["min"]), int(bounds["max"]))
-    return Context(s.OPS_NAMES.index(folder["operations"]), attrs, targets, [read_scheme(scheme, cgroups) for scheme in schemes])
+    return Context(s.OPS_NAMES.index(folder["operations"]), attrs, targets, [read_scheme(scheme, cgroups) for scheme in numbered(folder["schemes"])])
 
 
 def read_scheme(folder: Folder, cgroups: Mapping[str, int]) -> Scheme:
