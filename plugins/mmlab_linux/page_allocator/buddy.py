@@ -21,7 +21,7 @@ from mmlab.policies import PageAllocator
 from mmlab_linux.page_allocator.check import check_zone
 from mmlab_linux.page_allocator.fallback import reserve_highatomic_pageblock, rmqueue_buddy, unreserve_highatomic_pageblock
 from mmlab_linux.page_allocator.free_lists import (
-    COUNTS_PER_ZONE, account_freepages, add_to_free_list, count_of, del_from_free_list, free_one_page, is_free_block, move_freepages_block, pageblock_type,
+    COUNTS_PER_ZONE, account_freepages, add_to_free_list, count_of, del_from_free_list, free_one_page, free_pages_ok, is_free_block, move_freepages_block, pageblock_type,
     set_pageblock_types,
 )
 from mmlab_linux.page_allocator.pcp import (
@@ -86,14 +86,9 @@ def alloc(m, st, zone, order, migratetype, alloc_flags):
 def free(m, st, pfn, order):
     """To the CPU's lists, or to the free lists in pieces of at most a pageblock."""
     zone = zone_of(m, pfn)
-    if pcp_allowed_order(order):
-        free_unref_page(m, st, zone, pfn, order)
-        return 0
-    end = pfn + (1 << order)
-    piece = min(order, PAGEBLOCK_ORDER)
-    while pfn < end:
-        free_one_page(m, st, zone, pfn, piece, pageblock_type(m, pfn), 0)
-        pfn += 1 << piece
+    if unlikely(pcp_allowed_order(order) == 0):
+        return free_pages_ok(m, st, zone, pfn, order)
+    free_unref_page(m, st, zone, pfn, order)
     return 0
 
 

@@ -112,6 +112,17 @@ def free_one_page(m, st, zone, pfn, order, migratetype, to_tail):
     return 0
 
 
+@kernel
+def free_pages_ok(m, st, zone, pfn, order):
+    """__free_pages_ok(): past the per-CPU lists, in pieces of at most a pageblock."""
+    end = pfn + (1 << order)
+    piece = min(order, PAGEBLOCK_ORDER)
+    while pfn < end:
+        free_one_page(m, st, zone, pfn, piece, pageblock_type(m, pfn), 0)
+        pfn += 1 << piece
+    return 0
+
+
 @leaf
 def expand(m, st, zone, pfn, low, high, migratetype):
     """Cut a block of order `high` to its lowest 2^low pages; upper halves go to the heads of their lists. Returns the pages put back."""
