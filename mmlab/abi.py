@@ -73,6 +73,8 @@ SLOTS: dict[str, SlotContract] = {c.slot: c for c in (
         _op("nr_free_blocks", "zone order migratetype", "free blocks", "buddyinfo and pagetypeinfo; sum over migratetypes is what is free."),
         _op("block_type", "pfn", "migratetype of the pageblock", "pagetypeinfo.", optional=True),
         _op("isolate_free", "pfn", "order + 1 of the free block that begins at pfn and is taken off the lists now, else 0", "Compaction needs a place.", optional=True),
+        _op("free_list", "zone order migratetype", "record of the list's head + 1; 0: its lists are not in mem_map",
+            "Compaction looks for near blocks, and for places; it may turn the list (list_make_first()).", optional=True),
         _op("unreserve_highatomic", "zone migratetype force", "pages of the pageblock given back, 0: none",
             "Reclaim did not help: give a type a pageblock that is kept for atomic requests, the last one only with force.", optional=True),
         _op("set_block_type", "pfn migratetype", "0", "Isolation, CMA areas: the pageblock changes its type, its free blocks their lists.", optional=True),
