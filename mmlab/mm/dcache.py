@@ -10,16 +10,23 @@ dentries, RCU (objects are freed at once), a list a node and cgroup.
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.list_lru import list_lru_add, list_lru_del
 from mmlab.kernels.services import kmem_cache_alloc, kmem_cache_free, xa_store
+from mmlab.mm.objcg import alloc_object, free_object
 from mmlab.mm.xarray import xa_next
 from mmlab.model.const import ENOMEM
 from mmlab.model.gfp import GFP_KERNEL
 from mmlab.model.rows import (
-    CACHE_DENTRY, CACHE_EXTENT_STATUS, CACHE_INODE, CACHE_SHMEM_INODE, IF_SHMEM, INODE_STRIDE, IO_NONE, I_DENTRY, I_EXTENTS,
-    I_EXTENT_OBJ, I_FLAGS, I_HEIGHT, I_IO_LIST, I_LRU, I_NRPAGES, I_OBJ, I_OPENS, I_REFERENCED, I_REF_DENTRY,
-    I_REF_EXTENTS, I_REF_INODE, I_ROOT, SC_INODE_TOP, SHR_DENTRIES, SHR_EXTENTS, SHR_FIRST, SHR_INODES, SHR_NR, SHR_STRIDE,
+    CACHE_DENTRY, CACHE_EXTENT_STATUS, CACHE_INODE, CACHE_SHMEM_INODE, IF_SHMEM, INODE_STRIDE, IO_NONE, I_DENTRY, I_EXTENTS, I_EXTENT_OBJ,
+    I_FLAGS, I_HEIGHT, I_IO_LIST, I_LRU, I_NRPAGES, I_OBJ, I_OPENS, I_REFERENCED, I_REF_DENTRY, I_REF_EXTENTS, I_REF_INODE, I_ROOT,
+    SC_INODE_TOP, SHR_DENTRIES, SHR_EXTENTS, SHR_FIRST, SHR_INODES, SHR_NR, SHR_STRIDE,
 )
 
 EXTENTS_OF_A_FILE = 2  # what is written, in one piece, and the hole behind it
+
+
+@leaf
+def inode_cache(m, inode):
+    """The slab cache of the inode's file system."""
+    return CACHE_SHMEM_INODE if m.inode[inode * INODE_STRIDE + I_FLAGS] & IF_SHMEM else CACHE_INODE
 
 
 @leaf
@@ -27,7 +34,7 @@ def iget(m, inode):
     """Make sure that the inode is in memory: 0, or -ENOMEM."""
     row = inode * INODE_STRIDE
     if m.inode[row + I_OBJ] == 0:
-        obj = kmem_cache_alloc(m, CACHE_SHMEM_INODE if m.inode[row + I_FLAGS] & IF_SHMEM else CACHE_INODE, GFP_KERNEL)
+        obj = alloc_object(m, inode_cache(m, inode))
         if obj < 0:
             return -ENOMEM
         m.inode[row + I_OBJ] = obj
@@ -41,7 +48,7 @@ def d_open(m, inode):
     if iget(m, inode) < 0:
         return -ENOMEM
     if m.inode[row + I_DENTRY] == 0:
-        obj = kmem_cache_alloc(m, CACHE_DENTRY, GFP_KERNEL)
+        obj = alloc_object(m, CACHE_DENTRY)
         if obj < 0:
             return -ENOMEM
         if m.inode[row + I_LRU] == SHR_INODES:
@@ -58,7 +65,7 @@ def d_free(m, inode):
     if m.inode[row + I_LRU] == SHR_DENTRIES:
         list_lru_del(m, inode)
     if m.inode[row + I_DENTRY]:
-        kmem_cache_free(m, m.inode[row + I_DENTRY])
+        free_object(m, CACHE_DENTRY, m.inode[row + I_DENTRY])
         m.inode[row + I_DENTRY] = 0
     m.inode[row + I_REFERENCED] &= ~I_REF_DENTRY
 
@@ -130,7 +137,7 @@ def evict(m, inode):
     while m.inode[row + I_EXTENTS] > 0:
         es_remove(m, inode)
     if m.inode[row + I_OBJ]:
-        kmem_cache_free(m, m.inode[row + I_OBJ])
+        free_object(m, inode_cache(m, inode), m.inode[row + I_OBJ])
     m.inode[row + I_OBJ] = 0
     m.inode[row + I_REFERENCED] = 0
     return 0

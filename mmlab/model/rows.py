@@ -223,7 +223,7 @@ DISK_FILES, DISK_SWAP = 0, 1  # the file systems' disk; the first swap device
 BLK_RING = 1 << 16
 XA_STRIDE = 64  # slots of a page-cache tree node in m.xa; m.xa_node holds XN_* per node
 XN_STRIDE = 16
-XN_SHIFT, XN_COUNT, XN_NR_VALUES, XN_PARENT, XN_SLOT, XN_OBJ, XN_NEXT_FREE, XN_MEMCG, XN_INODE, XN_LRU_NEXT, XN_LRU_PREV = range(11)
+XN_SHIFT, XN_COUNT, XN_NR_VALUES, XN_PARENT, XN_SLOT, XN_OBJ, XN_NEXT_FREE, XN_INODE, XN_LRU_NEXT, XN_LRU_PREV = range(10)
 
 # m.swap_map: int32 a slot: how many PTEs refer to it (0 free); m.swap_cache: int64 a slot: pfn of the cached page << 1 | 1, (shadow + 1) << 1, 0,
 # or SLOT_HELD while a CPU's slot cache has it
