@@ -241,3 +241,16 @@ def test_a_task_of_no_cgroup_is_charged_for_no_objects():
     sim.spawn("A")
     sim.mmap("A", 4 * PAGE)
     assert kernel_bytes(sim, "g") == 0
+
+
+def test_a_forked_childs_kernel_stack_counts():
+    sim = machine()
+    cgroup(sim, "g")
+    sim.spawn("A", cgroup="g")
+    before = table(sim, "g", "memory.stat")
+    assert before["kernel_stack"] == 0  # A was made by somebody outside
+    sim.fork("A", "B")
+    after = table(sim, "g", "memory.stat")
+    assert after["kernel_stack"] == 16 << 10 and after["kernel"] == after["kernel_stack"] + after["pagetables"] + after["slab"]
+    sim.exit("B")
+    assert table(sim, "g", "memory.stat")["kernel_stack"] == 0
