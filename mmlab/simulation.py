@@ -120,6 +120,7 @@ class Simulation:
         self._file_names: dict[int, str] = {}
         self._driver = -1
         self._driver_grown = False
+        self.results_in_memory = True  # what a script's executor keeps takes memory
         reclaimer = self.policies["reclaimer"].policy
         self._future = bool(reclaimer.needs_future or self.policies["tiering"].policy.needs_future)
         nr_memcgs = NR_MEMCGS if script and reclaimer.per_memcg else 1

@@ -19,6 +19,7 @@ from mmlab.mm.exec import image_anon_pages, image_cache_pages, image_file_pages,
 from mmlab.mm.swap import lru_add_drain
 from mmlab.model import rows as r
 from mmlab.model.const import LRU_ACTIVE_ANON
+from mmlab.model.gfp import GFP_KERNEL
 from mmlab.model.page import PG_DIRTY, PG_MLOCKED
 from mmlab.procfs.walk import entries
 
@@ -105,9 +106,16 @@ def _image_of(sim, who: str) -> tuple[ImageVma, ...]:
     return read_image(sim.warm_text, who, sim.randomized)
 
 
+#: objects that the shell which started the driver holds, by cache: ten VMAs, four of them with anonymous memory
+SHELL_OBJECTS = {r.CACHE_MM_STRUCT: 1, r.CACHE_VM_AREA_STRUCT: 10, r.CACHE_VMA_LOCK: 10, r.CACHE_MAPLE_NODE: 2, r.CACHE_ANON_VMA: 4, r.CACHE_ANON_VMA_CHAIN: 4}
+
+
 def make_driver(sim) -> int:
     """The hidden process whose forks the script's tasks are: its task row. Its memory is part of what boot left in use."""
     machine = sim.machine
+    for number, count in SHELL_OBJECTS.items():
+        for _ in range(count):
+            machine.op("slab_allocator", "alloc", number, GFP_KERNEL)
     driver = sim._task_alloc(cpu=0, oom_score_adj=-1000, parent=-1)
     mm = int(machine.task[driver * r.TASK_STRIDE + r.T_MM])
     image = _image_of(sim, "T")
