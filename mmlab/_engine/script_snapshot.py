@@ -7,6 +7,7 @@ from typing import Any
 
 from mmlab import procfs
 from mmlab._engine.image import driver_grows
+from mmlab._engine.script_driver import keep_copy, look_up, look_up_sizes
 from mmlab.errors import NotSupported
 from mmlab.mm.page_io import swap_io_wait
 from mmlab.procfs import mthp
@@ -40,8 +41,14 @@ def snapshot(sim: Any, folder: Path, brief: bool) -> None:
         _keep(sim, path, folder / path.rpartition("/")[2])
     if brief:
         return
-    (folder / "mthp").write_text("".join(mthp.lines(sim)))
-    for node in range(min(NR_NODES, sim.layout.nr_nodes)):
+    text = "".join(mthp.lines(sim))
+    (folder / "mthp").write_text(text)
+    look_up_sizes(sim)
+    keep_copy(sim, "", len(text))
+    for node in range(NR_NODES):
+        if node >= sim.layout.nr_nodes:
+            look_up(sim, f"/sys/devices/system/node/node{node}", exists=False)
+            continue
         for name in NODE:
             _keep(sim, f"/sys/devices/system/node/node{node}/{name}", folder / f"node{node}.{name}")
     for task in living(sim):
@@ -58,3 +65,4 @@ def _keep(sim: Any, path: str, target: Path) -> None:
     except NotSupported:
         return
     target.write_text(text)
+    keep_copy(sim, path, len(text))
