@@ -124,6 +124,8 @@ SLOTS: dict[str, SlotContract] = {c.slot: c for c in (
         _op("folio_accessed", "pfn", "0", "mark_page_accessed(): read()/write() of a cached page; with wants_accesses, every access of the stream as well.", optional=True),
         _op("folio_removed", "pfn", "0", "The page is being freed for another reason (munmap, truncation, exit); unlink it."),
         _op("folio_deactivate", "pfn", "0", "MADV_COLD and MADV_FREE: make it a near candidate.", optional=True),
+        _op("folio_deactivate_file", "pfn", "0",
+            "drop_caches or fadvise() met a page of a file that cannot go yet: a near candidate; PG_RECLAIM asks for folio_rotate.", optional=True),
         _op("folio_rotate", "pfn", "0", "Write-back of a page that reclaim wanted has ended: next victim.", optional=True),
         _op("prepare_scan", "lruvec priority nr_to_reclaim scan_flags", "0",
             "Before a pass over a node and its cgroups: the lruvec of the cgroup that is reclaimed from (the root: the node's number). "

@@ -252,8 +252,7 @@ class Simulation:
                 machine.sc[r.SC_IN_LRU_FAULT] = 1  # its memory came by page faults
                 self._driver = make_driver(self)
                 machine.sc[r.SC_IN_LRU_FAULT] = 0
-                if self.cfg.swap_devices:
-                    make_initramfs(self)
+                make_initramfs(self)
         machine.vmstat[:] = 0
         machine.nr_calls[:] = 0
         machine.sc[r.SC_COMMITTED_AS] = self.boot.committed_as_kb // 4

@@ -128,6 +128,8 @@ def make_driver(sim) -> int:
     vdso_inode = sim._make_inode(6 << 12, shmem=False)
     vdso = sim._open_inode(vdso_inode)
     machine.run(image_cache_pages, vdso_inode, 6)
+    for index in range(6):  # pages of the kernel itself: on no list
+        machine.op("reclaimer", "folio_removed", machine.run(filemap_get_page, vdso_inode, index))
     for v in image:
         special = v.name in (r.NAME_VVAR, r.NAME_VDSO)
         file = program if v.is_file else vdso if special else -1

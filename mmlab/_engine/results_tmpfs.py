@@ -12,12 +12,14 @@ from mmlab._engine import loop
 from mmlab.mm import files
 from mmlab.model import rows as r
 
+#: on the recorded machines slabinfo has a line for each of some 190 caches
+SLABINFO_BYTES = 20_700
 PIECE_BYTES = 4032  # a read() of a file of /proc gives whole lines, a little less than a page of them
 
 
-def keep_result(sim: Any, target: Path, text: str) -> None:
+def keep_result(sim: Any, target: Path, text: str | bytes) -> None:
     """Write a result file, and let it take memory where a script's executor runs (its hidden process); short of memory, none of it."""
-    data = text.encode()
+    data = text.encode() if isinstance(text, str) else text
     target.write_bytes(data)
     if getattr(sim, "_driver", -1) < 0 or not sim.results_in_memory:
         return
@@ -28,7 +30,8 @@ def keep_result(sim: Any, target: Path, text: str) -> None:
     inode = machine.run(files.inode_create, 0, r.IF_SHMEM | r.IF_NORESERVE)
     file = machine.run(files.file_open, inode) if inode >= 0 else -1
     if file >= 0:
-        machine.run(loop.file_io, file, 0, len(data), PIECE_BYTES, 1)
+        length = max(len(data), SLABINFO_BYTES) if target.name == "slabinfo" else len(data)
+        machine.run(loop.file_io, file, 0, length, PIECE_BYTES, 1)
         machine.run(files.file_close, file)
     machine.sc[r.SC_TASK], machine.sc[r.SC_CPU], machine.sc[r.SC_NODE] = current
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from mmlab._engine import trace_buffers
 from mmlab._engine.script import run_script
+from mmlab._engine.script_driver import look_up_settings
 from mmlab._engine.script_probe import log_text
 from mmlab.errors import NotSupported
 from mmlab.machine.fragmentation import extfrag_index, unusable_index
@@ -57,6 +58,7 @@ def simulate_case(case: Case, out_dir: Path) -> None:
             policies=case_policies(case), script=True, warm_text=case.warm_text,
         )  # fmt: skip
         _trace_buffers(case, sim)
+        look_up_settings(sim, case.sysctl, case.sysfs)
         run_script(sim, operations, out_dir, case.path, keep_partial=True)
         _run_recorded_probes(case, sim, operations, out_dir)
     except NotSupported as error:

@@ -19,7 +19,7 @@ from mmlab.mm.shared_policy import set_shared_policy
 from mmlab.mm.xarray import xa_next
 from mmlab.model.const import EINVAL, ENOMEM, PAGEVEC_SIZE, PAGE_SHIFT, PAGE_SIZE
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE, GFP_WRITE
-from mmlab.model.page import PG_DIRTY, PG_READAHEAD, PG_UPTODATE, add_refs, page_clear, page_folio, page_set, page_test
+from mmlab.model.page import PG_DIRTY, PG_IDLE, PG_READAHEAD, PG_UPTODATE, add_refs, page_clear, page_folio, page_set, page_test
 from mmlab.model.rows import (
     CACHE_FILP, COST_COPY_PAGE, COST_SYSCALL, FF_RANDOM, FF_SEQUENTIAL, FILE_STRIDE, F_FLAGS, F_INODE, F_NEXT_FREE, F_OBJ, F_PREV_POS,
     F_RA_PAGES, F_USERS, INODE_STRIDE, I_COMMITTED, I_FLAGS, I_MAP_FIRST, I_NEXT_FREE, I_NLINK, I_SIZE_BYTES, SC_COMMITTED_AS,
@@ -197,6 +197,7 @@ def _write_page(m, inode, index, begin, end):
         if found < 0:
             return -ENOMEM
         page_set(m, page_folio(m, found & (MAX_PAGES - 1)), PG_DIRTY)
+        reclaimer_folio_accessed(m, page_folio(m, found & (MAX_PAGES - 1)))
         return found & (MAX_PAGES - 1)
     first = index << PAGE_SHIFT
     old_end = min(m.inode[inode * INODE_STRIDE + I_SIZE_BYTES], first + PAGE_SIZE)
@@ -213,6 +214,7 @@ def _write_page(m, inode, index, begin, end):
     elif rest < BLOCK_SIZE:
         page_set(m, pfn, PG_UPTODATE)
     folio_mark_dirty(m, pfn)
+    page_clear(m, pfn, PG_IDLE)  # all that a write does to the page's age, other than on tmpfs
     return pfn
 
 
@@ -231,7 +233,6 @@ def file_write(m, file, offset_bytes, length_bytes):
         pfn = _write_page(m, inode, index, pos, stop)
         if pfn < 0:
             return pos - offset_bytes if pos > offset_bytes else -ENOMEM
-        reclaimer_folio_accessed(m, page_folio(m, pfn))
         m.page_class[page_folio(m, pfn)] = m.sc[SC_STORE_CLASS]
         m.sc[SC_NOW_NS] += m.cost[COST_COPY_PAGE]
         pos = stop
@@ -277,13 +278,13 @@ def unmap_mapping_range(m, inode, start, end, even_cows):
 
 @kernel
 def drop_caches(m):
-    """vm.drop_caches = 1: drop every clean, unmapped page of files on a disk. Returns pages dropped."""
+    """vm.drop_caches = 1: drop every clean, unmapped page of files on a disk; unmapped ones of tmpfs, always dirty, age. Returns pages dropped."""
     m.vmstat[V_DROP_PAGECACHE] += 1
     for cpu in range(m.sc[SC_NR_CPUS]):
         reclaimer_drain(m, cpu)
     dropped = 0
     for inode in range(1, m.sc[SC_INODE_TOP] + 1):
-        if m.inode[inode * INODE_STRIDE + I_NLINK] > 0 and is_shmem(m, inode) == 0:
+        if m.inode[inode * INODE_STRIDE + I_NLINK] > 0:
             dropped += invalidate_pages(m, inode, 0, MAX_PAGES)
     return dropped
 

@@ -194,11 +194,13 @@ PSI_SOME_NS, PSI_FULL_NS, PSI_SEEN, PSI_AVG, PSI_NEXT_NS, PSI_LAST_NS, PSI_DEPTH
 # m.shrinker: a row a shrinker: objects that it left for the next run, and a list: how many, the first and the last
 SHR_STRIDE = 4
 SHR_DEFERRED, SHR_NR, SHR_FIRST, SHR_LAST = range(4)
-# super_cache_scan (its lists are the last two), ext4_es_scan, workingset, deferred_split_scan (its list: heads of folios + 1)
-SHR_SUPER, SHR_EXTENTS, SHR_SHADOWS, SHR_SPLIT, SHR_DENTRIES, SHR_INODES = range(6)
-NR_SHRINKERS = 8
+# super_cache_scan of the disk (its lists are the last two), ext4_es_scan, workingset, deferred_split_scan (its list: heads of folios + 1),
+# super_cache_scan of /proc and of /sys, kfree_rcu_shrink_scan (SHR_FIRST: when, in ns, what waits is freed anyway)
+SHR_SUPER, SHR_EXTENTS, SHR_SHADOWS, SHR_SPLIT, SHR_PROC, SHR_SYSFS, SHR_KFREE_RCU, SHR_DENTRIES, SHR_INODES = range(9)
+NR_SHRINKERS = 12
 IF_SHMEM = 1  # swap-backed: tmpfs or shared anonymous memory
 IF_ANON_SHMEM = 4  # a shared anonymous map's
+IF_PROC, IF_SYSFS, IF_NEGATIVE = 8, 16, 32  # a name of /proc or /sys; one that does not exist
 IF_NORESERVE = 2  # commit charge is taken a page at a time (tmpfs files, MAP_NORESERVE); I_COMMITTED: what the inode holds of it
 SP_STRIDE = 4  # m.shared_policy: a range of pages of a shared memory object that has a NUMA policy
 SP_INODE, SP_START, SP_END, SP_POLICY = range(4)
@@ -278,8 +280,8 @@ NR_CACHES = 128
 (
     CACHE_VM_AREA_STRUCT, CACHE_VMA_LOCK, CACHE_MM_STRUCT, CACHE_ANON_VMA, CACHE_ANON_VMA_CHAIN, CACHE_MAPLE_NODE, CACHE_TASK_STRUCT,
     CACHE_RADIX_TREE_NODE, CACHE_INODE, CACHE_SHMEM_INODE, CACHE_FILP, CACHE_DENTRY, CACHE_PID, CACHE_SIGHAND, CACHE_FILES,
-    CACHE_EXTENT_STATUS,
-) = range(16)
+    CACHE_EXTENT_STATUS, CACHE_PROC_INODE, CACHE_SYSFS_INODE,
+) = range(18)
 CACHE_USER = 32  # first number free for allocator streams and scripts
 
 # m.mthp: one row an order: what hugepages-NkB/stats count --------------------------------------------------------------------------------------
