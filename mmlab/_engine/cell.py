@@ -10,6 +10,8 @@ from typing import Any
 from mmlab import abi
 from mmlab._engine import alloc_run, loop, tlb
 from mmlab._engine.compile import Entry
+from mmlab._engine.explained import decisions
+from mmlab._engine.machine import Machine
 from mmlab._engine.sampler import Sampler
 from mmlab._engine.score import Scorer
 from mmlab._engine.script_trace import write_trace
@@ -91,7 +93,7 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
     nr_tasks = 512 if stream is None else len(stream.tasks) + 8
     sim = Simulation(
         machine, config["policies"], seed=cell.seed, script=script, warm_text=bool(workload.get("warm_text")), progress=compiled, nr_tasks=nr_tasks,
-        base_dir=cell.base_dir, entries=alloc_run.ENTRIES if allocations else entries_of_stream(stream), stream=stream,
+        base_dir=cell.base_dir, entries=alloc_run.ENTRIES if allocations else entries_of_stream(stream), stream=stream, explain=config["run"].get("explain", 0),
     )  # fmt: skip
     sampler, scorer = Sampler(sim, config["run"]["sample_ns"]), None
     began, compiling = time.perf_counter(), sim.machine.compile_s
@@ -120,6 +122,8 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
     if unused:
         raise MmlabError("; ".join(unused))
     tables: dict[str, list[dict[str, Any]]] = {"oom_kills": sim.kills, "oom_candidates": sim.candidates} if sim.kills else {}
+    if sim.machine.sizes.explain:
+        tables["explained"] = sim.explained()
     report = getattr(sim.policies["monitor"].policy, "report", None)
     if report is not None:
         tables["monitor"] = list(report(sim.machine, sim.machine.states["monitor"]))
@@ -138,7 +142,15 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
         counters |= scorer.counters()
         tables |= scorer.tables()
     levels = {slot: sim.policies[slot].policy.level for slot in sim.policies}
-    return CellResult(counters, series, tables, {"calls": calls, "levels": levels, "cost_model": sim.policies["cost_model"].policy.name}, timing)
+    meta = {"calls": calls, "levels": levels, "cost_model": sim.policies["cost_model"].policy.name, **_explains(sim.machine)}
+    return CellResult(counters, series, tables, meta, timing)
+
+
+def _explains(machine: Machine) -> dict[str, Any]:
+    """What the columns of the table `explained` mean, where there is one."""
+    if not machine.sizes.explain:
+        return {}
+    return {"explains": [[said.name, said.meaning] for said in machine.chosen["reclaimer"].policy.explains]}
 
 
 def _accesses_by_tier(sim: Simulation) -> dict[str, int]:
@@ -200,11 +212,13 @@ def _run_requests(cell: Cell, machine: Any, progress: Progress, compiled: Callab
     params = entry.make_params(table.get("params") or {}, "reclaimer")
     share = round(workload.get("cache_share", 0) * requests.objects)
     frames = workload.get("cache_objects") or share or machine.memory_bytes >> 12
-    run = RequestMachine(entry.policy, params, requests.ids, frames, compiled, cell.seed)
+    run = RequestMachine(entry.policy, params, requests.ids, frames, compiled, cell.seed, cell.config["run"].get("explain", 0))
     began, compiling = time.perf_counter(), run.machine.compile_s
     while not run.done:
         run.step()
         progress(run.position, len(requests), "")
     timing = {"wall_s": time.perf_counter() - began - (run.machine.compile_s - compiling), "compile_s": run.machine.compile_s}
     counted = {name: value for name, value in run.counters().items() if not name.endswith("seconds")}
-    return CellResult({**counted, "objects": requests.objects, "events": len(requests)}, meta={"unit": requests.meta["unit"]}, timing=timing)
+    tables = {"explained": decisions(run.machine)} if run.machine.sizes.explain else {}
+    meta = {"unit": requests.meta["unit"], **_explains(run.machine)}
+    return CellResult({**counted, "objects": requests.objects, "events": len(requests)}, tables=tables, meta=meta, timing=timing)
