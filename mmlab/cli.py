@@ -103,7 +103,7 @@ def mrc(
     sample: Annotated[float, typer.Option(metavar="R", help="Take a share R of the objects (SHARDS): faster, with an error.")] = 1.0,
     samples: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="How many samples; their spread gives the error.")] = 5,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the samples, and of policies that draw lots.")] = 1,
-    format_: Annotated[str, typer.Option("--format", metavar="F", help="oracleGeneral, csv, msr, vscsi, lackey, recorded; by the ending if left out.")] = "",
+    format_: Annotated[str, typer.Option("--format", metavar="F", help="oracleGeneral, csv, msr, vscsi, lackey, recorded, damo; by the ending if left out.")] = "",
     column: Annotated[list[str] | None, typer.Option(metavar="ROLE=COLUMN", help="Of a CSV file, such as object=key; may be repeated.")] = None,
     results: Results = Path("results"),
 ) -> None:

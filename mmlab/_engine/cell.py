@@ -26,12 +26,13 @@ from mmlab.model import rows as r
 from mmlab.policies import DEFAULTS
 from mmlab.simulation import Simulation
 from mmlab.workload.allocation_generators import GeneratedAllocations, make_allocation_generator
-from mmlab.workload.allocations import AllocationStream, read_allocations
+from mmlab.workload.allocation_files import read_allocation_file
+from mmlab.workload.allocations import FREE_PAGES, AllocationStream, Allocations
+from mmlab.workload.damo_record import read_damo
 from mmlab.workload.generators import make_generator
-from mmlab.workload.kmem_trace import read_kmem_trace
 from mmlab.workload.masim import read_masim
 from mmlab.workload.readers import read_accesses
-from mmlab.workload.request_readers import page_requests, read_requests
+from mmlab.workload.request_readers import PAGES, page_requests, read_requests
 from mmlab.workload.requests import Requests
 from mmlab.workload.stream import EventStream, repeated
 from mmlab.workload.trace_format import read_recorded
@@ -51,6 +52,8 @@ def load_stream(cell: Cell) -> EventStream:
         stream = read_accesses(cell.path(w["file"]))
     elif kind == "masim":
         stream = read_masim(cell.path(w["file"])).stream(w["accesses_per_ms"], cell.seed)
+    elif kind == "damo":
+        stream = read_damo(cell.path(w["file"])).stream(w["accesses_per_ms"], w["write_fraction"], cell.seed)
     else:
         stream = _generated(cell)
     return repeated(stream, w["repeat"]) if w.get("repeat", 1) > 1 else stream
@@ -68,7 +71,7 @@ def load_allocations(cell: Cell, machine: MachineConfig) -> AllocationStream:
         pages = sum(zone.present for zone in layout_of(machine).zones)
         return GeneratedAllocations(make_allocation_generator(w["generator"], w.get("params") or {}, "workload.params"), pages, cell.seed)
     path = shipped_trace(w["trace"], w["kind"]) if w.get("trace") else cell.path(w["file"])
-    return read_allocations(path) if path.suffix == ".npz" else read_kmem_trace(path, w["events"])
+    return read_allocation_file(path, w.get("format", ""), w["events"])
 
 
 def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
@@ -143,7 +146,18 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
         tables |= scorer.tables()
     levels = {slot: sim.policies[slot].policy.level for slot in sim.policies}
     meta = {"calls": calls, "levels": levels, "cost_model": sim.policies["cost_model"].policy.name, **_explains(sim.machine)}
+    if stream is not None or allocations is not None:
+        meta["unit"] = stream.meta.get("unit", PAGES) if stream is not None else _unit_of(allocations)
     return CellResult(counters, series, tables, meta, timing)
+
+
+def _unit_of(allocations: AllocationStream | None) -> str:
+    """What the events of an allocator stream are."""
+    if not isinstance(allocations, Allocations):
+        return "allocations and frees, generated"
+    pages = allocations.op <= FREE_PAGES
+    what = "pages" if pages.all() else "pages and objects" if pages.any() else "objects"
+    return f"allocations and frees of {what}"
 
 
 def _explains(machine: Machine) -> dict[str, Any]:

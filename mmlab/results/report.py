@@ -73,7 +73,7 @@ def _facts(result: Result) -> str:
     facts = [
         ("machine", describe(resolved.get("machine", {}), ("preset", "import_dir", "memory", "cpus"), "default")),
         ("workload", describe(resolved.get("workload", {}), ("kind", "trace", "file", "script", "generator"), "varied")),
-        ("events", cells[0].result.meta.get("unit", "") if cells else ""),
+        ("events", "; ".join(dict.fromkeys(cell.result.meta.get("unit", "") for cell in cells))),
         ("time by", f"cost model {models}" if (models := cost_models(cells)) else ""),
         ("varied", ", ".join(about["axes"]) or "nothing"),
         ("seeds", _ranges(about["seeds"])),
