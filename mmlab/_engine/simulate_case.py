@@ -34,8 +34,6 @@ def start_record(case: Case) -> dict[str, Any]:
 def case_policies(case: Case) -> dict[str, dict[str, Any]]:
     """Policies other than the defaults that the case's sysctls, machine and script stand for."""
     chosen: dict[str, dict[str, Any]] = {}
-    if str(case.sysctl.get("vm.oom_kill_allocating_task", 0)) == "1":
-        chosen["oom_policy"] = {"use": "allocating_task"}
     if case.machine.get("icount"):
         chosen["cost_model"] = {"use": "icount_guest"}
     if "damon" in case.script:

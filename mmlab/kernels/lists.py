@@ -87,3 +87,14 @@ def list_make_last(m, head, pfn):
 def policy_list(m, lruvec, number):
     """Head of list `number` (0 .. NR_POLICY_LISTS-1) that a lruvec (a node's, or its part in a cgroup) offers the reclaimer."""
     return m.sc[SC_POLICY_LISTS] + lruvec * NR_POLICY_LISTS + number
+
+
+@leaf
+def list_position(m, pfn):
+    """How many records stand behind a linked pfn until the end of its list. O(list)."""
+    position = 0
+    at = page_next(m, pfn)
+    while at < len(m.pagex) // 4:  # heads lie behind the last frame
+        position += 1
+        at = page_next(m, at)
+    return position

@@ -68,32 +68,33 @@ _reclaimer_eviction_shadow = op_stub(61)
 _reclaimer_workingset_refault = op_stub(62)
 _reclaimer_drain = op_stub(63)
 _reclaimer_nr_lru_pages = op_stub(64)
-_reclaimer_flush_stats = op_stub(65)
-_reclaimer_check = op_stub(66)
-_oom_policy_init = op_stub(67)
-_oom_policy_select_victim = op_stub(68)
-_oom_policy_oom_score = op_stub(69)
-_oom_policy_candidate_score = op_stub(70)
-_oom_policy_step = op_stub(71)
-_oom_policy_check = op_stub(72)
-_thp_init = op_stub(73)
-_thp_fault_orders = op_stub(74)
-_thp_fault_gfp = op_stub(75)
-_thp_use_zero_page = op_stub(76)
-_thp_step = op_stub(77)
-_thp_place = op_stub(78)
-_thp_check = op_stub(79)
-_tiering_init = op_stub(80)
-_tiering_demotion_node = op_stub(81)
-_tiering_should_migrate = op_stub(82)
-_tiering_page_accessed = op_stub(83)
-_tiering_step = op_stub(84)
-_tiering_check = op_stub(85)
-_monitor_init = op_stub(86)
-_monitor_on_access = op_stub(87)
-_monitor_hint_fault = op_stub(88)
-_monitor_sample = op_stub(89)
-_monitor_check = op_stub(90)
+_reclaimer_explain_page = op_stub(65)
+_reclaimer_flush_stats = op_stub(66)
+_reclaimer_check = op_stub(67)
+_oom_policy_init = op_stub(68)
+_oom_policy_select_victim = op_stub(69)
+_oom_policy_oom_score = op_stub(70)
+_oom_policy_candidate_score = op_stub(71)
+_oom_policy_step = op_stub(72)
+_oom_policy_check = op_stub(73)
+_thp_init = op_stub(74)
+_thp_fault_orders = op_stub(75)
+_thp_fault_gfp = op_stub(76)
+_thp_use_zero_page = op_stub(77)
+_thp_step = op_stub(78)
+_thp_place = op_stub(79)
+_thp_check = op_stub(80)
+_tiering_init = op_stub(81)
+_tiering_demotion_node = op_stub(82)
+_tiering_should_migrate = op_stub(83)
+_tiering_page_accessed = op_stub(84)
+_tiering_step = op_stub(85)
+_tiering_check = op_stub(86)
+_monitor_init = op_stub(87)
+_monitor_on_access = op_stub(88)
+_monitor_hint_fault = op_stub(89)
+_monitor_sample = op_stub(90)
+_monitor_check = op_stub(91)
 
 
 @leaf
@@ -578,23 +579,32 @@ def reclaimer_nr_lru_pages(m, lruvec, lru):
 
 
 @leaf
+def reclaimer_explain_page(m, pfn, what):
+    """On request ([run] explain): entry `what` of the record's `explains` for a page that was reclaimed, looked at or kept. Must change
+    nothing. Returns the value, -1: it has none.
+    """
+    m.nr_calls[65] += 1
+    return _reclaimer_explain_page(m, pfn, what)
+
+
+@leaf
 def reclaimer_flush_stats(m):
     """memory.stat is read: statistics that lag behind come up to date. Returns 0."""
-    m.nr_calls[65] += 1
+    m.nr_calls[66] += 1
     return _reclaimer_flush_stats(m)
 
 
 @leaf
 def reclaimer_check(m):
     """After events, on request; must change nothing. Returns 0, or a code > 0 that says which invariant is broken."""
-    m.nr_calls[66] += 1
+    m.nr_calls[67] += 1
     return _reclaimer_check(m)
 
 
 @leaf
 def oom_policy_init(m):
     """Once, after the state's arrays were made and before anything else. Returns 0."""
-    m.nr_calls[67] += 1
+    m.nr_calls[68] += 1
     return _oom_policy_init(m)
 
 
@@ -603,14 +613,14 @@ def oom_policy_select_victim(m, task, order):
     """task: who asked for memory. One that is alive, not dying, not exempt (oom_score_adj -1000) and in m.sc[SC_OOM_MEMCG] or below it.
     Returns a task, or -1: nobody can be killed (the machine panics).
     """
-    m.nr_calls[68] += 1
+    m.nr_calls[69] += 1
     return _oom_policy_select_victim(m, task, order)
 
 
 @leaf
 def oom_policy_oom_score(m, task):
     """/proc/PID/oom_score. Returns 0 .. 2000."""
-    m.nr_calls[69] += 1
+    m.nr_calls[70] += 1
     return _oom_policy_oom_score(m, task)
 
 
@@ -619,7 +629,7 @@ def oom_policy_candidate_score(m, task, asker):
     """Just before a kill, for the results' table of candidates; without it they have their oom_score. asker: OOM_USER_SPACE for
     oom_kill(). Returns the figure by which it is compared with others (the highest dies), or OOM_NO_CANDIDATE.
     """
-    m.nr_calls[70] += 1
+    m.nr_calls[71] += 1
     return _oom_policy_candidate_score(m, task, asker)
 
 
@@ -628,21 +638,21 @@ def oom_policy_step(m, now_ns):
     """A killer in user space looks at memory, and ends tasks by oom_kill(). The time it takes, on m.sc[SC_NOW_NS], counts. Returns ns
     until the next step, 0: never.
     """
-    m.nr_calls[71] += 1
+    m.nr_calls[72] += 1
     return _oom_policy_step(m, now_ns)
 
 
 @leaf
 def oom_policy_check(m):
     """After events, on request; must change nothing. Returns 0, or a code > 0 that says which invariant is broken."""
-    m.nr_calls[72] += 1
+    m.nr_calls[73] += 1
     return _oom_policy_check(m)
 
 
 @leaf
 def thp_init(m):
     """Once, after the state's arrays were made and before anything else. Returns 0."""
-    m.nr_calls[73] += 1
+    m.nr_calls[74] += 1
     return _thp_init(m)
 
 
@@ -651,28 +661,28 @@ def thp_fault_orders(m, mm, vma, vpn, access):
     """An anonymous fault; the core checks that the folio fits the VMA and an empty table. Returns bit set of orders to try, largest
     first (bit 9: a PMD).
     """
-    m.nr_calls[74] += 1
+    m.nr_calls[75] += 1
     return _thp_fault_orders(m, mm, vma, vpn, access)
 
 
 @leaf
 def thp_fault_gfp(m, mm, vma, order):
     """defrag: how hard to try. Returns GFP flags of the allocation."""
-    m.nr_calls[75] += 1
+    m.nr_calls[76] += 1
     return _thp_fault_gfp(m, mm, vma, order)
 
 
 @leaf
 def thp_use_zero_page(m, mm, vma):
     """A read fault of a whole empty PMD. Returns 1 to map the huge zero page on a read."""
-    m.nr_calls[76] += 1
+    m.nr_calls[77] += 1
     return _thp_use_zero_page(m, mm, vma)
 
 
 @leaf
 def thp_step(m, now_ns):
     """Background work (khugepaged). Returns ns until the next step, 0: never."""
-    m.nr_calls[77] += 1
+    m.nr_calls[78] += 1
     return _thp_step(m, now_ns)
 
 
@@ -681,21 +691,21 @@ def thp_place(m, mm, vma, vpn):
     """A page is about to be allocated. The frame is one that the policy has from alloc_pages() and gives away. Returns a frame for a
     single anonymous page at vpn, or -1: any will do.
     """
-    m.nr_calls[78] += 1
+    m.nr_calls[79] += 1
     return _thp_place(m, mm, vma, vpn)
 
 
 @leaf
 def thp_check(m):
     """After events, on request; must change nothing. Returns 0, or a code > 0 that says which invariant is broken."""
-    m.nr_calls[79] += 1
+    m.nr_calls[80] += 1
     return _thp_check(m)
 
 
 @leaf
 def tiering_init(m):
     """Once, after the state's arrays were made and before anything else. Returns 0."""
-    m.nr_calls[80] += 1
+    m.nr_calls[81] += 1
     return _tiering_init(m)
 
 
@@ -704,21 +714,21 @@ def tiering_demotion_node(m, pfn, node, scan_flags):
     """Reclaim would free a page of a node, and /sys/kernel/mm/numa/demotion_enabled is on. Where that node is full, others of lower
     tiers take it. Returns the node to move it to, or -1: free it.
     """
-    m.nr_calls[81] += 1
+    m.nr_calls[82] += 1
     return _tiering_demotion_node(m, pfn, node, scan_flags)
 
 
 @leaf
 def tiering_should_migrate(m, task, pfn, source, node):
     """A hinting fault of a task on another node than the page's. Returns 1 to move the page, else 0."""
-    m.nr_calls[82] += 1
+    m.nr_calls[83] += 1
     return _tiering_should_migrate(m, task, pfn, source, node)
 
 
 @leaf
 def tiering_page_accessed(m, task, pfn, access):
     """Every access of a stream to a present page, if the record says wants_accesses. Returns 0."""
-    m.nr_calls[83] += 1
+    m.nr_calls[84] += 1
     return _tiering_page_accessed(m, task, pfn, access)
 
 
@@ -727,35 +737,35 @@ def tiering_step(m, now_ns):
     """Background work: it may move pages by migrate_folio_to(). Its time, on m.sc[SC_NOW_NS], counts. Returns ns until the next step, 0:
     never.
     """
-    m.nr_calls[84] += 1
+    m.nr_calls[85] += 1
     return _tiering_step(m, now_ns)
 
 
 @leaf
 def tiering_check(m):
     """After events, on request; must change nothing. Returns 0, or a code > 0 that says which invariant is broken."""
-    m.nr_calls[85] += 1
+    m.nr_calls[86] += 1
     return _tiering_check(m)
 
 
 @leaf
 def monitor_init(m):
     """Once, after the state's arrays were made and before anything else. Returns 0."""
-    m.nr_calls[86] += 1
+    m.nr_calls[87] += 1
     return _monitor_init(m)
 
 
 @leaf
 def monitor_on_access(m, task, vpn, access):
     """Every access of a stream, if the record says wants_accesses. Returns 0."""
-    m.nr_calls[87] += 1
+    m.nr_calls[88] += 1
     return _monitor_on_access(m, task, vpn, access)
 
 
 @leaf
 def monitor_hint_fault(m, task, vpn, pfn):
     """A fault on an entry that a scan of the monitor or of NUMA balancing had made PROT_NONE. Returns 0."""
-    m.nr_calls[88] += 1
+    m.nr_calls[89] += 1
     return _monitor_hint_fault(m, task, vpn, pfn)
 
 
@@ -763,12 +773,12 @@ def monitor_hint_fault(m, task, vpn, pfn):
 def monitor_sample(m, now_ns):
     """Periodic work; reads and clears accessed bits. Its time, on m.sc[SC_NOW_NS], counts. Returns ns until the next sample, 0: never.
     """
-    m.nr_calls[89] += 1
+    m.nr_calls[90] += 1
     return _monitor_sample(m, now_ns)
 
 
 @leaf
 def monitor_check(m):
     """After events, on request; must change nothing. Returns 0, or a code > 0 that says which invariant is broken."""
-    m.nr_calls[90] += 1
+    m.nr_calls[91] += 1
     return _monitor_check(m)

@@ -35,7 +35,8 @@ from mmlab.model.rows import (
     SC_PANIC, SC_PID_NEXT, SC_TASK, TASK_STRIDE, TF_KILLED, TF_OOM_VICTIM, T_ALIVE, T_CMAJ_FLT, T_CMIN_FLT, T_CPU, T_FLAGS, T_IL_PREV,
     T_IL_WEIGHT, T_MAJ_FLT, T_MEMCG, T_MEMPOLICY, T_MEMS, T_MIN_FLT, T_MM, T_NR_DIRTIED_PAUSE, T_OBJ, T_OOM_SCORE_ADJ, T_PARENT, T_PID,
     T_SIGNAL, T_STACK_PFN, T_START_NS, VMA_END, VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_NAME, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
-    VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED, VM_LOCKONFAULT,
+    VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED, VM_LOCKONFAULT, KILL_BY_SYSRQ, KILL_BY_USER_SPACE, SC_PANIC_ON_OOM, PANIC_DEADLOCKED, PANIC_FAULT,
+    PANIC_ON_OOM,
 )
 from mmlab.model.vmstat import V_NR_KERNEL_STACK, V_OOM_KILL, mod_node_state
 
@@ -225,6 +226,8 @@ def _log_kill(m, victim, order):
         m.kill[at + 8] = m.sc[SC_OOM_MEMCG]
         m.kill[at + 9] = m.sc[SC_OOM_NODEMASK]
         m.kill[at + 10] = m.task[m.sc[SC_TASK] * TASK_STRIDE + T_MEMS] if m.sc[SC_TASK] >= 0 else 0
+        m.kill[at + 11] = m.sc[SC_TASK]
+        m.kill[at + 12] = m.sc[SC_NOW_NS]
         m.sc[SC_NR_KILLS] += 1
 
 
@@ -295,7 +298,7 @@ def accept_victim(m, victim, asker):
     m.sc[SC_OOM_FAULT] = why
     m.sc[SC_OOM_CHOSEN] = victim
     m.sc[SC_OOM_VICTIM] = 0  # Python looks
-    m.sc[SC_PANIC] = 1
+    m.sc[SC_PANIC] = PANIC_FAULT
     return 0
 
 
@@ -305,12 +308,35 @@ def do_oom_kill(m, victim):
     if accept_victim(m, victim, OOM_USER_SPACE) == 0:
         return 0
     m.sc[SC_OOM_VICTIM] = victim
-    _log_kill(m, victim, -1)
+    _log_kill(m, victim, KILL_BY_USER_SPACE)
     m.task[victim * TASK_STRIDE + T_FLAGS] |= TF_KILLED
     m.task[victim * TASK_STRIDE + T_SIGNAL] = 9
     if victim != m.sc[SC_TASK]:
         do_exit(m, victim, 9)
     return 1
+
+
+@leaf
+def check_panic_on_oom(m):
+    """1 if vm.panic_on_oom forbids to go on: 2 always, 1 where neither a cgroup nor a set of nodes confines the request."""
+    if m.sc[SC_PANIC_ON_OOM] == 0:
+        return 0
+    confined = m.sc[SC_OOM_MEMCG] > 0 or (m.sc[SC_OOM_NODEMASK] > 0 and m.nodemask[m.sc[SC_OOM_NODEMASK] - 1] != 0)
+    return 0 if m.sc[SC_PANIC_ON_OOM] == 1 and confined else 1
+
+
+@kernel
+def moom(m):
+    """SysRq f: the OOM killer without anybody who asks for memory; 1 if it killed somebody. vm.panic_on_oom = 1 does not count, nor is there a
+    panic if nobody can be killed. Models: drivers/tty/sysrq.c moom_callback()."""
+    current, mode = m.sc[SC_TASK], m.sc[SC_PANIC_ON_OOM]
+    m.sc[SC_TASK] = -1
+    m.sc[SC_PANIC_ON_OOM] = 0 if mode == 1 else mode
+    killed = do_out_of_memory(m, -1, KILL_BY_SYSRQ)
+    m.sc[SC_TASK], m.sc[SC_PANIC_ON_OOM] = current, mode
+    if m.sc[SC_PANIC] == PANIC_DEADLOCKED:
+        m.sc[SC_PANIC] = 0
+    return killed
 
 
 @kernel
@@ -319,11 +345,15 @@ def do_out_of_memory(m, task, order):
 
     A policy that names one who cannot be killed stops the run (m.sc[SC_OOM_FAULT]).
 
-    With memory.oom.group the victim is killed first, then all of its group, itself once more: so the kernel counts.
+    With memory.oom.group the victim is killed first, then all of its group, itself once more: so the kernel counts. Memory of a victim that did
+    not ask goes at once, since a task of the simulator is never stuck: oom_reaper, which waits two seconds for that, finds nothing to do.
     """
-    victim = oom_policy_select_victim(m, task, order)
+    if check_panic_on_oom(m):
+        m.sc[SC_PANIC] = PANIC_ON_OOM
+        return 0
+    victim = oom_policy_select_victim(m, task, max(order, 0))
     if victim < 0:
-        m.sc[SC_PANIC] = 1 if m.sc[SC_OOM_MEMCG] == 0 else 0
+        m.sc[SC_PANIC] = PANIC_DEADLOCKED if m.sc[SC_OOM_MEMCG] == 0 else 0
         return 0
     if accept_victim(m, victim, task) == 0:
         return 0

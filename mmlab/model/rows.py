@@ -22,8 +22,8 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_MIGRATE_DELTA, SC_EXTFRAG_THRESHOLD, SC_PROACTIVENESS, SC_COMPACT_RESULT, SC_INTERLEAVE_NODE,
     SC_NODE_RECLAIM_MODE, SC_MIN_UNMAPPED_RATIO, SC_SHARED_POLICIES, SC_OOM_NODEMASK, SC_DEMOTION_ENABLED, SC_NUMA_BALANCING, SC_RUN_SINCE_NS,
     SC_VFS_CACHE_PRESSURE, SC_STORE_CLASS, SC_YIELD_NS, SC_YIELDED, SC_KCOMPACTD_NS, SC_HIGHMEM, SC_MONITOR_NS, SC_MONITOR_CHECKS,
-    SC_TIERING_TIMER_NS, SC_TIERING_NS, SC_SHARED_TABLES, SC_OOM_TIMER_NS, SC_OOM_FAULT, SC_OOM_CHOSEN, SC_NR_CANDIDATES,
-) = range(116)
+    SC_TIERING_TIMER_NS, SC_TIERING_NS, SC_SHARED_TABLES, SC_OOM_TIMER_NS, SC_PANIC_ON_OOM, SC_OOM_KILL_ALLOCATING, SC_OOM_FAULT, SC_OOM_CHOSEN, SC_NR_CANDIDATES,
+) = range(118)
 NR_SCALARS = 128
 # m.sc[SC_WANTS_ACCESS]: who is told of every access; any of them, and accesses are replayed by the loop that tells
 WANTS_RECLAIMER, WANTS_MONITOR, WANTS_TIERING, WANTS_NODES, WANTS_TLB, WANTS_SUBPAGES = 1, 2, 4, 8, 16, 32
@@ -99,6 +99,21 @@ NT_STRIDE = 16
 # m.numab: settings of NUMA balancing, as in debugfs: ms, ms, ms, MB, ms, MB/s
 NB_SCAN_DELAY, NB_SCAN_PERIOD_MIN, NB_SCAN_PERIOD_MAX, NB_SCAN_SIZE, NB_HOT_THRESHOLD, NB_RATE_LIMIT = range(6)
 TF_MEMALLOC, TF_OOM_VICTIM, TF_KILLED = 1, 2, 4
+# m.explain: why pages were reclaimed or spared. EXPLAIN_KINDS parts of a head and 2 * wanted groups of EXPLAIN_ROWS rows: the page, and others that stay
+EXPLAIN_KINDS = 2  # pages that reclaim took up; pages that it found accessed
+EXPLAIN_OTHERS = 4
+EXPLAIN_ROWS = 1 + EXPLAIN_OTHERS
+EXPLAIN_HEAD = 8
+EXH_EVERY, EXH_SEEN, EXH_NR = range(3)  # one in so many is noted; how many there were; groups in use
+EX_STRIDE = 16
+# EX_ORDER: decisions of both kinds before it; EX_VALUES: what the policy tells, six words
+EX_PFN, EX_NOW_NS, EX_FATE, EX_OWNER_KIND, EX_OWNER, EX_INDEX, EX_ACCESSED, EX_FLAGS, EX_ORDER, EX_VALUES = range(10)
+# EX_OWNER_KIND: of a request replay; EX_OWNER is an address space; an inode; read ahead from swap
+EXPLAIN_OBJECT, EXPLAIN_ANON, EXPLAIN_FILE, EXPLAIN_SWAP = range(4)
+FATE_KEPT, FATE_FREED, FATE_ACTIVATED, FATE_ACCESSED, FATE_OTHER = range(5)  # the first three as RECLAIM_*
+# m.kill[at + 7]: not the order of an allocation, but who else asked
+KILL_BY_USER_SPACE, KILL_BY_SYSRQ = -1, -2
+PANIC_DEADLOCKED, PANIC_ON_OOM, PANIC_FAULT = 1, 2, 3  # m.sc[SC_PANIC]: nobody can be killed; vm.panic_on_oom; the policy's fault
 # m.oom_candidate: who could have been chosen for a kill (number OC_KILL of m.kill), pages; m.sc[SC_OOM_FAULT]: what is wrong with m.sc[SC_OOM_CHOSEN]
 OC_STRIDE = 8
 OC_KILL, OC_TASK, OC_SCORE, OC_OOM_SCORE, OC_RSS, OC_SWAP, OC_ADJ = range(7)
