@@ -7,7 +7,9 @@ from mmlab.kernels.ops import (
 )
 from mmlab.kernels.prefetch import LOOK_AHEAD, prefetch, prefetch_page
 from mmlab.kernels.services import alloc_pages, free_pages
+from mmlab.mm.vma import vm_area_alloc
 from mmlab.model.const import PAGE_SHIFT
+from mmlab.model.rows import VMA_END, VMA_START, VMA_STRIDE
 
 
 @kernel
@@ -81,6 +83,20 @@ def replace_objects(m, held, picks, cache, gfp):
         if held[p] < 0:
             return i
     return len(picks)
+
+
+@kernel
+def fill_vmas(m, mm, starts, ends, vmas):
+    """Store a VMA with bounds [starts[i], ends[i]) and leave its number in vmas[i], for each i: how many there were."""
+    for i in range(len(starts)):
+        vmas[i] = vm_area_alloc(m, mm)
+        if vmas[i] < 0:
+            return i
+        m.vma[vmas[i] * VMA_STRIDE + VMA_START] = starts[i]
+        m.vma[vmas[i] * VMA_STRIDE + VMA_END] = ends[i]
+        if vma_index_insert(m, mm, vmas[i]) < 0:
+            return i
+    return len(starts)
 
 
 @kernel

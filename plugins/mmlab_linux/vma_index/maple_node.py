@@ -9,6 +9,7 @@ gap. Unused slots have pivot LIMIT, -1 and gap 0, so that a search needs no coun
 """
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.prefetch import prefetch
 from mmlab.kernels.services import kmem_cache_alloc, kmem_cache_free
 from mmlab.model.const import ENOMEM
 from mmlab.model.gfp import GFP_KERNEL
@@ -52,6 +53,8 @@ def min_slots(is_leaf):
 def slot_of(st, node, addr):
     """The slot that covers addr, which lies below the node's end: the number of pivots not above it."""
     base = node & NODE_MASK
+    prefetch(st.node, base + N_SLOT)  # what is read next: the pivots and they come from memory together
+    prefetch(st.node, base + N_SLOT + LEAF_SLOTS // 2)
     at = 0
     for k in range(LEAF_SLOTS):
         if st.node[base + k] <= addr:
@@ -88,6 +91,7 @@ def descend(m, st, row, addr):
     height = m.mm[row + T_HEIGHT]
     start = 0
     for level in range(height):
+        prefetch(st.node, node + N_COUNT)
         at = slot_of(st, node, addr)
         st.path_node[level] = node
         st.path_slot[level] = at

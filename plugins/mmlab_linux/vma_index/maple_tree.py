@@ -33,7 +33,7 @@ def new_state(params, machine):
     """node: the pool of nodes (a tree never has more nodes than VMAs), free ones linked; top_node: words ever used; spare_node, nr_spare:
     nodes reserved for the store under way; path_*: the way down to a leaf, by level; buf_*: slots on their way between nodes."""
     nr_nodes = len(machine.vma) // VMA_STRIDE + MAX_HEIGHT
-    state = {"node": reserve(nr_nodes * NODE_WORDS, "int64"), "free_node": np.full(1, -1, "int64"), "top_node": np.zeros(1, "int64")}
+    state = {"node": reserve(nr_nodes * NODE_WORDS, "int64", huge=True), "free_node": np.full(1, -1, "int64"), "top_node": np.zeros(1, "int64")}
     state |= {"spare_node": np.full(1, -1, "int64"), "nr_spare": np.zeros(1, "int64")}
     state |= {name: np.zeros(MAX_HEIGHT, "int64") for name in ("path_node", "path_slot", "path_start")}
     return state | {name: np.zeros(BUFFER_SLOTS, "int64") for name in ("buf_pivot", "buf_slot", "buf_gap")}
