@@ -259,7 +259,7 @@ def do_munmap(m, mm, start, length):
         vma = _split_for_munmap(m, mm, vma, start)
         if vma < 0:
             return -ENOMEM
-    last = find_vma_intersection(m, mm, end - 1, end)
+    last = vma if m.vma[vma * VMA_STRIDE + VMA_END] >= end else find_vma_intersection(m, mm, end - 1, end)
     if last >= 0 and m.vma[last * VMA_STRIDE + VMA_END] > end:
         if _split_for_munmap(m, mm, last, end) < 0:
             return -ENOMEM
@@ -269,7 +269,6 @@ def do_munmap(m, mm, start, length):
         low = m.vma[below * VMA_STRIDE + VMA_END] >> 12
     above = vma_index_find(m, mm, end)
     high = m.vma[above * VMA_STRIDE + VMA_START] >> 12 if above >= 0 else TASK_SIZE + 4096 >> 12
-    vma = find_vma_intersection(m, mm, start, end)
     lru_lazyfree_drain(m, m.sc[SC_CPU])
     while vma >= 0:
         row = vma * VMA_STRIDE
@@ -281,7 +280,7 @@ def do_munmap(m, mm, start, length):
         if m.vma[row + VMA_FLAGS] & VM_LOCKED:
             m.mm[mm * MM_STRIDE + MM_LOCKED_VM] -= stop - first
         vma_unlink(m, vma)
-        vma = find_vma_intersection(m, mm, start, end)
+        vma = find_vma_intersection(m, mm, stop << 12, end) if stop < end >> 12 else -1
     # only now: a table may span several of the VMAs
     return free_pgtables(m, mm, start >> 12, end >> 12, low, high)
 
