@@ -120,7 +120,7 @@ class FaultPath:
 class CowPath:
     """Writes to `pages` pages that a child shares since its fork."""
 
-    def __init__(self, pages: int, policies: dict | None = None, memory: str = "3G"):
+    def __init__(self, pages: int, policies: dict | None = None, memory: str = "2G"):
         self.pages = pages
         self.sim = sim = Simulation.from_table({"memory": memory, "bare": True}, policies=policies)
         sim.spawn("A")
