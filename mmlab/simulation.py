@@ -22,7 +22,7 @@ from mmlab._engine.memory_hotplug import MemoryBlocks
 from mmlab._engine.swap_devices import nr_swap_slots, start_swap
 from mmlab.errors import InputError, MmlabError, NotSupported
 from mmlab.machine import MachineConfig, ZoneTuning, build_machine, default_policy, machine_from_table, memory_tiers
-from mmlab.mm import files, fork, gup, madvise, mbind, mempolicy, mmap, sys_mlock
+from mmlab.mm import files, fork, gup, madvise, mbind, mempolicy, mmap, mremap, sys_mlock
 from mmlab.mm.kcompactd import CHECK_INTERVAL_NS
 from mmlab.mm.memblock import memblock_alloc
 from mmlab.mm.memory import memblock_zeroed_folio
@@ -432,8 +432,8 @@ class Simulation:
 
     def mremap(self, name: str, addr: int, old: int, new: int, flags: Iterable[str] = ("maymove",), new_addr: int = 0) -> int:
         """mremap(2). flags: maymove, fixed, dontunmap."""
-        names = {"maymove": mmap.MREMAP_MAYMOVE, "fixed": mmap.MREMAP_FIXED, "dontunmap": mmap.MREMAP_DONTUNMAP}
-        return self._call(name, mmap.sys_mremap, addr, old, new, sum(names[flag] for flag in set(flags)), new_addr)
+        names = {"maymove": mremap.MREMAP_MAYMOVE, "fixed": mremap.MREMAP_FIXED, "dontunmap": mremap.MREMAP_DONTUNMAP}
+        return self._call(name, mremap.sys_mremap, addr, old, new, sum(names[flag] for flag in set(flags)), new_addr)
 
     def brk(self, name: str, new_end: int) -> int:
         """brk(2): the end of the heap after the call."""

@@ -236,10 +236,13 @@ def _both_compatible(m, below, above):
 
 
 @kernel
-def vma_merge_new_range(m, mm, start, end, flags, file, pgoff):
-    """Let a new mapping be part of its neighbours: the VMA that now covers it, or -1."""
-    below = can_merge_below(m, mm, start, flags, -1, file, pgoff, 0)
-    above = can_merge_above(m, mm, end, flags, -1, file, pgoff + ((end - start) >> 12), 0)
+def vma_merge_new_range(m, mm, start, end, flags, anon_vma, file, pgoff, policy, but):
+    """Let a new mapping be part of its neighbours, `but` not among them: the VMA that now covers it, or -1."""
+    below = can_merge_below(m, mm, start, flags, anon_vma, file, pgoff, policy)
+    above = can_merge_above(m, mm, end, flags, anon_vma, file, pgoff + ((end - start) >> 12), policy)
+    if but >= 0:
+        below = -1 if below == but else below
+        above = -1 if above == but else above
     if below >= 0 and above >= 0 and _both_compatible(m, below, above):
         upper_end = m.vma[above * VMA_STRIDE + VMA_END]
         _adopt_anon_vma(m, below, above)
