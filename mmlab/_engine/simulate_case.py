@@ -57,8 +57,11 @@ def simulate_case(case: Case, out_dir: Path) -> None:
         )  # fmt: skip
         _trace_buffers(case, sim)
         look_up_settings(sim, case.sysctl, case.sysfs)
-        run_script(sim, operations, out_dir, case.path, keep_partial=True)
-        _run_recorded_probes(case, sim, operations, out_dir)
+        try:
+            run_script(sim, operations, out_dir, case.path, keep_partial=True)
+        finally:
+            if out_dir.is_dir():
+                _run_recorded_probes(case, sim, operations, out_dir)  # even if the script ended early: they start from states of their own
     except NotSupported as error:
         if not (out_dir / "ops.jsonl").exists():
             raise Unsupported(str(error)) from None
