@@ -23,6 +23,7 @@ from mmlab._engine.swap_devices import nr_swap_slots, start_swap
 from mmlab.errors import InputError, MmlabError, NotSupported
 from mmlab.machine import MachineConfig, ZoneTuning, build_machine, default_policy, machine_from_table, memory_tiers
 from mmlab.mm import files, fork, gup, madvise, mbind, mempolicy, mmap, mremap, sys_mlock
+from mmlab.mm.ext4_meta import ext4_commit_super, ext4_create
 from mmlab.mm.kcompactd import CHECK_INTERVAL_NS
 from mmlab.mm.memblock import memblock_alloc
 from mmlab.mm.memory import memblock_zeroed_folio
@@ -258,16 +259,20 @@ class Simulation:
             zero = machine.run(memblock_alloc, 0, 0, -1)
             machine.sc[r.SC_ZERO_PFN] = zero if zero >= 0 else 0
             if script:
-                from mmlab._engine.image import make_driver, make_initramfs
+                from mmlab._engine.image import make_driver, make_initramfs, mount_disk
 
                 machine.sc[r.SC_IN_LRU_FAULT] = 1  # its memory came by page faults
                 self._driver = make_driver(self)
                 machine.sc[r.SC_IN_LRU_FAULT] = 0
                 make_initramfs(self)
+                if self.cfg.disk_bytes:
+                    mount_disk(self)
         machine.vmstat[:] = 0
         machine.nr_calls[:] = 0
         machine.sc[r.SC_COMMITTED_AS] = self.boot.committed_as_kb // 4
         machine.sc[r.SC_NOW_NS] = 0
+        if machine.sc[r.SC_BDEV]:
+            machine.run(ext4_commit_super)
 
     def _defaults_of_settings(self) -> None:
         from mmlab.procfs.settings import settings_of
@@ -554,6 +559,8 @@ class Simulation:
         inode = self.machine.run(files.inode_create, size, r.IF_SHMEM | r.IF_NORESERVE if shmem else 0)
         if inode < 0:
             raise MmlabError("no memory for an inode")
+        if not shmem and self.machine.sc[r.SC_BDEV]:
+            self.machine.run(ext4_create, inode)
         return inode
 
     def file_name(self, inode: int) -> str:

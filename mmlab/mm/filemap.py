@@ -20,7 +20,7 @@ from mmlab.model.const import HPAGE_PMD_NR, PAGE_SHIFT, PAGE_SIZE, RMAP_UNMAP, V
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
 from mmlab.model.page import (
     PG_DIRTY, PG_HEAD, PG_LOCKED, PG_TAIL, PG_UPTODATE, PG_WRITEBACK, add_refs, page_folio,
-    page_index, page_mapcount, page_set, page_test,
+    page_index, page_mapcount, page_refs, page_set, page_test,
 )
 from mmlab.model.rows import INODE_STRIDE, I_SIZE_BYTES, SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE, VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_START, VMA_STRIDE
 from mmlab.model.vmstat import V_PGMAJFAULT
@@ -140,7 +140,7 @@ def invalidate_pages(m, inode, start, end):
             if shmem == 0:
                 xa_store(m, inode, index, 0)
         elif page_mapcount(m, entry >> 2) == 0:
-            if shmem or page_test(m, entry >> 2, PG_DIRTY | PG_WRITEBACK | PG_LOCKED):
+            if shmem or page_refs(m, entry >> 2) > 1 or page_test(m, entry >> 2, PG_DIRTY | PG_WRITEBACK | PG_LOCKED):
                 if page_test(m, entry >> 2, PG_TAIL) == 0:
                     reclaimer_folio_deactivate_file(m, entry >> 2)
             else:

@@ -10,6 +10,7 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import reclaimer_drain, reclaimer_folio_accessed
 from mmlab.kernels.services import inode_put, shmem_get_page, zap_range
 from mmlab.mm.dcache import d_free, d_open, dput, es_insert, evict, iget
+from mmlab.mm.ext4_meta import ext4_dirty_inode, ext4_lookup
 from mmlab.mm.filemap import invalidate_pages, read_page, size_pages, truncate_pages
 from mmlab.mm.fs_writeback import evict_inode, file_write_and_wait
 from mmlab.mm.objcg import alloc_object, free_object
@@ -24,7 +25,7 @@ from mmlab.model.rows import (
     CACHE_FILP, COST_COPY_PAGE, COST_SYSCALL, FF_RANDOM, FF_SEQUENTIAL, FILE_STRIDE, F_FLAGS, F_INODE, F_NEXT_FREE, F_OBJ, F_PREV_POS,
     F_RA_PAGES, F_USERS, INODE_STRIDE, I_COMMITTED, I_FLAGS, I_MAP_FIRST, I_NEXT_FREE, I_NLINK, I_SIZE_BYTES, SC_COMMITTED_AS,
     SC_FILE_FREE, SC_FILE_TOP, SC_INODE_FREE, SC_INODE_TOP, SC_NOW_NS, SC_NR_CPUS, SC_READAHEAD_PAGES, SC_STORE_CLASS, VMA_END, VMA_FLAGS,
-    VMA_MAP_NEXT, VMA_MM, VMA_PGOFF, VMA_START, VMA_STRIDE, VM_SHARED,
+    VMA_MAP_NEXT, VMA_MM, VMA_PGOFF, VMA_START, VMA_STRIDE, VM_SHARED, I_DENTRY, I_INO, I_OBJ,
 )
 from mmlab.model.vmstat import V_DROP_PAGECACHE
 
@@ -76,6 +77,9 @@ def do_inode_put(m, inode):
 @kernel
 def file_open(m, inode):
     """An open file with one user and fresh read-ahead state: its number, or -ENOMEM."""
+    row = inode * INODE_STRIDE
+    if m.inode[row + I_INO] and m.inode[row + I_DENTRY] == 0:
+        ext4_lookup(m, inode, m.inode[row + I_OBJ])
     if d_open(m, inode) < 0:
         return -ENOMEM
     obj = alloc_object(m, CACHE_FILP)
@@ -227,6 +231,8 @@ def file_write(m, file, offset_bytes, length_bytes):
     pos = offset_bytes
     if is_shmem(m, inode) == 0:
         es_insert(m, inode)
+        if m.inode[inode * INODE_STRIDE + I_INO]:
+            ext4_dirty_inode(m, inode)
     while pos < end:
         index = pos >> PAGE_SHIFT
         stop = min((index + 1) << PAGE_SHIFT, end)

@@ -23,7 +23,8 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_NODE_RECLAIM_MODE, SC_MIN_UNMAPPED_RATIO, SC_SHARED_POLICIES, SC_OOM_NODEMASK, SC_DEMOTION_ENABLED, SC_NUMA_BALANCING, SC_RUN_SINCE_NS,
     SC_VFS_CACHE_PRESSURE, SC_STORE_CLASS, SC_YIELD_NS, SC_YIELDED, SC_KCOMPACTD_NS, SC_HIGHMEM, SC_MONITOR_NS, SC_MONITOR_CHECKS,
     SC_TIERING_TIMER_NS, SC_TIERING_NS, SC_SHARED_TABLES, SC_OOM_TIMER_NS, SC_PANIC_ON_OOM, SC_OOM_KILL_ALLOCATING, SC_OOM_FAULT, SC_OOM_CHOSEN, SC_NR_CANDIDATES,
-) = range(118)
+    SC_BDEV, SC_BUDDY, SC_EXT4_BLOCKS, SC_EXT4_INO,
+) = range(122)
 NR_SCALARS = 128
 # m.sc[SC_WANTS_ACCESS]: who is told of every access; any of them, and accesses are replayed by the loop that tells
 WANTS_RECLAIMER, WANTS_MONITOR, WANTS_TIERING, WANTS_NODES, WANTS_TLB, WANTS_SUBPAGES = 1, 2, 4, 8, 16, 32
@@ -201,6 +202,7 @@ INODE_STRIDE = 32
 # takes it; I_LRU: which list of a shrinker it is on (0, SHR_DENTRIES for its dentry, SHR_INODES); I_REFERENCED: bits I_REF_*;
 # I_EXTENTS: cached entries of its map of blocks, of which I_EXTENT_OBJ and the word behind it are the objects
 I_EXTENT_OBJ_2 = 29
+I_INO, I_BLOCKS = 30, 31  # its number on the disk (0: not modelled), and pages from the start that have blocks there: mm/ext4_meta.py
 I_REF_DENTRY, I_REF_INODE, I_REF_EXTENTS = 1, 2, 4
 # m.psi: a row a cgroup (the root: the machine): ns of some and full stalls, as far as the averages know of them, the averages over 10, 60 and 300 s
 # of each (fixed point); the root's row also: when averages are due, when they were made, and the stall that is going on
