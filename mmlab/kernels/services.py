@@ -365,7 +365,8 @@ def try_to_compact_pages(m, gfp, order, alloc_flags, node, prio):
 
 @leaf
 def migrate_folio_to(m, pfn, node):
-    """migrate_pages() of one page on a list to a node, without reclaim: moved, or put back. Returns 1 if the page moved, else 0.
+    """migrate_pages() of one folio on a list to a node, without reclaim: moved, or put back. Returns the pages that moved, 0 if it could
+    not.
     """
     return _migrate_folio_to(m, pfn, node)
 

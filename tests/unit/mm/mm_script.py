@@ -18,9 +18,11 @@ class Ran:
     results_in_memory: what snapshots keep takes memory, and a page of the driving process with them, as on the recorded machines.
     """
 
-    def __init__(self, script: str, sysctl: dict | None = None, sysfs: dict | None = None, results_in_memory: bool = False, **machine):
+    def __init__(self, script: str, sysctl: dict | None = None, sysfs: dict | None = None, results_in_memory: bool = False,
+                 monitor: dict | None = None, **machine):
         machine = {"memory": "256M", "cpus": 1, "cmdline": "transparent_hugepage=never", **machine}
-        self.sim = Simulation.from_table(machine, sysctl=sysctl or {}, sysfs=sysfs or {}, script=True, warm_text=True)
+        self.sim = Simulation.from_table(machine, sysctl=sysctl or {}, sysfs=sysfs or {}, script=True, warm_text=True,
+                                         policies={"monitor": monitor} if monitor else {})
         self.sim._driver_grown = not results_in_memory
         self.sim.results_in_memory = results_in_memory
         with tempfile.TemporaryDirectory() as folder:
