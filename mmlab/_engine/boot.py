@@ -29,14 +29,14 @@ BLOCK = 1 << MAX_ORDER
 
 
 def sizes_of(layout: MachineLayout, nr_tasks: int = 256, nr_swap_slots: int = 0, next_use: bool = False, nr_memcgs: int = 1,
-             tlb_entries: int = 0, subpages: bool = False, future_ranges: int = 0, future_tasks: bool = False) -> Sizes:
+             tlb_entries: int = 0, subpages: bool = False, future_ranges: int = 0, future_tasks: bool = False, explain: int = 0) -> Sizes:
     """Array sizes for a layout. nr_swap_slots: swap pages, slot 0 (the header) included; the rest: see Sizes."""
     top = max(z.end_pfn for z in layout.zones)
     frames = -(-top // BLOCK) * BLOCK
     present = sum(z.present for z in layout.zones)
     heads = count_heads(layout.nr_cpus, layout.nr_nodes, len(layout.zones), nr_memcgs)
     return Sizes(frames, present, heads, layout.nr_cpus, layout.nr_nodes, len(layout.zones), nr_tasks, nr_swap_slots, next_use,
-                 nr_memcgs=nr_memcgs, tlb_entries=tlb_entries, subpages=subpages, future_ranges=future_ranges, future_tasks=future_tasks)
+                 nr_memcgs=nr_memcgs, tlb_entries=tlb_entries, subpages=subpages, future_ranges=future_ranges, future_tasks=future_tasks, explain=explain)
 
 
 def boot_machine(machine: Machine, layout: MachineLayout, tuning: ZoneTuning, boot: BootState) -> None:

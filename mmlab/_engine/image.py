@@ -20,7 +20,8 @@ from mmlab.mm.exec import image_anon_pages, image_cache_pages, image_file_pages,
 from mmlab.mm.swap import lru_add_drain
 from mmlab.model import rows as r
 from mmlab.model.const import LRU_ACTIVE_ANON, LRU_INACTIVE_FILE
-from mmlab.model.page import PG_DIRTY, PG_MLOCKED
+from mmlab.model.gfp import GFP_KERNEL
+from mmlab.model.page import PG_DIRTY, PG_MLOCKED, PG_REFERENCED
 from mmlab.procfs.walk import entries
 
 DATA = Path(__file__).resolve().parent.parent / "verify" / "data"
@@ -34,7 +35,7 @@ _NAMES = {"[heap]": r.NAME_HEAP, "[stack]": r.NAME_STACK, "[vvar]": r.NAME_VVAR,
 
 @attrs.frozen
 class ImageVma:
-    """One VMA of the image. Pages: resident, anonymous, private (written since the fork that made the task)."""
+    """One VMA of the image. Pages: resident, anonymous, private (written since the fork that made the task), referenced."""
 
     start: int
     end: int
@@ -44,6 +45,7 @@ class ImageVma:
     rss: int
     anonymous: int
     private: int
+    referenced: int
 
     @property
     def name(self) -> int:
@@ -75,7 +77,8 @@ def _randomized(image: list[ImageVma]) -> list[ImageVma]:
         if v.name == r.NAME_HEAP:
             edge = v.start + (BSS_PAGES << 12)
             vmas.append(attrs.evolve(v, end=edge, path="", rss=BSS_PAGES, anonymous=BSS_PAGES, private=min(v.private, BSS_PAGES)))
-            v = attrs.evolve(v, start=edge, rss=v.rss - BSS_PAGES, anonymous=v.anonymous - BSS_PAGES, private=v.private - min(v.private, BSS_PAGES))
+            left = {key: max(0, getattr(v, key) - BSS_PAGES) for key in ("rss", "anonymous", "private", "referenced")}
+            v = attrs.evolve(v, start=edge, **left)
         vmas.append(attrs.evolve(v, start=randomize(v.start), end=randomize(v.end - 1) + 1))
     return vmas
 
@@ -93,8 +96,8 @@ def read_image(warm: bool, who: str, randomized: bool = False) -> tuple[ImageVma
             values = {}
         elif line.startswith("VmFlags:"):
             flags = sum(_FLAGS[word] for word in line.split()[1:])
-            pages = {key: values[key] // 4 for key in ("Rss", "Anonymous", "Private_Dirty")}
-            found.append(ImageVma(head[0], head[1], head[2], flags, head[3], pages["Rss"], pages["Anonymous"], pages["Private_Dirty"]))
+            pages = {key: values[key] // 4 for key in ("Rss", "Anonymous", "Private_Dirty", "Referenced")}
+            found.append(ImageVma(head[0], head[1], head[2], flags, head[3], *pages.values()))
         else:
             field = re.match(r"(\w+):\s+(\d+) kB", line)
             if field:
@@ -106,9 +109,16 @@ def _image_of(sim, who: str) -> tuple[ImageVma, ...]:
     return read_image(sim.warm_text, who, sim.randomized)
 
 
+#: objects that the shell which started the driver holds, by cache: ten VMAs, four of them with anonymous memory
+SHELL_OBJECTS = {r.CACHE_MM_STRUCT: 1, r.CACHE_VM_AREA_STRUCT: 10, r.CACHE_VMA_LOCK: 10, r.CACHE_MAPLE_NODE: 2, r.CACHE_ANON_VMA: 4, r.CACHE_ANON_VMA_CHAIN: 4}
+
+
 def make_driver(sim) -> int:
     """The hidden process whose forks the script's tasks are: its task row. Its memory is part of what boot left in use."""
     machine = sim.machine
+    for number, count in SHELL_OBJECTS.items():
+        for _ in range(count):
+            machine.op("slab_allocator", "alloc", number, GFP_KERNEL)
     driver = sim._task_alloc(cpu=0, oom_score_adj=-1000, parent=-1)
     mm = int(machine.task[driver * r.TASK_STRIDE + r.T_MM])
     image = _image_of(sim, "T")
@@ -141,6 +151,8 @@ def make_driver(sim) -> int:
             machine.vma[vma * r.VMA_STRIDE + r.VMA_FLAGS] |= r.VM_LOCKED
             slots = entries(machine, mm, v.start >> 12, v.end >> 12)
             machine.page[(slots.entry >> r.PTE_SHIFT) * 4 + 2] |= np.uint32(PG_MLOCKED)
+            if v.anonymous == v.rss:  # forks find them referenced without having touched them; those not are among the last, which forks do not write
+                machine.page[(slots.entry[: v.referenced] >> r.PTE_SHIFT) * 4 + 2] |= np.uint32(PG_REFERENCED)
     own = [(randomize(int(line, 16)) if sim.randomized else int(line, 16)) >> 12 for line in (DATA / "loop.pages").read_text().split()]
     machine.loop_page[: len(own)] = own
     heap = next(v for v in image if v.name == r.NAME_HEAP)

@@ -1,25 +1,22 @@
-"""What the driving process of a script does to the machine by looking at it: it copies files of /proc and /sys to tmpfs.
+"""Names of /proc and /sys that the driving process of a script looks up: they and their inodes stay in memory like any others.
 
-The pages of the copies, and the names and inodes of what was looked up, take memory like any others. Only machines with a driver (those of
-scripts) have it. Left out: directories, symbolic links of /sys but those of block devices, the log of operations.
+Only machines with a driver (those of scripts) have it; what it keeps of the files is in results_tmpfs.py. Left out: directories, symbolic links
+of /sys but those of block devices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from mmlab.mm.dcache import name_use
-from mmlab.mm.files import file_close, file_write, inode_create
+from mmlab.mm.files import inode_create
 from mmlab.model import rows as r
 from mmlab.procfs import mthp
 
 #: names of /proc that starting a recorded machine, and the driver, leave in memory
 BOOT_NAMES = ("sys/kernel/printk", "cmdline", "version", "self", "self/oom_score_adj")
-#: on the recorded machines slabinfo has a line for each of some 190 caches
-SLABINFO_BYTES = 20_700
-#: a read() of such a file returns whole lines that fit a page, so most pages of a long copy are written twice
-READ_BYTES = 4000
 
 
 def has_driver(sim: Any) -> bool:
@@ -27,39 +24,43 @@ def has_driver(sim: Any) -> bool:
     return getattr(sim, "_driver", -1) >= 0
 
 
-def keep_copy(sim: Any, path: str, length: int) -> None:
-    """The driver has read a file (or made the text itself: path "") and writes that many bytes to a new file of tmpfs."""
-    if not has_driver(sim):
-        return
-    look_up(sim, path)
-    machine, sc = sim.machine, sim.machine.sc
-    current = int(sc[r.SC_TASK]), int(sc[r.SC_CPU]), int(sc[r.SC_NODE])
+@contextmanager
+def on_driver(sim: Any) -> Iterator[None]:
+    """What is done meanwhile is the driver's doing. A task that ends its operation wakes the driver before it sleeps: where both were on one
+    CPU the driver moves to another."""
+    machine, row = sim.machine, sim._driver * r.TASK_STRIDE
+    current = int(machine.sc[r.SC_TASK]), int(machine.sc[r.SC_CPU]), int(machine.sc[r.SC_NODE])
+    cpu = int(machine.task[row + r.T_CPU])
+    if cpu == current[1]:
+        cpu = (cpu + 1) % int(machine.sc[r.SC_NR_CPUS])
+    machine.task[row + r.T_CPU], machine.task[row + r.T_NODE] = cpu, sim._node_of(cpu)
     sim._switch(sim._driver)
-    inode = machine.run(inode_create, 0, r.IF_SHMEM | r.IF_NORESERVE)
-    if inode >= 0:
-        file = sim._open_inode(inode)
-        length = max(length, SLABINFO_BYTES) if path == "/proc/slabinfo" else length
-        for at in range(0, length, READ_BYTES):
-            machine.run(file_write, file, at, min(READ_BYTES, length - at))
-        machine.run(file_close, file)
-    sc[r.SC_TASK], sc[r.SC_CPU], sc[r.SC_NODE] = current
+    yield
+    machine.sc[r.SC_TASK], machine.sc[r.SC_CPU], machine.sc[r.SC_NODE] = current
 
 
 def look_up(sim: Any, path: str, exists: bool = True) -> None:
     """A file of /proc or /sys is opened and closed: its name stays in memory, until reclaim takes it."""
     flags = _flags(path)
-    if not flags or not has_driver(sim):
-        return
-    names = _names(sim)
-    if path not in names:
-        inode = sim.machine.run(inode_create, 0, flags | (0 if exists else r.IF_NEGATIVE))
+    if flags and has_driver(sim):
+        with on_driver(sim):
+            _use_name(sim, path, flags if exists else flags | r.IF_NEGATIVE)
+
+
+def _use_name(sim: Any, path: str, flags: int) -> None:
+    if not hasattr(sim, "_looked_up"):
+        sim._looked_up = {}
+        for name in BOOT_NAMES:
+            _use_name(sim, f"/proc/{name}", r.IF_PROC)
+    if path not in sim._looked_up:
+        inode = sim.machine.run(inode_create, 0, flags)
         if inode < 0:
             return
-        names[path] = inode
+        sim._looked_up[path] = inode
         device = "/".join(path.split("/")[:4])
         if path.startswith("/sys/block/") and path != device:
-            look_up(sim, device, exists=False)  # a symbolic link: no file to open
-    sim.machine.run(name_use, names[path])
+            _use_name(sim, device, r.IF_SYSFS | r.IF_NEGATIVE)  # a symbolic link: no file to open
+    sim.machine.run(name_use, sim._looked_up[path])
 
 
 def look_up_settings(sim: Any, sysctl: Iterable[str], sysfs: Iterable[str]) -> None:
@@ -82,11 +83,3 @@ def _flags(path: str) -> int:
     if path.startswith("/sys/kernel/debug/") or path.startswith("/sys/fs/cgroup/"):
         return 0
     return r.IF_PROC if path.startswith("/proc/") else r.IF_SYSFS if path.startswith("/sys/") else 0
-
-
-def _names(sim: Any) -> dict[str, int]:
-    if not hasattr(sim, "_looked_up"):
-        sim._looked_up = {}
-        for name in BOOT_NAMES:
-            look_up(sim, f"/proc/{name}")
-    return sim._looked_up

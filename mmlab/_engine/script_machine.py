@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 from mmlab import procfs
 from mmlab._engine import script_loop
+from mmlab._engine.results_tmpfs import keep_result
 from mmlab._engine.script_mem import Answer
-from mmlab._engine.script_driver import keep_copy, look_up
+from mmlab._engine.script_driver import look_up
 from mmlab._engine.script_probe import run_probe
 from mmlab._engine.script_shell import run_shell
 from mmlab._engine.script_snapshot import snapshot
@@ -122,14 +123,14 @@ def _cat(run: ScriptState, op: Operation) -> Answer:
         text = procfs.read(run.sim, path)
     except FileNotFoundError:
         return {"ret": 0}  # the executor keeps nothing then, and says nothing
-    (run.out / op.args["label"]).write_text(text)
-    keep_copy(run.sim, path, len(text))
+    look_up(run.sim, path)
+    keep_result(run.sim, run.out / op.args["label"], text)
     return {"ret": 0}
 
 
 def _tree(run: ScriptState, op: Operation) -> Answer:
     lines = (f"{path} {text.rstrip(chr(10)).replace(chr(10), ',')}\n" for path, text in procfs.files(run.sim, op.args["path"]))
-    (run.out / op.args["label"]).write_text("".join(lines))
+    keep_result(run.sim, run.out / op.args["label"], "".join(lines))
     return {"ret": 0}
 
 

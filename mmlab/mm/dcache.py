@@ -11,14 +11,15 @@ RCU (objects are freed at once), a list a node and cgroup.
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.list_lru import list_lru_add, list_lru_del
 from mmlab.kernels.services import kmem_cache_alloc, kmem_cache_free, xa_store
+from mmlab.mm.objcg import alloc_object, free_object
 from mmlab.mm.xarray import xa_next
 from mmlab.model.const import ENOMEM
 from mmlab.model.gfp import GFP_KERNEL
 from mmlab.model.rows import (
     CACHE_DENTRY, CACHE_EXTENT_STATUS, CACHE_INODE, CACHE_PROC_INODE, CACHE_SHMEM_INODE, CACHE_SYSFS_INODE, IF_NEGATIVE, IF_PROC, IF_SHMEM,
     IF_SYSFS, INODE_STRIDE, IO_NONE, I_DENTRY, I_EXTENTS, I_EXTENT_OBJ, I_FLAGS, I_HEIGHT, I_IO_LIST, I_LRU, I_NRPAGES, I_OBJ, I_OPENS,
-    I_REFERENCED, I_REF_DENTRY, I_REF_EXTENTS, I_REF_INODE, I_ROOT, SC_INODE_TOP, SC_NOW_NS, SHR_DENTRIES, SHR_EXTENTS, SHR_FIRST, SHR_INODES,
-    SHR_KFREE_RCU, SHR_NR, SHR_PROC, SHR_STRIDE, SHR_SYSFS,
+    I_REFERENCED, I_REF_DENTRY, I_REF_EXTENTS, I_REF_INODE, I_ROOT, SC_INODE_TOP, SC_NOW_NS, SHR_DENTRIES, SHR_EXTENTS, SHR_FIRST,
+    SHR_INODES, SHR_KFREE_RCU, SHR_NR, SHR_PROC, SHR_STRIDE, SHR_SYSFS,
 )
 
 KVFREE_BULK_MAX_ENTR = 510  # pointers in a page
@@ -27,13 +28,18 @@ EXTENTS_OF_A_FILE = 2  # what is written, in one piece, and the hole behind it
 
 
 @leaf
+def inode_cache(m, inode):
+    """The slab cache of the inode's file system."""
+    flags = m.inode[inode * INODE_STRIDE + I_FLAGS]
+    return CACHE_SHMEM_INODE if flags & IF_SHMEM else CACHE_PROC_INODE if flags & IF_PROC else CACHE_SYSFS_INODE if flags & IF_SYSFS else CACHE_INODE
+
+
+@leaf
 def iget(m, inode):
     """Make sure that the inode is in memory, if there is such a file: 0, or -ENOMEM."""
     row = inode * INODE_STRIDE
-    flags = m.inode[row + I_FLAGS]
-    if m.inode[row + I_OBJ] == 0 and flags & IF_NEGATIVE == 0:
-        cache = CACHE_SHMEM_INODE if flags & IF_SHMEM else CACHE_PROC_INODE if flags & IF_PROC else CACHE_SYSFS_INODE if flags & IF_SYSFS else CACHE_INODE
-        obj = kmem_cache_alloc(m, cache, GFP_KERNEL)
+    if m.inode[row + I_OBJ] == 0 and m.inode[row + I_FLAGS] & IF_NEGATIVE == 0:
+        obj = alloc_object(m, inode_cache(m, inode))
         if obj < 0:
             return -ENOMEM
         m.inode[row + I_OBJ] = obj
@@ -54,7 +60,7 @@ def d_open(m, inode):
     if iget(m, inode) < 0:
         return -ENOMEM
     if m.inode[row + I_DENTRY] == 0:
-        obj = kmem_cache_alloc(m, CACHE_DENTRY, GFP_KERNEL)
+        obj = alloc_object(m, CACHE_DENTRY)
         if obj < 0:
             return -ENOMEM
         if m.inode[row + I_LRU] == SHR_INODES:
@@ -71,7 +77,7 @@ def d_free(m, inode):
     if m.inode[row + I_LRU] != SHR_INODES:
         list_lru_del(m, inode)
     if m.inode[row + I_DENTRY]:
-        kmem_cache_free(m, m.inode[row + I_DENTRY])
+        free_object(m, CACHE_DENTRY, m.inode[row + I_DENTRY])
         m.inode[row + I_DENTRY] = 0
     m.inode[row + I_REFERENCED] &= ~I_REF_DENTRY
 
@@ -143,7 +149,7 @@ def evict(m, inode):
     while m.inode[row + I_EXTENTS] > 0:
         es_remove(m, inode)
     if m.inode[row + I_OBJ]:
-        kmem_cache_free(m, m.inode[row + I_OBJ])
+        free_object(m, inode_cache(m, inode), m.inode[row + I_OBJ])
     m.inode[row + I_OBJ] = 0
     m.inode[row + I_REFERENCED] = 0
     return 0

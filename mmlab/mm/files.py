@@ -5,27 +5,27 @@ mm/fadvise.c generic_fadvise(). Left out: journals and metadata, holes on the di
 written without fsync(): mm/fs_writeback.py. The disk's blocks have 1 KiB, as ext4 makes them on small disks: it matters for a partly written last page only.
 """
 
-from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.dirty import folio_mark_dirty
+from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import reclaimer_drain, reclaimer_folio_accessed
-from mmlab.kernels.services import inode_put, kmem_cache_alloc, kmem_cache_free, shmem_get_page, zap_range
+from mmlab.kernels.services import inode_put, shmem_get_page, zap_range
 from mmlab.mm.dcache import d_free, d_open, dput, es_insert, evict, iget
 from mmlab.mm.ext4_meta import ext4_dirty_inode, ext4_lookup
 from mmlab.mm.filemap import invalidate_pages, read_page, size_pages, truncate_pages
 from mmlab.mm.fs_writeback import evict_inode, file_write_and_wait
+from mmlab.mm.objcg import alloc_object, free_object
 from mmlab.mm.page_cache import filemap_add, filemap_get_page, is_shmem
 from mmlab.mm.readahead import count_read, force_page_cache_ra, page_cache_async_ra, page_cache_sync_ra
 from mmlab.mm.shared_policy import set_shared_policy
 from mmlab.mm.xarray import xa_next
 from mmlab.model.const import EINVAL, ENOMEM, PAGEVEC_SIZE, PAGE_SHIFT, PAGE_SIZE
-from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_WRITE
+from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE, GFP_WRITE
 from mmlab.model.page import PG_DIRTY, PG_IDLE, PG_READAHEAD, PG_UPTODATE, add_refs, page_clear, page_folio, page_set, page_test
 from mmlab.model.rows import (
-    CACHE_FILP, COST_COPY_PAGE, COST_SYSCALL, FF_RANDOM,
-    FF_SEQUENTIAL, FILE_STRIDE, F_FLAGS, F_INODE, F_NEXT_FREE, F_OBJ, F_PREV_POS, F_RA_PAGES, F_USERS, INODE_STRIDE, I_DENTRY,
-    I_FLAGS, I_INO, I_MAP_FIRST, I_NEXT_FREE, I_NLINK, I_OBJ, I_SIZE_BYTES, I_COMMITTED, SC_COMMITTED_AS, SC_FILE_FREE, SC_FILE_TOP, SC_INODE_FREE,
-    SC_INODE_TOP, SC_NOW_NS, SC_NR_CPUS, SC_READAHEAD_PAGES, SC_STORE_CLASS, VM_SHARED, VMA_END, VMA_FLAGS, VMA_MAP_NEXT, VMA_MM, VMA_PGOFF, VMA_START,
-    VMA_STRIDE,
+    CACHE_FILP, COST_COPY_PAGE, COST_SYSCALL, FF_RANDOM, FF_SEQUENTIAL, FILE_STRIDE, F_FLAGS, F_INODE, F_NEXT_FREE, F_OBJ, F_PREV_POS,
+    F_RA_PAGES, F_USERS, INODE_STRIDE, I_COMMITTED, I_FLAGS, I_MAP_FIRST, I_NEXT_FREE, I_NLINK, I_SIZE_BYTES, SC_COMMITTED_AS,
+    SC_FILE_FREE, SC_FILE_TOP, SC_INODE_FREE, SC_INODE_TOP, SC_NOW_NS, SC_NR_CPUS, SC_READAHEAD_PAGES, SC_STORE_CLASS, VMA_END, VMA_FLAGS,
+    VMA_MAP_NEXT, VMA_MM, VMA_PGOFF, VMA_START, VMA_STRIDE, VM_SHARED, I_DENTRY, I_INO, I_OBJ,
 )
 from mmlab.model.vmstat import V_DROP_PAGECACHE
 
@@ -82,7 +82,7 @@ def file_open(m, inode):
         ext4_lookup(m, inode, m.inode[row + I_OBJ])
     if d_open(m, inode) < 0:
         return -ENOMEM
-    obj = kmem_cache_alloc(m, CACHE_FILP, GFP_KERNEL)
+    obj = alloc_object(m, CACHE_FILP)
     if obj < 0:
         dput(m, inode)
         return -ENOMEM
@@ -110,7 +110,7 @@ def file_close(m, file):
     row = file * FILE_STRIDE
     m.file[row + F_USERS] -= 1
     if m.file[row + F_USERS] == 0:
-        kmem_cache_free(m, m.file[row + F_OBJ])
+        free_object(m, CACHE_FILP, m.file[row + F_OBJ])
         dput(m, m.file[row + F_INODE])
         inode_put(m, m.file[row + F_INODE])
         m.file[row + F_NEXT_FREE] = m.sc[SC_FILE_FREE]

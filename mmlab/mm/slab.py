@@ -42,6 +42,10 @@ KMALLOC_KINDS: tuple[tuple[str, int], ...] = (
     ("kmalloc-", SLAB_NO_MERGE), ("kmalloc-rcl-", _RECLAIM), ("kmalloc-cg-", _ACCOUNT), ("dma-kmalloc-", SLAB_CACHE_DMA),
 )
 KMALLOC_FIRST = 64  # cache number of kmalloc-8; then KMALLOC_SIZES for each kind
+#: numbers free for allocator streams and scripts
+USER_CACHES: tuple[int, ...] = (
+    *range(r.CACHE_USER, KMALLOC_FIRST), *range(KMALLOC_FIRST + len(KMALLOC_KINDS) * len(KMALLOC_SIZES), r.NR_CACHES),
+)  # fmt: skip
 
 
 def _kmalloc_caches() -> dict[int, KernelCache]:
@@ -56,7 +60,7 @@ def _kmalloc_caches() -> dict[int, KernelCache]:
 KERNEL_CACHES: dict[int, KernelCache] = {
     r.CACHE_VM_AREA_STRUCT: KernelCache("vm_area_struct", 176, 0, SLAB_PANIC | _ACCOUNT),
     r.CACHE_VMA_LOCK: KernelCache("vma_lock", 40, 0, SLAB_PANIC | _ACCOUNT),
-    r.CACHE_MM_STRUCT: KernelCache("mm_struct", 1408, 0, _ALIGN | SLAB_PANIC | _ACCOUNT),
+    r.CACHE_MM_STRUCT: KernelCache("mm_struct", 1360, 0, _ALIGN | SLAB_PANIC | _ACCOUNT),
     r.CACHE_ANON_VMA: KernelCache("anon_vma", 96, 0, _RCU | SLAB_PANIC | _ACCOUNT | _CTOR),
     r.CACHE_ANON_VMA_CHAIN: KernelCache("anon_vma_chain", 64, 0, SLAB_PANIC | _ACCOUNT),
     r.CACHE_MAPLE_NODE: KernelCache("maple_node", 256, 256, SLAB_PANIC),

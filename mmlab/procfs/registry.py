@@ -8,7 +8,7 @@ from typing import Any
 
 from mmlab.errors import NotSupported
 from mmlab.machine import memory_tiers
-from mmlab.mm import compaction
+from mmlab.mm import compaction, fork
 from mmlab.mm.psi import pressure
 from mmlab.model import rows as r
 from mmlab.model.const import EINVAL, ENOENT
@@ -41,6 +41,7 @@ NODE_FILES: dict[str, Callable[[Any, int], str]] = {
 }  # fmt: skip
 TASK_FILES: dict[str, Callable[[Any, Any], str]] = {**status.TASK_FILES, **maps.TASK_FILES}
 NUMAB_ROOT = "/sys/kernel/debug/sched/numa_balancing/"
+SYSRQ_TRIGGER = "/proc/sysrq-trigger"
 DEMOTION_ENABLED = "/sys/kernel/mm/numa/demotion_enabled"
 TIERS = "/sys/devices/virtual/memory_tiering/"
 _TIER = re.compile(TIERS + r"memory_tier(\d+)/nodelist")
@@ -140,6 +141,8 @@ def write(sim: Any, path: str, text: str) -> int:
         return cgroups.write(sim, *found, str(text))
     if path.startswith(NUMAB_ROOT) and path.removeprefix(NUMAB_ROOT) in NUMAB_FILES:
         return write_numab(sim, path.removeprefix(NUMAB_ROOT), str(text))
+    if path == SYSRQ_TRIGGER:
+        return _write_sysrq(sim, str(text))
     if path == DEMOTION_ENABLED:
         return _write_demotion_enabled(sim, str(text).strip().lower())
     if path == LRU_GEN_ENABLED and str(text).strip().lower() in ("0", "n", "0x0000"):
@@ -149,6 +152,16 @@ def write(sim: Any, path: str, text: str) -> int:
     if match and match[2] == "clear_refs":
         return clear_refs(sim, _task(sim, int(match[1]), path), str(text))
     raise NotSupported(f"{path} = {str(text).strip()}: not supported yet")
+
+
+def _write_sysrq(sim: Any, text: str) -> int:
+    """SysRq by its letter; of a word the first counts. Models: drivers/tty/sysrq.c write_sysrq_trigger()."""
+    letter = text.strip()[:1]
+    if letter != "f":
+        raise NotSupported(f"{SYSRQ_TRIGGER} = {letter}: not supported yet")
+    sim.machine.run(fork.moom)
+    sim._notice_kills()
+    return 0
 
 
 def files(sim: Any, folder: str) -> Iterator[tuple[str, str]]:

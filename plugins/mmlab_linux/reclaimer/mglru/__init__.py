@@ -26,6 +26,7 @@ from mmlab_linux.reclaimer.mglru.check import check
 from mmlab_linux.reclaimer.mglru.control import CTRL_STRIDE
 from mmlab_linux.reclaimer.mglru.debugfs import lru_gen_files
 from mmlab_linux.reclaimer.mglru.evict import PASS_STRIDE, shrink_node
+from mmlab_linux.reclaimer.mglru.explain import EXPLAINS, explain_page
 from mmlab_linux.reclaimer.mglru.look_around import look_around
 from mmlab_linux.reclaimer.mglru.lrugen import GEN_STRIDE, MAX_REFS, MAX_SEQ, MIN_NR_GENS, NR_STRIDE, WALKED_SEQ, lruvec_del_folio
 from mmlab_linux.reclaimer.mglru.refault import eviction_shadow, workingset_refault
@@ -171,4 +172,6 @@ MGLRU = Reclaimer(
     drain=drain,
     nr_lru_pages=nr_lru_pages,
     check=check,
+    explains=EXPLAINS,
+    explain_page=explain_page,
 )
