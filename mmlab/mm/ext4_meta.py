@@ -4,14 +4,14 @@ A mounted disk keeps its superblock and its group descriptors; making, finding a
 cached like a file's pages, and dirties them. fsync() writes a block but leaves its page dirty: the flusher cleans it.
 Models: fs/ext4/super.c ext4_fill_super(); fs/ext4/ialloc.c __ext4_new_inode(); fs/ext4/namei.c ext4_lookup(); fs/ext4/mballoc.c
 ext4_mb_new_blocks(), ext4_mb_load_buddy(); fs/ext4/inode.c ext4_dirty_inode(); fs/buffer.c __find_get_block(). Without a journal, as on the
-recorded machines. Left out: where the blocks lie (places here only tell them apart), buffer heads, journals, directories but one, blocks of
+recorded machines. Left out: where the blocks lie (places here only tell them apart), buffer heads of pages written through a map, journals, directories but one, blocks of
 extents, freeing of blocks. A machine has this once ext4_mount() has run (m.sc[SC_BDEV], the disk's own inode).
 """
 
 from mmlab.kernels.dirty import folio_mark_dirty
 from mmlab.kernels.jit import cold, kernel, leaf
 from mmlab.kernels.ops import reclaimer_folio_accessed
-from mmlab.mm.page_cache import filemap_add, filemap_get_page
+from mmlab.mm.page_cache import create_empty_buffers, filemap_add, filemap_get_page
 from mmlab.mm.readahead import count_read
 from mmlab.model.const import PAGE_SHIFT
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
@@ -48,6 +48,8 @@ def sb_getblk(m, inode, index, read, dirty):
         pfn = filemap_add(m, inode, index, GFP_HIGHUSER_MOVABLE, -1)
         if pfn < 0:
             return pfn
+        if inode == m.sc[SC_BDEV]:
+            create_empty_buffers(m, pfn)
         count_read(m, read, read)
     reclaimer_folio_accessed(m, pfn)
     if dirty:

@@ -14,7 +14,7 @@ from mmlab.mm.ext4_meta import ext4_dirty_inode, ext4_lookup
 from mmlab.mm.filemap import invalidate_pages, read_page, size_pages, truncate_pages
 from mmlab.mm.fs_writeback import evict_inode, file_write_and_wait
 from mmlab.mm.objcg import alloc_object, free_object
-from mmlab.mm.page_cache import filemap_add, filemap_get_page, is_shmem
+from mmlab.mm.page_cache import create_empty_buffers, filemap_add, filemap_get_page, is_shmem
 from mmlab.mm.readahead import count_read, force_page_cache_ra, page_cache_async_ra, page_cache_sync_ra
 from mmlab.mm.shared_policy import set_shared_policy
 from mmlab.mm.xarray import xa_next
@@ -217,6 +217,8 @@ def _write_page(m, inode, index, begin, end):
             page_clear(m, pfn, PG_UPTODATE)  # blocks past the end are not filled yet
     elif rest < BLOCK_SIZE:
         page_set(m, pfn, PG_UPTODATE)
+    if m.inode[inode * INODE_STRIDE + I_INO]:
+        create_empty_buffers(m, pfn)
     folio_mark_dirty(m, pfn)
     page_clear(m, pfn, PG_IDLE)  # all that a write does to the page's age, other than on tmpfs
     return pfn

@@ -297,8 +297,8 @@ NR_CACHES = 192
 (
     CACHE_VM_AREA_STRUCT, CACHE_VMA_LOCK, CACHE_MM_STRUCT, CACHE_ANON_VMA, CACHE_ANON_VMA_CHAIN, CACHE_MAPLE_NODE, CACHE_TASK_STRUCT,
     CACHE_RADIX_TREE_NODE, CACHE_INODE, CACHE_SHMEM_INODE, CACHE_FILP, CACHE_DENTRY, CACHE_PID, CACHE_SIGHAND, CACHE_FILES,
-    CACHE_EXTENT_STATUS, CACHE_PROC_INODE, CACHE_SYSFS_INODE,
-) = range(18)
+    CACHE_EXTENT_STATUS, CACHE_PROC_INODE, CACHE_SYSFS_INODE, CACHE_BUFFER_HEAD,
+) = range(19)
 CACHE_USER = 32  # first number free for allocator streams and scripts; all of them: mm/slab.py USER_CACHES
 
 # m.mthp: one row an order: what hugepages-NkB/stats count --------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import pytest
 from mmlab import procfs
 from mmlab.model import rows as r
 from mmlab.model import vmstat as v
+from mmlab.model.const import SLAB_STAT_ACTIVE_OBJS
 from mmlab.procfs import cgroups
 from mmlab.simulation import Simulation
 
@@ -52,6 +53,25 @@ def test_buffers_of_files_made_found_and_written(sim):
     sim.mkfile("n", 10 << 12)
     assert (buffers(sim), generations(sim)) == (6, [0, 112, 6, 0])  # of the maps of free blocks only one group's are looked at again
     assert sim.check_state() == []
+
+
+def buffer_heads(sim):
+    return sim.machine.op("slab_allocator", "stat", r.CACHE_BUFFER_HEAD, SLAB_STAT_ACTIVE_OBJS)
+
+
+def test_pages_that_the_file_system_writes_have_buffer_heads(sim):
+    """39 of 104 bytes a page of memory, until the page is dropped; pages that were only read have none."""
+    sim.mkfile("f", 1)
+    before = buffer_heads(sim)
+    sim.fwrite("A", "f", 0, 39 * 40 << 12)
+    sim.fwrite("A", "f", 0, 39 * 40 << 12)
+    assert 39 * 39 <= buffer_heads(sim) - before <= 39 * 40
+    sim.fsync("A", "f")
+    drop(sim, "1")
+    assert buffer_heads(sim) < before + 39 * 10  # what is left lies on slabs that the CPU keeps
+    before = buffer_heads(sim)
+    sim.fread("A", "f", 0, 39 * 40 << 12)
+    assert buffer_heads(sim) == before and sim.check_state() == []
 
 
 def test_what_is_looked_up_again_is_charged_to_who_looks(sim):
