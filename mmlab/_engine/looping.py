@@ -11,6 +11,7 @@ from mmlab.kernels.retouch import retouch
 from mmlab.kernels.services import task_tick_numa
 from mmlab.mm.memory import do_user_addr_fault
 from mmlab.mm.numa_balancing import account_runtime
+from mmlab.model.const import NEVER_NS
 from mmlab.model.rows import (
     COST_HIT, LOOP_ACCESS, LOOP_AT, LOOP_COUNT, LOOP_DONE, LOOP_END_NS, LOOP_ENDED_NS, LOOP_FAILED, LOOP_NEXT_NS, LOOP_NOFLUSH, LOOP_PASSES,
     LOOP_PERIOD_NS, LOOP_RUNS, LOOP_STATE, LOOP_STEP, LOOP_STRIDE, LOOP_VPN, MM_STRIDE, MM_USERS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE,
@@ -19,7 +20,6 @@ from mmlab.model.rows import (
     T_ALIVE, T_CPU, T_FLAGS, T_MM, T_NODE, TASK_STRIDE, TF_KILLED,
 )
 
-NEVER_NS = 1 << 62
 
 
 @kernel

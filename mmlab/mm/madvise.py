@@ -3,6 +3,7 @@
 Models: mm/madvise.c. Models: mm/vmscan.c reclaim_pages(). Left out: MERGEABLE's merging (the flag is set).
 """
 
+from mmlab.kernels.large_folio import folio_likely_mapped_shared
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.memcg import count_folio_events
 from mmlab.kernels.ops import (
@@ -196,7 +197,7 @@ def madvise_lru_range(m, mm, vma, start_vpn, end_vpn, advice):
         if page_test(m, pfn, PG_HEAD):
             if _whole_folio(m, slot, vpn - 1, end_vpn, pfn):
                 nr = 1 << page_order(m, pfn)
-            elif page_mapcount(m, pfn) > 1 << page_order(m, pfn) or split_folio(m, pfn) == 0:
+            elif folio_likely_mapped_shared(m, pfn) or split_folio(m, pfn) == 0:
                 continue
             else:
                 pfn = entry >> PTE_SHIFT

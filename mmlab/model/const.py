@@ -71,3 +71,6 @@ NR_POLICY_LISTS = 64  # list heads a lruvec (a node of a cgroup) offers the recl
 SLAB_STAT_ACTIVE_OBJS, SLAB_STAT_NUM_OBJS, SLAB_STAT_OBJSIZE, SLAB_STAT_OBJPERSLAB, SLAB_STAT_PAGESPERSLAB, SLAB_STAT_NUM_SLABS = 0, 1, 2, 3, 4, 5
 # stat of a VMA index; locks: how often look-ups had to keep changes out (one that needs no lock counts none), and what changes locked
 VMA_STAT_NODES, VMA_STAT_HEIGHT, VMA_STAT_BYTES, VMA_STAT_TOUCHED, VMA_STAT_READ_LOCKS, VMA_STAT_WRITE_LOCKS = range(6)
+
+#: a time that never comes
+NEVER_NS = 1 << 62

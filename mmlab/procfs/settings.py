@@ -16,12 +16,11 @@ from mmlab.mm.shmem_huge import (
     SHMEM_HUGE_ADVISE, SHMEM_HUGE_ALWAYS, SHMEM_HUGE_DENY, SHMEM_HUGE_FORCE, SHMEM_HUGE_NEVER, SHMEM_HUGE_WITHIN_SIZE,
 )
 from mmlab.model import rows as r
-from mmlab.model.const import EACCES, EINVAL, NUMA_BALANCING_MEMORY_TIERING
+from mmlab.model.const import EACCES, EINVAL, NEVER_NS, NUMA_BALANCING_MEMORY_TIERING
 from mmlab.model.vmstat import V_PGPROMOTE_CANDIDATE, VMSTAT_STRIDE
 
 RANDOMIZE = "kernel.randomize_va_space"
 INT_MAX = (1 << 31) - 1
-NEVER_NS = 1 << 62
 PROACTIVENESS = "vm.compaction_proactiveness"
 #: integer sysctls: what boot sets, the least and greatest value allowed, the scalar that holds it (None: only kept)
 INTEGERS: dict[str, tuple[int, int, int, int | None]] = {

@@ -22,8 +22,8 @@ from mmlab.model.page import (
 from mmlab.model.rows import (
     COST_COPY_PAGE, COST_FORK_PTE, COST_ZERO_PAGE, F_MMAP_MISS, FILE_STRIDE, I_FLAGS, IF_ANON_SHMEM, INODE_STRIDE, MM_STRIDE, MM_SWAPENTS,
     PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE,
-    SC_FAULT_AROUND, SC_MTHP_ORDERS, SC_NOW_NS, SC_ZERO_PFN, VM_LOCKED, VM_SHARED, VM_WIPEONFORK, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FILE,
-    VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_START, VMA_STRIDE,
+    SC_FAULT_AROUND, SC_MTHP_ORDERS, SC_NOW_NS, SC_ZERO_PFN, VM_LOCKED, VM_PFNMAP, VM_SHARED, VM_WIPEONFORK, VM_WRITE, VMA_ANON_VMA,
+    VMA_END, VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_START, VMA_STRIDE,
 )
 from mmlab.policies import FaultHandler
 
@@ -170,6 +170,11 @@ def do_fault(m, mm, vma, vpn, access, flags):
     slot = pte_alloc(m, mm, vpn)
     if slot < 0:
         return VM_FAULT_OOM
+    if unlikely(flags & VM_PFNMAP):  # [vvar]: its first page exists; those of paravirtual clocks and time namespaces do not
+        if vpn != m.vma[vma * VMA_STRIDE + VMA_START] >> 12:
+            return VM_FAULT_SIGBUS
+        m.pt[slot] = (m.sc[SC_ZERO_PFN] << PTE_SHIFT) | PTE_PRESENT | PTE_ACCESSED | PTE_SPECIAL
+        return 0
     private_write = access == WRITE and flags & VM_SHARED == 0
     around = access != WRITE and m.sc[SC_FAULT_AROUND] > 1
     if around and do_fault_around(m, mm, vma, vpn, flags):
