@@ -181,6 +181,10 @@ class Simulation:
 
         return open_simulation(cls, path, choice)
 
+    def choose(self, slot: str, name: str) -> Chosen:
+        """A policy with its defaults, for a machine that changes it while it runs."""
+        return _choose_one(self.registry, slot, name, {}, self.cfg)
+
     def explained(self) -> list[dict[str, Any]]:
         """A sample of the pages that reclaim took up or found accessed so far, and of others that stay, with what the reclaimer knows of them.
 
@@ -667,11 +671,14 @@ def _choose(registry: Registry, policies: Mapping[str, Mapping[str, Any]], cfg: 
     chosen = {}
     for slot, default in DEFAULTS.items():
         table = dict(policies.get(slot) or {})
-        name = table.get("use", default_policy(slot, cfg, default))
-        entry = registry.get(slot, name)
-        params = entry.make_params(_boot_params(cfg, slot, entry) | dict(table.get("params") or {}), slot)
-        chosen[slot] = Chosen(entry.policy, params, f"plugin {entry.plugin} ({entry.distribution} {entry.version}): {slot} {name!r}")
+        chosen[slot] = _choose_one(registry, slot, table.get("use", default_policy(slot, cfg, default)), dict(table.get("params") or {}), cfg)
     return chosen
+
+
+def _choose_one(registry: Registry, slot: str, name: str, params: dict[str, Any], cfg: MachineConfig) -> Chosen:
+    entry = registry.get(slot, name)
+    made = entry.make_params(_boot_params(cfg, slot, entry) | params, slot)
+    return Chosen(entry.policy, made, f"plugin {entry.plugin} ({entry.distribution} {entry.version}): {slot} {name!r}")
 
 
 def _boot_params(cfg: MachineConfig, slot: str, entry: Any) -> dict[str, int]:

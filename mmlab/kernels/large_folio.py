@@ -78,16 +78,6 @@ def add_pte_mapcount(m, head, pfn, delta):
 
 
 @leaf
-def folio_likely_mapped_shared(m, head):
-    """1 if more than one address space maps the folio, as far as its counts and its first page tell."""
-    mapped = page_mapcount(m, head)
-    nr = 1 << page_order(m, head)
-    if nr == 1 or mapped <= 1:
-        return 1 if mapped > 1 else 0
-    return 1 if entire_mapcount(m, head) or mapped > nr or page_pte_mapcount(m, head, head) > 1 else 0
-
-
-@leaf
 def folio_rss_counter(m, head):
     """Which MM_RSS_* field counts the folio."""
     if page_test(m, head, PG_ANON):

@@ -274,6 +274,8 @@ def workingset_refault(m, st, pfn, shadow):
     evicted = (shadow >> 1) & ((1 << LRUVEC_BITS) - 1)
     flags = page_flags(m, pfn)
     kind = folio_is_file(flags)
+    if evicted >= nr_lruvecs(m):
+        return 0  # MGLRU left it
     if st.vec[evicted * VEC_STRIDE + VEC_AGE] - (shadow >> (LRUVEC_BITS + 1)) > workingset_size(m, st, evicted, kind == FILE):
         return 0
     lruvec = page_lruvec(m, pfn)

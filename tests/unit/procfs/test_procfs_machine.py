@@ -172,6 +172,14 @@ def test_integer_sysctls_are_checked_and_kept():
     assert procfs.write(sim, "/proc/sys/vm/overcommit_ratio", "100") == 0 and sim.machine.sc[r.SC_COMMIT_LIMIT] == 16384
 
 
+def test_oom_kill_allocating_task():
+    sim = FakeSimulation()
+    path = "/proc/sys/vm/oom_kill_allocating_task"
+    assert procfs.read(sim, path) == "0\n" and procfs.write(sim, path, "x") == -22
+    assert procfs.write(sim, path, "1") == 0 and procfs.read(sim, path) == "1\n"
+    assert sim.machine.sc[r.SC_OOM_KILL_ALLOCATING] == 1
+
+
 def test_thp_files():
     sim = FakeSimulation()
     root = "/sys/kernel/mm/transparent_hugepage/"

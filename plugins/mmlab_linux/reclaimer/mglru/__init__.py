@@ -3,7 +3,7 @@
 Models: mm/vmscan.c (the lru_gen part), mm/swap.c folio_inc_refs(), folio_deactivate(), folio_rotate_reclaimable(); 6.12.
 Parts: lrugen.py (generations), batch.py (per-CPU batches), aging.py (new generations), walk.py and bloom.py (page-table walks),
 look_around.py, control.py (which kind, which tier), evict.py, refault.py, debugfs.py (lru_gen files), check.py.
-Left out: the memcg LRU (cgroups are reclaimed in turn), write-back throttling, switching to the classic lists while the machine runs.
+Left out: the memcg LRU (cgroups are reclaimed in turn), write-back throttling.
 """
 
 import numpy as np
@@ -151,7 +151,7 @@ MGLRU = Reclaimer(
     name="mglru",
     summary="Linux's multi-generational LRU: aging by page-table walks, eviction by tiers and refaults",
     models="mm/vmscan.c, mm/swap.c, mm/workingset.c (6.12, lru_gen on)",
-    left_out="the memcg LRU's random order, write-back throttling, switching at run time",
+    left_out="the memcg LRU's random order, write-back throttling",
     level="L2",
     params=Params,
     per_memcg=True,
