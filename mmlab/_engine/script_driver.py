@@ -12,7 +12,9 @@ from typing import Any
 
 from mmlab.mm.dcache import name_use
 from mmlab.mm.files import inode_create
+from mmlab.mm.slab_common import free_large_kmalloc, kmalloc_large
 from mmlab.model import rows as r
+from mmlab.model.gfp import GFP_KERNEL_ACCOUNT
 from mmlab.procfs import mthp
 
 #: names of /proc that starting a recorded machine, and the driver, leave in memory
@@ -61,6 +63,15 @@ def _use_name(sim: Any, path: str, flags: int) -> None:
         if path.startswith("/sys/block/") and path != device:
             _use_name(sim, device, r.IF_SYSFS | r.IF_NEGATIVE)  # a symbolic link: no file to open
     sim.machine.run(name_use, sim._looked_up[path])
+
+
+def open_numa_maps(sim: Any) -> None:
+    """Who reads numa_maps holds a count for each of 1024 possible nodes meanwhile: more than the largest slab cache has."""
+    if has_driver(sim):
+        with on_driver(sim):
+            pfn = sim.machine.run(kmalloc_large, GFP_KERNEL_ACCOUNT, 2)
+            if pfn >= 0:
+                sim.machine.run(free_large_kmalloc, pfn, 2)
 
 
 def look_up_settings(sim: Any, sysctl: Iterable[str], sysfs: Iterable[str]) -> None:

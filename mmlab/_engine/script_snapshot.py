@@ -8,7 +8,7 @@ from typing import Any
 from mmlab import procfs
 from mmlab._engine.image import driver_grows
 from mmlab._engine.results_tmpfs import keep_result
-from mmlab._engine.script_driver import look_up, look_up_sizes
+from mmlab._engine.script_driver import look_up, look_up_sizes, open_numa_maps
 from mmlab.errors import NotSupported
 from mmlab.mm.page_io import swap_io_wait
 from mmlab.procfs import mthp
@@ -55,6 +55,8 @@ def snapshot(sim: Any, folder: Path, brief: bool) -> None:
     keep_result(sim, folder / "mthp", "".join(mthp.lines(sim)))
     for task in living(sim):
         for name in TASK:
+            if name == "numa_maps":
+                open_numa_maps(sim)
             _keep(sim, f"/proc/{task.pid}/{name}", folder / f"{task.name}.{name}")
     if getattr(sim, "_driver", -1) >= 0 and not sim._driver_grown:
         sim._driver_grown = True

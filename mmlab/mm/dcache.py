@@ -12,18 +12,19 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.list_lru import list_lru_add, list_lru_del
 from mmlab.kernels.services import kmem_cache_alloc, kmem_cache_free, xa_store
 from mmlab.mm.objcg import alloc_object, free_object
+from mmlab.mm.slab import KMALLOC_FIRST
 from mmlab.mm.xarray import xa_next
 from mmlab.model.const import ENOMEM
-from mmlab.model.gfp import GFP_KERNEL
+from mmlab.model.gfp import GFP_KERNEL, GFP_NOFS
 from mmlab.model.rows import (
-    CACHE_DENTRY, CACHE_EXTENT_STATUS, CACHE_INODE, CACHE_PROC_INODE, CACHE_SHMEM_INODE, CACHE_SYSFS_INODE, IF_NEGATIVE, IF_PROC, IF_SHMEM,
-    IF_SYSFS, INODE_STRIDE, IO_NONE, I_DENTRY, I_EXTENTS, I_EXTENT_OBJ, I_FLAGS, I_HEIGHT, I_IO_LIST, I_LRU, I_NRPAGES, I_OBJ, I_OPENS,
-    I_REFERENCED, I_REF_DENTRY, I_REF_EXTENTS, I_REF_INODE, I_ROOT, SC_INODE_TOP, SC_NOW_NS, SHR_DENTRIES, SHR_EXTENTS, SHR_FIRST,
-    SHR_INODES, SHR_KFREE_RCU, SHR_NR, SHR_PROC, SHR_STRIDE, SHR_SYSFS,
+    CACHE_DENTRY, CACHE_EXTENT_STATUS, CACHE_INODE, CACHE_LSM_INODE, CACHE_PROC_INODE, CACHE_SHMEM_INODE, CACHE_SYSFS_INODE, IF_NEGATIVE,
+    IF_PROC, IF_SHMEM, IF_SYSFS, INODE_STRIDE, IO_NONE, I_DENTRY, I_EXTENTS, I_EXTENT_OBJ, I_FLAGS, I_HEIGHT, I_IO_LIST, I_LRU, I_LSM,
+    I_NRPAGES, I_OBJ, I_OPENS, I_REFERENCED, I_REF_DENTRY, I_REF_EXTENTS, I_REF_INODE, I_ROOT, KVFREE_BULK_MAX_ENTR, SC_INODE_TOP,
+    SC_NOW_NS, SHR_DENTRIES, SHR_EXTENTS, SHR_FIRST, SHR_INODES, SHR_KFREE_RCU, SHR_NR, SHR_PROC, SHR_STRIDE, SHR_SYSFS,
 )
 
-KVFREE_BULK_MAX_ENTR = 510  # pointers in a page
 KFREE_DRAIN_NS = 5_000_000_000
+KERNFS_OPEN_NODE = KMALLOC_FIRST + 4  # kmalloc-96
 EXTENTS_OF_A_FILE = 2  # what is written, in one piece, and the hole behind it
 
 
@@ -42,7 +43,11 @@ def iget(m, inode):
         obj = alloc_object(m, inode_cache(m, inode))
         if obj < 0:
             return -ENOMEM
-        m.inode[row + I_OBJ] = obj
+        blob = kmem_cache_alloc(m, CACHE_LSM_INODE, GFP_NOFS)
+        if blob < 0:
+            free_object(m, inode_cache(m, inode), obj)
+            return -ENOMEM
+        m.inode[row + I_OBJ], m.inode[row + I_LSM] = obj, blob
     return 0
 
 
@@ -150,6 +155,7 @@ def evict(m, inode):
         es_remove(m, inode)
     if m.inode[row + I_OBJ]:
         free_object(m, inode_cache(m, inode), m.inode[row + I_OBJ])
+        kmem_cache_free(m, m.inode[row + I_LSM])
     m.inode[row + I_OBJ] = 0
     m.inode[row + I_REFERENCED] = 0
     return 0
@@ -162,19 +168,32 @@ def name_use(m, inode):
         return -ENOMEM
     dput(m, inode)
     if m.inode[inode * INODE_STRIDE + I_FLAGS] & (IF_SYSFS | IF_NEGATIVE) == IF_SYSFS:
-        kfree_rcu(m)
+        open_node = kmem_cache_alloc(m, KERNFS_OPEN_NODE, GFP_KERNEL)
+        if open_node < 0:
+            return -ENOMEM
+        kfree_rcu(m, open_node)
     return 0
 
 
 @leaf
-def kfree_rcu(m):
+def kfree_rcu(m, obj):
     """One more object waits to be freed: five seconds, unless a block of pointers is full."""
     row = SHR_KFREE_RCU * SHR_STRIDE
     now = m.sc[SC_NOW_NS]
     if m.shrinker[row + SHR_NR] == 0 or m.shrinker[row + SHR_NR] >= KVFREE_BULK_MAX_ENTR or now >= m.shrinker[row + SHR_FIRST]:
-        m.shrinker[row + SHR_NR] = 0
+        kfree_rcu_drain(m)
         m.shrinker[row + SHR_FIRST] = now + KFREE_DRAIN_NS
+    m.kfree_rcu[m.shrinker[row + SHR_NR]] = obj
     m.shrinker[row + SHR_NR] += 1
+
+
+@leaf
+def kfree_rcu_drain(m):
+    """Free all that wait."""
+    row = SHR_KFREE_RCU * SHR_STRIDE
+    for i in range(m.shrinker[row + SHR_NR]):
+        kmem_cache_free(m, m.kfree_rcu[i])
+    m.shrinker[row + SHR_NR] = 0
 
 
 @leaf
@@ -188,7 +207,7 @@ def kfree_rcu_count(m):
 def kfree_rcu_scan(m):
     """All of them are freed, however many were asked for. Returns how many, -1 for none."""
     freed = kfree_rcu_count(m)
-    m.shrinker[SHR_KFREE_RCU * SHR_STRIDE + SHR_NR] = 0
+    kfree_rcu_drain(m)
     return freed if freed else -1
 
 

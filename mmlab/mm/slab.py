@@ -69,6 +69,7 @@ KERNEL_CACHES: dict[int, KernelCache] = {
     r.CACHE_INODE: KernelCache("ext4_inode_cache", 1160, 0, _RECLAIM | _ACCOUNT | _CTOR),
     r.CACHE_SHMEM_INODE: KernelCache("shmem_inode_cache", 752, 0, SLAB_PANIC | _ACCOUNT | _CTOR),
     r.CACHE_PROC_INODE: KernelCache("proc_inode_cache", 696, 0, _RECLAIM | _ACCOUNT | SLAB_PANIC | _CTOR),
+    r.CACHE_LSM_INODE: KernelCache("lsm_inode_cache", 88, 0, SLAB_PANIC),
     r.CACHE_SYSFS_INODE: KernelCache("inode_cache", 624, 0, _RECLAIM | SLAB_PANIC | _ACCOUNT | _CTOR),
     r.CACHE_BUFFER_HEAD: KernelCache("buffer_head", 104, 0, _RECLAIM | _ACCOUNT | SLAB_PANIC),
     r.CACHE_FILP: KernelCache("filp", 184, 0, _ALIGN | SLAB_PANIC | _ACCOUNT | _RCU | SLAB_FREEPTR_INSIDE),

@@ -202,6 +202,7 @@ INODE_STRIDE = 32
 # takes it; I_LRU: which list of a shrinker it is on (0, SHR_DENTRIES for its dentry, SHR_INODES); I_REFERENCED: bits I_REF_*;
 # I_EXTENTS: cached entries of its map of blocks, of which I_EXTENT_OBJ and the word behind it are the objects
 I_EXTENT_OBJ_2 = 29
+I_LSM = I_NEXT_FREE  # of an inode in memory its security blob; of a row that is not in use the next such
 I_INO, I_BLOCKS = 30, 31  # its number on the disk (0: not modelled), and pages from the start that have blocks there: mm/ext4_meta.py
 I_REF_DENTRY, I_REF_INODE, I_REF_EXTENTS = 1, 2, 4
 # m.psi: a row a cgroup (the root: the machine): ns of some and full stalls, as far as the averages know of them, the averages over 10, 60 and 300 s
@@ -210,6 +211,7 @@ PSI_STRIDE = 16
 PSI_SOME_NS, PSI_FULL_NS, PSI_SEEN, PSI_AVG, PSI_NEXT_NS, PSI_LAST_NS, PSI_DEPTH, PSI_BEGAN_NS = 0, 1, 2, 4, 10, 11, 12, 13
 # m.shrinker: a row a shrinker: objects that it left for the next run, and a list: how many, the first and the last
 SHR_STRIDE = 4
+KVFREE_BULK_MAX_ENTR = 510  # objects of m.kfree_rcu: pointers in a page
 SHR_DEFERRED, SHR_NR, SHR_FIRST, SHR_LAST = range(4)
 # super_cache_scan of the disk (its lists are the last two), ext4_es_scan, workingset, deferred_split_scan (its list: heads of folios + 1),
 # super_cache_scan of /proc and of /sys, kfree_rcu_shrink_scan (SHR_FIRST: when, in ns, what waits is freed anyway)
@@ -297,8 +299,8 @@ NR_CACHES = 192
 (
     CACHE_VM_AREA_STRUCT, CACHE_VMA_LOCK, CACHE_MM_STRUCT, CACHE_ANON_VMA, CACHE_ANON_VMA_CHAIN, CACHE_MAPLE_NODE, CACHE_TASK_STRUCT,
     CACHE_RADIX_TREE_NODE, CACHE_INODE, CACHE_SHMEM_INODE, CACHE_FILP, CACHE_DENTRY, CACHE_PID, CACHE_SIGHAND, CACHE_FILES,
-    CACHE_EXTENT_STATUS, CACHE_PROC_INODE, CACHE_SYSFS_INODE, CACHE_BUFFER_HEAD,
-) = range(19)
+    CACHE_EXTENT_STATUS, CACHE_PROC_INODE, CACHE_SYSFS_INODE, CACHE_BUFFER_HEAD, CACHE_LSM_INODE,
+) = range(20)
 CACHE_USER = 32  # first number free for allocator streams and scripts; all of them: mm/slab.py USER_CACHES
 
 # m.mthp: one row an order: what hugepages-NkB/stats count --------------------------------------------------------------------------------------

@@ -5,9 +5,12 @@ import pytest
 from mmlab import procfs
 from mmlab._engine.script import run_script
 from mmlab.mm import dcache, files, shrinker
+from mmlab.mm.slab import KMALLOC_FIRST
 from mmlab.model import rows as r
 from mmlab.model import vmstat as v
-from mmlab.model.const import LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE
+from mmlab.model.const import (
+    LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, SLAB_STAT_NUM_SLABS,
+)
 from mmlab.simulation import Simulation
 from mmlab.workload.ops import parse_ops
 
@@ -149,3 +152,32 @@ def test_a_snapshot_lies_in_tmpfs(tmp_path):
     # pressure, and what starting the machine left
     names = {which: int(sim.machine.shrinker[which * r.SHR_STRIDE + r.SHR_NR]) for which in (r.SHR_SYSFS, r.SHR_PROC)}
     assert names == {r.SHR_SYSFS: 9 * 12 + 3 + 3, r.SHR_PROC: 7 + 1 + 5} and sim.check_state() == []
+
+
+def test_an_inode_in_memory_has_a_security_blob():
+    sim = machine()
+    m = sim.machine
+    before = [m.op("slab_allocator", "stat", cache, SLAB_STAT_NUM_SLABS) for cache in (r.CACHE_LSM_INODE, r.CACHE_INODE)]
+    for _ in range(92):
+        assert m.run(files.inode_create, 0, 0) >= 0
+    after = [m.op("slab_allocator", "stat", cache, SLAB_STAT_NUM_SLABS) for cache in (r.CACHE_LSM_INODE, r.CACHE_INODE)]
+    assert after[0] - before[0] == 92 // 46 and after[1] > before[1]  # 46 of 88 bytes in a page
+
+
+def test_what_waits_for_rcu_is_freed_together():
+    sim = machine()
+    m, row = sim.machine, r.SHR_KFREE_RCU * r.SHR_STRIDE
+    inode = m.run(files.inode_create, 0, r.IF_SYSFS)
+
+    def slabs():
+        return m.op("slab_allocator", "stat", KMALLOC_FIRST + 4, SLAB_STAT_NUM_SLABS)
+
+    for _ in range(84):
+        assert m.run(dcache.name_use, inode) == 0
+    assert m.shrinker[row + r.SHR_NR] == 84 and slabs() == 84 // 42  # 42 of 96 bytes in a page
+    m.sc[r.SC_NOW_NS] += dcache.KFREE_DRAIN_NS
+    assert m.run(dcache.name_use, inode) == 0
+    assert m.shrinker[row + r.SHR_NR] == 1 and slabs() == 3  # the 85th needed a page, then the others were freed
+    for _ in range(83):
+        m.run(dcache.name_use, inode)
+    assert slabs() == 3 and sim.check_state() == []
