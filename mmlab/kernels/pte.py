@@ -46,6 +46,18 @@ def walk_pte(m, mm, vpn):
 
 
 @leaf
+def mapped_entry(m, mm, vpn):
+    """The entry that maps vpn: a PTE, or the huge PMD above it; 0 if there is none."""
+    pmd = walk_pmd(m, mm, vpn)
+    if pmd < 0:
+        return 0
+    entry = m.pt[pmd]
+    if entry == 0 or entry & PTE_HUGE:
+        return entry
+    return m.pt[(entry >> PTE_SHIFT) * 512 + (vpn & 511)]
+
+
+@leaf
 def lru_gen_use_mm(m):
     """The running task was switched in (it has waited for a device, say): its address space counts as used for the next walk of aging."""
     task = m.sc[SC_TASK]
