@@ -135,7 +135,7 @@ class Simulation:
             raise NotSupported(f"oom_policy {oom_policy.name!r} knows the future accesses of a bulk stream; there is none here")
         future = touched_ranges(stream.words) if thp.needs_future and stream is not None else ()
         geometry = tlb.geometry_of(cost_model.policy, cost_model.params)
-        subpages = bool(tlb.entries_of(geometry) or thp.wants_subpages)
+        subpages = bool(tlb.entries_of(geometry) or thp.wants_subpages or script)
         sizes = sizes_of(
             self.layout, nr_tasks, nr_swap_slots(self.cfg.swap_devices), self._future, nr_memcgs, tlb.entries_of(geometry), subpages,
             len(future[0]) if future else 0, bool(oom_policy.needs_future), explain,

@@ -26,6 +26,7 @@ from mmlab.procfs.walk import entries
 
 DATA = Path(__file__).resolve().parent.parent / "verify" / "data"
 INITRAMFS_MAPPED = 600  # pages of the recorded machines' initramfs that are mapped: the programs that run
+DRIVER_PAGE = 0x7FFFF7E00000  # beside the kernel's own pages, whose page table it shares
 _FLAGS = {
     "rd": r.VM_READ, "wr": r.VM_WRITE, "ex": r.VM_EXEC, "sh": r.VM_SHARED, "mr": r.VM_MAYREAD, "mw": r.VM_MAYWRITE, "me": r.VM_MAYEXEC, "ms": r.VM_MAYSHARE,
     "gd": r.VM_GROWSDOWN, "pf": r.VM_PFNMAP, "lo": r.VM_LOCKED, "io": r.VM_IO, "de": r.VM_DONTEXPAND, "ac": r.VM_ACCOUNT, "dd": r.VM_DONTDUMP, "sd": r.VM_SOFTDIRTY,
@@ -227,9 +228,12 @@ def _hold_zeroes(machine, found) -> None:
 
 
 def driver_grows(sim) -> None:
-    """The driving process takes one page more for itself when it writes its first full snapshot; other processes are not concerned."""
+    """The driving process takes one page more for itself when it writes its first full snapshot; its forks do not have it."""
     machine, driver = sim.machine, sim._driver
-    stack = next(v for v in _image_of(sim, "T") if v.name == r.NAME_STACK)
+    mm = int(machine.task[driver * r.TASK_STRIDE + r.T_MM])
     current = int(machine.sc[r.SC_TASK]), int(machine.sc[r.SC_CPU]), int(machine.sc[r.SC_NODE])
-    sim._touch_quietly(driver, (stack.start >> 12) - 1, 1)
+    page = randomize(DRIVER_PAGE) if sim.randomized else DRIVER_PAGE
+    flags = r.VM_READ | r.VM_WRITE | r.VM_MAYREAD | r.VM_MAYWRITE | r.VM_MAYEXEC | r.VM_ACCOUNT | r.VM_SOFTDIRTY | r.VM_LOCKED | r.VM_DONTCOPY
+    machine.run(image_vma, mm, page, page + 4096, flags, page >> 12, -1, r.NAME_NONE)
+    sim._touch_quietly(driver, page >> 12, 1)
     machine.sc[r.SC_TASK], machine.sc[r.SC_CPU], machine.sc[r.SC_NODE] = current

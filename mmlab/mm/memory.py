@@ -32,7 +32,7 @@ from mmlab.model.rows import (
     PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE, SC_MTHP_ORDERS, SC_NOW_NS, SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS, SC_NODE,
     SC_NR_NODES, SC_PGTABLE_LEVELS, SC_SHARED_TABLES, SC_WANTS_ACCESS, SC_ZAP_BATCH, SI_FIRST, SS_DIRECT, SWAP_INFO_STRIDE, T_FLAGS,
     T_MAJ_FLT, T_MIN_FLT, T_MM, T_SI_ADDR, T_SI_CODE, T_SIGNAL, TASK_STRIDE, TF_KILLED, VM_EXEC, VM_GROWSDOWN, VM_LOCKED, VM_READ,
-    VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_PGOFF, VMA_START, VMA_STRIDE, WANTS_SUBPAGES,
+    VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_PGOFF, VMA_START, VMA_STRIDE, WANTS_SUBPAGES, SUBPAGE_WRITTEN,
 )
 from mmlab.model.vmstat import V_PGFAULT, V_PGMAJFAULT
 
@@ -377,6 +377,8 @@ def do_swap_page(m, mm, vma, vpn, entry, access):
                 new |= PTE_DIRTY
         exclusive = 1
     for i in range(nr):
+        if m.sc[SC_WANTS_ACCESS] & WANTS_SUBPAGES:
+            m.subpage[pfn + i] |= SUBPAGE_WRITTEN
         if exclusive:
             page_set(m, pfn + i, PG_ANON_EXCLUSIVE)
         else:

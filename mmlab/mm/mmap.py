@@ -10,6 +10,7 @@ from mmlab.kernels.pte import walk_pmd
 from mmlab.kernels.services import anon_vma_prepare, inode_put, split_huge_pmd, zap_range
 from mmlab.mm.files import file_close, file_open, inode_create
 from mmlab.mm.gup import mm_populate
+from mmlab.mm.khugepaged import khugepaged_enter_vma
 from mmlab.mm.pgtable import free_pgtables
 from mmlab.mm.shmem_huge import SHMEM_HUGE_DENY, SHMEM_HUGE_FORCE
 from mmlab.mm.swap import lru_lazyfree_drain
@@ -18,7 +19,7 @@ from mmlab.model.const import EACCES, EEXIST, EINVAL, ENOMEM, TASK_SIZE
 from mmlab.model.page import PG_ANON, PG_ANON_EXCLUSIVE, PG_SWAPBACKED, page_test
 from mmlab.model.rows import (
     COST_SYSCALL, F_INODE, FILE_STRIDE, I_COMMITTED, I_FLAGS, IF_ANON_SHMEM, IF_NORESERVE, IF_SHMEM, INODE_STRIDE, MM_BRK, MM_DATA_VM,
-    MM_DEF_FLAGS, MM_HIWATER_VM, MM_LOCKED_VM, MM_MAP_COUNT, MM_MMAP_BASE, MM_RLIMIT_AS, MM_RLIMIT_DATA, MM_RLIMIT_STACK, MM_START_BRK,
+    MM_DEF_FLAGS, MM_HIWATER_VM, MM_KHUGEPAGED, MM_LOCKED_VM, MM_MAP_COUNT, MM_MMAP_BASE, MM_RLIMIT_AS, MM_RLIMIT_DATA, MM_RLIMIT_STACK, MM_START_BRK,
     MM_STRIDE, MM_TOTAL_VM, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_COMMIT_LIMIT,
     SC_COMMITTED_AS, SC_CPU, SC_MAX_MAP_COUNT, SC_MMAP_MIN_ADDR, SC_NOW_NS, SC_NR_SWAP_SLOTS, SC_OVERCOMMIT, SC_SHARED_TABLES,
     SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE, SC_STACK_GUARD_GAP, SC_TOTALRAM, VM_ACCOUNT, VM_EXEC, VM_GROWSDOWN, VM_LOCKED, VM_MAYEXEC,
@@ -193,6 +194,8 @@ def mmap_region(m, mm, addr, length, vm_flags, file, pgoff):
             if accountable:
                 m.sc[SC_COMMITTED_AS] -= pages
             return -ENOMEM
+    if m.mm[mm * MM_STRIDE + MM_KHUGEPAGED] == 0:
+        khugepaged_enter_vma(m, mm, vma)
     vm_stat_account(m, mm, vm_flags, pages)
     if vm_flags & VM_LOCKED:
         m.mm[mm * MM_STRIDE + MM_LOCKED_VM] += pages

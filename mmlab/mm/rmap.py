@@ -11,7 +11,7 @@ from mmlab.kernels.services import rmap_walk
 from mmlab.mm.objcg import alloc_object, free_object
 from mmlab.mm.swap_slots import swap_dup
 from mmlab.model.const import (
-    ENOMEM, RMAP_CLEAR_YOUNG, RMAP_COUNT, RMAP_DIRTY, RMAP_LOCKED, RMAP_MIGRATE, RMAP_MKCLEAN, RMAP_REFERENCED, RMAP_YOUNG,
+    ENOMEM, RMAP_CLEAR_YOUNG, RMAP_COUNT, RMAP_DIRTY, RMAP_LOCKED, RMAP_MIGRATE, RMAP_MKCLEAN, RMAP_REFERENCED, RMAP_YOUNG, RMAP_ZEROPAGE,
 )
 from mmlab.model.page import (
     PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_IDLE, PG_SWAPBACKED, PG_YOUNG, page_clear, page_folio, page_index, page_mapcount,
@@ -23,7 +23,7 @@ from mmlab.model.rows import (
     CACHE_ANON_VMA_CHAIN, INODE_STRIDE, I_MAP_FIRST, MM_STRIDE, MM_SWAPENTS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE,
     PTE_SEEN, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE, SC_ANON_VMA_FREE, SC_ANON_VMA_TOP, SC_AVC_FREE, SC_AVC_TOP,
     SC_MIGRATE_DELTA, VMA_ANON_VMA, VMA_AVC_FIRST, VMA_END, VMA_FILE, VMA_FLAGS, VMA_MAP_NEXT, VMA_MM, VMA_PGOFF, VMA_POLICY, VMA_START,
-    VMA_STRIDE, VM_EXEC, VM_LOCKED, VM_RAND_READ, VM_READ, VM_SEQ_READ, VM_SOFTDIRTY, VM_WRITE,
+    VMA_STRIDE, VM_EXEC, VM_LOCKED, VM_RAND_READ, VM_READ, VM_SEQ_READ, VM_SOFTDIRTY, VM_WRITE, SC_ZERO_PFN,
 )
 
 ACCESS_FLAGS = VM_READ | VM_WRITE | VM_EXEC | VM_SOFTDIRTY
@@ -287,6 +287,12 @@ def _act(m, vma, slot, pfn, what):
         m.pt[slot] = entry + (m.sc[SC_MIGRATE_DELTA] << PTE_SHIFT)
         return 1
     mm = m.vma[vma * VMA_STRIDE + VMA_MM]
+    if what == RMAP_ZEROPAGE:
+        if m.vma[vma * VMA_STRIDE + VMA_FLAGS] & VM_LOCKED:
+            return 0
+        m.pt[slot] = (m.sc[SC_ZERO_PFN] << PTE_SHIFT) | PTE_PRESENT | PTE_ACCESSED | PTE_SPECIAL
+        remove_rmap(m, mm, pfn)
+        return 1
     if entry & PTE_DIRTY:
         page_set(m, page_folio(m, pfn), PG_DIRTY)
         note_written(m, page_folio(m, pfn), entry)
