@@ -13,12 +13,14 @@ from pathlib import Path
 import attrs
 import numpy as np
 
+from mmlab.mm.ext4_meta import ext4_mount
 from mmlab.mm.files import inode_create
 from mmlab.mm.page_cache import filemap_get_page
 from mmlab.mm.exec import image_anon_pages, image_cache_pages, image_file_pages, image_vma
 from mmlab.mm.swap import lru_add_drain
 from mmlab.model import rows as r
-from mmlab.model.const import LRU_ACTIVE_ANON
+from mmlab.model.const import LRU_ACTIVE_ANON, LRU_INACTIVE_FILE
+from mmlab.model.gfp import GFP_KERNEL
 from mmlab.model.page import PG_DIRTY, PG_MLOCKED, PG_REFERENCED
 from mmlab.procfs.walk import entries
 
@@ -108,9 +110,16 @@ def _image_of(sim, who: str) -> tuple[ImageVma, ...]:
     return read_image(sim.warm_text, who, sim.randomized)
 
 
+#: objects that the shell which started the driver holds, by cache: ten VMAs, four of them with anonymous memory
+SHELL_OBJECTS = {r.CACHE_MM_STRUCT: 1, r.CACHE_VM_AREA_STRUCT: 10, r.CACHE_VMA_LOCK: 10, r.CACHE_MAPLE_NODE: 2, r.CACHE_ANON_VMA: 4, r.CACHE_ANON_VMA_CHAIN: 4}
+
+
 def make_driver(sim) -> int:
     """The hidden process whose forks the script's tasks are: its task row. Its memory is part of what boot left in use."""
     machine = sim.machine
+    for number, count in SHELL_OBJECTS.items():
+        for _ in range(count):
+            machine.op("slab_allocator", "alloc", number, GFP_KERNEL)
     driver = sim._task_alloc(cpu=0, oom_score_adj=-1000, parent=-1)
     mm = int(machine.task[driver * r.TASK_STRIDE + r.T_MM])
     image = _image_of(sim, "T")
@@ -123,6 +132,8 @@ def make_driver(sim) -> int:
     vdso_inode = sim._make_inode(6 << 12, shmem=False)
     vdso = sim._open_inode(vdso_inode)
     machine.run(image_cache_pages, vdso_inode, 6)
+    for index in range(6):  # pages of the kernel itself: on no list
+        machine.op("reclaimer", "folio_removed", machine.run(filemap_get_page, vdso_inode, index))
     for v in image:
         special = v.name in (r.NAME_VVAR, r.NAME_VDSO)
         file = program if v.is_file else vdso if special else -1
@@ -173,6 +184,23 @@ def make_initramfs(sim) -> None:
         machine.zone[number * r.ZONE_STRIDE + r.Z_BOOT_LRU + LRU_ACTIVE_ANON] -= taken
         count -= taken
     machine.op("reclaimer", "flush_stats")
+
+
+def mount_disk(sim) -> None:
+    """The file system of the disk is there before the script: three of its blocks are cached, out of memory that boot left in use."""
+    machine = sim.machine
+    bdev, buddy = (machine.run(inode_create, size, 0) for size in (sim.cfg.disk_bytes, 0))
+    for inode in (bdev, buddy):
+        sim._open_inode(inode)  # in use, so reclaim leaves their inodes alone
+    before = int(machine.inode[bdev * r.INODE_STRIDE + r.I_NRPAGES])
+    machine.run(ext4_mount, bdev, buddy)
+    cached = int(machine.inode[bdev * r.INODE_STRIDE + r.I_NRPAGES]) - before
+    for number, zone in enumerate(sim.boot.zones):
+        if zone.lru["inactive_file"] >= cached:  # they had reached the list by then
+            machine.run(lru_add_drain)
+            zone.lru["inactive_file"] -= cached
+            machine.zone[number * r.ZONE_STRIDE + r.Z_BOOT_LRU + LRU_INACTIVE_FILE] -= cached
+            break
 
 
 def settle(sim, task: int, who: str, text: bool) -> None:

@@ -6,7 +6,7 @@ served here without any call; everything else is a fault. The loop comes back to
 
 import numpy as np
 
-from mmlab._engine.looping import NEVER_NS, run_loops
+from mmlab._engine.looping import NEVER_NS, preempt_by_loops, run_loops
 from mmlab._engine.tlb import watch_access
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.likely import unlikely
@@ -148,6 +148,7 @@ def do_background(m):
         wait = monitor_sample(m, now)
         m.sc[SC_MONITOR_NS] += m.sc[SC_NOW_NS] - now
         blk_flush_plug(m)
+        preempt_by_loops(m, m.sc[SC_NOW_NS] - now)
         m.sc[SC_MONITOR_TIMER_NS] = m.sc[SC_NOW_NS] + wait if wait > 0 else NEVER_NS
         if m.sc[SC_NR_CPUS] > 1:
             m.sc[SC_NOW_NS] = now  # it worked on another CPU

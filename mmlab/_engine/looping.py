@@ -119,39 +119,65 @@ def run_pass(m, task):
 
 
 @kernel
-def run_loops(m):
-    """Let every loop do what is due by now; the time of the next. On one CPU the clock moves on; on more, a loop has a clock of its own."""
-    now, cpu, node, current = m.sc[SC_NOW_NS], m.sc[SC_CPU], m.sc[SC_NODE], m.sc[SC_TASK]
+def run_due(m, task, now, current):
+    """What a loop owes by now: a pass, or a slice of them. On one CPU the clock moves on; on more, a loop has a clock of its own."""
+    row = task * LOOP_STRIDE
     alone = m.sc[SC_NR_CPUS] == 1
+    m.sc[SC_TASK], m.sc[SC_CPU], m.sc[SC_NODE] = task, m.task[task * TASK_STRIDE + T_CPU], m.task[task * TASK_STRIDE + T_NODE]
+    if alone == 0:
+        m.sc[SC_NOW_NS] = m.loop[row + LOOP_NEXT_NS]
+    if m.task[task * TASK_STRIDE + T_ALIVE] == 0 or m.mm[m.task[task * TASK_STRIDE + T_MM] * MM_STRIDE + MM_USERS] == 0:
+        m.loop[row + LOOP_STATE] = LOOP_FAILED
+    else:
+        m.sc[SC_RUN_SINCE_NS] = m.sc[SC_NOW_NS]
+        if m.sc[SC_NUMA_BALANCING]:
+            task_tick_numa(m, task)
+        if m.loop[row + LOOP_PERIOD_NS] > 0:
+            run_pass(m, task)
+        else:
+            run_slice(m, task, max(m.sc[SC_NOW_NS], now) + m.sc[SC_KSWAPD_SLICE_NS])
+            m.loop[row + LOOP_NEXT_NS] = m.sc[SC_NOW_NS]
+            if alone and current >= 0:
+                m.loop[row + LOOP_NEXT_NS] += m.sc[SC_KSWAPD_SLICE_NS]  # the task that was running has its turn
+        account_runtime(m, task)
+    if m.loop[row + LOOP_STATE] != LOOP_RUNS:
+        m.loop[row + LOOP_ENDED_NS] = m.sc[SC_NOW_NS]
+        m.sc[SC_NR_LOOPS] -= 1
+    if alone == 0:
+        m.sc[SC_NOW_NS] = now
+    return 0
+
+
+@kernel
+def run_loops(m):
+    """Let every loop do what is due by now; the time of the next."""
+    now, cpu, node, current = m.sc[SC_NOW_NS], m.sc[SC_CPU], m.sc[SC_NODE], m.sc[SC_TASK]
     upcoming = NEVER_NS
     for task in range(m.sc[SC_NR_TASKS]):
         row = task * LOOP_STRIDE
         if m.loop[row + LOOP_STATE] != LOOP_RUNS:
             continue
         if m.loop[row + LOOP_NEXT_NS] <= now:
-            m.sc[SC_TASK], m.sc[SC_CPU], m.sc[SC_NODE] = task, m.task[task * TASK_STRIDE + T_CPU], m.task[task * TASK_STRIDE + T_NODE]
-            if alone == 0:
-                m.sc[SC_NOW_NS] = m.loop[row + LOOP_NEXT_NS]
-            if m.task[task * TASK_STRIDE + T_ALIVE] == 0 or m.mm[m.task[task * TASK_STRIDE + T_MM] * MM_STRIDE + MM_USERS] == 0:
-                m.loop[row + LOOP_STATE] = LOOP_FAILED
-            else:
-                m.sc[SC_RUN_SINCE_NS] = m.sc[SC_NOW_NS]
-                if m.sc[SC_NUMA_BALANCING]:
-                    task_tick_numa(m, task)
-                if m.loop[row + LOOP_PERIOD_NS] > 0:
-                    run_pass(m, task)
-                else:
-                    run_slice(m, task, max(m.sc[SC_NOW_NS], now) + m.sc[SC_KSWAPD_SLICE_NS])
-                    m.loop[row + LOOP_NEXT_NS] = m.sc[SC_NOW_NS]
-                    if alone and current >= 0:
-                        m.loop[row + LOOP_NEXT_NS] += m.sc[SC_KSWAPD_SLICE_NS]  # the task that was running has its turn
-                account_runtime(m, task)
-            if m.loop[row + LOOP_STATE] != LOOP_RUNS:
-                m.loop[row + LOOP_ENDED_NS] = m.sc[SC_NOW_NS]
-                m.sc[SC_NR_LOOPS] -= 1
-            if alone == 0:
-                m.sc[SC_NOW_NS] = now
+            run_due(m, task, now, current)
         if m.loop[row + LOOP_STATE] == LOOP_RUNS:
             upcoming = min(upcoming, m.loop[row + LOOP_NEXT_NS])
     m.sc[SC_TASK], m.sc[SC_CPU], m.sc[SC_NODE] = current, cpu, node
     return upcoming
+
+
+@kernel
+def preempt_by_loops(m, used_ns):
+    """A kernel thread ran for so long on the only CPU: tasks that sleep between their passes woke meanwhile and went first, so it ends later."""
+    if m.sc[SC_NR_CPUS] > 1 or m.sc[SC_NR_LOOPS] == 0 or used_ns <= m.sc[SC_KSWAPD_SLICE_NS]:
+        return 0
+    cpu, node, current = m.sc[SC_CPU], m.sc[SC_NODE], m.sc[SC_TASK]
+    owed = 1
+    while owed:
+        owed = 0
+        for task in range(m.sc[SC_NR_TASKS]):
+            row = task * LOOP_STRIDE
+            if m.loop[row + LOOP_STATE] == LOOP_RUNS and m.loop[row + LOOP_PERIOD_NS] > 0 and m.loop[row + LOOP_NEXT_NS] <= m.sc[SC_NOW_NS]:
+                run_due(m, task, m.sc[SC_NOW_NS], current)
+                owed = 1
+    m.sc[SC_TASK], m.sc[SC_CPU], m.sc[SC_NODE] = current, cpu, node
+    return 0

@@ -10,7 +10,7 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.zones import page_node
 from mmlab.model.const import HPAGE_PMD_NR, HPAGE_PMD_ORDER
 from mmlab.model.page import (
-    PG_ANON, PG_RECLAIM, PG_SWAPBACKED, PG_SWAPCACHE, PG_WORKINGSET, add_mapcount, page_clear, page_folio, page_mapcount, page_mapping,
+    PG_ANON, PG_HEAD, PG_RECLAIM, PG_SWAPBACKED, PG_SWAPCACHE, PG_WORKINGSET, add_mapcount, page_clear, page_folio, page_mapcount, page_mapping,
     page_next, page_order, page_prev, page_set, page_test, set_page_mapping, set_page_next, set_page_prev,
 )
 from mmlab.model.rows import (
@@ -54,6 +54,17 @@ def page_pte_mapcount(m, head, pfn):
 
 
 @leaf
+def folio_likely_mapped_shared(m, folio):
+    """1 if more than one address space seems to map the folio: a large one mapped page by page is judged by its first page."""
+    mapcount = page_mapcount(m, folio)
+    if mapcount <= 1 or page_test(m, folio, PG_HEAD) == 0:
+        return 1 if mapcount > 1 else 0
+    if entire_mapcount(m, folio) or mapcount > 1 << page_order(m, folio):
+        return 1
+    return 1 if page_pte_mapcount(m, folio, folio) > 1 else 0
+
+
+@leaf
 def add_pte_mapcount(m, head, pfn, delta):
     """Change it by 1 or -1 together with nr_pages_mapped; the new value. The folio's own mapcount is the caller's."""
     if pfn == head:
@@ -64,16 +75,6 @@ def add_pte_mapcount(m, head, pfn, delta):
     if own == (1 if delta > 0 else 0):
         set_page_mapping(m, head + 3, page_mapping(m, head + 3) + delta)
     return own
-
-
-@leaf
-def folio_likely_mapped_shared(m, head):
-    """1 if more than one address space maps the folio, as far as its counts and its first page tell."""
-    mapped = page_mapcount(m, head)
-    nr = 1 << page_order(m, head)
-    if nr == 1 or mapped <= 1:
-        return 1 if mapped > 1 else 0
-    return 1 if entire_mapcount(m, head) or mapped > nr or page_pte_mapcount(m, head, head) > 1 else 0
 
 
 @leaf

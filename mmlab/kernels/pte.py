@@ -46,15 +46,19 @@ def walk_pte(m, mm, vpn):
 
 
 @leaf
+def walk_leaf(m, mm, vpn):
+    """Slot in m.pt of the entry that maps a virtual page number, a PTE or a huge PMD, whatever it holds; -1 if there is no PTE table."""
+    pmd = walk_pmd(m, mm, vpn)
+    if pmd < 0 or m.pt[pmd] == 0:
+        return -1
+    return pmd if m.pt[pmd] & PTE_HUGE else pte_offset(m, pmd, vpn)
+
+
+@leaf
 def mapped_entry(m, mm, vpn):
     """The entry that maps vpn: a PTE, or the huge PMD above it; 0 if there is none."""
-    pmd = walk_pmd(m, mm, vpn)
-    if pmd < 0:
-        return 0
-    entry = m.pt[pmd]
-    if entry == 0 or entry & PTE_HUGE:
-        return entry
-    return m.pt[(entry >> PTE_SHIFT) * 512 + (vpn & 511)]
+    slot = walk_leaf(m, mm, vpn)
+    return m.pt[slot] if slot >= 0 else 0
 
 
 @leaf

@@ -10,11 +10,11 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import page_allocator_can_alloc, page_allocator_drain
 from mmlab.kernels.services import kcompactd_run
 from mmlab.kernels.zones import wmark_pages, zone_watermark_order0
+from mmlab.mm.compaction_block import MIGRATE_SYNC_LIGHT
 from mmlab.mm.compaction import (
     compact_node, compact_zone, compaction_defer_reset, compaction_deferred, compaction_suitable, defer_compaction, describe_run,
     fragmentation_score_node, fragmentation_score_wmark,
 )
-from mmlab.mm.compaction_scan import MIGRATE_SYNC_LIGHT
 from mmlab.model.const import COMPACT_COMPLETE, COMPACT_PARTIAL_SKIPPED, COMPACT_SUCCESS, NEVER_NS
 from mmlab.model.gfp import ZONE_MOVABLE
 from mmlab.model.rows import (

@@ -46,7 +46,7 @@ def test_empty_file_gives_the_defaults(load):
         "page_allocator": {"use": "buddy", "params": {}},
         "cost_model": {"use": "vm_guest", "params": {}},
     }  # no plugin offers a thp
-    assert cell.config["run"] == {"check_every": 0, "sample_ns": 10_000_000, "after_oom": "fail", "score_ms": 0.0, "hot_share": 0.9}
+    assert cell.config["run"] == {"check_every": 0, "sample_ns": 10_000_000, "after_oom": "fail", "explain": 0, "score_ms": 0.0, "hot_share": 0.9}
     assert cell.config["seed"] == 1
     assert cell.axes == {}
 

@@ -1,7 +1,7 @@
 """DAMOS actions on physical memory: page by page over the folios that are on an LRU list.
 
 Models: mm/damon/paddr.c damon_pa_apply_scheme(), damon_pa_pageout(), damon_pa_mark_accessed_or_deactivate(),
-damon_pa_migrate(). Left out: large folios are not migrated. O(pages of the region).
+damon_pa_migrate(). O(pages of the region).
 """
 
 from mmlab.kernels.jit import kernel
