@@ -27,7 +27,7 @@ def test_given_figures_are_the_recorded_ones():
     assert given_figures(case) == expected and len(expected) == 12
 
 
-@pytest.mark.parametrize(("name", "policies"), [])
+@pytest.mark.parametrize(("name", "policies"), [("oom-allocating", {}), ("oom-score", {})])
 def test_policies_that_sysctls_stand_for(name, policies):
     assert case_policies(read_case(CASES / "reclaim" / name)) == policies
 
