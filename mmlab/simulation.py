@@ -22,7 +22,8 @@ from mmlab._engine.memory_hotplug import MemoryBlocks
 from mmlab._engine.swap_devices import nr_swap_slots, start_swap
 from mmlab.errors import InputError, MmlabError, NotSupported
 from mmlab.machine import MachineConfig, ZoneTuning, build_machine, default_policy, machine_from_table, memory_tiers
-from mmlab.mm import files, fork, gup, madvise, mbind, mempolicy, mmap, sys_mlock
+from mmlab.mm import files, fork, gup, madvise, mbind, mempolicy, mmap, mremap, sys_mlock
+from mmlab.mm.ext4_meta import ext4_commit_super, ext4_create
 from mmlab.mm.kcompactd import CHECK_INTERVAL_NS
 from mmlab.mm.memblock import memblock_alloc
 from mmlab.mm.memory import memblock_zeroed_folio
@@ -122,6 +123,7 @@ class Simulation:
         self._file_names: dict[int, str] = {}
         self._driver = -1
         self._driver_grown = False
+        self.results_in_memory = True  # what a script's executor keeps takes memory
         reclaimer = self.policies["reclaimer"].policy
         self._future = bool(reclaimer.needs_future or self.policies["tiering"].policy.needs_future)
         nr_memcgs = NR_MEMCGS if script and reclaimer.per_memcg else 1
@@ -133,7 +135,7 @@ class Simulation:
             raise NotSupported(f"oom_policy {oom_policy.name!r} knows the future accesses of a bulk stream; there is none here")
         future = touched_ranges(stream.words) if thp.needs_future and stream is not None else ()
         geometry = tlb.geometry_of(cost_model.policy, cost_model.params)
-        subpages = bool(tlb.entries_of(geometry) or thp.wants_subpages)
+        subpages = bool(tlb.entries_of(geometry) or thp.wants_subpages or script)
         sizes = sizes_of(
             self.layout, nr_tasks, nr_swap_slots(self.cfg.swap_devices), self._future, nr_memcgs, tlb.entries_of(geometry), subpages,
             len(future[0]) if future else 0, bool(oom_policy.needs_future), explain,
@@ -151,8 +153,8 @@ class Simulation:
         self._settings(script)
         device_memmap(self.machine, self.layout)
         self.blocks = MemoryBlocks(self)
-        if self.cfg.options.memhp_offline:
-            for block in (block for dimm in self.blocks.dimms for block in dimm):
+        if self.cfg.options.memhp_default_state == "offline":
+            for block in (block for dimm in self.blocks.dimms for block in dimm if block in self.blocks.state):  # a boot record may lack them
                 self.blocks.offline(block)
         self._early(script)
         self._defaults_of_settings()
@@ -261,17 +263,20 @@ class Simulation:
             zero = machine.run(memblock_alloc, 0, 0, -1)
             machine.sc[r.SC_ZERO_PFN] = zero if zero >= 0 else 0
             if script:
-                from mmlab._engine.image import make_driver, make_initramfs
+                from mmlab._engine.image import make_driver, make_initramfs, mount_disk
 
                 machine.sc[r.SC_IN_LRU_FAULT] = 1  # its memory came by page faults
                 self._driver = make_driver(self)
                 machine.sc[r.SC_IN_LRU_FAULT] = 0
-                if self.cfg.swap_devices:
-                    make_initramfs(self)
+                make_initramfs(self)
+                if self.cfg.disk_bytes:
+                    mount_disk(self)
         machine.vmstat[:] = 0
         machine.nr_calls[:] = 0
         machine.sc[r.SC_COMMITTED_AS] = self.boot.committed_as_kb // 4
         machine.sc[r.SC_NOW_NS] = 0
+        if machine.sc[r.SC_BDEV]:
+            machine.run(ext4_commit_super)
 
     def _defaults_of_settings(self) -> None:
         from mmlab.procfs.settings import settings_of
@@ -317,7 +322,7 @@ class Simulation:
         sc, row = self.machine.sc, index * r.TASK_STRIDE
         sc[r.SC_TASK], sc[r.SC_CPU], sc[r.SC_NODE] = index, self.machine.task[row + r.T_CPU], self.machine.task[row + r.T_NODE]
         self.machine.mm[int(self.machine.task[row + r.T_MM]) * r.MM_STRIDE + r.MM_LRU_GEN] |= r.MM_LRU_ALL_USED
-        sc[r.SC_RUN_SINCE_NS] = sc[r.SC_NOW_NS]
+        sc[r.SC_RUN_SINCE_NS] = sc[r.SC_BUSY_SINCE_NS] = sc[r.SC_NOW_NS]
         if sc[r.SC_NUMA_BALANCING]:
             sc[r.SC_NEXT_EVENT_NS] = 0  # when this task's next tick matters is not known yet
 
@@ -436,8 +441,8 @@ class Simulation:
 
     def mremap(self, name: str, addr: int, old: int, new: int, flags: Iterable[str] = ("maymove",), new_addr: int = 0) -> int:
         """mremap(2). flags: maymove, fixed, dontunmap."""
-        names = {"maymove": mmap.MREMAP_MAYMOVE, "fixed": mmap.MREMAP_FIXED, "dontunmap": mmap.MREMAP_DONTUNMAP}
-        return self._call(name, mmap.sys_mremap, addr, old, new, sum(names[flag] for flag in set(flags)), new_addr)
+        names = {"maymove": mremap.MREMAP_MAYMOVE, "fixed": mremap.MREMAP_FIXED, "dontunmap": mremap.MREMAP_DONTUNMAP}
+        return self._call(name, mremap.sys_mremap, addr, old, new, sum(names[flag] for flag in set(flags)), new_addr)
 
     def brk(self, name: str, new_end: int) -> int:
         """brk(2): the end of the heap after the call."""
@@ -558,6 +563,8 @@ class Simulation:
         inode = self.machine.run(files.inode_create, size, r.IF_SHMEM | r.IF_NORESERVE if shmem else 0)
         if inode < 0:
             raise MmlabError("no memory for an inode")
+        if not shmem and self.machine.sc[r.SC_BDEV]:
+            self.machine.run(ext4_create, inode)
         return inode
 
     def file_name(self, inode: int) -> str:

@@ -212,11 +212,13 @@ def place_free_blocks(zone: ZoneLayout, boot: ZoneBoot) -> list[tuple[int, int, 
     """(pfn, order, migratetype) for each free block that the counts name, from the top of the zone's memory downwards.
 
     A block of order < 10 takes an aligned place of twice its size, so that its buddy is in use; small blocks share pageblocks of their type.
+    In a zone that is full otherwise, smaller ones lie there too.
     """
     wanted = [(order, kind, boot.free_lists.get(name, (0,) * (MAX_ORDER + 1))[order]) for order in range(MAX_ORDER, -1, -1) for kind, name in enumerate(MIGRATETYPE_NAMES)]
     free: list[tuple[int, int, int]] = []
     ranges = _with_top_kept(zone)
     partial: dict[int, list[list[int]]] = {}  # migratetype -> [next pfn, end] of pageblocks being filled
+    buddies: dict[int, list[list[int]]] = {}  # the same of places that were left in use beside a larger block
 
     def take(size: int) -> int:
         for span in reversed(ranges):
@@ -237,6 +239,10 @@ def place_free_blocks(zone: ZoneLayout, boot: ZoneBoot) -> list[tuple[int, int, 
                 if pfn < 0:  # the zone is full: beside a free block of another order
                     pfn = _within_pageblock(partial[kind], 1 << order, ranges)
                     pfn = -1 if (pfn ^ 1 << order, order, kind) in free else pfn
+                    if pfn < 0:
+                        pfn = _within_pageblock(buddies.get(kind, []), 2 << order, [])
+                else:
+                    buddies.setdefault(kind, []).append([pfn + (1 << order), pfn + (2 << order)])
             if pfn >= 0:
                 free.append((pfn, order, kind))
     return free

@@ -68,6 +68,22 @@ def list_last(m, head):
 
 
 @leaf
+def list_make_first(m, head, pfn):
+    """Turn the list until pfn, which is on it, is first: what was before it follows the last."""
+    if page_next(m, head) != pfn:
+        list_del(m, head)
+        list_add_tail(m, pfn, head)
+
+
+@leaf
+def list_make_last(m, head, pfn):
+    """Turn the list until pfn, which is on it, is last."""
+    if page_prev(m, head) != pfn:
+        list_del(m, head)
+        list_add(m, pfn, head)
+
+
+@leaf
 def policy_list(m, lruvec, number):
     """Head of list `number` (0 .. NR_POLICY_LISTS-1) that a lruvec (a node's, or its part in a cgroup) offers the reclaimer."""
     return m.sc[SC_POLICY_LISTS] + lruvec * NR_POLICY_LISTS + number

@@ -117,6 +117,7 @@ ARRAYS: tuple[Array, ...] = (
     Array("shared_policy", "int64", lambda s: rows.SP_STRIDE * 1024, "SP_* a range of an inode", "struct shared_policy"),
     Array("xa", "int64", _rows(rows.XA_STRIDE, _objects(576)), "pfn << 2 | 1, shadow << 2 | 2, node << 2 | 3", "struct xa_node.slots"),
     Array("xa_node", "int64", _rows(rows.XN_STRIDE, _objects(576)), "XN_* a node", "struct xa_node"),
+    Array("kfree_rcu", "int64", lambda s: rows.KVFREE_BULK_MAX_ENTR, "objects that wait to be freed", "struct kvfree_rcu_bulk_data"),
     Array("psi", "int64", _rows(rows.PSI_STRIDE, lambda s: s.nr_memcgs), "PSI_* a cgroup", "struct psi_group"),
     Array("shrinker", "int64", lambda s: rows.SHR_STRIDE * rows.NR_SHRINKERS, "SHR_* a shrinker", "struct shrinker, list_lru"),
     Array("wb", "int64", lambda s: rows.NR_WB, "WB_*", "struct bdi_writeback, vm_dirty_*"),
@@ -188,5 +189,5 @@ def reserve(length: int, dtype: str, huge: bool = False) -> np.ndarray:
 
 def make_arrays(sizes: Sizes) -> dict[str, np.ndarray]:
     """All arrays of a machine, zeroed."""
-    dense = sizes.nr_frames <= 1 << 24  # up to 64 GiB the per-page arrays are worth huge pages; a larger machine is used sparsely
+    dense = sizes.nr_frames < 1 << 27  # less than 512 GiB the per-page arrays are worth huge pages; a larger machine is used sparsely
     return {a.name: reserve(a.length(sizes), a.dtype, huge=dense and a.name in ("page", "pagex", "pt", "next_use", "rq_table", "rq_object")) for a in ARRAYS}

@@ -31,7 +31,7 @@ from mmlab.model.rows import (
 )
 from mmlab.policies import Explained, Reclaimer
 from mmlab_linux.reclaimer.lru_batch import (
-    BATCH_ACTIVATE, BATCH_ADD, BATCH_DEACTIVATE, BATCH_ROTATE, BATCH_STRIDE, NR_BATCHES, batch_add, batch_remove, find_in_batch,
+    BATCH_ACTIVATE, BATCH_ADD, BATCH_DEACTIVATE, BATCH_DEACTIVATE_FILE, BATCH_ROTATE, BATCH_STRIDE, NR_BATCHES, batch_add, batch_remove, find_in_batch,
     lru_add_drain,
 )
 from mmlab_linux.reclaimer.lruvec import (
@@ -115,6 +115,14 @@ def folio_deactivate(m, st, pfn):
     if flags & PG_ACTIVE == 0 or flags & PG_UNEVICTABLE:
         return 0
     return batch_add(m, st, pfn, BATCH_DEACTIVATE)
+
+
+@kernel
+def folio_deactivate_file(m, st, pfn):
+    """deactivate_file_folio()."""
+    if page_flags(m, pfn) & PG_UNEVICTABLE:
+        return 0
+    return batch_add(m, st, pfn, BATCH_DEACTIVATE_FILE)
 
 
 @kernel
@@ -369,6 +377,7 @@ TWO_LIST = Reclaimer(
     folio_accessed=folio_accessed,
     folio_removed=folio_removed,
     folio_deactivate=folio_deactivate,
+    folio_deactivate_file=folio_deactivate_file,
     folio_rotate=folio_rotate,
     prepare_scan=prepare_scan,
     shrink_node=shrink_node,

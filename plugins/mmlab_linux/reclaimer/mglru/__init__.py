@@ -17,7 +17,7 @@ from mmlab.model.page import (
 )
 from mmlab.model.rows import SC_IN_LRU_FAULT, SC_IN_RECLAIM, SC_SCAN_PRIORITY
 from mmlab.policies import Reclaimer
-from mmlab_linux.reclaimer.lru_batch import BATCH_ADD, BATCH_DEACTIVATE, BATCH_ROTATE, BATCH_STRIDE, NR_BATCHES
+from mmlab_linux.reclaimer.lru_batch import BATCH_ADD, BATCH_DEACTIVATE, BATCH_DEACTIVATE_FILE, BATCH_ROTATE, BATCH_STRIDE, NR_BATCHES
 from mmlab_linux.reclaimer.lruvec import ALL_ZONES, SIZE_STRIDE, lruvec_lru_size
 from mmlab_linux.reclaimer.mglru.aging import age_node, initial_priority
 from mmlab_linux.reclaimer.mglru.batch import batch_add, batch_remove, lru_add_drain
@@ -112,6 +112,14 @@ def folio_deactivate(m, st, pfn):
 
 
 @kernel
+def folio_deactivate_file(m, st, pfn):
+    """deactivate_file_folio()."""
+    if page_flags(m, pfn) & PG_UNEVICTABLE:
+        return 0
+    return batch_add(m, st, pfn, BATCH_DEACTIVATE_FILE)
+
+
+@kernel
 def folio_rotate(m, st, pfn):
     """folio_rotate_reclaimable(): to the tail of the oldest generation."""
     if page_flags(m, pfn) & (PG_LOCKED | PG_DIRTY | PG_UNEVICTABLE):
@@ -153,6 +161,7 @@ MGLRU = Reclaimer(
     folio_accessed=folio_accessed,
     folio_removed=folio_removed,
     folio_deactivate=folio_deactivate,
+    folio_deactivate_file=folio_deactivate_file,
     folio_rotate=folio_rotate,
     prepare_scan=prepare_scan,
     shrink_node=shrink_node,
