@@ -14,7 +14,7 @@ from mmlab._engine import checkpoint
 from mmlab._engine.compile import Entry
 from mmlab._engine.loop import STOP_SAMPLE
 from mmlab.errors import InputError, MmlabError
-from mmlab.mm.slab import KMALLOC_FIRST, KMALLOC_SIZES, kmalloc_cache
+from mmlab.mm.slab import KMALLOC_FIRST, KMALLOC_SIZES, USER_CACHES, kmalloc_cache
 from mmlab.mm.slab_common import kmalloc_order, kmalloc_type
 from mmlab.model import rows as r
 from mmlab.model.gfp import GFP_DIRECT_RECLAIM, GFP_RETRY_MAYFAIL
@@ -138,7 +138,7 @@ class AllocationRun:
     def _make_caches(self) -> np.ndarray:
         """A slab cache for each size; beyond the numbers there are, the kmalloc caches serve."""
         numbers, machine = [], self.sim.machine
-        free = iter(range(r.CACHE_USER, KMALLOC_FIRST))
+        free = iter(USER_CACHES)
         for size in self.stream.caches:
             number = next(free, -1)
             if number < 0:

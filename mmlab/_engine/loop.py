@@ -13,7 +13,7 @@ from mmlab.kernels.likely import unlikely
 from mmlab.kernels.ops import (
     monitor_on_access, monitor_sample, oom_policy_step, page_allocator_tick, reclaimer_folio_accessed, thp_step, tiering_page_accessed, tiering_step,
 )
-from mmlab.kernels.pte import lru_gen_use_mm, walk_pmd
+from mmlab.kernels.pte import lru_gen_use_mm, mapped_entry, walk_pmd
 from mmlab.kernels.services import background, balance_dirty_pages, run_due_work, task_tick_numa, wb_step, writeback_timers
 from mmlab.kernels.zones import page_node
 from mmlab.mm.files import file_read, file_write
@@ -262,18 +262,6 @@ def run_stream(m, words, start, stop):
                 return np.int64(i) + 1
     m.sc[SC_NOW_NS] = now
     return stop
-
-
-@leaf
-def mapped_entry(m, mm, vpn):
-    """The entry that maps vpn: a PTE, or the huge PMD above it; 0 if there is none."""
-    pmd = walk_pmd(m, mm, vpn)
-    if pmd < 0:
-        return 0
-    entry = m.pt[pmd]
-    if entry == 0 or entry & PTE_HUGE:
-        return entry
-    return m.pt[(entry >> PTE_SHIFT) * 512 + (vpn & 511)]
 
 
 @leaf

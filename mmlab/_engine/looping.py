@@ -6,20 +6,20 @@ slice: its time alone is counted. O(page tables of the range) a pass while all p
 """
 
 from mmlab.kernels.jit import kernel
-from mmlab.kernels.pte import walk_pmd, walk_pte
+from mmlab.kernels.pte import mapped_entry, walk_pmd, walk_pte
 from mmlab.kernels.retouch import retouch
 from mmlab.kernels.services import task_tick_numa
 from mmlab.mm.memory import do_user_addr_fault
 from mmlab.mm.numa_balancing import account_runtime
+from mmlab.model.const import NEVER_NS
 from mmlab.model.rows import (
-    COST_HIT, LOOP_ACCESS, LOOP_AT, LOOP_COUNT, LOOP_DONE, LOOP_END_NS, LOOP_ENDED_NS, LOOP_FAILED, LOOP_NEXT_NS, LOOP_NOFLUSH, LOOP_PASSES,
-    LOOP_PERIOD_NS, LOOP_RUNS, LOOP_STATE, LOOP_STEP, LOOP_STRIDE, LOOP_VPN, MM_STRIDE, MM_USERS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE,
-    PTE_PRESENT, PTE_SHIFT, PTE_WRITE, SC_CPU, SC_KSWAPD_SLICE_NS, SC_NODE, SC_NOW_NS, SC_NR_CPUS, SC_NR_LOOPS, SC_NR_TASKS, SC_NUMA_BALANCING, SC_PANIC,
-    SC_RUN_SINCE_NS, SC_TASK,
-    T_ALIVE, T_CPU, T_FLAGS, T_MM, T_NODE, TASK_STRIDE, TF_KILLED,
+    COST_HIT, LOOP_ACCESS, LOOP_AT, LOOP_COUNT, LOOP_DONE, LOOP_END_NS, LOOP_ENDED_NS, LOOP_FAILED, LOOP_NEXT_NS, LOOP_NOFLUSH,
+    LOOP_PASSES, LOOP_PERIOD_NS, LOOP_RUNS, LOOP_STATE, LOOP_STEP, LOOP_STRIDE, LOOP_VPN, MM_STRIDE, MM_USERS, PTE_ACCESSED, PTE_DIRTY,
+    PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_WRITE, SC_CPU, SC_KSWAPD_SLICE_NS, SC_NODE, SC_NOW_NS, SC_NR_CPUS, SC_NR_LOOPS, SC_NR_TASKS,
+    SC_NUMA_BALANCING, SC_PANIC, SC_RUN_SINCE_NS, SC_TASK, T_ALIVE, T_CPU, T_FLAGS, T_MM, T_NODE, TASK_STRIDE, TF_KILLED, SC_WANTS_ACCESS,
+    SUBPAGE_WRITTEN, WANTS_SUBPAGES,
 )
 
-NEVER_NS = 1 << 62
 
 
 @kernel
@@ -55,6 +55,11 @@ def touch_again(m, task, first, last):
                 if result < 0 or m.task[task * TASK_STRIDE + T_FLAGS] & TF_KILLED or m.sc[SC_PANIC]:
                     m.loop[row + LOOP_STATE] = LOOP_FAILED
                     return i - first
+        if write and m.loop[row + LOOP_PASSES] == 0 and m.sc[SC_WANTS_ACCESS] & WANTS_SUBPAGES:
+            for at in range(vpn, vpn + nr * step, step):
+                entry = mapped_entry(m, mm, at)
+                if entry & PTE_PRESENT:
+                    m.subpage[(entry >> PTE_SHIFT) + (at & 511 if entry & PTE_HUGE else 0)] |= SUBPAGE_WRITTEN
         i += nr
         m.sc[SC_NOW_NS] += nr * m.cost[COST_HIT]
     return last - first

@@ -9,34 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from mmlab._engine import loop
+from mmlab._engine.script_driver import has_driver, on_driver
 from mmlab.mm import files
 from mmlab.model import rows as r
 
+#: on the recorded machines slabinfo has a line for each of some 190 caches
+SLABINFO_BYTES = 20_700
 PIECE_BYTES = 4032  # a read() of a file of /proc gives whole lines, a little less than a page of them
 
 
-def keep_result(sim: Any, target: Path, text: str) -> None:
-    """Write a result file, and let it take memory where a script's executor runs (its hidden process); short of memory, none of it."""
-    data = text.encode()
+def keep_result(sim: Any, target: Path, text: str | bytes) -> None:
+    """Write a result file, and let it take memory where a script's executor runs; short of memory, none of it."""
+    data = text.encode() if isinstance(text, str) else text
     target.write_bytes(data)
-    if getattr(sim, "_driver", -1) < 0 or not sim.results_in_memory:
+    if not (has_driver(sim) and sim.results_in_memory):
         return
     machine = sim.machine
-    current = int(machine.sc[r.SC_TASK]), int(machine.sc[r.SC_CPU]), int(machine.sc[r.SC_NODE])
-    _leave_cpu(sim, current[1])
-    sim._switch(sim._driver)
-    inode = machine.run(files.inode_create, 0, r.IF_SHMEM | r.IF_NORESERVE)
-    file = machine.run(files.file_open, inode) if inode >= 0 else -1
-    if file >= 0:
-        machine.run(loop.file_io, file, 0, len(data), PIECE_BYTES, 1)
-        machine.run(files.file_close, file)
-    machine.sc[r.SC_TASK], machine.sc[r.SC_CPU], machine.sc[r.SC_NODE] = current
-
-
-def _leave_cpu(sim: Any, busy: int) -> None:
-    """A task that ends its operation wakes the executor before it sleeps: where both were on one CPU the executor moves to another."""
-    row = sim._driver * r.TASK_STRIDE
-    cpu = int(sim.machine.task[row + r.T_CPU])
-    if cpu == busy:
-        cpu = (cpu + 1) % int(sim.machine.sc[r.SC_NR_CPUS])
-    sim.machine.task[row + r.T_CPU], sim.machine.task[row + r.T_NODE] = cpu, sim._node_of(cpu)
+    with on_driver(sim):
+        inode = machine.run(files.inode_create, 0, r.IF_SHMEM | r.IF_NORESERVE)
+        file = machine.run(files.file_open, inode) if inode >= 0 else -1
+        if file >= 0:
+            length = max(len(data), SLABINFO_BYTES) if target.name == "slabinfo" else len(data)
+            machine.run(loop.file_io, file, 0, length, PIECE_BYTES, 1)
+            machine.run(files.file_close, file)

@@ -9,9 +9,11 @@ from typing import Any
 
 from mmlab._engine import trace_buffers
 from mmlab._engine.script import run_script
+from mmlab._engine.script_driver import look_up_settings
 from mmlab._engine.script_probe import log_text
 from mmlab.errors import NotSupported
 from mmlab.machine.fragmentation import extfrag_index, unusable_index
+from mmlab.machine.srat import with_kernel_numbers
 from mmlab.model.rows import SC_BOOST_FACTOR
 from mmlab.verify.cases import Case
 from mmlab.verify.ids import Unsupported
@@ -33,8 +35,6 @@ def start_record(case: Case) -> dict[str, Any]:
 def case_policies(case: Case) -> dict[str, dict[str, Any]]:
     """Policies other than the defaults that the case's sysctls, machine and script stand for."""
     chosen: dict[str, dict[str, Any]] = {}
-    if str(case.sysctl.get("vm.oom_kill_allocating_task", 0)) == "1":
-        chosen["oom_policy"] = {"use": "allocating_task"}
     if case.machine.get("icount"):
         chosen["cost_model"] = {"use": "icount_guest"}
     if "damon" in case.script:
@@ -50,15 +50,20 @@ def simulate_case(case: Case, out_dir: Path) -> None:
     """
     from mmlab.simulation import Simulation
 
-    operations = parse_ops(case.script, str(case.path / "case.toml"))
+    where = str(case.path / "case.toml")
+    operations = parse_ops(case.script, where)
     try:
         sim = Simulation.from_table(
-            {**case.machine, "boot": start_record(case)}, sysctl={"kernel.randomize_va_space": "2"} | case.sysctl, sysfs=case.sysfs, where=str(case.path / "case.toml"),
-            policies=case_policies(case), script=True, warm_text=case.warm_text,
+            with_kernel_numbers({**case.machine, "boot": start_record(case)}, where),
+            sysctl={"kernel.randomize_va_space": "2"} | case.sysctl, sysfs=case.sysfs, where=where, policies=case_policies(case), script=True, warm_text=case.warm_text,
         )  # fmt: skip
         _trace_buffers(case, sim)
-        run_script(sim, operations, out_dir, case.path, keep_partial=True)
-        _run_recorded_probes(case, sim, operations, out_dir)
+        look_up_settings(sim, case.sysctl, case.sysfs)
+        try:
+            run_script(sim, operations, out_dir, case.path, keep_partial=True)
+        finally:
+            if out_dir.is_dir():
+                _run_recorded_probes(case, sim, operations, out_dir)  # even if the script ended early: they start from states of their own
     except NotSupported as error:
         if not (out_dir / "ops.jsonl").exists():
             raise Unsupported(str(error)) from None

@@ -55,6 +55,13 @@ def walk_leaf(m, mm, vpn):
 
 
 @leaf
+def mapped_entry(m, mm, vpn):
+    """The entry that maps vpn: a PTE, or the huge PMD above it; 0 if there is none."""
+    slot = walk_leaf(m, mm, vpn)
+    return m.pt[slot] if slot >= 0 else 0
+
+
+@leaf
 def lru_gen_use_mm(m):
     """The running task was switched in (it has waited for a device, say): its address space counts as used for the next walk of aging."""
     task = m.sc[SC_TASK]

@@ -4,17 +4,21 @@ Models: mm/page_alloc.c __alloc_pages(), get_page_from_freelist(), zone_watermar
 __free_pages(), gfp_to_alloc_flags_cma().
 """
 
-from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.jit import cold, kernel, leaf
 from mmlab.kernels.likely import unlikely
-from mmlab.kernels.ops import page_allocator_alloc, page_allocator_can_alloc, page_allocator_drain, page_allocator_free, page_allocator_unreserve_highatomic
-from mmlab.kernels.services import alloc_pages_slowpath, node_reclaim, out_of_memory, task_zonelist, try_to_compact_pages, wake_kswapd, wakeup_kcompactd
+from mmlab.kernels.ops import (
+    page_allocator_alloc, page_allocator_can_alloc, page_allocator_drain, page_allocator_free, page_allocator_unreserve_highatomic,
+)
+from mmlab.kernels.services import (
+    alloc_pages_slowpath, node_reclaim, out_of_memory, task_zonelist, try_to_compact_pages, wake_kswapd, wakeup_kcompactd,
+)
 from mmlab.kernels.zones import request_zone, wmark_pages, zone_of, zone_watermark_order0, zonelist_of
 from mmlab.mm.compaction import compaction_zonelist_suitable
 from mmlab.mm.mempolicy import count_interleave
 from mmlab.mm.page_counter import current_memcg, mem_cgroup_charge, mem_cgroup_uncharge
 from mmlab.mm.vmscan import try_to_free_pages, zone_reclaimable_pages
 from mmlab.model.const import (
-    ALLOC_CMA, ALLOC_HIGHATOMIC, ALLOC_KSWAPD, ALLOC_MIN_RESERVE, ALLOC_NO_WATERMARKS, ALLOC_NOFRAGMENT, ALLOC_NON_BLOCK, ALLOC_OOM,
+    ALLOC_CMA, ALLOC_HIGHATOMIC, ALLOC_KSWAPD, ALLOC_MIN_RESERVE, ALLOC_NOFRAGMENT, ALLOC_NON_BLOCK, ALLOC_NO_WATERMARKS, ALLOC_OOM,
     ALLOC_WMARK_LOW, ALLOC_WMARK_MASK, ALLOC_WMARK_MIN, COMPACT_DEFERRED, COMPACT_PRIO_ASYNC, COMPACT_PRIO_SYNC_FULL,
     COMPACT_PRIO_SYNC_LIGHT, COMPACT_SKIPPED, COMPACT_SUCCESS, ENOMEM, MIGRATE_MOVABLE,
 )
@@ -26,10 +30,10 @@ from mmlab.model.page import (
     KIND_FREE, KIND_KERNEL, ZONE_MASK, ZONE_SHIFT, page_flags, set_page_counts, set_page_flags, set_page_fresh, set_page_kind,
 )
 from mmlab.model.rows import (
-    CZ_BLOCKSKIP_FLUSH, CZ_CONSIDERED, CZ_DEFER_SHIFT, CZ_ORDER_FAILED, CZ_STRIDE, SC_COMPACT_RESULT, SC_CPU, SC_HIGHMEM, SC_IN_RECLAIM,
-    SC_NEEDS_FUTURE, SC_NODE, SC_NODE_RECLAIM_MODE, SC_NR_NODES, SC_NR_ZONES, SC_NUMA_BALANCING, SC_OOM_NODEMASK, SC_TASK, T_FLAGS,
-    TASK_STRIDE, TF_OOM_VICTIM, Z_ALLOCATED, Z_FLAGS, Z_INDEX, Z_NODE, Z_NUMA_FOREIGN, Z_NUMA_HIT, Z_NUMA_LOCAL, Z_NUMA_MISS, Z_NUMA_OTHER,
-    Z_WATERMARK_BOOST, Z_WMARK_MIN, ZONE_BELOW_HIGH, ZONE_BOOSTED_WATERMARK, ZONE_STRIDE,
+    CC_CAPTURED, CZ_BLOCKSKIP_FLUSH, CZ_CONSIDERED, CZ_DEFER_SHIFT, CZ_ORDER_FAILED, CZ_STRIDE, SC_COMPACT_RESULT, SC_CPU, SC_HIGHMEM,
+    SC_IN_RECLAIM, SC_NEEDS_FUTURE, SC_NODE, SC_NODE_RECLAIM_MODE, SC_NR_NODES, SC_NR_ZONES, SC_NUMA_BALANCING, SC_OOM_NODEMASK, SC_TASK,
+    TASK_STRIDE, TF_OOM_VICTIM, T_FLAGS, ZONE_BELOW_HIGH, ZONE_BOOSTED_WATERMARK, ZONE_STRIDE, Z_ALLOCATED, Z_FLAGS, Z_INDEX, Z_NODE,
+    Z_NUMA_FOREIGN, Z_NUMA_HIT, Z_NUMA_LOCAL, Z_NUMA_MISS, Z_NUMA_OTHER, Z_WATERMARK_BOOST, Z_WMARK_MIN,
 )
 from mmlab.model.vmstat import V_COMPACT_FAIL, V_COMPACT_STALL, V_COMPACT_SUCCESS, V_PGALLOC_DMA, V_PGFREE
 
@@ -87,11 +91,23 @@ def alloc_flags_nofragment(m, zone):
     return 1 if zone > 0 and m.zone[base - ZONE_STRIDE + Z_NODE] == m.zone[base + Z_NODE] else 0  # rows: by node, then zone
 
 
+@cold
+def zone_has_room(m, zone, preferred, gfp, highest, order, alloc_flags):
+    """1 if a zone below its high watermark passes the one that the request has to heed, perhaps after reclaim on its node."""
+    if alloc_flags & ALLOC_NO_WATERMARKS:
+        return 1
+    mark = wmark_pages(m, zone, alloc_flags & ALLOC_WMARK_MASK)
+    if zone_watermark_fast(m, zone, order, mark, highest, alloc_flags):
+        return 1
+    if m.sc[SC_NODE_RECLAIM_MODE] == 0 or node_reclaim(m, preferred, zone, gfp, order) == 0:
+        return 0
+    return zone_watermark_fast(m, zone, order, mark, highest, alloc_flags)
+
+
 @leaf
-def try_this_zone(m, zone, preferred, gfp, order, alloc_flags):
-    """A block of the zone, if it passes its watermark and has one: the block's pfn, or -ENOMEM."""
+def try_this_zone(m, zone, preferred, gfp, highest, order, alloc_flags):
+    """A block of the zone, if it passes its watermark and has one: the block's pfn, or -ENOMEM. highest: request_zone() of gfp."""
     base = zone * ZONE_STRIDE
-    highest = request_zone(m, gfp)
     migratetype = gfp_migratetype(gfp)
     if migratetype == MIGRATE_MOVABLE:
         alloc_flags |= ALLOC_CMA
@@ -100,13 +116,8 @@ def try_this_zone(m, zone, preferred, gfp, order, alloc_flags):
         passes = zone_watermark_fast(m, zone, order, wmark_pages(m, zone, 2), highest, alloc_flags)
         if passes == 0:
             m.zone[base + Z_FLAGS] |= ZONE_BELOW_HIGH
-    if unlikely(passes == 0) and alloc_flags & ALLOC_NO_WATERMARKS == 0:
-        mark = wmark_pages(m, zone, alloc_flags & ALLOC_WMARK_MASK)
-        if zone_watermark_fast(m, zone, order, mark, highest, alloc_flags) == 0:
-            if m.sc[SC_NODE_RECLAIM_MODE] == 0 or node_reclaim(m, preferred, zone, gfp, order) == 0:
-                return -ENOMEM
-            if zone_watermark_fast(m, zone, order, mark, highest, alloc_flags) == 0:
-                return -ENOMEM
+    if unlikely(passes == 0) and zone_has_room(m, zone, preferred, gfp, highest, order, alloc_flags) == 0:
+        return -ENOMEM
     pfn = page_allocator_alloc(m, zone, order, migratetype, alloc_flags)
     if unlikely(pfn < 0):
         return -ENOMEM
@@ -121,25 +132,39 @@ def try_this_zone(m, zone, preferred, gfp, order, alloc_flags):
     return pfn
 
 
-@kernel
-def try_next_zones(m, at, preferred, gfp, order, node, alloc_flags, unmixed):
-    """The zonelist from m.zonelist[at] on, after the preferred zone has refused: a pfn, or -ENOMEM. unmixed: ALLOC_NOFRAGMENT, or 0."""
-    while True:
-        zone = m.zonelist[at]
+@leaf
+def first_zones_zonelist(m, gfp, node, highest):
+    """Where in m.zonelist the first zone stands that the request may use; -1 stands there if none is."""
+    at = zonelist_of(node, gfp)
+    while unlikely(m.zonelist[at] >= 0 and m.zone[m.zonelist[at] * ZONE_STRIDE + Z_INDEX] > highest):
         at += 1
+    return at
+
+
+@cold
+def try_next_zones(m, gfp, order, node, alloc_flags, nofragment):
+    """get_page_from_freelist() after its first zone has refused: a pfn, or -ENOMEM. It finds its place again, so that the first attempt need
+    not keep it."""
+    highest = request_zone(m, gfp)
+    at = first_zones_zonelist(m, gfp, node, highest)
+    preferred = m.zonelist[at]
+    unmixed = ALLOC_NOFRAGMENT if nofragment and alloc_flags_nofragment(m, preferred) else 0
+    while True:
+        at += 1
+        zone = m.zonelist[at]
         if zone < 0:
             if unmixed == 0:
                 return -ENOMEM
             unmixed = 0  # no zone could without mixing mobility types: scan again and mix
-            at = zonelist_of(node, gfp)
+            at = zonelist_of(node, gfp) - 1
             continue
-        if m.zone[zone * ZONE_STRIDE + Z_INDEX] > request_zone(m, gfp):
+        if m.zone[zone * ZONE_STRIDE + Z_INDEX] > highest:
             continue
         if unmixed and m.zone[zone * ZONE_STRIDE + Z_NODE] != m.zone[preferred * ZONE_STRIDE + Z_NODE]:
             unmixed = 0  # local memory with mixed blocks is better than remote memory
-            at = zonelist_of(node, gfp)
+            at = zonelist_of(node, gfp) - 1
             continue
-        pfn = try_this_zone(m, zone, preferred, gfp, order, alloc_flags | unmixed)
+        pfn = try_this_zone(m, zone, preferred, gfp, highest, order, alloc_flags | unmixed)
         if pfn >= 0:
             return pfn
 
@@ -150,17 +175,14 @@ def get_page_from_freelist(m, gfp, order, node, alloc_flags, nofragment):
 
     nofragment: 1 to avoid mixing mobility types where alloc_flags_nofragment() says so, as the fast path does.
     """
-    at = zonelist_of(node, gfp)
-    zone = m.zonelist[at]
-    while unlikely(zone >= 0 and m.zone[zone * ZONE_STRIDE + Z_INDEX] > request_zone(m, gfp)):
-        at += 1
-        zone = m.zonelist[at]
+    highest = request_zone(m, gfp)
+    zone = m.zonelist[first_zones_zonelist(m, gfp, node, highest)]
     if unlikely(zone < 0):
         return -ENOMEM
     unmixed = ALLOC_NOFRAGMENT if nofragment and alloc_flags_nofragment(m, zone) else 0
-    pfn = try_this_zone(m, zone, zone, gfp, order, alloc_flags | unmixed)
+    pfn = try_this_zone(m, zone, zone, gfp, highest, order, alloc_flags | unmixed)
     if unlikely(pfn < 0):
-        return try_next_zones(m, at + 1, zone, gfp, order, node, alloc_flags, unmixed)
+        return try_next_zones(m, gfp, order, node, alloc_flags, nofragment)
     return pfn
 
 
@@ -246,7 +268,11 @@ def alloc_pages_direct_compact(m, gfp, order, alloc_flags, node, prio):
     if m.sc[SC_COMPACT_RESULT] == COMPACT_SKIPPED:
         return -ENOMEM
     m.vmstat[V_COMPACT_STALL] += 1
-    pfn = get_page_from_freelist(m, gfp, order, node, alloc_flags, 0)
+    pfn = m.cc[CC_CAPTURED]
+    if pfn >= 0:  # it never was on a list, so that no allocation from a zone is counted
+        prep_new_page(m, pfn, zone_of(m, pfn), order)
+    else:
+        pfn = get_page_from_freelist(m, gfp, order, node, alloc_flags, 0)
     if pfn < 0:
         m.vmstat[V_COMPACT_FAIL] += 1
         return -ENOMEM
@@ -356,7 +382,9 @@ def do_alloc_pages_slowpath(m, gfp, order, node):
 @kernel
 def free_pages(m, pfn, order):
     """Hand a block back. Its struct page is reset; nothing may map or hold it any more."""
-    set_page_flags(m, pfn, page_flags(m, pfn) & ZONE_MASK)
+    flags = page_flags(m, pfn)
+    if flags & ~ZONE_MASK:  # rather than always: the allocator reads the zone next, and would wait for the store
+        set_page_flags(m, pfn, flags & ZONE_MASK)
     set_page_counts(m, pfn, 0, 0)
     set_page_kind(m, pfn, KIND_FREE)
     if m.sc[SC_NUMA_BALANCING]:
@@ -365,6 +393,15 @@ def free_pages(m, pfn, order):
     mem_cgroup_uncharge(m, pfn, 1 << order)
     m.vmstat[V_PGFREE] += 1 << order
     return page_allocator_free(m, pfn, order)
+
+
+@cold
+def charge_kmem_pages(m, pfn, gfp, order):
+    """__memcg_kmem_charge_page(): pfn, or -ENOMEM and the block is free again."""
+    if mem_cgroup_charge(m, pfn, current_memcg(m), gfp, 1 << order) < 0:
+        free_pages(m, pfn, order)
+        return -ENOMEM
+    return pfn
 
 
 @leaf
@@ -377,9 +414,8 @@ def do_alloc_pages(m, gfp, order, node):
     if unlikely(pfn < 0):
         pfn = alloc_pages_slowpath(m, gfp, order, node)
     count_interleave(m, pfn)
-    if gfp & GFP_ACCOUNT and pfn >= 0 and mem_cgroup_charge(m, pfn, current_memcg(m), gfp, 1 << order) < 0:
-        free_pages(m, pfn, order)
-        return -ENOMEM
+    if unlikely(gfp & GFP_ACCOUNT) and pfn >= 0:
+        return charge_kmem_pages(m, pfn, gfp, order)
     return pfn
 
 

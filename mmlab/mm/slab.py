@@ -42,6 +42,10 @@ KMALLOC_KINDS: tuple[tuple[str, int], ...] = (
     ("kmalloc-", SLAB_NO_MERGE), ("kmalloc-rcl-", _RECLAIM), ("kmalloc-cg-", _ACCOUNT), ("dma-kmalloc-", SLAB_CACHE_DMA),
 )
 KMALLOC_FIRST = 64  # cache number of kmalloc-8; then KMALLOC_SIZES for each kind
+#: numbers free for allocator streams and scripts
+USER_CACHES: tuple[int, ...] = (
+    *range(r.CACHE_USER, KMALLOC_FIRST), *range(KMALLOC_FIRST + len(KMALLOC_KINDS) * len(KMALLOC_SIZES), r.NR_CACHES),
+)  # fmt: skip
 
 
 def _kmalloc_caches() -> dict[int, KernelCache]:
@@ -56,7 +60,7 @@ def _kmalloc_caches() -> dict[int, KernelCache]:
 KERNEL_CACHES: dict[int, KernelCache] = {
     r.CACHE_VM_AREA_STRUCT: KernelCache("vm_area_struct", 176, 0, SLAB_PANIC | _ACCOUNT),
     r.CACHE_VMA_LOCK: KernelCache("vma_lock", 40, 0, SLAB_PANIC | _ACCOUNT),
-    r.CACHE_MM_STRUCT: KernelCache("mm_struct", 1408, 0, _ALIGN | SLAB_PANIC | _ACCOUNT),
+    r.CACHE_MM_STRUCT: KernelCache("mm_struct", 1360, 0, _ALIGN | SLAB_PANIC | _ACCOUNT),
     r.CACHE_ANON_VMA: KernelCache("anon_vma", 96, 0, _RCU | SLAB_PANIC | _ACCOUNT | _CTOR),
     r.CACHE_ANON_VMA_CHAIN: KernelCache("anon_vma_chain", 64, 0, SLAB_PANIC | _ACCOUNT),
     r.CACHE_MAPLE_NODE: KernelCache("maple_node", 256, 256, SLAB_PANIC),
@@ -64,6 +68,10 @@ KERNEL_CACHES: dict[int, KernelCache] = {
     r.CACHE_RADIX_TREE_NODE: KernelCache("radix_tree_node", 576, 0, SLAB_PANIC | _RECLAIM | _CTOR),
     r.CACHE_INODE: KernelCache("ext4_inode_cache", 1160, 0, _RECLAIM | _ACCOUNT | _CTOR),
     r.CACHE_SHMEM_INODE: KernelCache("shmem_inode_cache", 752, 0, SLAB_PANIC | _ACCOUNT | _CTOR),
+    r.CACHE_PROC_INODE: KernelCache("proc_inode_cache", 696, 0, _RECLAIM | _ACCOUNT | SLAB_PANIC | _CTOR),
+    r.CACHE_LSM_INODE: KernelCache("lsm_inode_cache", 88, 0, SLAB_PANIC),
+    r.CACHE_SYSFS_INODE: KernelCache("inode_cache", 624, 0, _RECLAIM | SLAB_PANIC | _ACCOUNT | _CTOR),
+    r.CACHE_BUFFER_HEAD: KernelCache("buffer_head", 104, 0, _RECLAIM | _ACCOUNT | SLAB_PANIC),
     r.CACHE_FILP: KernelCache("filp", 184, 0, _ALIGN | SLAB_PANIC | _ACCOUNT | _RCU | SLAB_FREEPTR_INSIDE),
     r.CACHE_DENTRY: KernelCache("dentry", 192, 0, _RECLAIM | SLAB_PANIC | _ACCOUNT),
     r.CACHE_PID: KernelCache("pid", 128, 64, SLAB_PANIC | _ACCOUNT | _ALIGN),

@@ -3,7 +3,7 @@
 Models: mm/slab_common.c kmem_cache_create_usercopy(), find_mergeable(), calculate_alignment(), kmalloc_type(), mm/slub.c
 __kmem_cache_alias(), ___kmalloc_large_node(), kmem_cache_alloc_bulk(), kmem_cache_free_bulk(). The caches of a booted kernel
 (mm/data/kmem_caches.txt) are candidates for merging; those that the simulation does not use itself have no slabs of their own.
-Left out: slab_debug, accounting of objects to memory cgroups, bulk frees slab by slab.
+Left out: slab_debug, bulk frees slab by slab. Accounting to memory cgroups: mm/objcg.py.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from mmlab.errors import MmlabError, NotSupported
 from mmlab.kernels.jit import kernel
 from mmlab.kernels.services import alloc_pages, free_pages, kmem_cache_alloc, kmem_cache_free
 from mmlab.kernels.zones import page_node
-from mmlab.mm.slab import KERNEL_CACHES, KMALLOC_FIRST
-from mmlab.model import rows as r
+from mmlab.mm.slab import KERNEL_CACHES, USER_CACHES
 from mmlab.model import slabinfo as s
 from mmlab.model.const import PAGE_SHIFT, SLAB_STAT_OBJPERSLAB, SLAB_STAT_OBJSIZE
 from mmlab.model.gfp import GFP_ACCOUNT, GFP_COMP, GFP_DMA, GFP_KERNEL, GFP_RECLAIMABLE
@@ -107,7 +106,8 @@ def kmalloc_type(gfp: int) -> int:
 @attrs.define
 class KmemCache:
     """A cache: number in the slab slot (-1: none, a cache of the kernel that the simulation does not use), users, the largest user's
-    object_size and (asked) the first one's, which set the geometry."""
+    object_size and (asked) the first one's, which set the geometry; refcount below 0 and usersize, bytes that user space may copy, keep
+    others from being merged with it."""
 
     name: str
     number: int
@@ -117,6 +117,7 @@ class KmemCache:
     refcount: int = 1
     freeptr_offset: int = -1
     asked: int = 0
+    usersize: int = 0
 
 
 def calculate_alignment(flags: int, align: int, size: int) -> int:
@@ -143,7 +144,7 @@ def booted_caches() -> list[KmemCache]:
             given = dict(word.split("=") for word in more)
             caches.append(KmemCache(
                 name, numbers.get(name, -1), int(size), int(align), flags_of(flags), int(given["refcount"]), int(given.get("freeptr", -1)),
-                int(given.get("asked", size)),
+                int(given.get("asked", size)), int(given.get("usersize", 0)),
             ))  # fmt: skip
     return caches
 
@@ -173,7 +174,7 @@ class SlabCaches:
             number = self._create(size, align, flags)
             if number < 0:
                 return None
-            root = KmemCache(name, number, size, calculate_alignment(flags, align, size), flags | (s.SLAB_NO_MERGE if usersize else 0), asked=size)
+            root = KmemCache(name, number, size, calculate_alignment(flags, align, size), flags, asked=size, usersize=usersize)
             self.caches.append(root)
             self.machine.cache_names[number] = name
             return root
@@ -188,7 +189,7 @@ class SlabCaches:
         align = calculate_alignment(flags, align, size)
         size = _round_up(_round_up(size, _WORD), align)
         for root in reversed(self.caches):
-            if root.flags & _NEVER_MERGE or (root.flags ^ flags) & _MERGE_SAME:
+            if root.flags & _NEVER_MERGE or root.usersize or root.refcount < 0 or (root.flags ^ flags) & _MERGE_SAME:
                 continue
             spare = self._size(root) - size
             if 0 <= spare < _WORD and self._size(root) % align == 0:
@@ -238,9 +239,9 @@ class SlabCaches:
 
     def _create(self, size: int, align: int, flags: int) -> int:
         """A new cache in the slab slot: its number, or -errno."""
-        for number in range(r.CACHE_USER, KMALLOC_FIRST):
+        for number in USER_CACHES:
             if self.machine.op("slab_allocator", "stat", number, SLAB_STAT_OBJSIZE) <= 0:
                 error = self.machine.op("slab_allocator", "create", number, size, align, flags)
                 return error if error < 0 else number
-        raise NotSupported(f"more than {KMALLOC_FIRST - r.CACHE_USER} slab caches of a script")
+        raise NotSupported(f"more than {len(USER_CACHES)} slab caches of a script")
 

@@ -30,6 +30,7 @@ from mmlab.verify.probe_slab import SlabProbe, run_slab_command
 
 Zone = dict[str, Any]
 
+NR_SLOTS = 65536  # numbers of allocations; larger ones begin again at 0
 HOLE = 255  # type of a pageblock that has no struct pages
 
 _ZONE_FIELDS = {
@@ -46,10 +47,12 @@ _PCP_FIELDS = {
 }
 GFP_NAMES = {
     "KERNEL": g.GFP_KERNEL, "ATOMIC": g.GFP_ATOMIC, "NOWAIT": g.GFP_NOWAIT, "USER": g.GFP_USER, "HIGHUSER_MOVABLE": g.GFP_HIGHUSER_MOVABLE,
+    "HIGHUSER": g.GFP_HIGHUSER, "TRANSHUGE": g.GFP_TRANSHUGE, "TRANSHUGE_LIGHT": g.GFP_TRANSHUGE_LIGHT, "RETRY_MAYFAIL": g.GFP_RETRY_MAYFAIL,
     "NOFS": g.GFP_NOFS, "NOIO": g.GFP_NOIO, "DMA": g.GFP_DMA, "DMA32": g.GFP_DMA32, "MOVABLE": g.GFP_MOVABLE, "HIGHMEM": g.GFP_HIGHMEM,
     "RECLAIMABLE": g.GFP_RECLAIMABLE, "THISNODE": g.GFP_THISNODE, "HIGH": g.GFP_HIGH, "NORETRY": g.GFP_NORETRY, "NOFAIL": g.GFP_NOFAIL,
     "MEMALLOC": g.GFP_MEMALLOC, "NOMEMALLOC": g.GFP_NOMEMALLOC, "COMP": g.GFP_COMP, "ZERO": g.GFP_ZERO, "NOWARN": g.GFP_NOWARN,
-    "ACCOUNT": g.GFP_ACCOUNT, "DIRECT": g.GFP_DIRECT_RECLAIM, "KSWAPD": g.GFP_KSWAPD_RECLAIM, "IO": g.GFP_IO, "FS": g.GFP_FS, "HARDWALL": g.GFP_HARDWALL, "NONE": 0,
+    "ACCOUNT": g.GFP_ACCOUNT, "DIRECT": g.GFP_DIRECT_RECLAIM, "KSWAPD": g.GFP_KSWAPD_RECLAIM, "IO": g.GFP_IO, "FS": g.GFP_FS,
+    "HARDWALL": g.GFP_HARDWALL, "WRITE": g.GFP_WRITE, "NONE": 0,
 }
 
 
@@ -230,12 +233,12 @@ class ProbeRun:
         elif name == "alloc":
             self._alloc(int(args[0]), int(args[1]), gfp_of(args[2]), n, options.get("node", 0))
         elif name == "free":
-            slots = [int(args[0]) + i * step for i in range(n)]
+            slots = [(int(args[0]) + i * step) % NR_SLOTS for i in range(n)]
             self._free(slots[::-1] if "rev" in args else slots)
         elif name == "split":
-            pfn, order = self.slots.pop(int(args[0]))
-            for i in range(1 << order):
-                self.slots[int(args[0]) + i] = (pfn + i, 0)
+            pfn, order = self.slots.pop(int(args[0]), (-1, -1))
+            for i in range(1 << order if order >= 0 else 0):
+                self.slots[(int(args[0]) + i) % NR_SLOTS] = (pfn + i, 0)
         else:
             run_slab_command(self.slab, name, args, options, gfp_of)
 
@@ -243,7 +246,10 @@ class ProbeRun:
         pfns = np.empty(n, np.int64)
         self.machine.run(alloc_each, gfp, order, node, pfns)
         self.log.pfns.append(np.maximum(pfns, -1).tolist())
-        self.slots |= {slot + i: (pfn, order) for i, pfn in enumerate(pfns.tolist()) if pfn >= 0}
+        for i, pfn in enumerate(pfns.tolist()):
+            self.slots.pop((slot + i) % NR_SLOTS, None)  # what it named before is named no more, even if nothing takes its place
+            if pfn >= 0:
+                self.slots[(slot + i) % NR_SLOTS] = (pfn, order)
 
     def _free(self, slots: list[int]) -> None:
         held = [self.slots.pop(slot) for slot in slots if slot in self.slots]
@@ -252,4 +258,5 @@ class ProbeRun:
 
 
 def _commands(lines: Iterable[str]) -> list[list[str]]:
-    return [words for line in lines if (words := line.partition("#")[0].split())]
+    """The words of each command: one a line, or several with ``;`` between them; a comment, from ``#`` on, ends there too."""
+    return [words for line in lines for command in line.split(";") if (words := command.partition("#")[0].split())]

@@ -24,7 +24,7 @@ _KERNEL_BITS = {
     s.SLAB_RED_ZONE: 1, s.SLAB_POISON: 2, s.SLAB_HWCACHE_ALIGN: 4, s.SLAB_CACHE_DMA: 5, s.SLAB_CACHE_DMA32: 6, s.SLAB_STORE_USER: 7,
     s.SLAB_PANIC: 8, s.SLAB_TYPESAFE_BY_RCU: 9, s.SLAB_NO_MERGE: 12, s.SLAB_ACCOUNT: 13, s.SLAB_RECLAIM_ACCOUNT: 16,
 }  # fmt: skip
-_CMPXCHG_DOUBLE = 1 << 18
+_OBJECT_POISON, _CMPXCHG_DOUBLE = 1 << 17, 1 << 18
 _TAGS = {s.SLAB_LIST_CPU: "cpuslab", s.SLAB_LIST_CPU_PARTIAL: "cpupartial", s.SLAB_LIST_NODE_PARTIAL: "partial"}
 
 
@@ -77,6 +77,7 @@ class SlabProbe:
         size = self._stat(cache, SLAB_STAT_OBJSIZE)
         words = []
         for slot, obj in zip(slots, objs.tolist()):
+            self.slots.pop(slot, None)
             if obj < 0:
                 words.append("-1")
                 continue
@@ -136,6 +137,7 @@ class SlabProbe:
     def kmalloc(self, slots: list[int], size: int, gfp: int) -> None:
         """``kmalloc SLOT SIZE GFP``."""
         for slot in slots:
+            self.slots.pop(slot, None)
             number = kmalloc_cache(size, slab_common.kmalloc_type(gfp))
             if number < 0:
                 self._kmalloc_large(slot, size, gfp)
@@ -179,7 +181,11 @@ class SlabProbe:
 
     def _geometry(self, cache: KmemCache) -> str:
         values = self.known.geometry(cache)
-        flags = sum(1 << bit for flag, bit in _KERNEL_BITS.items() if cache.flags & flag) | _CMPXCHG_DOUBLE
+        flags = sum(1 << bit for flag, bit in _KERNEL_BITS.items() if cache.flags & flag)
+        if not cache.flags & s.SLAB_STORE_USER:
+            flags |= _CMPXCHG_DOUBLE
+        if cache.flags & s.SLAB_POISON and not cache.flags & (s.SLAB_TYPESAFE_BY_RCU | s.SLAB_CTOR):
+            flags |= _OBJECT_POISON  # without these an object may be filled from its first byte while it is free
         return f"K {cache.name} " + " ".join(f"{name}={value}" for name, value in values.items()) + f" flags={flags:x}"
 
     def _stat(self, cache: KmemCache, what: int) -> int:

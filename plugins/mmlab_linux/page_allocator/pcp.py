@@ -18,7 +18,7 @@ from mmlab.model.rows import (
     ZONE_BELOW_HIGH, ZONE_RECLAIM_ACTIVE, ZONE_STRIDE,
 )
 from mmlab_linux.page_allocator.fallback import RMQUEUE_NORMAL, rmqueue
-from mmlab_linux.page_allocator.free_lists import free_one_page, pageblock_type, rmqueue_smallest_run
+from mmlab_linux.page_allocator.free_lists import free_one_page, free_pages_ok, pageblock_type, rmqueue_smallest_run
 
 COSTLY_ORDER = 3
 BATCH_SCALE_MAX = 5
@@ -175,10 +175,16 @@ def nr_pcp_free(batch, count, free_count, high, free_high):
 
 
 @cold
-def pcp_over_high(m, st, zone, row, number, high, free_high):
-    """The lists hold more than they may: a bulk free, after which the zone may count as above its high watermark again."""
-    nr = nr_pcp_free(m.pcp[row + PCP_BATCH], m.pcp[row + PCP_COUNT], m.pcp[row + PCP_FREE_COUNT], high, free_high)
-    free_pcppages_bulk(m, st, zone, row, nr, number)
+def tune_pcp_high(m, st, zone, row, number, free_high):
+    """After a free to list `number`: move `high`, and if the lists hold more than they may give some back, after which the zone may count as
+    above its high watermark again."""
+    batch = m.pcp[row + PCP_BATCH]
+    count = m.pcp[row + PCP_COUNT]
+    free_count = m.pcp[row + PCP_FREE_COUNT]
+    high = nr_pcp_high(m, zone, row, batch, count, free_count, free_high)
+    if count < high:
+        return 0
+    free_pcppages_bulk(m, st, zone, row, nr_pcp_free(batch, count, free_count, high, free_high), number)
     flags = m.zone[zone * ZONE_STRIDE + Z_FLAGS]
     if flags & ZONE_BELOW_HIGH and zone_watermark_order0(m, zone, 0, wmark_pages(m, zone, 2), ZONE_MOVABLE, 0):
         m.zone[zone * ZONE_STRIDE + Z_FLAGS] = flags & ~ZONE_BELOW_HIGH
@@ -189,20 +195,20 @@ def pcp_over_high(m, st, zone, row, number, high, free_high):
 def free_unref_page(m, st, zone, pfn, order):
     """Free a block to this CPU's lists; what is isolated goes past them."""
     migratetype = pageblock_type(m, pfn)
-    if migratetype >= MIGRATE_PCPTYPES:
+    if unlikely(migratetype >= MIGRATE_PCPTYPES):
         if migratetype == MIGRATE_ISOLATE:
-            free_one_page(m, st, zone, pfn, order, migratetype, 0)
+            free_pages_ok(m, st, zone, pfn, order)
             return
         migratetype = MIGRATE_MOVABLE
     number = pcp_list(order, migratetype)
     row = pcp_row(m, zone, m.sc[SC_CPU])
-    batch = m.pcp[row + PCP_BATCH]
     flags = m.pcp[row + PCP_FLAGS]
     count = m.pcp[row + PCP_COUNT] + (1 << order)
-    free_count = m.pcp[row + PCP_FREE_COUNT]
     list_add(m, m.pcp[row + PCP_HEADS] + number, pfn)
     m.pcp[row + PCP_COUNT] = count
     m.pcp[row + PCP_ALLOC_FACTOR] >>= 1
+    batch = m.pcp[row + PCP_BATCH]
+    free_count = m.pcp[row + PCP_FREE_COUNT]
     free_high = 0
     if order > 0 and order <= COSTLY_ORDER:
         if flags & PREV_FREE_HIGH_ORDER and free_count >= batch and (flags & FREE_HIGH_BATCH == 0 or count >= batch):
@@ -211,11 +217,11 @@ def free_unref_page(m, st, zone, pfn, order):
     elif flags & PREV_FREE_HIGH_ORDER:
         m.pcp[row + PCP_FLAGS] = flags & ~PREV_FREE_HIGH_ORDER
     if free_count < batch << BATCH_SCALE_MAX:
-        free_count += 1 << order
-        m.pcp[row + PCP_FREE_COUNT] = free_count
-    high = nr_pcp_high(m, zone, row, batch, count, free_count, free_high)
-    if count >= high:
-        pcp_over_high(m, st, zone, row, number, high, free_high)
+        m.pcp[row + PCP_FREE_COUNT] = free_count + (1 << order)
+    high = m.pcp[row + PCP_HIGH]
+    short = m.zone[zone * ZONE_STRIDE + Z_FLAGS] & (ZONE_BELOW_HIGH | ZONE_RECLAIM_ACTIVE)
+    if unlikely(count >= high or free_high or short or high < m.pcp[row + PCP_HIGH_MIN] or high > m.pcp[row + PCP_HIGH_MAX]):
+        tune_pcp_high(m, st, zone, row, number, free_high)
 
 
 @kernel

@@ -1,8 +1,8 @@
 """SLUB, Linux's slab allocator: objects of one size packed into slabs; each CPU works on a slab of its own.
 
 Models: mm/slub.c ___slab_alloc(), __slab_free(), get_partial(), allocate_slab(), and what rows, geometry, partial, shrink and stat of this
-folder say. Left out: the flow of debug caches (their flags change geometry alone), object addresses
-behind a left red zone, pfmemalloc reserves, RCU-delayed frees, the 2 % of remote look-ups that Linux skips at random.
+folder say. Left out: what debug caches check and fill in, object addresses behind a left red zone,
+pfmemalloc reserves, RCU-delayed frees, the 2 % of remote look-ups that Linux skips at random.
 alloc and free are O(1), O(objects per slab) where a slab is made or a CPU's list is moved.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import attrs
 import numpy as np
 
-from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.jit import cold, kernel, leaf
 from mmlab.kernels.lists import list_first
 from mmlab.kernels.random import random_below
 from mmlab.kernels.services import alloc_pages
@@ -27,14 +27,14 @@ from mmlab.model.page import (
     set_page_private,
 )
 from mmlab.model.rows import NR_CACHES, SC_CPU, SC_NODE, SC_SEED, Z_INDEX, Z_NODE, ZONE_STRIDE, ZONELIST_STRIDE
-from mmlab.model.slabinfo import KMALLOC_MAX_SIZE, SLAB_FLAGS_ALL
+from mmlab.model.slabinfo import KMALLOC_MAX_SIZE, SLAB_DEBUG_FLAGS, SLAB_FLAGS_ALL
 from mmlab.policies import SlabAllocator
 from mmlab_linux.slab_allocator.geometry import calculate_sizes
 from mmlab_linux.slab_allocator.partial import (
     add_partial, count_slab, deactivate_slab, discard_slab, may_discard, put_cpu_partial, remove_partial,
 )
 from mmlab_linux.slab_allocator.rows import (
-    ALLOCATED, CACHE_STRIDE, CPU_FREELIST, CPU_PARTIAL, CPU_SLAB, CPU_STRIDE, END, KC_ALLOCFLAGS, KC_CPU_PARTIAL_SLABS,
+    ALLOCATED, CACHE_STRIDE, CPU_FREELIST, CPU_PARTIAL, CPU_SLAB, CPU_STRIDE, END, KC_ALLOCFLAGS, KC_CPU_PARTIAL_SLABS, KC_FLAGS,
     KC_HAS_CPU_PARTIAL, KC_MIN_OBJECTS, KC_MIN_ORDER, KC_MIN_PARTIAL, KC_OBJECTS, KC_ORDER, KC_SIZE, KN_NR_PARTIAL, NODE_STRIDE,
     OBJECT_BITS, OBJECT_MASK, SLOTS_SHIFT, allocated_object, chain_next, cpu_row, next_free, node_row, partial_head, set_chain_next,
     set_next_free, set_slab_counts, set_slab_freelist, set_slab_length, slab_freelist, slab_frozen, slab_inuse, slab_objects,
@@ -197,6 +197,22 @@ def freeze_slab(m, slab):
     return first
 
 
+@cold
+def alloc_single(m, st, cache, slab):
+    """An object of a debug cache, whose slabs are never a CPU's; one that has more to give stays first on its node's list.
+
+    Models: alloc_single_from_partial(), alloc_single_from_new_slab()."""
+    n = slab_freelist(m, slab)
+    set_slab_freelist(m, slab, next_free(st, slab, n))
+    set_next_free(st, slab, n, ALLOCATED)
+    inuse = slab_inuse(m, slab) + 1
+    objects = slab_objects(m, slab)
+    set_slab_counts(m, slab, inuse, objects, 0)
+    if inuse < objects:
+        add_partial(m, st, cache, slab, 0)
+    return (slab << PAGE_SHIFT) + n * st.cache[cache * CACHE_STRIDE + KC_SIZE]
+
+
 @kernel
 def slab_alloc(m, st, cache, gfp):
     """The CPU's freelist is empty: find a slab, make it the CPU's, take its first object. The object's address, or -ENOMEM."""
@@ -225,6 +241,8 @@ def slab_alloc(m, st, cache, gfp):
                 st.cpu[cpu + CPU_SLAB] = -1
                 st.cpu[cpu + CPU_FREELIST] = END
                 deactivate_slab(m, st, old, freelist)
+        if st.cache[cache * CACHE_STRIDE + KC_FLAGS] & SLAB_DEBUG_FLAGS:
+            return alloc_single(m, st, cache, slab)
         first = freeze_slab(m, slab)
         st.cpu[cpu + CPU_SLAB] = slab
     st.cpu[cpu + CPU_FREELIST] = next_free(st, slab, first)
@@ -292,7 +310,7 @@ SLUB = SlabAllocator(
     name="slub",
     summary="slabs of one size, one a CPU at work, partial ones on lists of CPUs and nodes",
     models="mm/slub.c, mm/slab_common.c",
-    left_out="the flow of debug caches, pfmemalloc, RCU-delayed frees",
+    left_out="checks of debug caches, pfmemalloc, RCU-delayed frees",
     level="L3",
     params=Params,
     new_state=new_state,

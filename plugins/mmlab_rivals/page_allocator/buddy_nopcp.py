@@ -8,10 +8,10 @@ import attrs
 
 from mmlab.kernels.jit import kernel
 from mmlab.kernels.zones import zone_of
-from mmlab.model.const import ALLOC_HIGHATOMIC, ENOMEM, PAGEBLOCK_ORDER
+from mmlab.model.const import ALLOC_HIGHATOMIC, ENOMEM
 from mmlab_linux.page_allocator.buddy import BUDDY
 from mmlab_linux.page_allocator.fallback import reserve_highatomic_pageblock, rmqueue_buddy
-from mmlab_linux.page_allocator.free_lists import free_one_page, pageblock_type
+from mmlab_linux.page_allocator.free_lists import free_pages_ok
 
 
 @kernel
@@ -27,14 +27,8 @@ def alloc(m, st, zone, order, migratetype, alloc_flags):
 
 @kernel
 def free(m, st, pfn, order):
-    """__free_pages_ok() for every order, in pieces of at most a pageblock."""
-    zone = zone_of(m, pfn)
-    end = pfn + (1 << order)
-    piece = min(order, PAGEBLOCK_ORDER)
-    while pfn < end:
-        free_one_page(m, st, zone, pfn, piece, pageblock_type(m, pfn), 0)
-        pfn += 1 << piece
-    return 0
+    """__free_pages_ok() for every order."""
+    return free_pages_ok(m, st, zone_of(m, pfn), pfn, order)
 
 
 BUDDY_NOPCP = attrs.evolve(

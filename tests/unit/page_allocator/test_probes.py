@@ -59,6 +59,16 @@ def test_a_dump_of_counters_alone_is_no_start_state():
         load_state(real["states"]["a"], real["zonelists"], CHOSEN)
 
 
+def test_slots_begin_again_and_name_the_last_allocation():
+    """An allocation that fails leaves its slot empty, what the slot named before stays allocated; a slot without a block splits into nothing."""
+    real = recorded("buddy-merge", 0)
+    run = ProbeRun(load_state(real["states"]["start"], real["zonelists"], CHOSEN))
+    log = run.run(["alloc 65535 0 KERNEL n=2; split 5", "alloc 0 10 NOWAIT n=200", "alloc 0 10 NOWAIT n=200"])
+    assert log.pfns[2] == [-1] * 200 and run.slots == {65535: (log.pfns[0][0], 0)}
+    run.run(["free 65535 n=2"])
+    assert not run.slots
+
+
 def test_slab_commands_are_refused():
     real = recorded("buddy-merge", 0)
     machine = load_state(real["states"]["start"], real["zonelists"], CHOSEN)

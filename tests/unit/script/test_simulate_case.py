@@ -1,11 +1,14 @@
 """What a recorded case gives the simulator."""
 
+import gzip
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from mmlab._engine.script_probe import log_text
-from mmlab._engine.simulate_case import given_figures, start_record, case_policies
+from mmlab._engine.simulate_case import case_policies, given_figures, simulate_case, start_record
 from mmlab.machine.record import boot_problems
 from mmlab.verify import read_case
 from mmlab.verify.probe_log import ProbeLog
@@ -27,9 +30,9 @@ def test_given_figures_are_the_recorded_ones():
     assert given_figures(case) == expected and len(expected) == 12
 
 
-@pytest.mark.parametrize(("name", "policies"), [("oom-allocating", {"oom_policy": {"use": "allocating_task"}}), ("oom-score", {})])
-def test_policies_that_sysctls_stand_for(name, policies):
-    assert case_policies(read_case(CASES / "reclaim" / name)) == policies
+@pytest.mark.parametrize(("name", "monitor"), [("damon-hot-tenth", {"use": "damon", "params": {"autostart": False}}), ("numa-cpuset", None)])
+def test_policies_that_scripts_stand_for(name, monitor):
+    assert case_policies(read_case(CASES / "monitor" / name)).get("monitor") == monitor
 
 
 def test_log_text_reads_back():
@@ -78,3 +81,15 @@ def test_log_text_reads_back():
     read = ProbeLog.from_text(log_text(ProbeLog(pfns=[[7, -1], [8]], states={"a": [zone]})))
     assert read.pfns == [[7, -1], [8]]
     assert {key: value for key, value in read.states["a"][0].items() if key != "movable_pages"} == zone
+
+
+def test_an_allocator_program_runs_from_its_recorded_states_even_if_the_script_ends_early(tmp_path):
+    folder, out = tmp_path / "allocators" / "cut", tmp_path / "out"
+    shutil.copytree(CASES / "allocators" / "buddy-merge", folder)
+    text = (folder / "case.toml").read_text()
+    (folder / "case.toml").write_text(text.replace("sleep 300", "sh frobnicate"))
+    out.mkdir()
+    simulate_case(read_case(folder), out)
+    assert "frobnicate" in (out / "unsupported.txt").read_text()
+    recorded = json.loads(gzip.decompress((folder / "p.run0.json.gz").read_bytes()))
+    assert ProbeLog.from_text((out / "p@0.probe").read_text()).pfns == recorded["pfns"]

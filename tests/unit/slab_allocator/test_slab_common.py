@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mmlab.errors import MmlabError
+from mmlab.mm.slab import KERNEL_CACHES
 from mmlab.mm.slab_common import (
     KmemCache, SlabCaches, booted_caches, calculate_alignment, flags_of, free_large_kmalloc, kmalloc_large, kmalloc_order, kmalloc_type,
 )
@@ -50,6 +51,22 @@ def test_a_new_cache_may_join_one_of_the_booted_kernel():
     caches = SlabCaches(a_machine())
     perf_event = next(cache for cache in caches.caches if cache.name == "perf_event")
     assert caches.create("mine", 1312) is perf_event and perf_event.refcount == 2
+    # the kernel's accounted msg_msg-96 and kmalloc-cg-96 have windows for copies to user space
+    assert caches.create("accounted", 96, 32, s.SLAB_ACCOUNT).name == "accounted"
+    ping = caches.create("grown", 1024, flags=s.SLAB_HWCACHE_ALIGN | s.SLAB_ACCOUNT)
+    assert ping.name == "PING" and caches.geometry(ping)["offset"] == 496  # half of the first user's 992 bytes
+
+
+def test_a_window_for_user_space_is_no_flag():
+    caches = SlabCaches(a_machine())
+    window = caches.create("window", 3000, usersize=8)
+    assert window.flags == 0 and caches.create("plain", 3000) is not window
+
+
+def test_more_caches_than_a_program_has_numbers_for():
+    caches = SlabCaches(a_machine())
+    made = [caches.create(f"c{i}", 3000, flags=s.SLAB_NO_MERGE) for i in range(64)]
+    assert len({cache.number for cache in made}) == 64 and not {cache.number for cache in made} & set(KERNEL_CACHES)
 
 
 def test_the_last_user_ends_a_cache_and_objects_in_use_keep_it():
@@ -119,6 +136,20 @@ def test_kmalloc_lines():
     assert log.kmallocs == [[100, 128, "kmalloc-128", -1], [100, 128, "kmalloc-cg-128", -1], [9000, 16384, "pages", 2], [4194305, -1, "failed", -1]]
 
 
+def test_flags_that_the_kernel_adds():
+    """Bit 2 POISON, 7 STORE_USER, 9 RCU, 12 NO_MERGE; 17: a free object is filled, 18: lists change without a lock."""
+    log = program("sweep 100 100 1 0 POISON", "sweep 200 200 1 0 POISON|RCU", "sweep 300 300 1 0 STORE_USER")
+    assert [row[-1] for row in log.table] == [1 << 2 | 1 << 12 | 3 << 17, 1 << 2 | 1 << 9 | 1 << 12 | 1 << 18, 1 << 7 | 1 << 12]
+
+
+def test_a_slot_names_the_last_allocation_only():
+    log = program("kmalloc 0 100 KERNEL; kmalloc 0 9000000 KERNEL  # too large", "kfree 0", "kmalloc 1 100 KERNEL")
+    assert [row[2] for row in log.kmallocs] == ["kmalloc-128", "failed", "kmalloc-128"]
+    run = ProbeRun(a_machine())
+    run.run(["cache 1 c 700 0 NO_MERGE", "calloc 1 0 KERNEL n=2", "calloc 1 0 KERNEL", "cfree 1 0 n=2"])
+    assert run.machine.op("slab_allocator", "stat", run.slab.caches[1].number, s.SLAB_STAT_LIVE_OBJS) == 1
+
+
 def test_sweep_leaves_no_cache_behind():
     run = ProbeRun(a_machine())
     run.run(["sweep 8 3000 8 0 NONE"])
@@ -149,3 +180,14 @@ def test_bulk_gives_all_or_nothing(name):
         caches.free_bulk(objects)
     caches.destroy(cache)
     assert machine.op("slab_allocator", "check") == 0
+
+
+def test_slabs_of_a_debug_cache_are_never_a_cpus():
+    """8 KiB slabs of 11: a full one is on no list, comes to its node's tail when an object is freed, and the first one gives until it is full."""
+    log = program(
+        "cache 1 c 700 0 NO_MERGE|RED_ZONE", "calloc 1 0 KERNEL n=12", "cdump 1 made", "cfree 1 0", "cfree 1 5 n=2", "cdump 1 freed",
+        "calloc 1 20 KERNEL n=11", "cdump 1 again",
+    )  # fmt: skip
+    assert log.objs == [[0] * 11 + [1], [1] * 10 + [0]]
+    lists = {name: (state["cpu"], state["node_partial"]) for name, state in log.slab_states.items()}
+    assert lists == {"made": ([], [[1, 1, 11]]), "freed": ([], [[1, 1, 11], [0, 8, 11]]), "again": ([], [[0, 9, 11]])}
