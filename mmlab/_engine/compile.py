@@ -139,6 +139,8 @@ _PLACE = "MMLAB_COMPILE_FROM"
 
 def bind_request(text: str) -> Any:
     """A helper's work: a machine as the request (JSON) says, bound. Its place in the list of units is in the environment."""
+    from mmlab._engine.core import SERVICES
+    from mmlab._engine.explained import EXPLAINED
     from mmlab._engine.machine import Chosen, Machine
     from mmlab.model.layout import Sizes
     from mmlab.pluginmanager import load_plugins
@@ -149,7 +151,8 @@ def bind_request(text: str) -> Any:
     for name, arrays in request.entries:
         module, function = name.split(":")
         entries.append(Entry(getattr(importlib.import_module(module), function), arrays))
-    machine = Machine(Sizes(**request.sizes), chosen)
+    sizes = Sizes(**request.sizes)
+    machine = Machine(sizes, chosen, services=EXPLAINED if sizes.explain else SERVICES)
     machine.bind(entries)
     return machine
 

@@ -126,8 +126,8 @@ class Machine(State):
         return units_of(f"core {name}", {name: function}, self._type, arguments=arguments)[name]
 
     def request(self, entries: tuple[Entry, ...]) -> Request | None:
-        """What another process needs to compile the same; None for machines with services of their own, which are small."""
-        if self._core is not SERVICES:
+        """What another process needs to compile the same; None for request replays, which are small."""
+        if self._core is not SERVICES and (self.sizes.nr_request_ids or not self.sizes.explain):
             return None
         policies = {slot: choice.policy.name for slot, choice in self.chosen.items()}
         names = [(f"{f.__module__}:{f.__name__}", entry.arrays) for entry in entries for f in (python_function(entry.function),)]
