@@ -173,6 +173,7 @@ spawn A
 mmap A r 4M anon align=2M
 touch A r 0 512 w
 sysfs mm/transparent_hugepage/enabled madvise
+sleep 20
 madvise A r 0 4M hugepage
 sleep 500
 snapshot s0
