@@ -153,8 +153,8 @@ class Simulation:
         self._settings(script)
         device_memmap(self.machine, self.layout)
         self.blocks = MemoryBlocks(self)
-        if self.cfg.options.memhp_offline:
-            for block in (block for dimm in self.blocks.dimms for block in dimm):
+        if self.cfg.options.memhp_default_state == "offline":
+            for block in (block for dimm in self.blocks.dimms for block in dimm if block in self.blocks.state):  # a boot record may lack them
                 self.blocks.offline(block)
         self._early(script)
         self._defaults_of_settings()

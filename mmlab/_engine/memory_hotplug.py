@@ -1,7 +1,7 @@
 """Memory that comes and goes while the machine runs, in blocks of block_size_bytes: online, offline, removed and added again.
 
 Models: mm/memory_hotplug.c online_pages(), offline_pages(), add_memory(), try_remove_memory(); drivers/base/memory.c. A block joins the zone
-that its frames belonged to when the machine started. Left out: online_movable, blocks that lie in two zones, memmap_on_memory.
+that its frames belonged to when the machine started. Left out: online_movable of a single block, blocks that lie in two zones, memmap_on_memory.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class MemoryBlocks:
         machine.run(add_range, self.sim.layout.zones[self.zone[block]].node, start, end)
         machine.run(mark_range, start, end, self.zone[block], KIND_RESERVED)
         self.state[block] = OFFLINE
-        return 0 if self.sim.cfg.options.memhp_offline else self.online(block)
+        return 0 if self.sim.cfg.options.memhp_default_state == "offline" else self.online(block)
 
     def _resize(self, number: int, ranges: Sequence[tuple[int, int]]) -> None:
         """The zone has these present ranges from now on; its managed pages change by as many."""
@@ -125,7 +125,8 @@ class MemoryBlocks:
         start = merged[0][0] if merged else zone.start_pfn
         end = merged[-1][1] if merged else start
         new = attrs.evolve(zone, start_pfn=start, spanned=end - start, present=present, managed=zone.managed + change, ranges=merged)
-        sim.layout = attrs.evolve(sim.layout, zones=tuple(new if i == number else z for i, z in enumerate(sim.layout.zones)))
+        rebuilt = sim.layout.zonelists_rebuilt or 0 in (zone.present, present)
+        sim.layout = attrs.evolve(sim.layout, zones=tuple(new if i == number else z for i, z in enumerate(sim.layout.zones)), zonelists_rebuilt=rebuilt)
         row = sim.machine.zone[number * r.ZONE_STRIDE : (number + 1) * r.ZONE_STRIDE]
         row[r.Z_START_PFN], row[r.Z_END_PFN], row[r.Z_PRESENT] = start, end, present
         row[r.Z_MANAGED] += change

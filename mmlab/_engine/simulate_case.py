@@ -13,6 +13,7 @@ from mmlab._engine.script_driver import look_up_settings
 from mmlab._engine.script_probe import log_text
 from mmlab.errors import NotSupported
 from mmlab.machine.fragmentation import extfrag_index, unusable_index
+from mmlab.machine.srat import with_kernel_numbers
 from mmlab.model.rows import SC_BOOST_FACTOR
 from mmlab.verify.cases import Case
 from mmlab.verify.ids import Unsupported
@@ -49,11 +50,12 @@ def simulate_case(case: Case, out_dir: Path) -> None:
     """
     from mmlab.simulation import Simulation
 
-    operations = parse_ops(case.script, str(case.path / "case.toml"))
+    where = str(case.path / "case.toml")
+    operations = parse_ops(case.script, where)
     try:
         sim = Simulation.from_table(
-            {**case.machine, "boot": start_record(case)}, sysctl={"kernel.randomize_va_space": "2"} | case.sysctl, sysfs=case.sysfs, where=str(case.path / "case.toml"),
-            policies=case_policies(case), script=True, warm_text=case.warm_text,
+            with_kernel_numbers({**case.machine, "boot": start_record(case)}, where),
+            sysctl={"kernel.randomize_va_space": "2"} | case.sysctl, sysfs=case.sysfs, where=where, policies=case_policies(case), script=True, warm_text=case.warm_text,
         )  # fmt: skip
         _trace_buffers(case, sim)
         look_up_settings(sim, case.sysctl, case.sysfs)

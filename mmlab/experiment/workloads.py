@@ -229,7 +229,28 @@ def _check_script(text: str, base_dir: Path) -> list[str]:
         return [f"workload.script: {message}" for message in error.messages]
     except (OSError, UnicodeDecodeError) as error:
         return [f"workload.script: {text}: cannot be read: {error}"]
-    return [f"workload.script: {where}: no such file: {path}" for where, path in files if not path.is_file()]
+    faults = [f"workload.script: {where}: no such file: {path}" for where, path in files if not path.is_file()]
+    return faults + _contradictions(resolve_path(text, base_dir))
+
+
+def _contradictions(script: Path) -> list[str]:
+    """Where a script protects more of a cgroup's memory than the cgroup may have. Linux takes such limits; they cannot be meant."""
+    from mmlab.procfs.cgroups import parse_limit
+    from mmlab.workload.ops import parse_ops
+
+    limits: dict[str, dict[str, str]] = {}
+    faults = []
+    for op in parse_ops(script.read_text(encoding="utf-8"), str(script)):
+        if op.name != "cgroup":
+            continue
+        set_ = limits.setdefault(op.args["cgroup"], {})
+        set_.update(op.args["settings"])
+        most = parse_limit(set_.get("memory.max", "max"))
+        for name in ("memory.min", "memory.low"):
+            least = parse_limit(set_.get(name, "0"))
+            if most is not None and least is not None and least > most and set_[name] != "max":
+                faults.append(f"workload.script: {script}:{op.line}: cgroup {op.args['cgroup']}: {name} must not be above memory.max, got {set_[name]} and {set_['memory.max']}")
+    return faults
 
 
 def _script_files(script: Path) -> list[tuple[str, Path]]:

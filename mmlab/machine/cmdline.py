@@ -62,7 +62,7 @@ class Cmdline:
     slab_min_objects: int | None = None
     slab_nomerge: bool = False
     shuffle: bool = False
-    memhp_offline: bool = False
+    memhp_default_state: str = "online"
     other: tuple[str, ...] = ()
 
 
@@ -111,10 +111,10 @@ def _memmap(text: str) -> tuple[MemmapRange, ...]:
     return tuple(ranges)
 
 
-def _memhp(text: str) -> bool:
-    if text not in ("online", "online_kernel", "offline"):
-        raise ValueError(f"must be online, online_kernel or offline, got '{text}'")
-    return text == "offline"
+def _memhp(text: str) -> str:
+    if text not in ("online", "online_kernel", "online_movable", "offline"):
+        raise ValueError(f"must be online, online_kernel, online_movable or offline, got '{text}'")
+    return text
 
 
 def _cma(text: str) -> CmaSize:
@@ -129,7 +129,7 @@ _OPTIONS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "mem": ("mem_bytes", parse_memparse),
     "memmap": ("memmap", _memmap),
     "cma": ("cma", _cma),
-    "memhp_default_state": ("memhp_offline", _memhp),
+    "memhp_default_state": ("memhp_default_state", _memhp),
     "stack_guard_gap": ("stack_guard_gap", _count),
     "numa_balancing": ("numa_balancing", _switch),
     "page_alloc.shuffle": ("shuffle", _switch),

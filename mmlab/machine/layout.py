@@ -43,12 +43,16 @@ class ZoneLayout:
 
 @attrs.frozen
 class MachineLayout:
-    """Zones by node and index, and the CPUs and distances of the nodes. ``e820`` rows: (first byte, last byte, kind)."""
+    """Zones by node and index, and the CPUs and distances of the nodes. ``e820`` rows: (first byte, last byte, kind).
+
+    ``zonelists_rebuilt``: zones came or went after boot, so that zonelists were built again, with all CPUs online.
+    """
 
     zones: tuple[ZoneLayout, ...]
     node_cpus: tuple[tuple[int, ...], ...]
     distances: tuple[tuple[int, ...], ...]
     e820: tuple[tuple[int, int, str], ...] = ()
+    zonelists_rebuilt: bool = False
 
     @property
     def nr_nodes(self) -> int:
@@ -123,10 +127,12 @@ def layout_from_config(cfg: MachineConfig, memmap_pages: MemmapPages = vmemmap_p
         ranges = tuple(memmap.clip(((a, b) for n, a, b in node_ranges if n == node), start, end))
         present = sum(b - a for a, b in ranges)
         zones.append(ZoneLayout(node, ZONE_NAMES[index], index, start, end - start, present, m, s, ranges))
+    zones_at_boot = len(zones)
     if dimms:
-        zones = _hotplug(zones, dimms)
+        zones = _hotplug(zones, dimms, _hotplug_zone(cfg))
+    rebuilt = len(zones) > zones_at_boot
     zones = _with_devices(zones, memmap.device_ranges(cfg), len(cfg.node_cpus()))
-    return MachineLayout(tuple(zones), cfg.node_cpus(), cfg.distance_matrix(), memmap.e820_map(cfg))
+    return MachineLayout(tuple(zones), cfg.node_cpus(), cfg.distance_matrix(), memmap.e820_map(cfg), rebuilt)
 
 
 def _bare_layout_32(cfg: MachineConfig) -> MachineLayout:
@@ -166,14 +172,18 @@ def _with_devices(zones: list[ZoneLayout], devices: Sequence[tuple[int, int, int
     return sorted(zones, key=lambda z: (z.node, z.index))
 
 
-def _hotplug(zones: list[ZoneLayout], dimms: Sequence[tuple[int, int]]) -> list[ZoneLayout]:
-    """Modules come online whole, in node 0's Normal. Models: mm/memory_hotplug.c zone_for_pfn_range(), contig-zones."""
-    index = ZONE_NAMES.index("Normal")
+def _hotplug_zone(cfg: MachineConfig) -> str:
+    return "Movable" if cfg.options.memhp_default_state == "online_movable" else "Normal"
+
+
+def _hotplug(zones: list[ZoneLayout], dimms: Sequence[tuple[int, int]], name: str) -> list[ZoneLayout]:
+    """Modules come online whole, in this zone of node 0. Models: mm/memory_hotplug.c zone_for_pfn_range(), contig-zones."""
+    index = ZONE_NAMES.index(name)
     old = next((z for z in zones if z.node == 0 and z.index == index), None)
     added = sum(b - a for a, b in dimms)
     if old is None:
         start = dimms[0][0]
-        new = ZoneLayout(0, "Normal", index, start, dimms[-1][1] - start, added, added, added, tuple(dimms), hotplugged=True)
+        new = ZoneLayout(0, name, index, start, dimms[-1][1] - start, added, added, added, tuple(dimms), hotplugged=True)
     else:
         new = attrs.evolve(
             old,
@@ -196,7 +206,7 @@ def layout_from_boot(boot: Mapping[str, Any], cfg: MachineConfig) -> MachineLayo
     rows = boot["zones"]
     spans = [(z["node"], ZONE_NAMES.index(z["zone"]), z["start_pfn"], z["start_pfn"] + z["spanned"]) for z in rows]
     managed = [z["managed"] for z in rows]
-    hot = [i for i, s in enumerate(spans) if cfg.dimms_bytes and s[0] == 0 and ZONE_NAMES[s[1]] == "Normal"]
+    hot = [i for i, s in enumerate(spans) if cfg.dimms_bytes and s[0] == 0 and ZONE_NAMES[s[1]] == _hotplug_zone(cfg)]
     if "node_ranges" in boot:
         node_ranges = [(n, -(-a // 4096), (b + 1) // 4096) for n, a, b in boot["node_ranges"]]
     else:
@@ -212,8 +222,9 @@ def layout_from_boot(boot: Mapping[str, Any], cfg: MachineConfig) -> MachineLayo
             ranges = _guess_ranges(s[2], z["spanned"], z["present"])
         zones.append(ZoneLayout(s[0], z["zone"], s[1], s[2], z["spanned"], z["present"], z["managed"], given, tuple(ranges), i in hot))
     e820 = tuple(tuple(r) for r in boot["e820"]) if "e820" in boot else memmap.e820_map(cfg)
+    rebuilt = any(spans[i][2] == memmap.dimm_ranges(cfg)[0][0] for i in hot)
     zones.sort(key=lambda z: (z.node, z.index))
-    return MachineLayout(tuple(zones), cfg.node_cpus(), cfg.distance_matrix(), e820)
+    return MachineLayout(tuple(zones), cfg.node_cpus(), cfg.distance_matrix(), e820, rebuilt)
 
 
 def _guess_ranges(start: int, spanned: int, present: int) -> list[tuple[int, int]]:

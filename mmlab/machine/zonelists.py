@@ -56,10 +56,11 @@ def node_orders(distances: Sequence[Sequence[int]], with_memory: set[int], with_
 
 
 def build_zonelists(layout: MachineLayout) -> Zonelists:
-    """Zonelists of every node: all zones of a node that have memory, highest first, before those of the next."""
+    """Zonelists of every node: all zones of a node that have memory, highest first, before those of the next. At boot no CPU is known to be
+    any node's yet."""
     by_node = [[i for i, z in reversed(list(enumerate(layout.zones))) if z.node == n and z.managed] for n in range(layout.nr_nodes)]
     with_memory = {n for n, zones in enumerate(by_node) if zones}
-    with_cpus = {n for n, cpus in enumerate(layout.node_cpus) if cpus}
+    with_cpus = {n for n, cpus in enumerate(layout.node_cpus) if cpus and layout.zonelists_rebuilt}
     orders = node_orders(layout.distances, with_memory, with_cpus)
     fallback = tuple(tuple(i for n in order for i in by_node[n]) for order in orders)
     return Zonelists(fallback, tuple(map(tuple, by_node)), tuple(orders))

@@ -189,5 +189,5 @@ def reserve(length: int, dtype: str, huge: bool = False) -> np.ndarray:
 
 def make_arrays(sizes: Sizes) -> dict[str, np.ndarray]:
     """All arrays of a machine, zeroed."""
-    dense = sizes.nr_frames <= 1 << 24  # up to 64 GiB the per-page arrays are worth huge pages; a larger machine is used sparsely
+    dense = sizes.nr_frames < 1 << 27  # less than 512 GiB the per-page arrays are worth huge pages; a larger machine is used sparsely
     return {a.name: reserve(a.length(sizes), a.dtype, huge=dense and a.name in ("page", "pagex", "pt", "next_use", "rq_table", "rq_object")) for a in ARRAYS}

@@ -63,7 +63,7 @@ DIRTY: dict[str, tuple[int, str]] = {
 FIXED = {
     "vm.laptop_mode": "0", "vm.nr_hugepages": "0", RANDOMIZE: "0",
 }  # fmt: skip
-NUMA_BALANCING = "kernel.numa_balancing"
+NUMA_BALANCING, LOWMEM_RESERVE_RATIO = "kernel.numa_balancing", "vm.lowmem_reserve_ratio"
 NUMAB_FILES = {
     "scan_delay_ms": r.NB_SCAN_DELAY, "scan_period_min_ms": r.NB_SCAN_PERIOD_MIN, "scan_period_max_ms": r.NB_SCAN_PERIOD_MAX,
     "scan_size_mb": r.NB_SCAN_SIZE, "hot_threshold_ms": r.NB_HOT_THRESHOLD,
@@ -133,6 +133,8 @@ class Settings(dict):
         """Text of a sysctl file."""
         if name == NUMA_BALANCING:
             return f"{int(self.sim.machine.sc[r.SC_NUMA_BALANCING])}\n"
+        if name == LOWMEM_RESERVE_RATIO:  # its handler does not ask whether it is a write: a look sets the reserves up from today's managed pages
+            self._write_tuning(name, self.sim.tuning.read(name))
         return f"{self.sim.tuning.read(name) if self.sim.tuning.knows(name) else self.get(name, '')}\n"
 
     def write_sysctl(self, name: str, text: str) -> int:

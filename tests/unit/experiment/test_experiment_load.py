@@ -225,6 +225,14 @@ def test_script_faults_name_file_and_line(tmp_path):
     assert "w.ops:3" in caught.value.messages[1]
 
 
+def test_cgroup_limits_that_contradict(tmp_path):
+    script = tmp_path / "g.ops"
+    script.write_text("cgroup g memory.min=20M\ncgroup h memory.low=max memory.max=1M\ncgroup g memory.max=10M\ncgroup g memory.min=5M\n")
+    with pytest.raises(InputError) as caught:
+        load_experiment(script)
+    assert caught.value.messages == [f"{script}: workload.script: {script}:3: cgroup g: memory.min must not be above memory.max, got 20M and 10M"]
+
+
 def test_script_becomes_an_experiment(tmp_path):
     (tmp_path / "two words.ops").write_text("spawn T\n")
     experiment = load_experiment(tmp_path / "two words.ops", {"reclaimer.use": "fifo"}, FakeRegistry(), DEFAULTS)

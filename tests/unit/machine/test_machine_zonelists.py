@@ -35,6 +35,15 @@ def test_a_node_without_cpus_is_preferred():
     assert node_orders(d, {0, 1, 2}, {0, 1})[0] == (0, 2, 1)
 
 
+def test_no_cpu_is_a_nodes_yet_when_the_kernel_boots():
+    """Linux 6.12 with five nodes of 256 MiB, two of which have a CPU: the order at boot. A zone that comes later has the lists built again."""
+    nodes = [{"memory": "256M", "cpus": [0]}, {"memory": "256M", "cpus": [1]}, *[{"memory": "256M"}] * 3]
+    lay = layout_from_config(machine_from_table({"cpus": 2, "nodes": nodes}))
+    assert build_zonelists(lay).node_order == ((0, 1, 2, 3, 4), (1, 2, 3, 4, 0), (2, 3, 4, 0, 1), (3, 4, 0, 1, 2), (4, 0, 1, 2, 3))
+    again = layout_from_config(machine_from_table({"cpus": 2, "nodes": nodes, "dimms": ["256M"], "maxmem": "4G"}))
+    assert again.zonelists_rebuilt and build_zonelists(again).node_order[0] == (0, 2, 3, 4, 1)
+
+
 def test_a_node_without_memory_falls_back_only():
     lay = layout_from_config(machine_from_table({"cpus": 2, "nodes": [{"memory": "512M", "cpus": [0]}, {"memory": "0", "cpus": [1]}]}))
     lists = build_zonelists(lay)

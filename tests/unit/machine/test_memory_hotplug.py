@@ -112,6 +112,16 @@ def test_a_module_is_taken_out_and_put_back():
     sim.check_state()
 
 
+def test_modules_that_are_movable():
+    """512 MiB above 4 GiB: ZONE_MOVABLE, and no zone Normal."""
+    sim = a_machine("memhp_default_state=online_movable")
+    movable = next(zone for zone in sim.layout.zones if zone.name == "Movable")
+    assert (movable.start_pfn, movable.present, movable.managed) == (1 << 20, 131072, 131072)
+    assert all(zone.name != "Normal" for zone in sim.layout.zones)
+    assert sim.tuning.wmark[-1].min == 128 and sim.machine.run(alloc_pages, GFP_HIGHUSER_MOVABLE, 0, 0) >= 1 << 20  # 1/1024 of the zone
+    sim.check_state()
+
+
 def test_modules_that_wait_to_be_made_online():
     sim = a_machine("memhp_default_state=offline")
     assert normal(sim).present == 0 and len(blocks(sim, "offline")) == 4
@@ -151,7 +161,7 @@ def test_bad_words():
     assert write(sim, f"{ROOT}memory{block}/state", "gone") == -22 and write(sim, ROOT + "probe", "x") == -22
     with pytest.raises(NotSupported, match="online_movable"):
         write(sim, f"{ROOT}memory{block}/state", "online_movable")
-    with pytest.raises(InputError, match="machine.cmdline: memhp_default_state: must be online, online_kernel or offline, got 'maybe'"):
+    with pytest.raises(InputError, match="machine.cmdline: memhp_default_state: must be online, online_kernel, online_movable or offline, got 'maybe'"):
         a_machine("memhp_default_state=maybe")
 
 
@@ -168,3 +178,13 @@ def test_watermarks_and_reserves_as_a_kernel_has_them():
         ((11275, 14093), (4888, 6110), 98304, 384),
         ((10592, 13240), (6123, 7653), 131072, 512),
     ]
+
+
+def test_a_look_at_the_reserve_ratio_sets_reserves_up_from_what_zones_manage_now():
+    """Its handler does not ask whether it is a write. 1 GiB: at boot the reserve is of the pages before the initial RAM disk was freed."""
+    sim = Simulation.from_table({"memory": "1G", "cpus": 1})
+    dma32 = next(zone for zone in sim.layout.zones if zone.name == "DMA32")
+    reserve = r.Z_LOWMEM_RESERVE + 1  # of zone DMA against requests for DMA32
+    assert sim.machine.zone[reserve] == dma32.managed_at_setup // 256 != dma32.managed // 256
+    assert read(sim, "/proc/sys/vm/lowmem_reserve_ratio").split() == ["256", "256", "32", "0", "0"]
+    assert sim.machine.zone[reserve] == dma32.managed // 256

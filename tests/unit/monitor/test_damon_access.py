@@ -1,12 +1,12 @@
 """What DAMON sees of accesses: windows, rates, ages, three ranges, the one page of a region."""
 
 import pytest
-from damon_script import CTX, pid, regions, run, setup
+from damon_script import CTX, pid, regions, run, scheme, setup
 from mmlab_linux.monitor.damon import state as s
 
 from mmlab.mm.rmap import folio_referenced
 from mmlab.model.page import PG_IDLE, PG_YOUNG
-from mmlab.model.rows import COST_CONTEXT_SWITCH, COST_DAMON_CHECK, PTE_ACCESSED, SC_MONITOR_CHECKS, SC_MONITOR_NS
+from mmlab.model.rows import COST_CONTEXT_SWITCH, COST_DAMON_CHECK, COST_DAMOS_PAGE, PTE_ACCESSED, SC_MONITOR_CHECKS, SC_MONITOR_NS
 from mmlab.procfs.walk import entries, mapped_pages
 
 pytestmark = pytest.mark.nojit
@@ -89,6 +89,17 @@ def test_what_kdamond_costs(tmp_path):
     assert checks == same == 20
     assert free == wakes * 2 * int(prices[COST_CONTEXT_SWITCH])
     assert used == free + checks * int(prices[COST_DAMON_CHECK])
+
+
+def test_an_action_on_frames_that_are_on_no_list_costs_a_look_at_each(tmp_path):
+    """A region of 256 frames: one round of lru_prio looks at all of them, and moves none."""
+    cost = []
+    for name, schemes in (("watch", 0), ("act", 1)):
+        script = WARM + setup("paddr", schemes=schemes) + regions(0, ("0", "1048576")) + (scheme(0, "lru_prio", (0, 20)) if schemes else "")
+        found = run(_folder(tmp_path, name), script + ON + "sleep 103\n")
+        assert len(found.trace.aggregations) == 1
+        cost.append(int(found.sim.machine.sc[SC_MONITOR_NS]))
+    assert cost[1] - cost[0] == 256 * (int(found.sim.machine.cost[COST_DAMOS_PAGE]) // 2)
 
 
 def test_kdamond_ends_with_its_last_task(tmp_path):

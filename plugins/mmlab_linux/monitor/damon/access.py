@@ -20,7 +20,7 @@ from mmlab_linux.monitor.damon.state import (
     R_NR_ACCESSES, R_NR_ACCESSES_BP, R_SAMPLING_ADDR, R_START, REGION_STRIDE, T_HEAD, T_PID_NR, T_TASK,
 )
 
-AHEAD = 12  # regions from one stage of look_ahead() to the next, and to the check
+AHEAD = 24  # regions from one stage of look_ahead() to the next, and to the check
 
 
 @leaf
