@@ -13,7 +13,7 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.services import khugepaged_scan_mm_slot, lru_add_drain_all
 from mmlab.model.const import HPAGE_PMD_ORDER, SCAN_ALLOC_HUGE_PAGE_FAIL
 from mmlab.model.gfp import GFP_TRANSHUGE, GFP_TRANSHUGE_LIGHT
-from mmlab.model.rows import MM_KHUGEPAGED, MM_STRIDE, MM_USERS, SC_BUSY_SINCE_NS, SC_KHUGEPAGED_MM, SC_NR_CPUS, SC_NR_TASKS, SC_TASK
+from mmlab.model.rows import MM_KHUGEPAGED, MM_STRIDE, MM_USERS, SC_BUSY_SINCE_NS, SC_KHUGEPAGED_LOCKED_OUT, SC_KHUGEPAGED_MM, SC_NR_CPUS, SC_NR_LOOPS, SC_NR_TASKS
 
 NS_PER_MS = 1_000_000
 TICK_NS = 4 * NS_PER_MS  # CONFIG_HZ=250
@@ -47,15 +47,20 @@ def end_pass(m, st):
 
 @leaf
 def waits_for_cpu(m, now_ns):
-    """ns until the thread may have the CPU that a task is using, 0: now."""
-    if m.sc[SC_NR_CPUS] > 1 or m.sc[SC_TASK] < 0:
+    """ns until the thread may have the CPU that a task is using, 0: now. Tasks that loop, and sleep a little now and then, leave it nothing."""
+    if m.sc[SC_NR_CPUS] > 1:
         return 0
+    if m.sc[SC_NR_LOOPS] > 0:
+        return TICK_NS
     return max(0, m.sc[SC_BUSY_SINCE_NS] + TICK_NS - now_ns)
 
 
 @kernel
 def khugepaged_do_scan(m, st):
-    """One pass, or the rest of one: ns until the next step."""
+    """One pass, or the rest of one: ns until the next step. Woken by madvise(), it finds the mmap lock taken and does not wait for it."""
+    if m.sc[SC_KHUGEPAGED_LOCKED_OUT]:
+        m.sc[SC_KHUGEPAGED_LOCKED_OUT] = 0
+        return end_pass(m, st)
     lru_add_drain_all(m)
     pages = st.pages_to_scan[0]
     gfp = GFP_TRANSHUGE if st.khugepaged_defrag[0] else GFP_TRANSHUGE_LIGHT

@@ -163,3 +163,24 @@ snapshot s0
         sysfs=ASLEEP, **HUGE_MACHINE,
     )  # fmt: skip
     assert ran.vmstat("s0", "thp_scan_exceed_none_pte") > 0
+
+
+def test_madvise_wakes_khugepaged_in_vain():
+    """It finds the lock taken that madvise() holds, and sleeps."""
+    ran = Ran(
+        """
+spawn A
+mmap A r 4M anon align=2M
+touch A r 0 512 w
+sysfs mm/transparent_hugepage/enabled madvise
+sleep 20
+madvise A r 0 4M hugepage
+sleep 500
+snapshot s0
+sysfs mm/transparent_hugepage/khugepaged/scan_sleep_millisecs 20
+sleep 500
+snapshot s1
+""",
+        sysfs=ASLEEP, **HUGE_MACHINE,
+    )  # fmt: skip
+    assert [ran.vmstat(label, "thp_collapse_alloc") for label in ("s0", "s1")] == [0, 1]
