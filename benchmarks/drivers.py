@@ -7,7 +7,10 @@ from mmlab.kernels.ops import (
 )
 from mmlab.kernels.prefetch import LOOK_AHEAD, prefetch, prefetch_page
 from mmlab.kernels.services import alloc_pages, free_pages
+from mmlab.mm.mmap import MAP_FIXED_NOREPLACE, sys_mmap, sys_munmap
+from mmlab.mm.vma import vm_area_alloc
 from mmlab.model.const import PAGE_SHIFT
+from mmlab.model.rows import VM_READ, VM_WRITE, VMA_END, VMA_START, VMA_STRIDE
 
 
 @kernel
@@ -84,6 +87,20 @@ def replace_objects(m, held, picks, cache, gfp):
 
 
 @kernel
+def fill_vmas(m, mm, starts, ends, vmas):
+    """Store a VMA with bounds [starts[i], ends[i]) and leave its number in vmas[i], for each i: how many there were."""
+    for i in range(len(starts)):
+        vmas[i] = vm_area_alloc(m, mm)
+        if vmas[i] < 0:
+            return i
+        m.vma[vmas[i] * VMA_STRIDE + VMA_START] = starts[i]
+        m.vma[vmas[i] * VMA_STRIDE + VMA_END] = ends[i]
+        if vma_index_insert(m, mm, vmas[i]) < 0:
+            return i
+    return len(starts)
+
+
+@kernel
 def find_vmas(m, mm, addresses):
     """Sum of the VMAs found at the addresses (int64, bytes)."""
     total = 0
@@ -100,3 +117,13 @@ def replace_vmas(m, mm, vmas):
         if vma_index_insert(m, mm, vmas[i]) < 0:
             return i
     return len(vmas)
+
+
+@kernel
+def map_pairs(m, mm, base, picks):
+    """munmap() and mmap() of the page at base + 2 * picks[i] pages, for each i: how many there were."""
+    for i in range(len(picks)):
+        addr = base + picks[i] * 8192
+        if sys_munmap(m, mm, addr, 4096) < 0 or sys_mmap(m, mm, addr, 4096, VM_READ | VM_WRITE, MAP_FIXED_NOREPLACE, -1, 0) < 0:
+            return i
+    return len(picks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 
 import numpy as np
-from drivers import block_pairs, fill_blocks, page_pairs, replace_blocks
+from drivers import block_pairs, fill_blocks, map_pairs, page_pairs, replace_blocks
 from mmlab._engine import loop
 from mmlab.mm import vmscan
 from mmlab.model import rows as r
@@ -97,10 +97,10 @@ class PagePairs:
 
 
 class FaultPath:
-    """First-touch write faults on `pages` pages of one task. policies: as in an experiment."""
+    """First touches of `pages` pages of one task. policies: as in an experiment; access: 1 writes, 0 reads, which map the zero page."""
 
-    def __init__(self, pages: int, policies: dict | None = None, memory: str = "2G"):
-        self.pages = pages
+    def __init__(self, pages: int, policies: dict | None = None, memory: str = "2G", access: int = 1):
+        self.pages, self.access = pages, access
         self.sim = sim = Simulation.from_table({"memory": memory, "bare": True}, policies=PLAIN if policies is None else policies)
         sim.spawn("A")
         start = sim.mmap("A", (pages + WARM_PAGES) << 12)
@@ -110,11 +110,46 @@ class FaultPath:
 
     def ours(self) -> None:
         """In mmlab."""
-        assert self.sim.machine.run(loop.touch_range, self.task, self.vpn, self.pages, 1, 1) == self.pages
+        assert self.sim.machine.run(loop.touch_range, self.task, self.vpn, self.pages, 1, self.access) == self.pages
 
     def theirs(self, library: ctypes.CDLL) -> None:
         """In C. The task is in the root cgroup, which is not charged."""
         assert call_c(library, "fault", self.sim.machine, (self.task, self.vpn, self.pages)) == self.pages
+
+
+class CowPath:
+    """Writes to `pages` pages that a child shares since its fork."""
+
+    def __init__(self, pages: int, policies: dict | None = None, memory: str = "2G"):
+        self.pages = pages
+        self.sim = sim = Simulation.from_table({"memory": memory, "bare": True}, policies=policies)
+        sim.spawn("A")
+        start = sim.mmap("A", pages << 12)
+        sim.touch("A", start, pages, 1)
+        sim.fork("A", "B")
+        self.task, self.vpn = sim.task("A").index, start >> 12
+        self.snapshot = Snapshot(sim.machine)
+
+    def ours(self) -> None:
+        """In mmlab."""
+        assert self.sim.machine.run(loop.touch_range, self.task, self.vpn, self.pages, 1, 1) == self.pages
+
+
+class MapPairs:
+    """A task with `vmas` one-page mappings, two pages apart; those picked at random are unmapped and mapped again, `count` times."""
+
+    def __init__(self, vmas: int, count: int, policies: dict | None = None):
+        self.sim = sim = Simulation.from_table({"memory": "1G", "bare": True}, policies=policies)
+        sim.spawn("A")
+        self.mm, self.base = sim.task("A").mm, 1 << 40
+        for i in range(vmas):
+            address = self.base + i * 8192
+            assert sim.mmap("A", 4096, flags=["fixed_noreplace"], addr=address) == address
+        self.picks = np.random.default_rng(5).integers(0, vmas, count)
+
+    def ours(self) -> None:
+        """In mmlab."""
+        assert self.sim.machine.run(map_pairs, self.mm, self.base, self.picks) == len(self.picks)
 
 
 class ReclaimPath:

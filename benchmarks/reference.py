@@ -70,6 +70,7 @@ class Snapshot:
     """The state of a machine and its policies now; restore() brings it back, so that two runs do the same work on the same memory."""
 
     def __init__(self, machine: Machine):
+        assert len(machine.page) <= SNAPSHOT_ELEMENTS, "a snapshot would keep only part of so much memory"
         arrays = dict(machine.arrays())
         for slot, state in machine.states.items():
             arrays |= {f"{slot}.{name}": array for name, array in state.arrays().items()}

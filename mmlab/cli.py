@@ -103,7 +103,7 @@ def mrc(
     sample: Annotated[float, typer.Option(metavar="R", help="Take a share R of the objects (SHARDS): faster, with an error.")] = 1.0,
     samples: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="How many samples; their spread gives the error.")] = 5,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the samples, and of policies that draw lots.")] = 1,
-    format_: Annotated[str, typer.Option("--format", metavar="F", help="oracleGeneral, csv, msr, vscsi, lackey, recorded; by the ending if left out.")] = "",
+    format_: Annotated[str, typer.Option("--format", metavar="F", help="oracleGeneral, csv, msr, vscsi, lackey, recorded, damo; by the ending if left out.")] = "",
     column: Annotated[list[str] | None, typer.Option(metavar="ROLE=COLUMN", help="Of a CSV file, such as object=key; may be repeated.")] = None,
     results: Results = Path("results"),
 ) -> None:
@@ -186,6 +186,36 @@ def report(folder: Annotated[Path, typer.Argument(metavar="RESULTS_DIR", help="r
 
 
 @app.command(rich_help_panel="Experiments")
+def explain(
+    folder: Annotated[Path, typer.Argument(metavar="RESULTS_DIR", help="results/EXPERIMENT of a run with [run] explain.")],
+    cell: Annotated[str, typer.Option(help="Which run: its label, such as 'two_list', or the first digits of its key.")] = "",
+    fate: Annotated[str, typer.Option(metavar="F", help="Only decisions that ended so: evicted, kept, activated, accessed.")] = "",
+    page: Annotated[int | None, typer.Option(metavar="N", help="Only decisions about this page (or object).")] = None,
+    decisions: Annotated[int, typer.Option("-n", min=1, metavar="N", help="How many, spread over the run.")] = 8,
+) -> None:
+    """Say why reclaim evicted pages or kept them: what the policy knew of each, and of others that stayed.
+
+    Example: mmlab run FILE.toml --set run.explain=100, then mmlab explain results/FILE --cell mglru --fate evicted
+    """
+    from rich.console import Console
+
+    from mmlab.results.explained import FATES, chosen_decisions, explained_table, meanings
+    from mmlab.results.plotting import cell_named
+    from mmlab.results.result import Result
+
+    if fate and fate not in FATES:
+        raise InputError(f"--fate: must be one of {', '.join(FATES)}, got {fate!r}{did_you_mean(fate, FATES)}")
+    chosen = cell_named(Result(folder).cells, cell)
+    rows = chosen_decisions(chosen, fate, page, decisions)
+    if not rows:
+        raise MmlabError("no decision of the sample is like that" if fate or page is not None else "reclaim decided nothing: memory was never short")
+    console = Console(highlight=False)
+    _print_rows(console, *explained_table(chosen, rows))
+    for name, text in meanings(chosen):
+        console.print(f"[bold]{name}[/bold]: {text}", soft_wrap=True)
+
+
+@app.command(rich_help_panel="Experiments")
 def heatmap(
     folder: Annotated[Path, typer.Argument(metavar="RESULTS_DIR", help="results/EXPERIMENT of a run with [run] score_ms.")],
     cell: Annotated[str, typer.Option(help="Which run: its label, such as 'damon', or the first digits of its key.")] = "",
@@ -193,17 +223,13 @@ def heatmap(
 ) -> None:
     """Draw what was accessed and what the monitor found, time by address."""
     from mmlab.results.monitor_figures import draw_heatmap
-    from mmlab.results.plotting import name_of
+    from mmlab.results.plotting import cell_named
     from mmlab.results.result import Result
 
-    cells = Result(folder).cells
-    names = [name_of(one, cells) for one in cells]
-    chosen = [one for one, name in zip(cells, names) if not cell or name == cell or one.key.startswith(cell)]
-    if not chosen:
-        raise InputError(f"--cell: no run {cell!r} (known: {'; '.join(names)}){did_you_mean(cell, names)}")
+    chosen = cell_named(Result(folder).cells, cell)
     if out.suffix not in (".png", ".svg", ".pdf"):
         raise InputError(f"--out: must end in .png, .svg or .pdf, got {out.name!r}")
-    draw_heatmap(chosen[0], out)
+    draw_heatmap(chosen, out)
     typer.echo(str(out))
 
 

@@ -33,11 +33,22 @@ DEFAULTS: dict[str, str] = {
     "cost_model": "vm_guest",
 }
 ALL_SLOTS: tuple[str, ...] = tuple(DEFAULTS)
+#: things that a reclaimer may tell of a page
+EXPLAIN_MOST = 6
 
 
 def python_function(kernel: Callable) -> Callable:
     """The function behind a kernel (itself where jit is off)."""
     return getattr(kernel, "py_func", kernel)
+
+
+@attrs.frozen
+class Explained:
+    """One thing that a reclaimer tells of a page: its name, what it means, and words for its values from 0 on (none: it is a number)."""
+
+    name: str
+    meaning: str
+    words: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -94,6 +105,9 @@ def _problems(policy: Policy):
     contract = SLOTS.get(policy.slot)
     if contract is None:
         return
+    explains = getattr(policy, "explains", ())
+    if len(explains) > EXPLAIN_MOST or bool(explains) != bool(getattr(policy, "explain_page", None)):
+        yield f"explains must name what explain_page() tells, {EXPLAIN_MOST} things at most, got {len(explains)}"
     if policy.contract != contract.version:
         yield f"was written for version {policy.contract} of the {policy.slot} contract; this mmlab has version {contract.version}"
     for op in contract.ops:
@@ -140,9 +154,11 @@ SlabAllocator = _record("slab_allocator", "SlabAllocator")
 VmaIndex = _record("vma_index", "VmaIndex")
 FaultHandler = _record("fault_handler", "FaultHandler")
 #: wants_accesses: folio_accessed() at every access of a stream; needs_future: m.next_use[pfn] holds the event number of the page's next access;
-#: per_memcg: keeps a page on the lists of its page_lruvec(), so that cgroups can be reclaimed from
+#: per_memcg: keeps a page on the lists of its page_lruvec(), so that cgroups can be reclaimed from; explains: what explain_page() tells of a page,
+#: :class:`Explained` each
 Reclaimer = _record(
     "reclaimer", "Reclaimer", wants_accesses=attrs.field(default=False), needs_future=attrs.field(default=False), per_memcg=attrs.field(default=False),
+    explains=attrs.field(default=()),
 )
 #: needs_future: m.future_task (FT_*) says what the stream does with each task from its beginning to its end
 OomPolicy = _record("oom_policy", "OomPolicy", needs_future=attrs.field(default=False))

@@ -14,14 +14,16 @@ from mmlab._engine.aged import age
 from mmlab._engine.alloc_run import ENTRIES as AGING
 from mmlab._engine.compile import Entry
 from mmlab._engine.boot import boot_machine, device_memmap, nodemask_slot, sizes_of
-from mmlab._engine.core import memblock_services
+from mmlab._engine.core import SERVICES, memblock_services
+from mmlab._engine.explained import EXPLAINED, decisions
 from mmlab._engine.page_calls import HeldBlocks
 from mmlab._engine.machine import Chosen, Machine
 from mmlab._engine.memory_hotplug import MemoryBlocks
 from mmlab._engine.swap_devices import nr_swap_slots, start_swap
 from mmlab.errors import InputError, MmlabError, NotSupported
 from mmlab.machine import MachineConfig, ZoneTuning, build_machine, default_policy, machine_from_table, memory_tiers
-from mmlab.mm import files, fork, gup, madvise, mbind, mempolicy, mmap, sys_mlock
+from mmlab.mm import files, fork, gup, madvise, mbind, mempolicy, mmap, mremap, sys_mlock
+from mmlab.mm.ext4_meta import ext4_commit_super, ext4_create
 from mmlab.mm.kcompactd import CHECK_INTERVAL_NS
 from mmlab.mm.memblock import memblock_alloc
 from mmlab.mm.memory import memblock_zeroed_folio
@@ -93,12 +95,13 @@ def _quiet(_text: str, _seconds: float) -> None:
 class Simulation:
     """One machine with one choice of policies. Operations take tasks by name, addresses in bytes, and answer as the system call would.
 
-    stream: the bulk stream that will be run, for policies that know the future accesses.
+    stream: the bulk stream that will be run, for policies that know the future accesses; explain: decisions of reclaim of which explained() is
+    to tell, once and twice as many (0: none).
     """
 
     def __init__(self, cfg: MachineConfig, policies: Mapping[str, Mapping[str, Any]] | None = None, *, seed: int = 0, script: bool = False, warm_text: bool = False,
                  registry: Registry | None = None, progress: Callable[[str, float], None] = _quiet, nr_tasks: int = 256, base_dir: Path | None = None,
-                 entries: Iterable[Entry] = (), stream: EventStream | None = None):
+                 entries: Iterable[Entry] = (), stream: EventStream | None = None, explain: int = 0):
         if cfg.import_dir and base_dir is not None and not Path(cfg.import_dir).is_absolute() and (base_dir / cfg.import_dir).exists():
             cfg = attrs.evolve(cfg, import_dir=str(base_dir / cfg.import_dir))
         if cfg.aged and cfg.aged.pagetypeinfo and base_dir is not None and (base_dir / cfg.aged.pagetypeinfo).exists():
@@ -120,6 +123,7 @@ class Simulation:
         self._file_names: dict[int, str] = {}
         self._driver = -1
         self._driver_grown = False
+        self.results_in_memory = True  # what a script's executor keeps takes memory
         reclaimer = self.policies["reclaimer"].policy
         self._future = bool(reclaimer.needs_future or self.policies["tiering"].policy.needs_future)
         nr_memcgs = NR_MEMCGS if script and reclaimer.per_memcg else 1
@@ -131,12 +135,12 @@ class Simulation:
             raise NotSupported(f"oom_policy {oom_policy.name!r} knows the future accesses of a bulk stream; there is none here")
         future = touched_ranges(stream.words) if thp.needs_future and stream is not None else ()
         geometry = tlb.geometry_of(cost_model.policy, cost_model.params)
-        subpages = bool(tlb.entries_of(geometry) or thp.wants_subpages)
+        subpages = bool(tlb.entries_of(geometry) or thp.wants_subpages or script)
         sizes = sizes_of(
             self.layout, nr_tasks, nr_swap_slots(self.cfg.swap_devices), self._future, nr_memcgs, tlb.entries_of(geometry), subpages,
-            len(future[0]) if future else 0, bool(oom_policy.needs_future),
+            len(future[0]) if future else 0, bool(oom_policy.needs_future), explain,
         )
-        self.machine = Machine(sizes, self.policies, progress)
+        self.machine = Machine(sizes, self.policies, progress, EXPLAINED if explain else SERVICES)
         self.machine.bind([*entries, *(AGING if self.cfg.aged and AGING[0] not in entries else ())])
         boot_machine(self.machine, self.layout, self.tuning, self.boot)
         tlb.set_geometry(self.machine.tlb, geometry)
@@ -176,6 +180,19 @@ class Simulation:
         from mmlab._engine.stepping import open_simulation
 
         return open_simulation(cls, path, choice)
+
+    def choose(self, slot: str, name: str) -> Chosen:
+        """A policy with its defaults, for a machine that changes it while it runs."""
+        return _choose_one(self.registry, slot, name, {}, self.cfg)
+
+    def explained(self) -> list[dict[str, Any]]:
+        """A sample of the pages that reclaim took up or found accessed so far, and of others that stay, with what the reclaimer knows of them.
+
+        Rows as `mmlab explain` prints them (see mmlab._engine.explained.decisions()). Raises InputError for a simulation without `explain`.
+        """
+        if not self.machine.sizes.explain:
+            raise InputError("this simulation explains nothing: make it with explain=N, for N decisions of reclaim")
+        return decisions(self.machine, self)
 
     def step(self, events: int = 100_000) -> int:
         """Run the next events of the experiment's stream: how many are left. Raises InputError without a stream."""
@@ -246,17 +263,20 @@ class Simulation:
             zero = machine.run(memblock_alloc, 0, 0, -1)
             machine.sc[r.SC_ZERO_PFN] = zero if zero >= 0 else 0
             if script:
-                from mmlab._engine.image import make_driver, make_initramfs
+                from mmlab._engine.image import make_driver, make_initramfs, mount_disk
 
                 machine.sc[r.SC_IN_LRU_FAULT] = 1  # its memory came by page faults
                 self._driver = make_driver(self)
                 machine.sc[r.SC_IN_LRU_FAULT] = 0
-                if self.cfg.swap_devices:
-                    make_initramfs(self)
+                make_initramfs(self)
+                if self.cfg.disk_bytes:
+                    mount_disk(self)
         machine.vmstat[:] = 0
         machine.nr_calls[:] = 0
         machine.sc[r.SC_COMMITTED_AS] = self.boot.committed_as_kb // 4
         machine.sc[r.SC_NOW_NS] = 0
+        if machine.sc[r.SC_BDEV]:
+            machine.run(ext4_commit_super)
 
     def _defaults_of_settings(self) -> None:
         from mmlab.procfs.settings import settings_of
@@ -302,7 +322,7 @@ class Simulation:
         sc, row = self.machine.sc, index * r.TASK_STRIDE
         sc[r.SC_TASK], sc[r.SC_CPU], sc[r.SC_NODE] = index, self.machine.task[row + r.T_CPU], self.machine.task[row + r.T_NODE]
         self.machine.mm[int(self.machine.task[row + r.T_MM]) * r.MM_STRIDE + r.MM_LRU_GEN] |= r.MM_LRU_ALL_USED
-        sc[r.SC_RUN_SINCE_NS] = sc[r.SC_NOW_NS]
+        sc[r.SC_RUN_SINCE_NS] = sc[r.SC_BUSY_SINCE_NS] = sc[r.SC_NOW_NS]
         if sc[r.SC_NUMA_BALANCING]:
             sc[r.SC_NEXT_EVENT_NS] = 0  # when this task's next tick matters is not known yet
 
@@ -421,8 +441,8 @@ class Simulation:
 
     def mremap(self, name: str, addr: int, old: int, new: int, flags: Iterable[str] = ("maymove",), new_addr: int = 0) -> int:
         """mremap(2). flags: maymove, fixed, dontunmap."""
-        names = {"maymove": mmap.MREMAP_MAYMOVE, "fixed": mmap.MREMAP_FIXED, "dontunmap": mmap.MREMAP_DONTUNMAP}
-        return self._call(name, mmap.sys_mremap, addr, old, new, sum(names[flag] for flag in set(flags)), new_addr)
+        names = {"maymove": mremap.MREMAP_MAYMOVE, "fixed": mremap.MREMAP_FIXED, "dontunmap": mremap.MREMAP_DONTUNMAP}
+        return self._call(name, mremap.sys_mremap, addr, old, new, sum(names[flag] for flag in set(flags)), new_addr)
 
     def brk(self, name: str, new_end: int) -> int:
         """brk(2): the end of the heap after the call."""
@@ -543,7 +563,13 @@ class Simulation:
         inode = self.machine.run(files.inode_create, size, r.IF_SHMEM | r.IF_NORESERVE if shmem else 0)
         if inode < 0:
             raise MmlabError("no memory for an inode")
+        if not shmem and self.machine.sc[r.SC_BDEV]:
+            self.machine.run(ext4_create, inode)
         return inode
+
+    def file_name(self, inode: int) -> str:
+        """The name of a file by its row in m.inode."""
+        return self._file_names.get(inode, f"inode {inode}")
 
     def _open_inode(self, inode: int) -> int:
         row = self.machine.run(files.file_open, inode)
@@ -645,11 +671,14 @@ def _choose(registry: Registry, policies: Mapping[str, Mapping[str, Any]], cfg: 
     chosen = {}
     for slot, default in DEFAULTS.items():
         table = dict(policies.get(slot) or {})
-        name = table.get("use", default_policy(slot, cfg, default))
-        entry = registry.get(slot, name)
-        params = entry.make_params(_boot_params(cfg, slot, entry) | dict(table.get("params") or {}), slot)
-        chosen[slot] = Chosen(entry.policy, params, f"plugin {entry.plugin} ({entry.distribution} {entry.version}): {slot} {name!r}")
+        chosen[slot] = _choose_one(registry, slot, table.get("use", default_policy(slot, cfg, default)), dict(table.get("params") or {}), cfg)
     return chosen
+
+
+def _choose_one(registry: Registry, slot: str, name: str, params: dict[str, Any], cfg: MachineConfig) -> Chosen:
+    entry = registry.get(slot, name)
+    made = entry.make_params(_boot_params(cfg, slot, entry) | params, slot)
+    return Chosen(entry.policy, made, f"plugin {entry.plugin} ({entry.distribution} {entry.version}): {slot} {name!r}")
 
 
 def _boot_params(cfg: MachineConfig, slot: str, entry: Any) -> dict[str, int]:

@@ -29,14 +29,14 @@ BLOCK = 1 << MAX_ORDER
 
 
 def sizes_of(layout: MachineLayout, nr_tasks: int = 256, nr_swap_slots: int = 0, next_use: bool = False, nr_memcgs: int = 1,
-             tlb_entries: int = 0, subpages: bool = False, future_ranges: int = 0, future_tasks: bool = False) -> Sizes:
+             tlb_entries: int = 0, subpages: bool = False, future_ranges: int = 0, future_tasks: bool = False, explain: int = 0) -> Sizes:
     """Array sizes for a layout. nr_swap_slots: swap pages, slot 0 (the header) included; the rest: see Sizes."""
     top = max(z.end_pfn for z in layout.zones)
     frames = -(-top // BLOCK) * BLOCK
     present = sum(z.present for z in layout.zones)
     heads = count_heads(layout.nr_cpus, layout.nr_nodes, len(layout.zones), nr_memcgs)
     return Sizes(frames, present, heads, layout.nr_cpus, layout.nr_nodes, len(layout.zones), nr_tasks, nr_swap_slots, next_use,
-                 nr_memcgs=nr_memcgs, tlb_entries=tlb_entries, subpages=subpages, future_ranges=future_ranges, future_tasks=future_tasks)
+                 nr_memcgs=nr_memcgs, tlb_entries=tlb_entries, subpages=subpages, future_ranges=future_ranges, future_tasks=future_tasks, explain=explain)
 
 
 def boot_machine(machine: Machine, layout: MachineLayout, tuning: ZoneTuning, boot: BootState) -> None:
@@ -212,11 +212,13 @@ def place_free_blocks(zone: ZoneLayout, boot: ZoneBoot) -> list[tuple[int, int, 
     """(pfn, order, migratetype) for each free block that the counts name, from the top of the zone's memory downwards.
 
     A block of order < 10 takes an aligned place of twice its size, so that its buddy is in use; small blocks share pageblocks of their type.
+    In a zone that is full otherwise, smaller ones lie there too.
     """
     wanted = [(order, kind, boot.free_lists.get(name, (0,) * (MAX_ORDER + 1))[order]) for order in range(MAX_ORDER, -1, -1) for kind, name in enumerate(MIGRATETYPE_NAMES)]
     free: list[tuple[int, int, int]] = []
     ranges = _with_top_kept(zone)
     partial: dict[int, list[list[int]]] = {}  # migratetype -> [next pfn, end] of pageblocks being filled
+    buddies: dict[int, list[list[int]]] = {}  # the same of places that were left in use beside a larger block
 
     def take(size: int) -> int:
         for span in reversed(ranges):
@@ -237,6 +239,10 @@ def place_free_blocks(zone: ZoneLayout, boot: ZoneBoot) -> list[tuple[int, int, 
                 if pfn < 0:  # the zone is full: beside a free block of another order
                     pfn = _within_pageblock(partial[kind], 1 << order, ranges)
                     pfn = -1 if (pfn ^ 1 << order, order, kind) in free else pfn
+                    if pfn < 0:
+                        pfn = _within_pageblock(buddies.get(kind, []), 2 << order, [])
+                else:
+                    buddies.setdefault(kind, []).append([pfn + (1 << order), pfn + (2 << order)])
             if pfn >= 0:
                 free.append((pfn, order, kind))
     return free

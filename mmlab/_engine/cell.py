@@ -10,6 +10,8 @@ from typing import Any
 from mmlab import abi
 from mmlab._engine import alloc_run, loop, tlb
 from mmlab._engine.compile import Entry
+from mmlab._engine.explained import decisions
+from mmlab._engine.machine import Machine
 from mmlab._engine.sampler import Sampler
 from mmlab._engine.score import Scorer
 from mmlab._engine.script_trace import write_trace
@@ -24,12 +26,13 @@ from mmlab.model import rows as r
 from mmlab.policies import DEFAULTS
 from mmlab.simulation import Simulation
 from mmlab.workload.allocation_generators import GeneratedAllocations, make_allocation_generator
-from mmlab.workload.allocations import AllocationStream, read_allocations
+from mmlab.workload.allocation_files import read_allocation_file
+from mmlab.workload.allocations import FREE_PAGES, AllocationStream, Allocations
+from mmlab.workload.damo_record import read_damo
 from mmlab.workload.generators import make_generator
-from mmlab.workload.kmem_trace import read_kmem_trace
 from mmlab.workload.masim import read_masim
 from mmlab.workload.readers import read_accesses
-from mmlab.workload.request_readers import page_requests, read_requests
+from mmlab.workload.request_readers import PAGES, page_requests, read_requests
 from mmlab.workload.requests import Requests
 from mmlab.workload.stream import EventStream, repeated
 from mmlab.workload.trace_format import read_recorded
@@ -49,6 +52,8 @@ def load_stream(cell: Cell) -> EventStream:
         stream = read_accesses(cell.path(w["file"]))
     elif kind == "masim":
         stream = read_masim(cell.path(w["file"])).stream(w["accesses_per_ms"], cell.seed)
+    elif kind == "damo":
+        stream = read_damo(cell.path(w["file"])).stream(w["accesses_per_ms"], w["write_fraction"], cell.seed)
     else:
         stream = _generated(cell)
     return repeated(stream, w["repeat"]) if w.get("repeat", 1) > 1 else stream
@@ -66,7 +71,7 @@ def load_allocations(cell: Cell, machine: MachineConfig) -> AllocationStream:
         pages = sum(zone.present for zone in layout_of(machine).zones)
         return GeneratedAllocations(make_allocation_generator(w["generator"], w.get("params") or {}, "workload.params"), pages, cell.seed)
     path = shipped_trace(w["trace"], w["kind"]) if w.get("trace") else cell.path(w["file"])
-    return read_allocations(path) if path.suffix == ".npz" else read_kmem_trace(path, w["events"])
+    return read_allocation_file(path, w.get("format", ""), w["events"])
 
 
 def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
@@ -91,7 +96,7 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
     nr_tasks = 512 if stream is None else len(stream.tasks) + 8
     sim = Simulation(
         machine, config["policies"], seed=cell.seed, script=script, warm_text=bool(workload.get("warm_text")), progress=compiled, nr_tasks=nr_tasks,
-        base_dir=cell.base_dir, entries=alloc_run.ENTRIES if allocations else entries_of_stream(stream), stream=stream,
+        base_dir=cell.base_dir, entries=alloc_run.ENTRIES if allocations else entries_of_stream(stream), stream=stream, explain=config["run"].get("explain", 0),
     )  # fmt: skip
     sampler, scorer = Sampler(sim, config["run"]["sample_ns"]), None
     began, compiling = time.perf_counter(), sim.machine.compile_s
@@ -120,6 +125,8 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
     if unused:
         raise MmlabError("; ".join(unused))
     tables: dict[str, list[dict[str, Any]]] = {"oom_kills": sim.kills, "oom_candidates": sim.candidates} if sim.kills else {}
+    if sim.machine.sizes.explain:
+        tables["explained"] = sim.explained()
     report = getattr(sim.policies["monitor"].policy, "report", None)
     if report is not None:
         tables["monitor"] = list(report(sim.machine, sim.machine.states["monitor"]))
@@ -138,7 +145,26 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
         counters |= scorer.counters()
         tables |= scorer.tables()
     levels = {slot: sim.policies[slot].policy.level for slot in sim.policies}
-    return CellResult(counters, series, tables, {"calls": calls, "levels": levels, "cost_model": sim.policies["cost_model"].policy.name}, timing)
+    meta = {"calls": calls, "levels": levels, "cost_model": sim.policies["cost_model"].policy.name, **_explains(sim.machine)}
+    if stream is not None or allocations is not None:
+        meta["unit"] = stream.meta.get("unit", PAGES) if stream is not None else _unit_of(allocations)
+    return CellResult(counters, series, tables, meta, timing)
+
+
+def _unit_of(allocations: AllocationStream | None) -> str:
+    """What the events of an allocator stream are."""
+    if not isinstance(allocations, Allocations):
+        return "allocations and frees, generated"
+    pages = allocations.op <= FREE_PAGES
+    what = "pages" if pages.all() else "pages and objects" if pages.any() else "objects"
+    return f"allocations and frees of {what}"
+
+
+def _explains(machine: Machine) -> dict[str, Any]:
+    """What the columns of the table `explained` mean, where there is one."""
+    if not machine.sizes.explain:
+        return {}
+    return {"explains": [[said.name, said.meaning] for said in machine.chosen["reclaimer"].policy.explains]}
 
 
 def _accesses_by_tier(sim: Simulation) -> dict[str, int]:
@@ -200,11 +226,13 @@ def _run_requests(cell: Cell, machine: Any, progress: Progress, compiled: Callab
     params = entry.make_params(table.get("params") or {}, "reclaimer")
     share = round(workload.get("cache_share", 0) * requests.objects)
     frames = workload.get("cache_objects") or share or machine.memory_bytes >> 12
-    run = RequestMachine(entry.policy, params, requests.ids, frames, compiled, cell.seed)
+    run = RequestMachine(entry.policy, params, requests.ids, frames, compiled, cell.seed, cell.config["run"].get("explain", 0))
     began, compiling = time.perf_counter(), run.machine.compile_s
     while not run.done:
         run.step()
         progress(run.position, len(requests), "")
     timing = {"wall_s": time.perf_counter() - began - (run.machine.compile_s - compiling), "compile_s": run.machine.compile_s}
     counted = {name: value for name, value in run.counters().items() if not name.endswith("seconds")}
-    return CellResult({**counted, "objects": requests.objects, "events": len(requests)}, meta={"unit": requests.meta["unit"]}, timing=timing)
+    tables = {"explained": decisions(run.machine)} if run.machine.sizes.explain else {}
+    meta = {"unit": requests.meta["unit"], **_explains(run.machine)}
+    return CellResult({**counted, "objects": requests.objects, "events": len(requests)}, tables=tables, meta=meta, timing=timing)

@@ -11,7 +11,7 @@ from mmlab._engine import loop
 from mmlab.kernels.jit import JIT_OFF
 from mmlab.mm import (
     compaction, filemap, files, fork, fs_writeback, huge_memory, kcompactd, khugepaged, kswapd, memcontrol, memory, mempolicy, migrate,
-    mlock, monitoring, node_reclaim, numa_balancing, page_alloc, page_cache, page_writeback, pgtable, reclaim_folio, rmap, shmem,
+    mlock, mmap, monitoring, node_reclaim, numa_balancing, page_alloc, page_cache, page_writeback, pgtable, reclaim_folio, rmap, shmem,
     shmem_huge, shrinker, swap_state, xarray, zswap_writeback,
 )
 
@@ -70,7 +70,7 @@ SERVICES: dict[str, Callable] = {
     "background": loop.do_background,
     "run_due_work": loop.do_run_due_work,
     "handle_over_high": memcontrol.do_handle_over_high,
-    "expand_stack": memory.do_expand_stack,
+    "expand_stack": mmap.expand_downwards,
     "mlock_faulted": mlock.mlock_faulted,
     "task_zonelist": mempolicy.task_zonelist,
     "vma_zonelist": mempolicy.vma_zonelist,

@@ -75,11 +75,14 @@ def _base_files() -> set[str]:
 
 
 def policy_files(policy: Policy) -> list[Path]:
-    """The policy's source files: the one that defines its first op first."""
+    """The policy's source files: the one of its name first, or the one that defines its first op."""
     kernels = list(policy.ops().values()) or [f for f in (getattr(policy, "costs", None),) if f]
     if not kernels:
         return []
-    first = python_function(kernels[0]).__code__.co_filename
+    defining = [python_function(kernel).__code__.co_filename for kernel in kernels]
+    if policy.params is not None:
+        defining.append(str(sys.modules[policy.params.__module__].__file__))
+    first = next((file for file in defining if Path(file).stem == policy.name), defining[0])
     files, _, _ = _reached(kernels)
     for kernel in kernels:
         files |= _package_files(python_function(kernel).__module__)

@@ -13,17 +13,20 @@ from pathlib import Path
 import attrs
 import numpy as np
 
+from mmlab.mm.ext4_meta import ext4_mount
 from mmlab.mm.files import inode_create
 from mmlab.mm.page_cache import filemap_get_page
 from mmlab.mm.exec import image_anon_pages, image_cache_pages, image_file_pages, image_vma
 from mmlab.mm.swap import lru_add_drain
 from mmlab.model import rows as r
-from mmlab.model.const import LRU_ACTIVE_ANON
-from mmlab.model.page import PG_DIRTY, PG_MLOCKED
+from mmlab.model.const import LRU_ACTIVE_ANON, LRU_INACTIVE_FILE
+from mmlab.model.gfp import GFP_KERNEL
+from mmlab.model.page import PG_DIRTY, PG_MLOCKED, PG_REFERENCED
 from mmlab.procfs.walk import entries
 
 DATA = Path(__file__).resolve().parent.parent / "verify" / "data"
 INITRAMFS_MAPPED = 600  # pages of the recorded machines' initramfs that are mapped: the programs that run
+DRIVER_PAGE = 0x7FFFF7E00000  # beside the kernel's own pages, whose page table it shares
 _FLAGS = {
     "rd": r.VM_READ, "wr": r.VM_WRITE, "ex": r.VM_EXEC, "sh": r.VM_SHARED, "mr": r.VM_MAYREAD, "mw": r.VM_MAYWRITE, "me": r.VM_MAYEXEC, "ms": r.VM_MAYSHARE,
     "gd": r.VM_GROWSDOWN, "pf": r.VM_PFNMAP, "lo": r.VM_LOCKED, "io": r.VM_IO, "de": r.VM_DONTEXPAND, "ac": r.VM_ACCOUNT, "dd": r.VM_DONTDUMP, "sd": r.VM_SOFTDIRTY,
@@ -33,7 +36,7 @@ _NAMES = {"[heap]": r.NAME_HEAP, "[stack]": r.NAME_STACK, "[vvar]": r.NAME_VVAR,
 
 @attrs.frozen
 class ImageVma:
-    """One VMA of the image. Pages: resident, anonymous, private (written since the fork that made the task)."""
+    """One VMA of the image. Pages: resident, anonymous, private (written since the fork that made the task), referenced."""
 
     start: int
     end: int
@@ -43,6 +46,7 @@ class ImageVma:
     rss: int
     anonymous: int
     private: int
+    referenced: int
 
     @property
     def name(self) -> int:
@@ -74,7 +78,8 @@ def _randomized(image: list[ImageVma]) -> list[ImageVma]:
         if v.name == r.NAME_HEAP:
             edge = v.start + (BSS_PAGES << 12)
             vmas.append(attrs.evolve(v, end=edge, path="", rss=BSS_PAGES, anonymous=BSS_PAGES, private=min(v.private, BSS_PAGES)))
-            v = attrs.evolve(v, start=edge, rss=v.rss - BSS_PAGES, anonymous=v.anonymous - BSS_PAGES, private=v.private - min(v.private, BSS_PAGES))
+            left = {key: max(0, getattr(v, key) - BSS_PAGES) for key in ("rss", "anonymous", "private", "referenced")}
+            v = attrs.evolve(v, start=edge, **left)
         vmas.append(attrs.evolve(v, start=randomize(v.start), end=randomize(v.end - 1) + 1))
     return vmas
 
@@ -92,8 +97,8 @@ def read_image(warm: bool, who: str, randomized: bool = False) -> tuple[ImageVma
             values = {}
         elif line.startswith("VmFlags:"):
             flags = sum(_FLAGS[word] for word in line.split()[1:])
-            pages = {key: values[key] // 4 for key in ("Rss", "Anonymous", "Private_Dirty")}
-            found.append(ImageVma(head[0], head[1], head[2], flags, head[3], pages["Rss"], pages["Anonymous"], pages["Private_Dirty"]))
+            pages = {key: values[key] // 4 for key in ("Rss", "Anonymous", "Private_Dirty", "Referenced")}
+            found.append(ImageVma(head[0], head[1], head[2], flags, head[3], *pages.values()))
         else:
             field = re.match(r"(\w+):\s+(\d+) kB", line)
             if field:
@@ -105,9 +110,16 @@ def _image_of(sim, who: str) -> tuple[ImageVma, ...]:
     return read_image(sim.warm_text, who, sim.randomized)
 
 
+#: objects that the shell which started the driver holds, by cache: ten VMAs, four of them with anonymous memory
+SHELL_OBJECTS = {r.CACHE_MM_STRUCT: 1, r.CACHE_VM_AREA_STRUCT: 10, r.CACHE_VMA_LOCK: 10, r.CACHE_MAPLE_NODE: 2, r.CACHE_ANON_VMA: 4, r.CACHE_ANON_VMA_CHAIN: 4}
+
+
 def make_driver(sim) -> int:
     """The hidden process whose forks the script's tasks are: its task row. Its memory is part of what boot left in use."""
     machine = sim.machine
+    for number, count in SHELL_OBJECTS.items():
+        for _ in range(count):
+            machine.op("slab_allocator", "alloc", number, GFP_KERNEL)
     driver = sim._task_alloc(cpu=0, oom_score_adj=-1000, parent=-1)
     mm = int(machine.task[driver * r.TASK_STRIDE + r.T_MM])
     image = _image_of(sim, "T")
@@ -120,6 +132,8 @@ def make_driver(sim) -> int:
     vdso_inode = sim._make_inode(6 << 12, shmem=False)
     vdso = sim._open_inode(vdso_inode)
     machine.run(image_cache_pages, vdso_inode, 6)
+    for index in range(6):  # pages of the kernel itself: on no list
+        machine.op("reclaimer", "folio_removed", machine.run(filemap_get_page, vdso_inode, index))
     for v in image:
         special = v.name in (r.NAME_VVAR, r.NAME_VDSO)
         file = program if v.is_file else vdso if special else -1
@@ -138,6 +152,8 @@ def make_driver(sim) -> int:
             machine.vma[vma * r.VMA_STRIDE + r.VMA_FLAGS] |= r.VM_LOCKED
             slots = entries(machine, mm, v.start >> 12, v.end >> 12)
             machine.page[(slots.entry >> r.PTE_SHIFT) * 4 + 2] |= np.uint32(PG_MLOCKED)
+            if v.anonymous == v.rss:  # forks find them referenced without having touched them; those not are among the last, which forks do not write
+                machine.page[(slots.entry[: v.referenced] >> r.PTE_SHIFT) * 4 + 2] |= np.uint32(PG_REFERENCED)
     own = [(randomize(int(line, 16)) if sim.randomized else int(line, 16)) >> 12 for line in (DATA / "loop.pages").read_text().split()]
     machine.loop_page[: len(own)] = own
     heap = next(v for v in image if v.name == r.NAME_HEAP)
@@ -170,6 +186,23 @@ def make_initramfs(sim) -> None:
     machine.op("reclaimer", "flush_stats")
 
 
+def mount_disk(sim) -> None:
+    """The file system of the disk is there before the script: three of its blocks are cached, out of memory that boot left in use."""
+    machine = sim.machine
+    bdev, buddy = (machine.run(inode_create, size, 0) for size in (sim.cfg.disk_bytes, 0))
+    for inode in (bdev, buddy):
+        sim._open_inode(inode)  # in use, so reclaim leaves their inodes alone
+    before = int(machine.inode[bdev * r.INODE_STRIDE + r.I_NRPAGES])
+    machine.run(ext4_mount, bdev, buddy)
+    cached = int(machine.inode[bdev * r.INODE_STRIDE + r.I_NRPAGES]) - before
+    for number, zone in enumerate(sim.boot.zones):
+        if zone.lru["inactive_file"] >= cached:  # they had reached the list by then
+            machine.run(lru_add_drain)
+            zone.lru["inactive_file"] -= cached
+            machine.zone[number * r.ZONE_STRIDE + r.Z_BOOT_LRU + LRU_INACTIVE_FILE] -= cached
+            break
+
+
 def settle(sim, task: int, who: str, text: bool) -> None:
     """A task just forked takes the copy-on-write faults of its own data and stack; text: and maps its code, as the record shows it."""
     machine = sim.machine
@@ -195,9 +228,12 @@ def _hold_zeroes(machine, found) -> None:
 
 
 def driver_grows(sim) -> None:
-    """The driving process takes one page more for itself when it writes its first full snapshot; other processes are not concerned."""
+    """The driving process takes one page more for itself when it writes its first full snapshot; its forks do not have it."""
     machine, driver = sim.machine, sim._driver
-    stack = next(v for v in _image_of(sim, "T") if v.name == r.NAME_STACK)
+    mm = int(machine.task[driver * r.TASK_STRIDE + r.T_MM])
     current = int(machine.sc[r.SC_TASK]), int(machine.sc[r.SC_CPU]), int(machine.sc[r.SC_NODE])
-    sim._touch_quietly(driver, (stack.start >> 12) - 1, 1)
+    page = randomize(DRIVER_PAGE) if sim.randomized else DRIVER_PAGE
+    flags = r.VM_READ | r.VM_WRITE | r.VM_MAYREAD | r.VM_MAYWRITE | r.VM_MAYEXEC | r.VM_ACCOUNT | r.VM_SOFTDIRTY | r.VM_LOCKED | r.VM_DONTCOPY
+    machine.run(image_vma, mm, page, page + 4096, flags, page >> 12, -1, r.NAME_NONE)
+    sim._touch_quietly(driver, page >> 12, 1)
     machine.sc[r.SC_TASK], machine.sc[r.SC_CPU], machine.sc[r.SC_NODE] = current

@@ -6,14 +6,14 @@ served here without any call; everything else is a fault. The loop comes back to
 
 import numpy as np
 
-from mmlab._engine.looping import NEVER_NS, run_loops
+from mmlab._engine.looping import NEVER_NS, preempt_by_loops, run_loops
 from mmlab._engine.tlb import watch_access
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.likely import unlikely
 from mmlab.kernels.ops import (
     monitor_on_access, monitor_sample, oom_policy_step, page_allocator_tick, reclaimer_folio_accessed, thp_step, tiering_page_accessed, tiering_step,
 )
-from mmlab.kernels.pte import lru_gen_use_mm, walk_pmd
+from mmlab.kernels.pte import lru_gen_use_mm, mapped_entry, walk_pmd
 from mmlab.kernels.services import background, balance_dirty_pages, run_due_work, task_tick_numa, wb_step, writeback_timers
 from mmlab.kernels.zones import page_node
 from mmlab.mm.files import file_read, file_write
@@ -148,6 +148,7 @@ def do_background(m):
         wait = monitor_sample(m, now)
         m.sc[SC_MONITOR_NS] += m.sc[SC_NOW_NS] - now
         blk_flush_plug(m)
+        preempt_by_loops(m, m.sc[SC_NOW_NS] - now)
         m.sc[SC_MONITOR_TIMER_NS] = m.sc[SC_NOW_NS] + wait if wait > 0 else NEVER_NS
         if m.sc[SC_NR_CPUS] > 1:
             m.sc[SC_NOW_NS] = now  # it worked on another CPU
@@ -261,18 +262,6 @@ def run_stream(m, words, start, stop):
                 return np.int64(i) + 1
     m.sc[SC_NOW_NS] = now
     return stop
-
-
-@leaf
-def mapped_entry(m, mm, vpn):
-    """The entry that maps vpn: a PTE, or the huge PMD above it; 0 if there is none."""
-    pmd = walk_pmd(m, mm, vpn)
-    if pmd < 0:
-        return 0
-    entry = m.pt[pmd]
-    if entry == 0 or entry & PTE_HUGE:
-        return entry
-    return m.pt[(entry >> PTE_SHIFT) * 512 + (vpn & 511)]
 
 
 @leaf

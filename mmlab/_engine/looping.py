@@ -6,20 +6,20 @@ slice: its time alone is counted. O(page tables of the range) a pass while all p
 """
 
 from mmlab.kernels.jit import kernel
-from mmlab.kernels.pte import walk_pmd, walk_pte
+from mmlab.kernels.pte import mapped_entry, walk_pmd, walk_pte
 from mmlab.kernels.retouch import retouch
 from mmlab.kernels.services import task_tick_numa
 from mmlab.mm.memory import do_user_addr_fault
 from mmlab.mm.numa_balancing import account_runtime
+from mmlab.model.const import NEVER_NS
 from mmlab.model.rows import (
-    COST_HIT, LOOP_ACCESS, LOOP_AT, LOOP_COUNT, LOOP_DONE, LOOP_END_NS, LOOP_ENDED_NS, LOOP_FAILED, LOOP_NEXT_NS, LOOP_NOFLUSH, LOOP_PASSES,
-    LOOP_PERIOD_NS, LOOP_RUNS, LOOP_STATE, LOOP_STEP, LOOP_STRIDE, LOOP_VPN, MM_STRIDE, MM_USERS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE,
-    PTE_PRESENT, PTE_SHIFT, PTE_WRITE, SC_CPU, SC_KSWAPD_SLICE_NS, SC_NODE, SC_NOW_NS, SC_NR_CPUS, SC_NR_LOOPS, SC_NR_TASKS, SC_NUMA_BALANCING, SC_PANIC,
-    SC_RUN_SINCE_NS, SC_TASK,
-    T_ALIVE, T_CPU, T_FLAGS, T_MM, T_NODE, TASK_STRIDE, TF_KILLED,
+    COST_HIT, LOOP_ACCESS, LOOP_AT, LOOP_COUNT, LOOP_DONE, LOOP_END_NS, LOOP_ENDED_NS, LOOP_FAILED, LOOP_NEXT_NS, LOOP_NOFLUSH,
+    LOOP_PASSES, LOOP_PERIOD_NS, LOOP_RUNS, LOOP_STATE, LOOP_STEP, LOOP_STRIDE, LOOP_VPN, MM_STRIDE, MM_USERS, PTE_ACCESSED, PTE_DIRTY,
+    PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_WRITE, SC_CPU, SC_KSWAPD_SLICE_NS, SC_NODE, SC_NOW_NS, SC_NR_CPUS, SC_NR_LOOPS, SC_NR_TASKS,
+    SC_NUMA_BALANCING, SC_PANIC, SC_RUN_SINCE_NS, SC_TASK, T_ALIVE, T_CPU, T_FLAGS, T_MM, T_NODE, TASK_STRIDE, TF_KILLED, SC_WANTS_ACCESS,
+    SUBPAGE_WRITTEN, WANTS_SUBPAGES,
 )
 
-NEVER_NS = 1 << 62
 
 
 @kernel
@@ -55,6 +55,11 @@ def touch_again(m, task, first, last):
                 if result < 0 or m.task[task * TASK_STRIDE + T_FLAGS] & TF_KILLED or m.sc[SC_PANIC]:
                     m.loop[row + LOOP_STATE] = LOOP_FAILED
                     return i - first
+        if write and m.loop[row + LOOP_PASSES] == 0 and m.sc[SC_WANTS_ACCESS] & WANTS_SUBPAGES:
+            for at in range(vpn, vpn + nr * step, step):
+                entry = mapped_entry(m, mm, at)
+                if entry & PTE_PRESENT:
+                    m.subpage[(entry >> PTE_SHIFT) + (at & 511 if entry & PTE_HUGE else 0)] |= SUBPAGE_WRITTEN
         i += nr
         m.sc[SC_NOW_NS] += nr * m.cost[COST_HIT]
     return last - first
@@ -114,39 +119,65 @@ def run_pass(m, task):
 
 
 @kernel
-def run_loops(m):
-    """Let every loop do what is due by now; the time of the next. On one CPU the clock moves on; on more, a loop has a clock of its own."""
-    now, cpu, node, current = m.sc[SC_NOW_NS], m.sc[SC_CPU], m.sc[SC_NODE], m.sc[SC_TASK]
+def run_due(m, task, now, current):
+    """What a loop owes by now: a pass, or a slice of them. On one CPU the clock moves on; on more, a loop has a clock of its own."""
+    row = task * LOOP_STRIDE
     alone = m.sc[SC_NR_CPUS] == 1
+    m.sc[SC_TASK], m.sc[SC_CPU], m.sc[SC_NODE] = task, m.task[task * TASK_STRIDE + T_CPU], m.task[task * TASK_STRIDE + T_NODE]
+    if alone == 0:
+        m.sc[SC_NOW_NS] = m.loop[row + LOOP_NEXT_NS]
+    if m.task[task * TASK_STRIDE + T_ALIVE] == 0 or m.mm[m.task[task * TASK_STRIDE + T_MM] * MM_STRIDE + MM_USERS] == 0:
+        m.loop[row + LOOP_STATE] = LOOP_FAILED
+    else:
+        m.sc[SC_RUN_SINCE_NS] = m.sc[SC_NOW_NS]
+        if m.sc[SC_NUMA_BALANCING]:
+            task_tick_numa(m, task)
+        if m.loop[row + LOOP_PERIOD_NS] > 0:
+            run_pass(m, task)
+        else:
+            run_slice(m, task, max(m.sc[SC_NOW_NS], now) + m.sc[SC_KSWAPD_SLICE_NS])
+            m.loop[row + LOOP_NEXT_NS] = m.sc[SC_NOW_NS]
+            if alone and current >= 0:
+                m.loop[row + LOOP_NEXT_NS] += m.sc[SC_KSWAPD_SLICE_NS]  # the task that was running has its turn
+        account_runtime(m, task)
+    if m.loop[row + LOOP_STATE] != LOOP_RUNS:
+        m.loop[row + LOOP_ENDED_NS] = m.sc[SC_NOW_NS]
+        m.sc[SC_NR_LOOPS] -= 1
+    if alone == 0:
+        m.sc[SC_NOW_NS] = now
+    return 0
+
+
+@kernel
+def run_loops(m):
+    """Let every loop do what is due by now; the time of the next."""
+    now, cpu, node, current = m.sc[SC_NOW_NS], m.sc[SC_CPU], m.sc[SC_NODE], m.sc[SC_TASK]
     upcoming = NEVER_NS
     for task in range(m.sc[SC_NR_TASKS]):
         row = task * LOOP_STRIDE
         if m.loop[row + LOOP_STATE] != LOOP_RUNS:
             continue
         if m.loop[row + LOOP_NEXT_NS] <= now:
-            m.sc[SC_TASK], m.sc[SC_CPU], m.sc[SC_NODE] = task, m.task[task * TASK_STRIDE + T_CPU], m.task[task * TASK_STRIDE + T_NODE]
-            if alone == 0:
-                m.sc[SC_NOW_NS] = m.loop[row + LOOP_NEXT_NS]
-            if m.task[task * TASK_STRIDE + T_ALIVE] == 0 or m.mm[m.task[task * TASK_STRIDE + T_MM] * MM_STRIDE + MM_USERS] == 0:
-                m.loop[row + LOOP_STATE] = LOOP_FAILED
-            else:
-                m.sc[SC_RUN_SINCE_NS] = m.sc[SC_NOW_NS]
-                if m.sc[SC_NUMA_BALANCING]:
-                    task_tick_numa(m, task)
-                if m.loop[row + LOOP_PERIOD_NS] > 0:
-                    run_pass(m, task)
-                else:
-                    run_slice(m, task, max(m.sc[SC_NOW_NS], now) + m.sc[SC_KSWAPD_SLICE_NS])
-                    m.loop[row + LOOP_NEXT_NS] = m.sc[SC_NOW_NS]
-                    if alone and current >= 0:
-                        m.loop[row + LOOP_NEXT_NS] += m.sc[SC_KSWAPD_SLICE_NS]  # the task that was running has its turn
-                account_runtime(m, task)
-            if m.loop[row + LOOP_STATE] != LOOP_RUNS:
-                m.loop[row + LOOP_ENDED_NS] = m.sc[SC_NOW_NS]
-                m.sc[SC_NR_LOOPS] -= 1
-            if alone == 0:
-                m.sc[SC_NOW_NS] = now
+            run_due(m, task, now, current)
         if m.loop[row + LOOP_STATE] == LOOP_RUNS:
             upcoming = min(upcoming, m.loop[row + LOOP_NEXT_NS])
     m.sc[SC_TASK], m.sc[SC_CPU], m.sc[SC_NODE] = current, cpu, node
     return upcoming
+
+
+@kernel
+def preempt_by_loops(m, used_ns):
+    """A kernel thread ran for so long on the only CPU: tasks that sleep between their passes woke meanwhile and went first, so it ends later."""
+    if m.sc[SC_NR_CPUS] > 1 or m.sc[SC_NR_LOOPS] == 0 or used_ns <= m.sc[SC_KSWAPD_SLICE_NS]:
+        return 0
+    cpu, node, current = m.sc[SC_CPU], m.sc[SC_NODE], m.sc[SC_TASK]
+    owed = 1
+    while owed:
+        owed = 0
+        for task in range(m.sc[SC_NR_TASKS]):
+            row = task * LOOP_STRIDE
+            if m.loop[row + LOOP_STATE] == LOOP_RUNS and m.loop[row + LOOP_PERIOD_NS] > 0 and m.loop[row + LOOP_NEXT_NS] <= m.sc[SC_NOW_NS]:
+                run_due(m, task, m.sc[SC_NOW_NS], current)
+                owed = 1
+    m.sc[SC_TASK], m.sc[SC_CPU], m.sc[SC_NODE] = current, cpu, node
+    return 0

@@ -88,7 +88,8 @@ class Machine(State):
         policies = {slot: self._policy_units(slot) for slot in abi.SLOTS}
         table: dict[int, Unit] = {}
         for number, (slot, op) in enumerate(abi.OPS):
-            called = policies[slot].get(op.name) if op.name != "check" else None  # check is for Python: compiled when it is asked for
+            asked = op.name != "check" and (op.name != "explain_page" or self.sizes.explain)  # check is for Python: compiled when it is asked for
+            called = policies[slot].get(op.name) if asked else None
             table[2 * number] = called or absent[ABSENT[len(op.args)].__name__]
             self._table[2 * number + 1] = self.states.get(slot, self)._address
         for number, service in enumerate(abi.SERVICES):
@@ -175,11 +176,24 @@ class Machine(State):
             raise failure
         return answer
 
+    def replace_policy(self, slot: str, choice: Chosen, state: State | None = None) -> State:
+        """From now on the slot is served by another policy; state: what it had when it served the slot before. Returns the state that it has."""
+        self.chosen[slot] = choice
+        self.states[slot] = state if state is not None else _policy_state(choice, self)
+        self._entries = {name: unit for name, unit in self._entries.items() if not name.startswith(f"{slot} ")}
+        if JIT_OFF:
+            self._bind_python()
+        else:
+            self._link(())
+        if state is None:
+            self.op(slot, "init")
+        return self.states[slot]
+
     def calls(self) -> dict[str, int]:
-        """How often each slot's ops were called through the table, init and check aside."""
+        """How often each slot's ops were called through the table, init, check and explain_page aside."""
         total = {slot: 0 for slot in abi.SLOTS}
         for (slot, op), count in zip(abi.OPS, self.nr_calls.tolist()):
-            if op.name not in ("init", "check"):
+            if op.name not in ("init", "check", "explain_page"):
                 total[slot] += count
         return total
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmlab.errors import PluginError
+from mmlab.errors import MmlabError, PluginError
 from mmlab.model import rows as r
 from mmlab.model.layout import KILL_STRIDE
 
 _WHY = {
     r.OOM_NO_TASK: "no such task", r.OOM_DEAD: "it is dead", r.OOM_DYING: "it has been killed already",
     r.OOM_PROTECTED: "it is exempt (oom_score_adj -1000)", r.OOM_ELSEWHERE: "it is not in the cgroup that is out of memory",
+}
+_BY = {r.KILL_BY_USER_SPACE: "user space", r.KILL_BY_SYSRQ: "sysrq"}
+_PANIC = {
+    r.PANIC_DEADLOCKED: "out of memory, and the OOM policy named nobody to kill: the machine panics",
+    r.PANIC_ON_OOM: "out of memory, and vm.panic_on_oom is set: the machine panics",
 }
 SHOWN = 12  # candidates in an error
 
@@ -19,20 +24,20 @@ def notice(sim: Any) -> None:
     """Append to sim.kills and sim.candidates what has happened since the last call, oldest first.
 
     Sizes are in kB, as they were when the victim was chosen; a kill's `number` is that of its candidates' `kill`. Raises PluginError if the
-    policy has chosen one who cannot be killed.
+    policy has chosen one who cannot be killed, MmlabError if the machine has panicked.
     """
     machine = sim.machine
     count = min(int(machine.sc[r.SC_NR_KILLS]), len(machine.kill) // KILL_STRIDE)
     first, names = len(sim.kills), {task.index: task for task in sim.tasks.values()}
     victims = []
     for i in range(count):
-        entry = machine.kill[i * KILL_STRIDE : i * KILL_STRIDE + 11].tolist()
+        entry = machine.kill[i * KILL_STRIDE : (i + 1) * KILL_STRIDE].tolist()
         task, total, anon, file, shmem, tables, adj, order = entry[:8]
         victims.append(task)
         sim.kills.append({
             "number": first + i, **_called(names, task), "total-vm": total * 4, "anon-rss": anon * 4, "file-rss": file * 4,
-            "shmem-rss": shmem * 4, "pgtables": tables // 1024, "oom_score_adj": adj, "order": max(0, order), "constraint": _constraint(machine, *entry[8:]),
-            "by": "user space" if order < 0 else "kernel",
+            "shmem-rss": shmem * 4, "pgtables": tables // 1024, "oom_score_adj": adj, "order": max(0, order), "constraint": _constraint(machine, *entry[8:11]),
+            "by": _BY.get(order, "kernel"), "invoker": _called(names, entry[11])["task"] if entry[11] >= 0 else "kworker/0:0", "ns": entry[12],
         })  # fmt: skip
     new = _candidates(sim, names, victims, first)
     sim.candidates += new
@@ -40,6 +45,8 @@ def notice(sim: Any) -> None:
     machine.sc[r.SC_OOM_VICTIM] = -1
     if machine.sc[r.SC_OOM_FAULT]:
         raise _fault(sim, names, [row for row in new if row["kill"] == first + count])
+    if machine.sc[r.SC_PANIC]:
+        raise MmlabError(_PANIC[int(machine.sc[r.SC_PANIC])])
 
 
 def _called(names: dict[int, Any], task: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 from mmlab import abi
 from mmlab._engine.absent import ABSENT
 from mmlab._engine.compile import Progress
+from mmlab._engine.explained import explained_requests
 from mmlab._engine.machine import Chosen, Machine
 from mmlab.errors import InputError, MmlabError
 from mmlab.mm import requests as core
@@ -33,12 +34,12 @@ class RequestMachine:
 
     ids: whole numbers from 0, one a request (any integer dtype; a table of max + 1 entries is made, so keep them dense);
     params: an instance of the policy's params class, None for its defaults; progress: told what is compiled, and how long it took;
-    seed: of policies that draw lots.
+    seed: of policies that draw lots; explain: decisions to be explained (mmlab._engine.explained.decisions()).
     `step()` runs a chunk; `counters()` may be read between chunks.
     Raises InputError for ids or nr_frames that cannot be, MmlabError from step() when the reclaimer stops freeing frames.
     """
 
-    def __init__(self, policy: Policy, params: Any, ids: np.ndarray, nr_frames: int, progress: Progress | None = None, seed: int = 0):
+    def __init__(self, policy: Policy, params: Any, ids: np.ndarray, nr_frames: int, progress: Progress | None = None, seed: int = 0, explain: int = 0):
         self.ids = _checked(ids, nr_frames)
         self.position = self.misses = 0
         self.seconds = self.prepare_seconds = 0.0
@@ -46,9 +47,12 @@ class RequestMachine:
         shadows = policy.ops().get("workingset_refault") is not None
         sizes = Sizes(
             nr_frames=nr_frames + 1, nr_present=0, nr_heads=count_heads(1, 1, 1), nr_cpus=1, nr_nodes=1, nr_zones=1, nr_tasks=1,
-            nr_swap_slots=0, next_use=policy.needs_future, nr_request_ids=objects, request_shadows=shadows,
+            nr_swap_slots=0, next_use=policy.needs_future, nr_request_ids=objects, request_shadows=shadows, explain=explain,
         )  # fmt: skip
-        self.machine = Machine(sizes, {"reclaimer": Chosen(policy, params)}, progress, SERVICES_WITH_SHADOWS if shadows else SERVICES)
+        services = SERVICES_WITH_SHADOWS if shadows else SERVICES
+        if explain:
+            services = explained_requests(services, shadows)
+        self.machine = Machine(sizes, {"reclaimer": Chosen(policy, params)}, progress, services)
         self.machine.bind()
         self.machine.sc[r.SC_SEED] = seed
         self._boot(policy, nr_frames)

@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 from mmlab import procfs
 from mmlab._engine import script_loop
+from mmlab._engine.results_tmpfs import keep_result
 from mmlab._engine.script_mem import Answer
+from mmlab._engine.script_driver import look_up
 from mmlab._engine.script_probe import run_probe
 from mmlab._engine.script_shell import run_shell
 from mmlab._engine.script_snapshot import snapshot
@@ -71,19 +73,24 @@ def _path(run: ScriptState, path: str) -> str:
     return re.sub(r"/@([^/]+)", lambda match: f"/{run.tasks[match[1]].task.pid}", path)
 
 
+def _write_setting(run: ScriptState, path: str, text: str) -> Answer:
+    answer = procfs.write(run.sim, path, text)
+    look_up(run.sim, path)
+    return {"ret": answer}
+
+
 def _sysctl(run: ScriptState, op: Operation) -> Answer:
-    path = "/proc/sys/" + op.args["key"].replace(".", "/")
-    return {"ret": procfs.write(run.sim, path, value_text(run, op.args["value"]))}
+    return _write_setting(run, "/proc/sys/" + op.args["key"].replace(".", "/"), value_text(run, op.args["value"]))
 
 
 def _sysfs(run: ScriptState, op: Operation) -> Answer:
-    return {"ret": procfs.write(run.sim, "/sys/kernel/" + op.args["path"], value_text(run, op.args["value"]))}
+    return _write_setting(run, "/sys/kernel/" + op.args["path"], value_text(run, op.args["value"]))
 
 
 def _write(run: ScriptState, op: Operation) -> Answer:
     words = op.args["value"]
     text = value_text(run, words[0]) if len(words) == 1 else " ".join(words)
-    return {"ret": procfs.write(run.sim, _path(run, op.args["path"]), text)}
+    return _write_setting(run, _path(run, op.args["path"]), text)
 
 
 def _oom_score_adj(run: ScriptState, op: Operation) -> Answer:
@@ -111,17 +118,19 @@ def _snapshot(run: ScriptState, op: Operation) -> Answer:
 
 
 def _cat(run: ScriptState, op: Operation) -> Answer:
+    path = _path(run, op.args["path"])
     try:
-        text = procfs.read(run.sim, _path(run, op.args["path"]))
+        text = procfs.read(run.sim, path)
     except FileNotFoundError:
         return {"ret": 0}  # the executor keeps nothing then, and says nothing
-    (run.out / op.args["label"]).write_text(text)
+    look_up(run.sim, path)
+    keep_result(run.sim, run.out / op.args["label"], text)
     return {"ret": 0}
 
 
 def _tree(run: ScriptState, op: Operation) -> Answer:
     lines = (f"{path} {text.rstrip(chr(10)).replace(chr(10), ',')}\n" for path, text in procfs.files(run.sim, op.args["path"]))
-    (run.out / op.args["label"]).write_text("".join(lines))
+    keep_result(run.sim, run.out / op.args["label"], "".join(lines))
     return {"ret": 0}
 
 

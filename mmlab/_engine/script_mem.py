@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from mmlab._engine.results_tmpfs import keep_result
 from mmlab._engine.script_state import Region, ScriptError, ScriptState, TaskName
 from mmlab.model import rows as r
 from mmlab.model.const import EINVAL, ENOMEM
@@ -152,7 +153,7 @@ def _mincore(run: ScriptState, op: Operation) -> Answer:
 def _pagemap(run: ScriptState, op: Operation) -> Answer:
     region = run.region(op.task, op.args["region"])
     words = pagemap(run.sim, run.tasks[op.task].task.mm, region.addr, region.length // PAGE_SIZE)
-    (run.out / f"{op.args['label']}.pagemap").write_bytes(words.astype("<u8").tobytes())
+    keep_result(run.sim, run.out / f"{op.args['label']}.pagemap", words.astype("<u8").tobytes())
     return {"ret": 0}
 
 

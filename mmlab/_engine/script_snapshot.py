@@ -7,6 +7,8 @@ from typing import Any
 
 from mmlab import procfs
 from mmlab._engine.image import driver_grows
+from mmlab._engine.results_tmpfs import keep_result
+from mmlab._engine.script_driver import look_up, look_up_sizes, open_numa_maps
 from mmlab.errors import NotSupported
 from mmlab.mm.page_io import swap_io_wait
 from mmlab.procfs import mthp
@@ -24,10 +26,13 @@ MACHINE = (
     "/sys/kernel/debug/lru_gen",
     "/sys/kernel/debug/extfrag/extfrag_index",
     "/sys/kernel/debug/extfrag/unusable_index",
-    "/proc/pressure/memory",
 )
-NODE = ("vmstat", "numastat", "meminfo")
-NR_NODES = 4
+#: (node, file): in the order in which the executor reads them
+NODE = (
+    (0, "vmstat"), (1, "vmstat"), (0, "numastat"), (1, "numastat"), (2, "numastat"), (3, "numastat"),
+    (0, "meminfo"), (1, "meminfo"), (2, "vmstat"), (3, "vmstat"), (2, "meminfo"), (3, "meminfo"),
+)  # fmt: skip
+NR_NODES = 4  # that it asks for
 TASK = ("smaps", "status", "stat", "statm", "oom_score", "oom_score_adj", "numa_maps", "maps")
 
 
@@ -40,12 +45,18 @@ def snapshot(sim: Any, folder: Path, brief: bool) -> None:
         _keep(sim, path, folder / path.rpartition("/")[2])
     if brief:
         return
-    (folder / "mthp").write_text("".join(mthp.lines(sim)))
-    for node in range(min(NR_NODES, sim.layout.nr_nodes)):
-        for name in NODE:
+    for node, name in NODE:
+        if node < sim.layout.nr_nodes:
             _keep(sim, f"/sys/devices/system/node/node{node}/{name}", folder / f"node{node}.{name}")
+    for node in range(sim.layout.nr_nodes, NR_NODES):
+        look_up(sim, f"/sys/devices/system/node/node{node}", exists=False)
+    _keep(sim, "/proc/pressure/memory", folder / "memory")
+    look_up_sizes(sim)
+    keep_result(sim, folder / "mthp", "".join(mthp.lines(sim)))
     for task in living(sim):
         for name in TASK:
+            if name == "numa_maps":
+                open_numa_maps(sim)
             _keep(sim, f"/proc/{task.pid}/{name}", folder / f"{task.name}.{name}")
     if getattr(sim, "_driver", -1) >= 0 and not sim._driver_grown:
         sim._driver_grown = True
@@ -57,4 +68,5 @@ def _keep(sim: Any, path: str, target: Path) -> None:
         text = procfs.read(sim, path)
     except NotSupported:
         return
-    target.write_text(text)
+    look_up(sim, path)
+    keep_result(sim, target, text)

@@ -9,6 +9,7 @@ from typing import Any
 
 from mmlab._engine import trace_buffers
 from mmlab._engine.script import run_script
+from mmlab._engine.script_driver import look_up_settings
 from mmlab._engine.script_probe import log_text
 from mmlab.errors import NotSupported
 from mmlab.machine.fragmentation import extfrag_index, unusable_index
@@ -34,8 +35,6 @@ def start_record(case: Case) -> dict[str, Any]:
 def case_policies(case: Case) -> dict[str, dict[str, Any]]:
     """Policies other than the defaults that the case's sysctls, machine and script stand for."""
     chosen: dict[str, dict[str, Any]] = {}
-    if str(case.sysctl.get("vm.oom_kill_allocating_task", 0)) == "1":
-        chosen["oom_policy"] = {"use": "allocating_task"}
     if case.machine.get("icount"):
         chosen["cost_model"] = {"use": "icount_guest"}
     if "damon" in case.script:
@@ -59,6 +58,7 @@ def simulate_case(case: Case, out_dir: Path) -> None:
             sysctl={"kernel.randomize_va_space": "2"} | case.sysctl, sysfs=case.sysfs, where=where, policies=case_policies(case), script=True, warm_text=case.warm_text,
         )  # fmt: skip
         _trace_buffers(case, sim)
+        look_up_settings(sim, case.sysctl, case.sysfs)
         try:
             run_script(sim, operations, out_dir, case.path, keep_partial=True)
         finally:

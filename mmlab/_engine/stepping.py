@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from mmlab.simulation import Simulation
 
-STREAMS = ("trace", "synthetic", "masim")
+STREAMS = ("trace", "synthetic", "masim", "damo")
 
 
 class Stepper:

@@ -8,7 +8,7 @@ from typing import Any
 from mmlab._engine import loop
 from mmlab._engine.compile import Entry
 from mmlab.errors import NotSupported
-from mmlab.mm import files, fork, madvise, mmap
+from mmlab.mm import files, fork, madvise, mmap, mremap
 from mmlab.model import rows as r
 from mmlab.workload.operation import Operation
 
@@ -107,10 +107,10 @@ class StreamTasks:
 
     def mremap(self, op: Operation) -> int:
         a = op.args
-        flags = mmap.MREMAP_MAYMOVE | (mmap.MREMAP_DONTUNMAP if a.get("dontunmap") else 0)
+        flags = mremap.MREMAP_MAYMOVE | (mremap.MREMAP_DONTUNMAP if a.get("dontunmap") else 0)
         if a["to"] != a["region"]:
-            flags |= mmap.MREMAP_FIXED
-        return self.sim._call(op.task, mmap.sys_mremap, a["region"], a["old_size"], a["size"], flags, a["to"])
+            flags |= mremap.MREMAP_FIXED
+        return self.sim._call(op.task, mremap.sys_mremap, a["region"], a["old_size"], a["size"], flags, a["to"])
 
 
 _OPERATIONS: dict[str, Callable[[StreamTasks, Operation], int]] = {
@@ -122,7 +122,7 @@ _KERNELS: dict[str, tuple[Callable, ...]] = {
     "spawn": (fork.task_alloc,), "fork": (fork.sys_fork,), "exit": (fork.do_exit,), "sysctl": (files.drop_caches,),
     "mkfile": (loop.file_io, files.file_close, files.file_fsync, files.inode_create, files.file_open),
     "mmap": (mmap.sys_mmap,), "munmap": (mmap.sys_munmap,), "mprotect": (mmap.sys_mprotect,), "madvise": (madvise.sys_madvise,),
-    "sleep": (loop.sleep_until,), "brk": (mmap.sys_brk,), "mremap": (mmap.sys_mremap,),
+    "sleep": (loop.sleep_until,), "brk": (mmap.sys_brk,), "mremap": (mremap.sys_mremap,),
 }  # fmt: skip
 
 

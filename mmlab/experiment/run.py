@@ -84,12 +84,12 @@ def describe_experiment(experiment: Experiment) -> list[tuple[str, str]]:
         by_slot.setdefault(slot, []).append(f"{name} ({about['distribution']} {about['version']})")
     combinations = len(experiment.cells) // max(len({c.seed for c in experiment.cells}), 1)
     seeds = len({c.seed for c in experiment.cells})
-    cells = f"{len(experiment.cells)}: {combinations} combinations" + (f" of {', '.join(experiment.axes)}" if experiment.axes else "")
+    cells = f"{len(experiment.cells)}: {combinations} combination{'s' if combinations != 1 else ''}" + (f" of {', '.join(experiment.axes)}" if experiment.axes else "")
     return [
         ("machine", machines),
         ("workload", workloads),
         *((slot, ", ".join(names)) for slot, names in by_slot.items()),
-        ("cells", cells.replace("1 combinations", "1 combination") + f", {seeds} seed{'s' if seeds > 1 else ''}"),
+        ("cells", cells + f", {seeds} seed{'s' if seeds > 1 else ''}"),
     ]
 
 

@@ -53,7 +53,7 @@ class Run:
     that many events; 0 never. jobs: cells run at once; 0 as many as there are cores. score_ms: the monitor is compared with what was
     really accessed once in that many simulated milliseconds; 0 never. hot_share: hot are the pages, hottest first, with this share of all
     accesses. after_oom: what becomes of a stream when a task is killed whose accesses go on: "fail" ends the run, "go_on" leaves them out
-    (`work_lost` counts them).
+    (`work_lost` counts them). explain: of so many decisions of reclaim, once to twice, spread over the run, the results say why (`mmlab explain`).
     """
 
     sample_ms: float = field(default=10.0, validator=[ge(0.001), le(1e9)])
@@ -62,11 +62,12 @@ class Run:
     score_ms: float = field(default=0.0, validator=[ge(0), le(1e9)])
     hot_share: float = field(default=0.9, validator=[gt(0), le(1)])
     after_oom: str = field(default="fail", validator=in_(("fail", "go_on")))
+    explain: int = field(default=0, validator=[ge(0), le(10_000)])
 
     def config(self) -> dict[str, Any]:
         """The part that decides a cell's outcome."""
         scoring = {"score_ms": self.score_ms, "hot_share": self.hot_share}
-        return {"check_every": self.check_every, "sample_ns": round(self.sample_ms * 1e6), "after_oom": self.after_oom, **scoring}
+        return {"check_every": self.check_every, "sample_ns": round(self.sample_ms * 1e6), "after_oom": self.after_oom, "explain": self.explain, **scoring}
 
 
 @frozen

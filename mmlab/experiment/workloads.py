@@ -12,6 +12,7 @@ from attrs.validators import and_, ge, in_, le
 from mmlab.errors import InputError, did_you_mean
 from mmlab.experiment.cells import resolve_path
 from mmlab.experiment.structure import structure
+from mmlab.workload.allocation_files import ALLOCATION_FORMATS
 from mmlab.workload.kmem_trace import EVENTS
 from mmlab.workload.traces import shipped, shipped_allocations
 
@@ -94,11 +95,25 @@ class MasimWorkload:
 
 
 @frozen
+class DamoWorkload:
+    """`kind = "damo"`: accesses drawn from what DAMON estimated, a file of `damo record`.
+
+    accesses_per_ms: of which one millisecond has so many; write_fraction: how many of them write (DAMON does not tell).
+    """
+
+    kind: str
+    file: str
+    accesses_per_ms: int = field(default=100, validator=[ge(1), le(100_000)])
+    write_fraction: float = field(default=1.0, validator=[ge(0), le(1)])
+
+
+@frozen
 class AllocationsWorkload:
     """`kind = "allocations"`: allocations and frees of pages and objects, without tasks.
 
-    From one of: trace (a shipped one), file (.npz with the columns of `Allocations`, or the text of a trace of kmem:*, also .gz or .zst),
-    generator (params are its own). events: of a trace's text: "pages", "objects", "all", or "auto": pages if there are any.
+    From one of: trace (a shipped one), file, generator (params are its own). format of a file: "npz" (the columns of `Allocations`), "kmem" (the
+    text of a trace of kmem:*, also .gz or .zst), "llfree" (LLFree's traces); "" by its ending: .npz, .llfree, else kmem. events: of a trace's
+    text: "pages", "objects", "all", or "auto": pages if there are any.
     """
 
     kind: str
@@ -106,6 +121,7 @@ class AllocationsWorkload:
     file: str = ""
     generator: str = ""
     params: dict[str, Any] = field(factory=dict)
+    format: str = field(default="", validator=in_(("", *ALLOCATION_FORMATS)))
     events: str = field(default="auto", validator=in_(EVENTS))
 
     def __attrs_post_init__(self) -> None:
@@ -119,6 +135,7 @@ KINDS: dict[str, type] = {
     "stream": StreamWorkload,
     "synthetic": SyntheticWorkload,
     "masim": MasimWorkload,
+    "damo": DamoWorkload,
     "requests": RequestsWorkload,
     "allocations": AllocationsWorkload,
 }
@@ -152,7 +169,7 @@ def check_workload(table: Any, base_dir: Path, errors: list[str]) -> dict[str, A
         faults = _check_script(config["script"], base_dir)
     if not faults and kind == "masim":
         faults = _check_masim(resolve_path(config["file"], base_dir))
-    if config.get("format"):
+    if kind == "requests" and config["format"]:
         faults += _check_format(config["format"])
     if kind in ("synthetic", "requests") and config["generator"]:
         faults += _check_generator(config["generator"], config["params"])
@@ -212,7 +229,28 @@ def _check_script(text: str, base_dir: Path) -> list[str]:
         return [f"workload.script: {message}" for message in error.messages]
     except (OSError, UnicodeDecodeError) as error:
         return [f"workload.script: {text}: cannot be read: {error}"]
-    return [f"workload.script: {where}: no such file: {path}" for where, path in files if not path.is_file()]
+    faults = [f"workload.script: {where}: no such file: {path}" for where, path in files if not path.is_file()]
+    return faults + _contradictions(resolve_path(text, base_dir))
+
+
+def _contradictions(script: Path) -> list[str]:
+    """Where a script protects more of a cgroup's memory than the cgroup may have. Linux takes such limits; they cannot be meant."""
+    from mmlab.procfs.cgroups import parse_limit
+    from mmlab.workload.ops import parse_ops
+
+    limits: dict[str, dict[str, str]] = {}
+    faults = []
+    for op in parse_ops(script.read_text(encoding="utf-8"), str(script)):
+        if op.name != "cgroup":
+            continue
+        set_ = limits.setdefault(op.args["cgroup"], {})
+        set_.update(op.args["settings"])
+        most = parse_limit(set_.get("memory.max", "max"))
+        for name in ("memory.min", "memory.low"):
+            least = parse_limit(set_.get(name, "0"))
+            if most is not None and least is not None and least > most and set_[name] != "max":
+                faults.append(f"workload.script: {script}:{op.line}: cgroup {op.args['cgroup']}: {name} must not be above memory.max, got {set_[name]} and {set_['memory.max']}")
+    return faults
 
 
 def _script_files(script: Path) -> list[tuple[str, Path]]:

@@ -10,7 +10,7 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.zones import page_node
 from mmlab.model.const import HPAGE_PMD_NR, HPAGE_PMD_ORDER
 from mmlab.model.page import (
-    PG_ANON, PG_RECLAIM, PG_SWAPBACKED, PG_SWAPCACHE, PG_WORKINGSET, add_mapcount, page_clear, page_folio, page_mapcount, page_mapping,
+    PG_ANON, PG_HEAD, PG_RECLAIM, PG_SWAPBACKED, PG_SWAPCACHE, PG_WORKINGSET, add_mapcount, page_clear, page_folio, page_mapcount, page_mapping,
     page_next, page_order, page_prev, page_set, page_test, set_page_mapping, set_page_next, set_page_prev,
 )
 from mmlab.model.rows import (
@@ -51,6 +51,17 @@ def nr_pages_mapped(m, head):
 def page_pte_mapcount(m, head, pfn):
     """PTEs that map this page of the folio."""
     return page_mapping(m, head + 1) if pfn == head else page_mapcount(m, pfn)
+
+
+@leaf
+def folio_likely_mapped_shared(m, folio):
+    """1 if more than one address space seems to map the folio: a large one mapped page by page is judged by its first page."""
+    mapcount = page_mapcount(m, folio)
+    if mapcount <= 1 or page_test(m, folio, PG_HEAD) == 0:
+        return 1 if mapcount > 1 else 0
+    if entire_mapcount(m, folio) or mapcount > 1 << page_order(m, folio):
+        return 1
+    return 1 if page_pte_mapcount(m, folio, folio) > 1 else 0
 
 
 @leaf

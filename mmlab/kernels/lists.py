@@ -68,6 +68,33 @@ def list_last(m, head):
 
 
 @leaf
+def list_make_first(m, head, pfn):
+    """Turn the list until pfn, which is on it, is first: what was before it follows the last."""
+    if page_next(m, head) != pfn:
+        list_del(m, head)
+        list_add_tail(m, pfn, head)
+
+
+@leaf
+def list_make_last(m, head, pfn):
+    """Turn the list until pfn, which is on it, is last."""
+    if page_prev(m, head) != pfn:
+        list_del(m, head)
+        list_add(m, pfn, head)
+
+
+@leaf
 def policy_list(m, lruvec, number):
     """Head of list `number` (0 .. NR_POLICY_LISTS-1) that a lruvec (a node's, or its part in a cgroup) offers the reclaimer."""
     return m.sc[SC_POLICY_LISTS] + lruvec * NR_POLICY_LISTS + number
+
+
+@leaf
+def list_position(m, pfn):
+    """How many records stand behind a linked pfn until the end of its list. O(list)."""
+    position = 0
+    at = page_next(m, pfn)
+    while at < len(m.pagex) // 4:  # heads lie behind the last frame
+        position += 1
+        at = page_next(m, at)
+    return position

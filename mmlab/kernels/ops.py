@@ -22,76 +22,79 @@ _page_allocator_is_free = op_stub(15)
 _page_allocator_nr_free_blocks = op_stub(16)
 _page_allocator_block_type = op_stub(17)
 _page_allocator_isolate_free = op_stub(18)
-_page_allocator_unreserve_highatomic = op_stub(19)
-_page_allocator_set_block_type = op_stub(20)
-_page_allocator_check = op_stub(21)
-_slab_allocator_init = op_stub(22)
-_slab_allocator_create = op_stub(23)
-_slab_allocator_alloc = op_stub(24)
-_slab_allocator_free = op_stub(25)
-_slab_allocator_shrink = op_stub(26)
-_slab_allocator_destroy = op_stub(27)
-_slab_allocator_stat = op_stub(28)
-_slab_allocator_slab_after = op_stub(29)
-_slab_allocator_slab_stat = op_stub(30)
-_slab_allocator_check = op_stub(31)
-_vma_index_init = op_stub(32)
-_vma_index_init_mm = op_stub(33)
-_vma_index_destroy_mm = op_stub(34)
-_vma_index_find = op_stub(35)
-_vma_index_find_prev = op_stub(36)
-_vma_index_insert = op_stub(37)
-_vma_index_erase = op_stub(38)
-_vma_index_resize = op_stub(39)
-_vma_index_find_gap = op_stub(40)
-_vma_index_stat = op_stub(41)
-_vma_index_check = op_stub(42)
-_fault_handler_init = op_stub(43)
-_fault_handler_handle_mm_fault = op_stub(44)
-_fault_handler_copy_page_range = op_stub(45)
-_fault_handler_unshare = op_stub(46)
-_fault_handler_check = op_stub(47)
-_reclaimer_init = op_stub(48)
-_reclaimer_folio_added = op_stub(49)
-_reclaimer_folio_accessed = op_stub(50)
-_reclaimer_folio_removed = op_stub(51)
-_reclaimer_folio_deactivate = op_stub(52)
-_reclaimer_folio_rotate = op_stub(53)
-_reclaimer_prepare_scan = op_stub(54)
-_reclaimer_shrink_node = op_stub(55)
-_reclaimer_end_reclaim = op_stub(56)
-_reclaimer_age_node = op_stub(57)
-_reclaimer_look_around = op_stub(58)
-_reclaimer_eviction_shadow = op_stub(59)
-_reclaimer_workingset_refault = op_stub(60)
-_reclaimer_drain = op_stub(61)
-_reclaimer_nr_lru_pages = op_stub(62)
-_reclaimer_flush_stats = op_stub(63)
-_reclaimer_check = op_stub(64)
-_oom_policy_init = op_stub(65)
-_oom_policy_select_victim = op_stub(66)
-_oom_policy_oom_score = op_stub(67)
-_oom_policy_candidate_score = op_stub(68)
-_oom_policy_step = op_stub(69)
-_oom_policy_check = op_stub(70)
-_thp_init = op_stub(71)
-_thp_fault_orders = op_stub(72)
-_thp_fault_gfp = op_stub(73)
-_thp_use_zero_page = op_stub(74)
-_thp_step = op_stub(75)
-_thp_place = op_stub(76)
-_thp_check = op_stub(77)
-_tiering_init = op_stub(78)
-_tiering_demotion_node = op_stub(79)
-_tiering_should_migrate = op_stub(80)
-_tiering_page_accessed = op_stub(81)
-_tiering_step = op_stub(82)
-_tiering_check = op_stub(83)
-_monitor_init = op_stub(84)
-_monitor_on_access = op_stub(85)
-_monitor_hint_fault = op_stub(86)
-_monitor_sample = op_stub(87)
-_monitor_check = op_stub(88)
+_page_allocator_free_list = op_stub(19)
+_page_allocator_unreserve_highatomic = op_stub(20)
+_page_allocator_set_block_type = op_stub(21)
+_page_allocator_check = op_stub(22)
+_slab_allocator_init = op_stub(23)
+_slab_allocator_create = op_stub(24)
+_slab_allocator_alloc = op_stub(25)
+_slab_allocator_free = op_stub(26)
+_slab_allocator_shrink = op_stub(27)
+_slab_allocator_destroy = op_stub(28)
+_slab_allocator_stat = op_stub(29)
+_slab_allocator_slab_after = op_stub(30)
+_slab_allocator_slab_stat = op_stub(31)
+_slab_allocator_check = op_stub(32)
+_vma_index_init = op_stub(33)
+_vma_index_init_mm = op_stub(34)
+_vma_index_destroy_mm = op_stub(35)
+_vma_index_find = op_stub(36)
+_vma_index_find_prev = op_stub(37)
+_vma_index_insert = op_stub(38)
+_vma_index_erase = op_stub(39)
+_vma_index_resize = op_stub(40)
+_vma_index_find_gap = op_stub(41)
+_vma_index_stat = op_stub(42)
+_vma_index_check = op_stub(43)
+_fault_handler_init = op_stub(44)
+_fault_handler_handle_mm_fault = op_stub(45)
+_fault_handler_copy_page_range = op_stub(46)
+_fault_handler_unshare = op_stub(47)
+_fault_handler_check = op_stub(48)
+_reclaimer_init = op_stub(49)
+_reclaimer_folio_added = op_stub(50)
+_reclaimer_folio_accessed = op_stub(51)
+_reclaimer_folio_removed = op_stub(52)
+_reclaimer_folio_deactivate = op_stub(53)
+_reclaimer_folio_deactivate_file = op_stub(54)
+_reclaimer_folio_rotate = op_stub(55)
+_reclaimer_prepare_scan = op_stub(56)
+_reclaimer_shrink_node = op_stub(57)
+_reclaimer_end_reclaim = op_stub(58)
+_reclaimer_age_node = op_stub(59)
+_reclaimer_look_around = op_stub(60)
+_reclaimer_eviction_shadow = op_stub(61)
+_reclaimer_workingset_refault = op_stub(62)
+_reclaimer_drain = op_stub(63)
+_reclaimer_nr_lru_pages = op_stub(64)
+_reclaimer_explain_page = op_stub(65)
+_reclaimer_flush_stats = op_stub(66)
+_reclaimer_check = op_stub(67)
+_oom_policy_init = op_stub(68)
+_oom_policy_select_victim = op_stub(69)
+_oom_policy_oom_score = op_stub(70)
+_oom_policy_candidate_score = op_stub(71)
+_oom_policy_step = op_stub(72)
+_oom_policy_check = op_stub(73)
+_thp_init = op_stub(74)
+_thp_fault_orders = op_stub(75)
+_thp_fault_gfp = op_stub(76)
+_thp_use_zero_page = op_stub(77)
+_thp_step = op_stub(78)
+_thp_place = op_stub(79)
+_thp_check = op_stub(80)
+_tiering_init = op_stub(81)
+_tiering_demotion_node = op_stub(82)
+_tiering_should_migrate = op_stub(83)
+_tiering_page_accessed = op_stub(84)
+_tiering_step = op_stub(85)
+_tiering_check = op_stub(86)
+_monitor_init = op_stub(87)
+_monitor_on_access = op_stub(88)
+_monitor_hint_fault = op_stub(89)
+_monitor_sample = op_stub(90)
+_monitor_check = op_stub(91)
 
 
 @leaf
@@ -230,74 +233,83 @@ def page_allocator_isolate_free(m, pfn):
 
 
 @leaf
+def page_allocator_free_list(m, zone, order, migratetype):
+    """Compaction looks for near blocks, and for places; it may turn the list (list_make_first()). Returns record of the list's head + 1;
+    0: its lists are not in mem_map.
+    """
+    m.nr_calls[19] += 1
+    return _page_allocator_free_list(m, zone, order, migratetype)
+
+
+@leaf
 def page_allocator_unreserve_highatomic(m, zone, migratetype, force):
     """Reclaim did not help: give a type a pageblock that is kept for atomic requests, the last one only with force. Returns pages of the
     pageblock given back, 0: none.
     """
-    m.nr_calls[19] += 1
+    m.nr_calls[20] += 1
     return _page_allocator_unreserve_highatomic(m, zone, migratetype, force)
 
 
 @leaf
 def page_allocator_set_block_type(m, pfn, migratetype):
     """Isolation, CMA areas: the pageblock changes its type, its free blocks their lists. Returns 0."""
-    m.nr_calls[20] += 1
+    m.nr_calls[21] += 1
     return _page_allocator_set_block_type(m, pfn, migratetype)
 
 
 @leaf
 def page_allocator_check(m, zone):
     """On request; must change nothing. Returns 0, or a code > 0 that says which invariant is broken."""
-    m.nr_calls[21] += 1
+    m.nr_calls[22] += 1
     return _page_allocator_check(m, zone)
 
 
 @leaf
 def slab_allocator_init(m):
     """Once, after the state's arrays were made and before anything else. Returns 0."""
-    m.nr_calls[22] += 1
+    m.nr_calls[23] += 1
     return _slab_allocator_init(m)
 
 
 @leaf
 def slab_allocator_create(m, cache, size, align, flags):
     """A cache of objects of `size` bytes; cache is its number, 0 .. NR_CACHES-1. Returns 0, or -EINVAL."""
-    m.nr_calls[23] += 1
+    m.nr_calls[24] += 1
     return _slab_allocator_create(m, cache, size, align, flags)
 
 
 @leaf
 def slab_allocator_alloc(m, cache, gfp):
     """kmem_cache_alloc(). Returns the object's address in bytes (pfn << 12 | offset), or -ENOMEM."""
-    m.nr_calls[24] += 1
+    m.nr_calls[25] += 1
     return _slab_allocator_alloc(m, cache, gfp)
 
 
 @leaf
 def slab_allocator_free(m, obj):
     """kmem_cache_free(); finds the cache from the page. Returns 0, or -EINVAL for what is not an allocated object."""
-    m.nr_calls[25] += 1
+    m.nr_calls[26] += 1
     return _slab_allocator_free(m, obj)
 
 
 @leaf
 def slab_allocator_shrink(m, cache):
     """kmem_cache_shrink(). Returns pages freed."""
-    m.nr_calls[26] += 1
+    m.nr_calls[27] += 1
     return _slab_allocator_shrink(m, cache)
 
 
 @leaf
 def slab_allocator_destroy(m, cache):
     """kmem_cache_destroy(). Returns 0, or -EBUSY while objects are in use."""
-    m.nr_calls[27] += 1
+    m.nr_calls[28] += 1
     return _slab_allocator_destroy(m, cache)
 
 
 @leaf
 def slab_allocator_stat(m, cache, what):
     """what: SLAB_STAT_* (slabinfo's columns). Returns the value."""
-    m.nr_calls[28] += 1
+    m.nr_calls[29] += 1
     return _slab_allocator_stat(m, cache, what)
 
 
@@ -306,77 +318,77 @@ def slab_allocator_slab_after(m, cache, kind, owner, slab):
     """Dumps: kind SLAB_LIST_*, of CPU or node `owner`. Returns first frame of the slab behind this one (-1: of the first), or -1 at the
     end.
     """
-    m.nr_calls[29] += 1
+    m.nr_calls[30] += 1
     return _slab_allocator_slab_after(m, cache, kind, owner, slab)
 
 
 @leaf
 def slab_allocator_slab_stat(m, slab, what):
     """Dumps: what: SLAB_OF_*. Returns the value."""
-    m.nr_calls[30] += 1
+    m.nr_calls[31] += 1
     return _slab_allocator_slab_stat(m, slab, what)
 
 
 @leaf
 def slab_allocator_check(m):
     """After events, on request; must change nothing. Returns 0, or a code > 0 that says which invariant is broken."""
-    m.nr_calls[31] += 1
+    m.nr_calls[32] += 1
     return _slab_allocator_check(m)
 
 
 @leaf
 def vma_index_init(m):
     """Once, after the state's arrays were made and before anything else. Returns 0."""
-    m.nr_calls[32] += 1
+    m.nr_calls[33] += 1
     return _vma_index_init(m)
 
 
 @leaf
 def vma_index_init_mm(m, mm):
     """An empty address space. Returns 0, or -ENOMEM."""
-    m.nr_calls[33] += 1
+    m.nr_calls[34] += 1
     return _vma_index_init_mm(m, mm)
 
 
 @leaf
 def vma_index_destroy_mm(m, mm):
     """Frees the index's memory; the VMAs were erased or are dropped with it. Returns 0."""
-    m.nr_calls[34] += 1
+    m.nr_calls[35] += 1
     return _vma_index_destroy_mm(m, mm)
 
 
 @leaf
 def vma_index_find(m, mm, addr):
     """find_vma(): each fault, each address-space call. Returns the lowest VMA with vm_end > addr, or -1."""
-    m.nr_calls[35] += 1
+    m.nr_calls[36] += 1
     return _vma_index_find(m, mm, addr)
 
 
 @leaf
 def vma_index_find_prev(m, mm, addr):
     """Neighbours, expansion, iteration downwards. Returns the highest VMA with vm_start < addr, or -1."""
-    m.nr_calls[36] += 1
+    m.nr_calls[37] += 1
     return _vma_index_find_prev(m, mm, addr)
 
 
 @leaf
 def vma_index_insert(m, mm, vma):
     """vm_start and vm_end of the row are set and overlap nothing. Returns 0, or -ENOMEM."""
-    m.nr_calls[37] += 1
+    m.nr_calls[38] += 1
     return _vma_index_insert(m, mm, vma)
 
 
 @leaf
 def vma_index_erase(m, mm, vma):
     """The row still holds the bounds under which it is stored. Returns 0."""
-    m.nr_calls[38] += 1
+    m.nr_calls[39] += 1
     return _vma_index_erase(m, mm, vma)
 
 
 @leaf
 def vma_index_resize(m, mm, vma, vm_start, vm_end):
     """Change a VMA's bounds to these, which overlap no other; writes the row. Returns 0, or -ENOMEM."""
-    m.nr_calls[39] += 1
+    m.nr_calls[40] += 1
     return _vma_index_resize(m, mm, vma, vm_start, vm_end)
 
 
@@ -385,28 +397,28 @@ def vma_index_find_gap(m, mm, length, low, high):
     """vm_unmapped_area() top-down: the top end of the highest gap that fits; a VM_GROWSDOWN VMA above the gap keeps stack_guard_gap free
     below it. Returns highest address of a free range of `length` bytes in [low, high), or -ENOMEM.
     """
-    m.nr_calls[40] += 1
+    m.nr_calls[41] += 1
     return _vma_index_find_gap(m, mm, length, low, high)
 
 
 @leaf
 def vma_index_stat(m, mm, what):
     """what: VMA_STAT_* (nodes, height, bytes; so far: nodes touched, locks taken by look-ups, by changes). Returns the value."""
-    m.nr_calls[41] += 1
+    m.nr_calls[42] += 1
     return _vma_index_stat(m, mm, what)
 
 
 @leaf
 def vma_index_check(m, mm):
     """On request: order, overlap, gaps, counts. Returns 0, or a code > 0."""
-    m.nr_calls[42] += 1
+    m.nr_calls[43] += 1
     return _vma_index_check(m, mm)
 
 
 @leaf
 def fault_handler_init(m):
     """Once, after the state's arrays were made and before anything else. Returns 0."""
-    m.nr_calls[43] += 1
+    m.nr_calls[44] += 1
     return _fault_handler_init(m)
 
 
@@ -415,14 +427,14 @@ def fault_handler_handle_mm_fault(m, mm, vma, vpn, access):
     """access: 0 read, 1 write, 2 execute. Maps the page (or a larger folio) at virtual page vpn. Returns VM_FAULT_* bits (0: minor,
     done), or VM_FAULT_OOM, _SIGBUS, _RETRY.
     """
-    m.nr_calls[44] += 1
+    m.nr_calls[45] += 1
     return _fault_handler_handle_mm_fault(m, mm, vma, vpn, access)
 
 
 @leaf
 def fault_handler_copy_page_range(m, dst_mm, src_mm, dst_vma, src_vma):
     """fork: what the child's VMA starts with. Returns 0, or -ENOMEM."""
-    m.nr_calls[45] += 1
+    m.nr_calls[46] += 1
     return _fault_handler_copy_page_range(m, dst_mm, src_mm, dst_vma, src_vma)
 
 
@@ -431,21 +443,21 @@ def fault_handler_unshare(m, mm, first, end, gone):
     """While m.sc[SC_SHARED_TABLES] is not 0: entries of the virtual pages [first, end) are about to change other than by a fault (gone:
     to be unmapped), so what fork has put off for them has to be done. Returns 0.
     """
-    m.nr_calls[46] += 1
+    m.nr_calls[47] += 1
     return _fault_handler_unshare(m, mm, first, end, gone)
 
 
 @leaf
 def fault_handler_check(m):
     """After events, on request; must change nothing. Returns 0, or a code > 0 that says which invariant is broken."""
-    m.nr_calls[47] += 1
+    m.nr_calls[48] += 1
     return _fault_handler_check(m)
 
 
 @leaf
 def reclaimer_init(m):
     """Once, after the state's arrays were made and before anything else. Returns 0."""
-    m.nr_calls[48] += 1
+    m.nr_calls[49] += 1
     return _reclaimer_init(m)
 
 
@@ -453,7 +465,7 @@ def reclaimer_init(m):
 def reclaimer_folio_added(m, pfn):
     """A page became reclaimable (anonymous fault, page cache). PG_* flags and the node are in mem_map; put it on a list. Returns 0.
     """
-    m.nr_calls[49] += 1
+    m.nr_calls[50] += 1
     return _reclaimer_folio_added(m, pfn)
 
 
@@ -461,28 +473,36 @@ def reclaimer_folio_added(m, pfn):
 def reclaimer_folio_accessed(m, pfn):
     """mark_page_accessed(): read()/write() of a cached page; with wants_accesses, every access of the stream as well. Returns 0.
     """
-    m.nr_calls[50] += 1
+    m.nr_calls[51] += 1
     return _reclaimer_folio_accessed(m, pfn)
 
 
 @leaf
 def reclaimer_folio_removed(m, pfn):
     """The page is being freed for another reason (munmap, truncation, exit); unlink it. Returns 0."""
-    m.nr_calls[51] += 1
+    m.nr_calls[52] += 1
     return _reclaimer_folio_removed(m, pfn)
 
 
 @leaf
 def reclaimer_folio_deactivate(m, pfn):
     """MADV_COLD and MADV_FREE: make it a near candidate. Returns 0."""
-    m.nr_calls[52] += 1
+    m.nr_calls[53] += 1
     return _reclaimer_folio_deactivate(m, pfn)
+
+
+@leaf
+def reclaimer_folio_deactivate_file(m, pfn):
+    """drop_caches or fadvise() met a page of a file that cannot go yet: a near candidate; PG_RECLAIM asks for folio_rotate. Returns 0.
+    """
+    m.nr_calls[54] += 1
+    return _reclaimer_folio_deactivate_file(m, pfn)
 
 
 @leaf
 def reclaimer_folio_rotate(m, pfn):
     """Write-back of a page that reclaim wanted has ended: next victim. Returns 0."""
-    m.nr_calls[53] += 1
+    m.nr_calls[55] += 1
     return _reclaimer_folio_rotate(m, pfn)
 
 
@@ -491,7 +511,7 @@ def reclaimer_prepare_scan(m, lruvec, priority, nr_to_reclaim, scan_flags):
     """Before a pass over a node and its cgroups: the lruvec of the cgroup that is reclaimed from (the root: the node's number). May
     change m.sc[SC_SCAN_PRIORITY]. Returns 0.
     """
-    m.nr_calls[54] += 1
+    m.nr_calls[56] += 1
     return _reclaimer_prepare_scan(m, lruvec, priority, nr_to_reclaim, scan_flags)
 
 
@@ -501,21 +521,21 @@ def reclaimer_shrink_node(m, lruvec, priority, nr_to_reclaim, scan_flags):
     calls reclaim_folio() for each victim. Counts what it looked at by count_scan(). scan_flags: SCAN_*. kswapd's pass may stop
     from m.sc[SC_YIELD_NS] on: it sets m.sc[SC_YIELDED] and is called again, with SCAN_RESUME, to go on. Returns pages reclaimed.
     """
-    m.nr_calls[55] += 1
+    m.nr_calls[57] += 1
     return _reclaimer_shrink_node(m, lruvec, priority, nr_to_reclaim, scan_flags)
 
 
 @leaf
 def reclaimer_end_reclaim(m, lruvec):
     """A run of passes has ended: the lruvec of prepare_scan(). Returns 0."""
-    m.nr_calls[56] += 1
+    m.nr_calls[58] += 1
     return _reclaimer_end_reclaim(m, lruvec)
 
 
 @leaf
 def reclaimer_age_node(m, node):
     """kswapd, before each pass: keep the lists in balance. Returns 0."""
-    m.nr_calls[57] += 1
+    m.nr_calls[59] += 1
     return _reclaimer_age_node(m, node)
 
 
@@ -524,14 +544,14 @@ def reclaimer_look_around(m, vma, pmd, slot, pfn):
     """folio_referenced() found the page's entry m.pt[slot], below m.pt[pmd], young and has cleared it: its neighbours may be looked at
     as well. Returns young entries found.
     """
-    m.nr_calls[58] += 1
+    m.nr_calls[60] += 1
     return _reclaimer_look_around(m, vma, pmd, slot, pfn)
 
 
 @leaf
 def reclaimer_eviction_shadow(m, pfn):
     """Just before a page leaves; comes back in workingset_refault(). Returns what to remember of the page, >= 0."""
-    m.nr_calls[59] += 1
+    m.nr_calls[61] += 1
     return _reclaimer_eviction_shadow(m, pfn)
 
 
@@ -540,42 +560,51 @@ def reclaimer_workingset_refault(m, pfn, shadow):
     """A page that was reclaimed comes back, before folio_added(). Returns bits: 1 the page belongs to the working set (active, counted
     activate), 2 it was active before (counted restore), 4 counted activate only.
     """
-    m.nr_calls[60] += 1
+    m.nr_calls[62] += 1
     return _reclaimer_workingset_refault(m, pfn, shadow)
 
 
 @leaf
 def reclaimer_drain(m, cpu):
     """lru_add_drain(): batches to lists. Returns 0."""
-    m.nr_calls[61] += 1
+    m.nr_calls[63] += 1
     return _reclaimer_drain(m, cpu)
 
 
 @leaf
 def reclaimer_nr_lru_pages(m, lruvec, lru):
     """vmstat's nr_inactive_anon ... (LRU_*); 0 for a list the policy does not have. Returns pages."""
-    m.nr_calls[62] += 1
+    m.nr_calls[64] += 1
     return _reclaimer_nr_lru_pages(m, lruvec, lru)
+
+
+@leaf
+def reclaimer_explain_page(m, pfn, what):
+    """On request ([run] explain): entry `what` of the record's `explains` for a page that was reclaimed, looked at or kept. Must change
+    nothing. Returns the value, -1: it has none.
+    """
+    m.nr_calls[65] += 1
+    return _reclaimer_explain_page(m, pfn, what)
 
 
 @leaf
 def reclaimer_flush_stats(m):
     """memory.stat is read: statistics that lag behind come up to date. Returns 0."""
-    m.nr_calls[63] += 1
+    m.nr_calls[66] += 1
     return _reclaimer_flush_stats(m)
 
 
 @leaf
 def reclaimer_check(m):
     """After events, on request; must change nothing. Returns 0, or a code > 0 that says which invariant is broken."""
-    m.nr_calls[64] += 1
+    m.nr_calls[67] += 1
     return _reclaimer_check(m)
 
 
 @leaf
 def oom_policy_init(m):
     """Once, after the state's arrays were made and before anything else. Returns 0."""
-    m.nr_calls[65] += 1
+    m.nr_calls[68] += 1
     return _oom_policy_init(m)
 
 
@@ -584,14 +613,14 @@ def oom_policy_select_victim(m, task, order):
     """task: who asked for memory. One that is alive, not dying, not exempt (oom_score_adj -1000) and in m.sc[SC_OOM_MEMCG] or below it.
     Returns a task, or -1: nobody can be killed (the machine panics).
     """
-    m.nr_calls[66] += 1
+    m.nr_calls[69] += 1
     return _oom_policy_select_victim(m, task, order)
 
 
 @leaf
 def oom_policy_oom_score(m, task):
     """/proc/PID/oom_score. Returns 0 .. 2000."""
-    m.nr_calls[67] += 1
+    m.nr_calls[70] += 1
     return _oom_policy_oom_score(m, task)
 
 
@@ -600,7 +629,7 @@ def oom_policy_candidate_score(m, task, asker):
     """Just before a kill, for the results' table of candidates; without it they have their oom_score. asker: OOM_USER_SPACE for
     oom_kill(). Returns the figure by which it is compared with others (the highest dies), or OOM_NO_CANDIDATE.
     """
-    m.nr_calls[68] += 1
+    m.nr_calls[71] += 1
     return _oom_policy_candidate_score(m, task, asker)
 
 
@@ -609,21 +638,21 @@ def oom_policy_step(m, now_ns):
     """A killer in user space looks at memory, and ends tasks by oom_kill(). The time it takes, on m.sc[SC_NOW_NS], counts. Returns ns
     until the next step, 0: never.
     """
-    m.nr_calls[69] += 1
+    m.nr_calls[72] += 1
     return _oom_policy_step(m, now_ns)
 
 
 @leaf
 def oom_policy_check(m):
     """After events, on request; must change nothing. Returns 0, or a code > 0 that says which invariant is broken."""
-    m.nr_calls[70] += 1
+    m.nr_calls[73] += 1
     return _oom_policy_check(m)
 
 
 @leaf
 def thp_init(m):
     """Once, after the state's arrays were made and before anything else. Returns 0."""
-    m.nr_calls[71] += 1
+    m.nr_calls[74] += 1
     return _thp_init(m)
 
 
@@ -632,28 +661,28 @@ def thp_fault_orders(m, mm, vma, vpn, access):
     """An anonymous fault; the core checks that the folio fits the VMA and an empty table. Returns bit set of orders to try, largest
     first (bit 9: a PMD).
     """
-    m.nr_calls[72] += 1
+    m.nr_calls[75] += 1
     return _thp_fault_orders(m, mm, vma, vpn, access)
 
 
 @leaf
 def thp_fault_gfp(m, mm, vma, order):
     """defrag: how hard to try. Returns GFP flags of the allocation."""
-    m.nr_calls[73] += 1
+    m.nr_calls[76] += 1
     return _thp_fault_gfp(m, mm, vma, order)
 
 
 @leaf
 def thp_use_zero_page(m, mm, vma):
     """A read fault of a whole empty PMD. Returns 1 to map the huge zero page on a read."""
-    m.nr_calls[74] += 1
+    m.nr_calls[77] += 1
     return _thp_use_zero_page(m, mm, vma)
 
 
 @leaf
 def thp_step(m, now_ns):
     """Background work (khugepaged). Returns ns until the next step, 0: never."""
-    m.nr_calls[75] += 1
+    m.nr_calls[78] += 1
     return _thp_step(m, now_ns)
 
 
@@ -662,21 +691,21 @@ def thp_place(m, mm, vma, vpn):
     """A page is about to be allocated. The frame is one that the policy has from alloc_pages() and gives away. Returns a frame for a
     single anonymous page at vpn, or -1: any will do.
     """
-    m.nr_calls[76] += 1
+    m.nr_calls[79] += 1
     return _thp_place(m, mm, vma, vpn)
 
 
 @leaf
 def thp_check(m):
     """After events, on request; must change nothing. Returns 0, or a code > 0 that says which invariant is broken."""
-    m.nr_calls[77] += 1
+    m.nr_calls[80] += 1
     return _thp_check(m)
 
 
 @leaf
 def tiering_init(m):
     """Once, after the state's arrays were made and before anything else. Returns 0."""
-    m.nr_calls[78] += 1
+    m.nr_calls[81] += 1
     return _tiering_init(m)
 
 
@@ -685,21 +714,21 @@ def tiering_demotion_node(m, pfn, node, scan_flags):
     """Reclaim would free a page of a node, and /sys/kernel/mm/numa/demotion_enabled is on. Where that node is full, others of lower
     tiers take it. Returns the node to move it to, or -1: free it.
     """
-    m.nr_calls[79] += 1
+    m.nr_calls[82] += 1
     return _tiering_demotion_node(m, pfn, node, scan_flags)
 
 
 @leaf
 def tiering_should_migrate(m, task, pfn, source, node):
     """A hinting fault of a task on another node than the page's. Returns 1 to move the page, else 0."""
-    m.nr_calls[80] += 1
+    m.nr_calls[83] += 1
     return _tiering_should_migrate(m, task, pfn, source, node)
 
 
 @leaf
 def tiering_page_accessed(m, task, pfn, access):
     """Every access of a stream to a present page, if the record says wants_accesses. Returns 0."""
-    m.nr_calls[81] += 1
+    m.nr_calls[84] += 1
     return _tiering_page_accessed(m, task, pfn, access)
 
 
@@ -708,35 +737,35 @@ def tiering_step(m, now_ns):
     """Background work: it may move pages by migrate_folio_to(). Its time, on m.sc[SC_NOW_NS], counts. Returns ns until the next step, 0:
     never.
     """
-    m.nr_calls[82] += 1
+    m.nr_calls[85] += 1
     return _tiering_step(m, now_ns)
 
 
 @leaf
 def tiering_check(m):
     """After events, on request; must change nothing. Returns 0, or a code > 0 that says which invariant is broken."""
-    m.nr_calls[83] += 1
+    m.nr_calls[86] += 1
     return _tiering_check(m)
 
 
 @leaf
 def monitor_init(m):
     """Once, after the state's arrays were made and before anything else. Returns 0."""
-    m.nr_calls[84] += 1
+    m.nr_calls[87] += 1
     return _monitor_init(m)
 
 
 @leaf
 def monitor_on_access(m, task, vpn, access):
     """Every access of a stream, if the record says wants_accesses. Returns 0."""
-    m.nr_calls[85] += 1
+    m.nr_calls[88] += 1
     return _monitor_on_access(m, task, vpn, access)
 
 
 @leaf
 def monitor_hint_fault(m, task, vpn, pfn):
     """A fault on an entry that a scan of the monitor or of NUMA balancing had made PROT_NONE. Returns 0."""
-    m.nr_calls[86] += 1
+    m.nr_calls[89] += 1
     return _monitor_hint_fault(m, task, vpn, pfn)
 
 
@@ -744,12 +773,12 @@ def monitor_hint_fault(m, task, vpn, pfn):
 def monitor_sample(m, now_ns):
     """Periodic work; reads and clears accessed bits. Its time, on m.sc[SC_NOW_NS], counts. Returns ns until the next sample, 0: never.
     """
-    m.nr_calls[87] += 1
+    m.nr_calls[90] += 1
     return _monitor_sample(m, now_ns)
 
 
 @leaf
 def monitor_check(m):
     """After events, on request; must change nothing. Returns 0, or a code > 0 that says which invariant is broken."""
-    m.nr_calls[88] += 1
+    m.nr_calls[91] += 1
     return _monitor_check(m)

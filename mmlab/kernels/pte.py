@@ -46,6 +46,22 @@ def walk_pte(m, mm, vpn):
 
 
 @leaf
+def walk_leaf(m, mm, vpn):
+    """Slot in m.pt of the entry that maps a virtual page number, a PTE or a huge PMD, whatever it holds; -1 if there is no PTE table."""
+    pmd = walk_pmd(m, mm, vpn)
+    if pmd < 0 or m.pt[pmd] == 0:
+        return -1
+    return pmd if m.pt[pmd] & PTE_HUGE else pte_offset(m, pmd, vpn)
+
+
+@leaf
+def mapped_entry(m, mm, vpn):
+    """The entry that maps vpn: a PTE, or the huge PMD above it; 0 if there is none."""
+    slot = walk_leaf(m, mm, vpn)
+    return m.pt[slot] if slot >= 0 else 0
+
+
+@leaf
 def lru_gen_use_mm(m):
     """The running task was switched in (it has waited for a device, say): its address space counts as used for the next walk of aging."""
     task = m.sc[SC_TASK]

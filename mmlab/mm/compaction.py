@@ -1,32 +1,31 @@
 """Compaction: movable pages of a zone's low end move into free pages of its high end, so that large free blocks come together.
 
-When it is tried and when it ends; mm/compaction_scan.py has its two scanners. m.compact holds what a zone remembers between runs (CZ_*),
+When it is tried and when it ends; mm/compaction_scan.py has its two scanners, mm/compaction_capture.py how the block comes to who
+waits for it. m.compact holds what a zone remembers between runs (CZ_*),
 m.cc the run that is going on (CC_*).
-Models: mm/compaction.c, mm/vmstat.c __fragmentation_index(). Left out: capture of the freed block. Cost: O(pages of the zone) a run.
+Models: mm/compaction.c, mm/vmstat.c __fragmentation_index(). Cost: O(pages of the zone) a run.
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.ops import (
-    page_allocator_can_alloc, page_allocator_drain, page_allocator_nr_free_blocks, reclaimer_drain,
-)
+from mmlab.kernels.ops import page_allocator_can_alloc, page_allocator_drain, page_allocator_nr_free_blocks, reclaimer_drain
 from mmlab.kernels.zones import request_zone, wmark_pages, zone_watermark_order0, zonelist_of
-from mmlab.mm.compaction_scan import (
-    MIGRATE_ASYNC, MIGRATE_SYNC, MIGRATE_SYNC_LIGHT, isolate_migratepages, migrate_pages, release_free_list, reset_cached_positions,
-    reset_isolation_suitable, scanners_met, zone_watermark_ok,
-)
+from mmlab.mm.compaction_block import MIGRATE_ASYNC, MIGRATE_SYNC, MIGRATE_SYNC_LIGHT, scanners_met, zone_watermark_ok
+from mmlab.mm.compaction_reset import reset_cached_positions, reset_isolation_suitable
+from mmlab.mm.compaction_scan import isolate_migratepages, migrate_pages, release_free_list
 from mmlab.mm.vmscan import zone_reclaimable_pages
 from mmlab.model.const import (
     ALLOC_WMARK_MASK, COMPACT_COMPLETE, COMPACT_CONTENDED, COMPACT_CONTINUE, COMPACT_DEFERRED, COMPACT_PARTIAL_SKIPPED, COMPACT_PRIO_ASYNC,
-    COMPACT_PRIO_SYNC_FULL, COMPACT_SKIPPED, COMPACT_SUCCESS, MIGRATE_CMA, MIGRATE_MOVABLE, MIGRATE_PCPTYPES, MIGRATE_TYPES, NR_PAGE_ORDERS,
-    PAGEBLOCK_ORDER, PAGEBLOCK_PAGES,
+    COMPACT_PRIO_SYNC_FULL, COMPACT_SKIPPED, COMPACT_SUCCESS, MIGRATE_CMA, MIGRATE_MOVABLE, MIGRATE_PCPTYPES, MIGRATE_TYPES,
+    NR_PAGE_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES,
 )
 from mmlab.model.gfp import GFP_IO, gfp_migratetype
 from mmlab.model.rows import (
-    CC_BLOCK_SUITABLE, CC_DIRECT, CC_FINISH_PAGEBLOCK, CC_FREE_PFN, CC_FREE_SCANNED, CC_IGNORE_SKIP, CC_LAST_MIGRATED, CC_MIGRATE_PFN,
-    CC_MIGRATE_SCANNED, CC_MIGRATETYPE, CC_MODE, CC_NR_FREEPAGES, CC_NR_MIGRATEPAGES, CC_ORDER, CC_PROACTIVE, CC_WHOLE_ZONE, CC_ZONE,
-    CZ_BLOCKSKIP_FLUSH, CZ_CACHED_FREE, CZ_CACHED_MIGRATE, CZ_CONSIDERED, CZ_DEFER_SHIFT, CZ_ORDER_FAILED, CZ_STRIDE,
-    N_KSWAPD_AWAKE, N_PRESENT, NODE_STRIDE, SC_CPU, SC_EXTFRAG_THRESHOLD, SC_NR_CPUS, SC_NR_ZONES, SC_PROACTIVENESS, Z_END_PFN, Z_INDEX,
-    Z_NODE, Z_PRESENT, Z_START_PFN, ZONE_STRIDE,
+    CC_BLOCK_SUITABLE, CC_CAPTURE, CC_CAPTURED, CC_DIRECT, CC_FAST_SEARCH_FAIL, CC_FAST_START_PFN, CC_FINISH_PAGEBLOCK, CC_FREE_PFN,
+    CC_FREE_SCANNED, CC_IGNORE_SKIP, CC_LAST_MIGRATED, CC_MIGRATETYPE, CC_MIGRATE_PFN, CC_MIGRATE_SCANNED, CC_MODE, CC_NR_FREEPAGES,
+    CC_NR_MIGRATEPAGES, CC_ORDER, CC_PROACTIVE, CC_SEARCH_ORDER, CC_WHOLE_ZONE, CC_ZONE, CZ_BLOCKSKIP_FLUSH, CZ_CACHED_FREE,
+    CZ_CACHED_MIGRATE, CZ_CONSIDERED, CZ_DEFER_SHIFT, CZ_INIT_MIGRATE, CZ_ORDER_FAILED, CZ_STRIDE, NODE_STRIDE, N_KSWAPD_AWAKE, N_PRESENT,
+    SC_CPU, SC_EXTFRAG_THRESHOLD, SC_NR_CPUS, SC_NR_ZONES, SC_PROACTIVENESS, ZONE_STRIDE, Z_END_PFN, Z_INDEX, Z_NODE, Z_PRESENT,
+    Z_START_PFN,
 )
 from mmlab.model.vmstat import (
     V_COMPACT_DAEMON_FREE_SCANNED, V_COMPACT_DAEMON_MIGRATE_SCANNED, V_COMPACT_FREE_SCANNED, V_COMPACT_MIGRATE_SCANNED,
@@ -164,7 +163,7 @@ def set_start(m, zone):
         m.cc[CC_FREE_PFN] = m.compact[base + CZ_CACHED_FREE] = last
     if m.cc[CC_MIGRATE_PFN] < start or m.cc[CC_MIGRATE_PFN] > last:
         m.cc[CC_MIGRATE_PFN] = m.compact[base + CZ_CACHED_MIGRATE] = m.compact[base + CZ_CACHED_MIGRATE + 1] = start
-    if m.cc[CC_MIGRATE_PFN] <= start:
+    if m.cc[CC_MIGRATE_PFN] <= m.compact[base + CZ_INIT_MIGRATE]:
         m.cc[CC_WHOLE_ZONE] = 1
 
 
@@ -175,7 +174,11 @@ def compact_zone(m):
     if order > 0 and compaction_restarting(m, zone, order):
         reset_isolation_suitable(m, zone)
     set_start(m, zone)
+    cached = zone * CZ_STRIDE + CZ_CACHED_MIGRATE
+    update_cached = m.cc[CC_MODE] == MIGRATE_ASYNC and m.compact[cached] == m.compact[cached + 1]
     m.cc[CC_LAST_MIGRATED] = -1
+    m.cc[CC_FAST_START_PFN] = m.cc[CC_FAST_SEARCH_FAIL] = 0
+    m.cc[CC_SEARCH_ORDER] = order
     m.cc[CC_NR_FREEPAGES] = m.cc[CC_NR_MIGRATEPAGES] = m.cc[CC_MIGRATE_SCANNED] = m.cc[CC_FREE_SCANNED] = 0
     reclaimer_drain(m, m.sc[SC_CPU])
     result = compact_finished(m)
@@ -187,6 +190,12 @@ def compact_zone(m):
             if migrate_pages(m) == 0 and scanners_met(m) == 0:
                 result = COMPACT_CONTENDED
                 break
+            if m.cc[CC_CAPTURED] >= 0:
+                result = COMPACT_SUCCESS
+                break
+            update_cached = False
+        elif update_cached:  # nothing to move so far: synchronous runs need not look either
+            m.compact[cached + 1] = m.compact[cached]
         if order > 0 and m.cc[CC_LAST_MIGRATED] >= 0 and m.cc[CC_LAST_MIGRATED] < m.cc[CC_MIGRATE_PFN] & ~((1 << order) - 1):
             reclaimer_drain(m, m.sc[SC_CPU])  # a block of the order is behind the scanner: let its pages come together
             page_allocator_drain(m, zone, m.sc[SC_CPU])
@@ -207,6 +216,7 @@ def describe_run(m, zone, order, mode, migratetype, whole, direct):
     m.cc[CC_WHOLE_ZONE] = m.cc[CC_IGNORE_SKIP] = whole
     m.cc[CC_BLOCK_SUITABLE] = whole and direct
     m.cc[CC_DIRECT], m.cc[CC_PROACTIVE] = direct, 0
+    m.cc[CC_CAPTURED] = -1
     return 0
 
 
@@ -264,7 +274,7 @@ def compaction_defer_reset(m, zone, order, alloc_success):
 
 @kernel
 def compact_zone_order(m, zone, order, gfp, alloc_flags, prio):
-    """Direct compaction of one zone for an allocation: COMPACT_*."""
+    """Direct compaction of one zone for an allocation: COMPACT_*; m.cc[CC_CAPTURED] is the block that it got on the way, or -1."""
     highest = request_zone(m, gfp)
     mark = wmark_pages(m, zone, alloc_flags & ALLOC_WMARK_MASK)
     if zone_watermark_order0(m, zone, order, mark, highest, alloc_flags) and page_allocator_can_alloc(m, zone, order, alloc_flags):
@@ -273,7 +283,10 @@ def compact_zone_order(m, zone, order, gfp, alloc_flags, prio):
         return COMPACT_SKIPPED
     mode = MIGRATE_ASYNC if prio == COMPACT_PRIO_ASYNC else MIGRATE_SYNC_LIGHT
     describe_run(m, zone, order, mode, gfp_migratetype(gfp), 1 if prio == COMPACT_PRIO_SYNC_FULL else 0, 1)
-    return compact_zone(m)
+    m.cc[CC_CAPTURE] = order
+    result = compact_zone(m)
+    m.cc[CC_CAPTURE] = 0
+    return COMPACT_SUCCESS if m.cc[CC_CAPTURED] >= 0 else result
 
 
 @kernel
@@ -296,6 +309,7 @@ def compaction_zonelist_suitable(m, gfp, order, node):
 def do_try_to_compact_pages(m, gfp, order, alloc_flags, node, prio):
     """Service try_to_compact_pages: direct compaction of the zonelist's zones, until one succeeds; the best COMPACT_*."""
     best = COMPACT_SKIPPED
+    m.cc[CC_CAPTURED] = -1
     if gfp & GFP_IO == 0:
         return best
     highest = request_zone(m, gfp)

@@ -1,37 +1,61 @@
-"""Names and inodes of a disk's files in memory: cached while they are used, and until reclaim takes them.
+"""Names and inodes of files in memory: cached while they are used, and until reclaim takes them.
 
 A file's dentry waits on a list once nobody has the file open; without a dentry the inode waits on another, if it has no pages and is not
-dirty. What goes is read again at the next open. The cached map of a file's blocks (ext4's extent status) has a shrinker of its own.
+dirty. What goes is read again at the next open. Names of /proc and /sys wait as well, on lists of their own, and take their inodes with
+them. The cached map of a file's blocks (ext4's extent status) has a shrinker of its own.
 Models: fs/dcache.c dput(), prune_dcache_sb(); fs/inode.c iput(), inode_lru_isolate(), evict(); fs/super.c super_cache_count(),
-super_cache_scan(); fs/ext4/extents_status.c ext4_es_count(), ext4_es_scan(). Left out: directories and names of /proc and /sys, negative
-dentries, RCU (objects are freed at once), a list a node and cgroup.
+super_cache_scan(); fs/ext4/extents_status.c ext4_es_count(), ext4_es_scan(); fs/kernfs/file.c kernfs_unlink_open_file(). Left out: directories,
+RCU (objects are freed at once), a list a node and cgroup.
 """
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.list_lru import list_lru_add, list_lru_del
 from mmlab.kernels.services import kmem_cache_alloc, kmem_cache_free, xa_store
+from mmlab.mm.objcg import alloc_object, free_object
+from mmlab.mm.slab import KMALLOC_FIRST
 from mmlab.mm.xarray import xa_next
 from mmlab.model.const import ENOMEM
-from mmlab.model.gfp import GFP_KERNEL
+from mmlab.model.gfp import GFP_KERNEL, GFP_NOFS
 from mmlab.model.rows import (
-    CACHE_DENTRY, CACHE_EXTENT_STATUS, CACHE_INODE, CACHE_SHMEM_INODE, IF_SHMEM, INODE_STRIDE, IO_NONE, I_DENTRY, I_EXTENTS,
-    I_EXTENT_OBJ, I_FLAGS, I_HEIGHT, I_IO_LIST, I_LRU, I_NRPAGES, I_OBJ, I_OPENS, I_REFERENCED, I_REF_DENTRY,
-    I_REF_EXTENTS, I_REF_INODE, I_ROOT, SC_INODE_TOP, SHR_DENTRIES, SHR_EXTENTS, SHR_FIRST, SHR_INODES, SHR_NR, SHR_STRIDE,
+    CACHE_DENTRY, CACHE_EXTENT_STATUS, CACHE_INODE, CACHE_LSM_INODE, CACHE_PROC_INODE, CACHE_SHMEM_INODE, CACHE_SYSFS_INODE, IF_NEGATIVE,
+    IF_PROC, IF_SHMEM, IF_SYSFS, INODE_STRIDE, IO_NONE, I_DENTRY, I_EXTENTS, I_EXTENT_OBJ, I_FLAGS, I_HEIGHT, I_IO_LIST, I_LRU, I_LSM,
+    I_NRPAGES, I_OBJ, I_OPENS, I_REFERENCED, I_REF_DENTRY, I_REF_EXTENTS, I_REF_INODE, I_ROOT, KVFREE_BULK_MAX_ENTR, SC_INODE_TOP,
+    SC_NOW_NS, SHR_DENTRIES, SHR_EXTENTS, SHR_FIRST, SHR_INODES, SHR_KFREE_RCU, SHR_NR, SHR_PROC, SHR_STRIDE, SHR_SYSFS,
 )
 
+KFREE_DRAIN_NS = 5_000_000_000
+KERNFS_OPEN_NODE = KMALLOC_FIRST + 4  # kmalloc-96
 EXTENTS_OF_A_FILE = 2  # what is written, in one piece, and the hole behind it
 
 
 @leaf
+def inode_cache(m, inode):
+    """The slab cache of the inode's file system."""
+    flags = m.inode[inode * INODE_STRIDE + I_FLAGS]
+    return CACHE_SHMEM_INODE if flags & IF_SHMEM else CACHE_PROC_INODE if flags & IF_PROC else CACHE_SYSFS_INODE if flags & IF_SYSFS else CACHE_INODE
+
+
+@leaf
 def iget(m, inode):
-    """Make sure that the inode is in memory: 0, or -ENOMEM."""
+    """Make sure that the inode is in memory, if there is such a file: 0, or -ENOMEM."""
     row = inode * INODE_STRIDE
-    if m.inode[row + I_OBJ] == 0:
-        obj = kmem_cache_alloc(m, CACHE_SHMEM_INODE if m.inode[row + I_FLAGS] & IF_SHMEM else CACHE_INODE, GFP_KERNEL)
+    if m.inode[row + I_OBJ] == 0 and m.inode[row + I_FLAGS] & IF_NEGATIVE == 0:
+        obj = alloc_object(m, inode_cache(m, inode))
         if obj < 0:
             return -ENOMEM
-        m.inode[row + I_OBJ] = obj
+        blob = kmem_cache_alloc(m, CACHE_LSM_INODE, GFP_NOFS)
+        if blob < 0:
+            free_object(m, inode_cache(m, inode), obj)
+            return -ENOMEM
+        m.inode[row + I_OBJ], m.inode[row + I_LSM] = obj, blob
     return 0
+
+
+@leaf
+def dentry_lru(m, inode):
+    """The list on which the file's name waits."""
+    flags = m.inode[inode * INODE_STRIDE + I_FLAGS]
+    return SHR_PROC if flags & IF_PROC else SHR_SYSFS if flags & IF_SYSFS else SHR_DENTRIES
 
 
 @kernel
@@ -41,7 +65,7 @@ def d_open(m, inode):
     if iget(m, inode) < 0:
         return -ENOMEM
     if m.inode[row + I_DENTRY] == 0:
-        obj = kmem_cache_alloc(m, CACHE_DENTRY, GFP_KERNEL)
+        obj = alloc_object(m, CACHE_DENTRY)
         if obj < 0:
             return -ENOMEM
         if m.inode[row + I_LRU] == SHR_INODES:
@@ -55,10 +79,10 @@ def d_open(m, inode):
 def d_free(m, inode):
     """The dentry goes."""
     row = inode * INODE_STRIDE
-    if m.inode[row + I_LRU] == SHR_DENTRIES:
+    if m.inode[row + I_LRU] != SHR_INODES:
         list_lru_del(m, inode)
     if m.inode[row + I_DENTRY]:
-        kmem_cache_free(m, m.inode[row + I_DENTRY])
+        free_object(m, CACHE_DENTRY, m.inode[row + I_DENTRY])
         m.inode[row + I_DENTRY] = 0
     m.inode[row + I_REFERENCED] &= ~I_REF_DENTRY
 
@@ -71,7 +95,7 @@ def dput(m, inode):
     if m.inode[row + I_OPENS] or m.inode[row + I_FLAGS] & IF_SHMEM:
         return
     if m.inode[row + I_LRU] == 0:
-        list_lru_add(m, SHR_DENTRIES, inode)
+        list_lru_add(m, dentry_lru(m, inode), inode)
     else:
         m.inode[row + I_REFERENCED] |= I_REF_DENTRY
 
@@ -130,31 +154,85 @@ def evict(m, inode):
     while m.inode[row + I_EXTENTS] > 0:
         es_remove(m, inode)
     if m.inode[row + I_OBJ]:
-        kmem_cache_free(m, m.inode[row + I_OBJ])
+        free_object(m, inode_cache(m, inode), m.inode[row + I_OBJ])
+        kmem_cache_free(m, m.inode[row + I_LSM])
     m.inode[row + I_OBJ] = 0
     m.inode[row + I_REFERENCED] = 0
     return 0
 
 
 @kernel
-def prune_dcache(m, nr_to_scan):
-    """Walk the dentries from the oldest on: those in use leave the list, used ones get another round, the others go. Returns how many left."""
+def name_use(m, inode):
+    """A file of /proc or /sys is opened and closed, if it exists. Returns 0, or -ENOMEM."""
+    if d_open(m, inode) < 0:
+        return -ENOMEM
+    dput(m, inode)
+    if m.inode[inode * INODE_STRIDE + I_FLAGS] & (IF_SYSFS | IF_NEGATIVE) == IF_SYSFS:
+        open_node = kmem_cache_alloc(m, KERNFS_OPEN_NODE, GFP_KERNEL)
+        if open_node < 0:
+            return -ENOMEM
+        kfree_rcu(m, open_node)
+    return 0
+
+
+@leaf
+def kfree_rcu(m, obj):
+    """One more object waits to be freed: five seconds, unless a block of pointers is full."""
+    row = SHR_KFREE_RCU * SHR_STRIDE
+    now = m.sc[SC_NOW_NS]
+    if m.shrinker[row + SHR_NR] == 0 or m.shrinker[row + SHR_NR] >= KVFREE_BULK_MAX_ENTR or now >= m.shrinker[row + SHR_FIRST]:
+        kfree_rcu_drain(m)
+        m.shrinker[row + SHR_FIRST] = now + KFREE_DRAIN_NS
+    m.kfree_rcu[m.shrinker[row + SHR_NR]] = obj
+    m.shrinker[row + SHR_NR] += 1
+
+
+@leaf
+def kfree_rcu_drain(m):
+    """Free all that wait."""
+    row = SHR_KFREE_RCU * SHR_STRIDE
+    for i in range(m.shrinker[row + SHR_NR]):
+        kmem_cache_free(m, m.kfree_rcu[i])
+    m.shrinker[row + SHR_NR] = 0
+
+
+@leaf
+def kfree_rcu_count(m):
+    """Objects that wait to be freed."""
+    row = SHR_KFREE_RCU * SHR_STRIDE
+    return m.shrinker[row + SHR_NR] if m.sc[SC_NOW_NS] < m.shrinker[row + SHR_FIRST] else 0
+
+
+@leaf
+def kfree_rcu_scan(m):
+    """All of them are freed, however many were asked for. Returns how many, -1 for none."""
+    freed = kfree_rcu_count(m)
+    kfree_rcu_drain(m)
+    return freed if freed else -1
+
+
+@kernel
+def prune_dcache(m, which, nr_to_scan):
+    """Walk a list of dentries from the oldest on: those in use leave it, used ones get another round, the others go. Returns how many left."""
     freed = 0
-    inode = m.shrinker[SHR_DENTRIES * SHR_STRIDE + SHR_FIRST]
+    inode = m.shrinker[which * SHR_STRIDE + SHR_FIRST]
     for _ in range(nr_to_scan):
         if inode == 0:
             break
         row = inode * INODE_STRIDE
         if m.inode[row + I_OPENS] == 0 and m.inode[row + I_REFERENCED] & I_REF_DENTRY:
             m.inode[row + I_REFERENCED] &= ~I_REF_DENTRY
-            list_lru_add_again(m, SHR_DENTRIES, inode)
+            list_lru_add_again(m, which, inode)
         else:
             list_lru_del(m, inode)
             freed += 1
             if m.inode[row + I_OPENS] == 0:
                 d_free(m, inode)
-                inode_add_lru(m, inode)
-        inode = m.shrinker[SHR_DENTRIES * SHR_STRIDE + SHR_FIRST]
+                if which == SHR_DENTRIES:
+                    inode_add_lru(m, inode)
+                else:
+                    evict(m, inode)
+        inode = m.shrinker[which * SHR_STRIDE + SHR_FIRST]
     return freed
 
 
@@ -194,12 +272,19 @@ def super_cache_count(m):
 
 
 @kernel
+def pseudo_cache_scan(m, which, nr_to_scan):
+    """The names of /proc (SHR_PROC) or /sys (SHR_SYSFS): their inodes go with them. Returns names that left."""
+    names = m.shrinker[which * SHR_STRIDE + SHR_NR]
+    return prune_dcache(m, which, nr_to_scan * names // (names + 1) + 1)
+
+
+@kernel
 def super_cache_scan(m, nr_to_scan):
     """Both lists in proportion to their lengths, one more of each. Returns objects that left."""
     dentries = m.shrinker[SHR_DENTRIES * SHR_STRIDE + SHR_NR]
     inodes = m.shrinker[SHR_INODES * SHR_STRIDE + SHR_NR]
     total = dentries + inodes + 1
-    freed = prune_dcache(m, nr_to_scan * dentries // total + 1)
+    freed = prune_dcache(m, SHR_DENTRIES, nr_to_scan * dentries // total + 1)
     return freed + prune_icache(m, nr_to_scan * inodes // total + 1)
 
 

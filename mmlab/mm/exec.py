@@ -6,11 +6,11 @@ Models: fs/binfmt_elf.c load_elf_binary() only in its result.
 from mmlab.kernels.jit import kernel
 from mmlab.kernels.pte import add_rmap, folio_add_new_anon_rmap
 from mmlab.kernels.services import anon_vma_prepare, filemap_get_page, pte_alloc, vma_alloc_zeroed_movable_folio
-from mmlab.mm.page_cache import filemap_add
+from mmlab.mm.page_cache import filemap_add, is_shmem
 from mmlab.mm.vma import vm_area_alloc, vm_stat_account, vma_link
 from mmlab.model.const import ENOMEM
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
-from mmlab.model.page import PG_UPTODATE, page_set
+from mmlab.model.page import PG_DIRTY, PG_UPTODATE, page_set
 from mmlab.model.rows import (
     CLASS_DATA, F_INODE, FILE_STRIDE, MM_HIWATER_VM, MM_STRIDE, MM_TOTAL_VM, PTE_ACCESSED, PTE_DIRTY, PTE_PRESENT, PTE_SHIFT, PTE_WRITE,
     SC_COMMITTED_AS, VM_ACCOUNT, VM_WRITE, VMA_END, VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_NAME, VMA_PGOFF, VMA_START, VMA_STRIDE,
@@ -57,12 +57,13 @@ def image_anon_pages(m, mm, vma, vpn, count):
 
 @kernel
 def image_cache_pages(m, inode, count):
-    """Fill a program file's page cache. Returns count, or -ENOMEM."""
+    """Fill a program file's page cache; pages of tmpfs have no other place, so they are dirty. Returns count, or -ENOMEM."""
+    flags = PG_UPTODATE | (PG_DIRTY if is_shmem(m, inode) else 0)
     for index in range(count):
         pfn = filemap_add(m, inode, index, GFP_HIGHUSER_MOVABLE, -1)
         if pfn < 0:
             return -ENOMEM
-        page_set(m, pfn, PG_UPTODATE)
+        page_set(m, pfn, flags)
         m.page_class[pfn] = CLASS_DATA
     return count
 

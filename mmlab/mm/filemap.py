@@ -1,10 +1,12 @@
 """The page behind a fault in a file map, and pages that leave the cache because somebody asked for it.
 
-Models: mm/filemap.c filemap_fault(); mm/shmem.c shmem_fault(); mm/truncate.c truncate_inode_pages_range(), invalidate_mapping_pages().
+Models: mm/filemap.c filemap_fault(); mm/shmem.c shmem_fault(); mm/truncate.c truncate_inode_pages_range(), invalidate_mapping_pages();
+mm/swap.c deactivate_file_folio().
 filemap_get_page(), filemap_add() and filemap_remove() come from mmlab.mm.page_cache; this module exports them too.
 """
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.ops import reclaimer_folio_deactivate_file
 from mmlab.kernels.pte import walk_pmd
 from mmlab.kernels.services import folio_put, rmap_walk, shmem_get_page, xa_store
 from mmlab.mm.blk_mq import folio_wait_writeback
@@ -16,7 +18,10 @@ from mmlab.mm.shmem_huge import shmem_alloc_huge, shmem_remove_huge
 from mmlab.mm.xarray import XA_PAGE, entry_is, xa_load, xa_next
 from mmlab.model.const import HPAGE_PMD_NR, PAGE_SHIFT, PAGE_SIZE, RMAP_UNMAP, VM_FAULT_MAJOR, VM_FAULT_OOM, VM_FAULT_SIGBUS
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
-from mmlab.model.page import PG_DIRTY, PG_HEAD, PG_LOCKED, PG_TAIL, PG_UPTODATE, PG_WRITEBACK, add_refs, page_folio, page_index, page_mapcount, page_set, page_test
+from mmlab.model.page import (
+    PG_DIRTY, PG_HEAD, PG_LOCKED, PG_TAIL, PG_UPTODATE, PG_WRITEBACK, add_refs, page_folio,
+    page_index, page_mapcount, page_refs, page_set, page_test,
+)
 from mmlab.model.rows import INODE_STRIDE, I_SIZE_BYTES, SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE, VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_START, VMA_STRIDE
 from mmlab.model.vmstat import V_PGMAJFAULT
 
@@ -122,15 +127,24 @@ def truncate_pages(m, inode, start, end):
 
 @kernel
 def invalidate_pages(m, inode, start, end):
-    """Drop the pages in [start, end) that nobody would miss (clean, unmapped, unlocked) and the shadows. Returns pages dropped."""
+    """Drop the pages in [start, end) that nobody would miss (clean, unmapped, unlocked) and the shadows. Returns pages dropped.
+
+    Others age at once: they are deactivated, and reclaimed first when their write-back ends. Pages of tmpfs are never clean.
+    """
     dropped = 0
+    shmem = is_shmem(m, inode)
     index = xa_next(m, inode, start)
     while index >= 0 and index < end:
         entry = xa_load(m, inode, index)
         if entry_is(entry, XA_PAGE) == 0:
-            xa_store(m, inode, index, 0)
-        elif page_mapcount(m, entry >> 2) == 0 and page_test(m, entry >> 2, PG_DIRTY | PG_WRITEBACK | PG_LOCKED) == 0:
-            _drop(m, entry >> 2)
-            dropped += 1
+            if shmem == 0:
+                xa_store(m, inode, index, 0)
+        elif page_mapcount(m, entry >> 2) == 0:
+            if shmem or page_refs(m, entry >> 2) > 1 or page_test(m, entry >> 2, PG_DIRTY | PG_WRITEBACK | PG_LOCKED):
+                if page_test(m, entry >> 2, PG_TAIL) == 0:
+                    reclaimer_folio_deactivate_file(m, entry >> 2)
+            else:
+                _drop(m, entry >> 2)
+                dropped += 1
         index = xa_next(m, inode, index + 1)
     return dropped

@@ -5,26 +5,27 @@ mm/fadvise.c generic_fadvise(). Left out: journals and metadata, holes on the di
 written without fsync(): mm/fs_writeback.py. The disk's blocks have 1 KiB, as ext4 makes them on small disks: it matters for a partly written last page only.
 """
 
-from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.dirty import folio_mark_dirty
+from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import reclaimer_drain, reclaimer_folio_accessed
-from mmlab.kernels.services import inode_put, kmem_cache_alloc, kmem_cache_free, shmem_get_page, zap_range
+from mmlab.kernels.services import inode_put, shmem_get_page, zap_range
 from mmlab.mm.dcache import d_free, d_open, dput, es_insert, evict, iget
+from mmlab.mm.ext4_meta import ext4_dirty_inode, ext4_lookup
 from mmlab.mm.filemap import invalidate_pages, read_page, size_pages, truncate_pages
 from mmlab.mm.fs_writeback import evict_inode, file_write_and_wait
-from mmlab.mm.page_cache import filemap_add, filemap_get_page, is_shmem
+from mmlab.mm.objcg import alloc_object, free_object
+from mmlab.mm.page_cache import create_empty_buffers, filemap_add, filemap_get_page, is_shmem
 from mmlab.mm.readahead import count_read, force_page_cache_ra, page_cache_async_ra, page_cache_sync_ra
 from mmlab.mm.shared_policy import set_shared_policy
 from mmlab.mm.xarray import xa_next
 from mmlab.model.const import EINVAL, ENOMEM, PAGEVEC_SIZE, PAGE_SHIFT, PAGE_SIZE
-from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_WRITE
-from mmlab.model.page import PG_DIRTY, PG_READAHEAD, PG_UPTODATE, add_refs, page_clear, page_folio, page_set, page_test
+from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE, GFP_WRITE
+from mmlab.model.page import PG_DIRTY, PG_IDLE, PG_READAHEAD, PG_UPTODATE, add_refs, page_clear, page_folio, page_set, page_test
 from mmlab.model.rows import (
-    CACHE_FILP, COST_COPY_PAGE, COST_SYSCALL, FF_RANDOM,
-    FF_SEQUENTIAL, FILE_STRIDE, F_FLAGS, F_INODE, F_NEXT_FREE, F_OBJ, F_PREV_POS, F_RA_PAGES, F_USERS, INODE_STRIDE, I_FLAGS,
-    I_MAP_FIRST, I_NEXT_FREE, I_NLINK, I_SIZE_BYTES, I_COMMITTED, SC_COMMITTED_AS, SC_FILE_FREE, SC_FILE_TOP, SC_INODE_FREE,
-    SC_INODE_TOP, SC_NOW_NS, SC_NR_CPUS, SC_READAHEAD_PAGES, SC_STORE_CLASS, VM_SHARED, VMA_END, VMA_FLAGS, VMA_MAP_NEXT, VMA_MM, VMA_PGOFF, VMA_START,
-    VMA_STRIDE,
+    CACHE_FILP, COST_COPY_PAGE, COST_SYSCALL, FF_RANDOM, FF_SEQUENTIAL, FILE_STRIDE, F_FLAGS, F_INODE, F_NEXT_FREE, F_OBJ, F_PREV_POS,
+    F_RA_PAGES, F_USERS, INODE_STRIDE, I_COMMITTED, I_FLAGS, I_MAP_FIRST, I_NEXT_FREE, I_NLINK, I_SIZE_BYTES, SC_COMMITTED_AS,
+    SC_FILE_FREE, SC_FILE_TOP, SC_INODE_FREE, SC_INODE_TOP, SC_NOW_NS, SC_NR_CPUS, SC_READAHEAD_PAGES, SC_STORE_CLASS, VMA_END, VMA_FLAGS,
+    VMA_MAP_NEXT, VMA_MM, VMA_PGOFF, VMA_START, VMA_STRIDE, VM_SHARED, I_DENTRY, I_INO, I_OBJ,
 )
 from mmlab.model.vmstat import V_DROP_PAGECACHE
 
@@ -76,9 +77,12 @@ def do_inode_put(m, inode):
 @kernel
 def file_open(m, inode):
     """An open file with one user and fresh read-ahead state: its number, or -ENOMEM."""
+    row = inode * INODE_STRIDE
+    if m.inode[row + I_INO] and m.inode[row + I_DENTRY] == 0:
+        ext4_lookup(m, inode, m.inode[row + I_OBJ])
     if d_open(m, inode) < 0:
         return -ENOMEM
-    obj = kmem_cache_alloc(m, CACHE_FILP, GFP_KERNEL)
+    obj = alloc_object(m, CACHE_FILP)
     if obj < 0:
         dput(m, inode)
         return -ENOMEM
@@ -106,7 +110,7 @@ def file_close(m, file):
     row = file * FILE_STRIDE
     m.file[row + F_USERS] -= 1
     if m.file[row + F_USERS] == 0:
-        kmem_cache_free(m, m.file[row + F_OBJ])
+        free_object(m, CACHE_FILP, m.file[row + F_OBJ])
         dput(m, m.file[row + F_INODE])
         inode_put(m, m.file[row + F_INODE])
         m.file[row + F_NEXT_FREE] = m.sc[SC_FILE_FREE]
@@ -197,6 +201,7 @@ def _write_page(m, inode, index, begin, end):
         if found < 0:
             return -ENOMEM
         page_set(m, page_folio(m, found & (MAX_PAGES - 1)), PG_DIRTY)
+        reclaimer_folio_accessed(m, page_folio(m, found & (MAX_PAGES - 1)))
         return found & (MAX_PAGES - 1)
     first = index << PAGE_SHIFT
     old_end = min(m.inode[inode * INODE_STRIDE + I_SIZE_BYTES], first + PAGE_SIZE)
@@ -212,7 +217,10 @@ def _write_page(m, inode, index, begin, end):
             page_clear(m, pfn, PG_UPTODATE)  # blocks past the end are not filled yet
     elif rest < BLOCK_SIZE:
         page_set(m, pfn, PG_UPTODATE)
+    if m.inode[inode * INODE_STRIDE + I_INO]:
+        create_empty_buffers(m, pfn)
     folio_mark_dirty(m, pfn)
+    page_clear(m, pfn, PG_IDLE)  # all that a write does to the page's age, other than on tmpfs
     return pfn
 
 
@@ -225,13 +233,14 @@ def file_write(m, file, offset_bytes, length_bytes):
     pos = offset_bytes
     if is_shmem(m, inode) == 0:
         es_insert(m, inode)
+        if m.inode[inode * INODE_STRIDE + I_INO]:
+            ext4_dirty_inode(m, inode)
     while pos < end:
         index = pos >> PAGE_SHIFT
         stop = min((index + 1) << PAGE_SHIFT, end)
         pfn = _write_page(m, inode, index, pos, stop)
         if pfn < 0:
             return pos - offset_bytes if pos > offset_bytes else -ENOMEM
-        reclaimer_folio_accessed(m, page_folio(m, pfn))
         m.page_class[page_folio(m, pfn)] = m.sc[SC_STORE_CLASS]
         m.sc[SC_NOW_NS] += m.cost[COST_COPY_PAGE]
         pos = stop
@@ -277,13 +286,13 @@ def unmap_mapping_range(m, inode, start, end, even_cows):
 
 @kernel
 def drop_caches(m):
-    """vm.drop_caches = 1: drop every clean, unmapped page of files on a disk. Returns pages dropped."""
+    """vm.drop_caches = 1: drop every clean, unmapped page of files on a disk; unmapped ones of tmpfs, always dirty, age. Returns pages dropped."""
     m.vmstat[V_DROP_PAGECACHE] += 1
     for cpu in range(m.sc[SC_NR_CPUS]):
         reclaimer_drain(m, cpu)
     dropped = 0
     for inode in range(1, m.sc[SC_INODE_TOP] + 1):
-        if m.inode[inode * INODE_STRIDE + I_NLINK] > 0 and is_shmem(m, inode) == 0:
+        if m.inode[inode * INODE_STRIDE + I_NLINK] > 0:
             dropped += invalidate_pages(m, inode, 0, MAX_PAGES)
     return dropped
 

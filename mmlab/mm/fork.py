@@ -6,35 +6,37 @@ Models: kernel/fork.c mm_init(), dup_mmap(); mm/mmap.c exit_mmap(); mm/oom_kill.
 from mmlab.kernels.jit import cold, kernel, leaf
 from mmlab.kernels.memcg import memcg_is_descendant
 from mmlab.kernels.ops import (
-    fault_handler_copy_page_range, oom_policy_candidate_score, oom_policy_oom_score, oom_policy_select_victim, vma_index_destroy_mm, vma_index_find, vma_index_init_mm,
+    fault_handler_copy_page_range, oom_policy_candidate_score, oom_policy_oom_score, oom_policy_select_victim, vma_index_destroy_mm,
+    vma_index_find, vma_index_init_mm,
 )
-from mmlab.kernels.services import alloc_pages, free_pages, kmem_cache_alloc, kmem_cache_free, zap_range
+from mmlab.kernels.services import alloc_pages, free_pages, zap_range
 from mmlab.kernels.zones import page_node
 from mmlab.mm.huge_memory import khugepaged_enter_mm
 from mmlab.mm.mmap import vm_enough_memory
-from mmlab.mm.page_writeback import DIRTY_POLL_THRESH
+from mmlab.mm.objcg import alloc_object, free_object
 from mmlab.mm.page_counter import memcg_memory_event
+from mmlab.mm.page_writeback import DIRTY_POLL_THRESH
 from mmlab.mm.pgtable import free_pgtables, pgd_alloc, pgd_free
 from mmlab.mm.rmap import anon_vma_fork
 from mmlab.mm.swap import lru_lazyfree_drain
 from mmlab.mm.vma import vm_area_alloc, vm_area_free, vm_stat_account, vma_link, vma_unlink
 from mmlab.model.const import ENOMEM, TASK_SIZE
-from mmlab.model.gfp import GFP_KERNEL, GFP_KERNEL_ACCOUNT
+from mmlab.model.gfp import GFP_KERNEL_ACCOUNT
 from mmlab.model.layout import KILL_STRIDE
 from mmlab.model.page import KIND_KERNEL, set_page_counts, set_page_kind
 from mmlab.model.rows import (
-    MC_EVENT_OOM_GROUP_KILL, MC_EVENT_OOM_KILL, MC_OOM_GROUP, MC_PARENT, MEMCG_STRIDE, SC_OOM_MEMCG, T_MEMCG, CACHE_MM_STRUCT,
-    CACHE_TASK_STRUCT, COST_OOM_KILL, COST_SYSCALL, MM_BRK, MM_DATA_VM, MM_DEF_FLAGS, MM_EXEC_VM, MM_HIWATER_RSS, MM_HIWATER_VM,
-    MM_KHUGEPAGED, MM_MMAP_BASE, MM_NUMA_NEXT_SCAN_NS, MM_OBJ, MM_OWNER, MM_PGTABLES_BYTES, MM_RLIMIT_AS, MM_RLIMIT_DATA, MM_RLIMIT_MEMLOCK, MM_RLIMIT_STACK,
-    MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STACK_VM, MM_START_BRK, MM_STRIDE, MM_TOTAL_VM, MM_USERS, NB_SCAN_DELAY, NT_SCAN_PERIOD, NT_STRIDE, RLIM_INFINITY, SC_COMMITTED_AS,
-    SC_CPU, SC_NOW_NS, SC_NR_KILLS, SC_NR_TASKS, SC_OOM_NODEMASK, SC_OOM_VICTIM, SC_PANIC, SC_PID_NEXT, SC_TASK, T_ALIVE, T_CMAJ_FLT, T_CMIN_FLT, T_CPU, T_FLAGS,
-    T_IL_PREV, T_IL_WEIGHT, T_MAJ_FLT, T_MEMPOLICY, T_MEMS, T_MIN_FLT, T_MM, T_OBJ, T_OOM_SCORE_ADJ, T_PARENT, T_PID, T_SIGNAL, T_STACK_PFN,
-    MM_SWAPENTS, OC_ADJ, OC_KILL, OC_OOM_SCORE, OC_RSS, OC_SCORE, OC_STRIDE, OC_SWAP, OC_TASK, OOM_DEAD, OOM_DYING, OOM_ELSEWHERE, OOM_FINE, OOM_NO_CANDIDATE,
-    OOM_NO_TASK, OOM_PROTECTED, OOM_USER_SPACE, SC_NR_CANDIDATES, SC_OOM_CHOSEN, SC_OOM_FAULT,
-    T_NR_DIRTIED_PAUSE,
-    T_START_NS, TASK_STRIDE, TF_KILLED,
-    TF_OOM_VICTIM, VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED, VM_LOCKONFAULT, VMA_END, VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_NAME, VMA_PGOFF,
-    VMA_POLICY, VMA_START, VMA_STRIDE,
+    CACHE_MM_STRUCT, CACHE_TASK_STRUCT, COST_OOM_KILL, COST_SYSCALL, MC_EVENT_OOM_GROUP_KILL, MC_EVENT_OOM_KILL, MC_OOM_GROUP, MC_PARENT,
+    MEMCG_STRIDE, MM_BRK, MM_DATA_VM, MM_DEF_FLAGS, MM_EXEC_VM, MM_HIWATER_RSS, MM_HIWATER_VM, MM_KHUGEPAGED, MM_MMAP_BASE,
+    MM_NUMA_NEXT_SCAN_NS, MM_OBJ, MM_OWNER, MM_PGTABLES_BYTES, MM_RLIMIT_AS, MM_RLIMIT_DATA, MM_RLIMIT_MEMLOCK, MM_RLIMIT_STACK,
+    MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STACK_VM, MM_START_BRK, MM_STRIDE, MM_SWAPENTS, MM_TOTAL_VM, MM_USERS, NB_SCAN_DELAY,
+    NT_SCAN_PERIOD, NT_STRIDE, OC_ADJ, OC_KILL, OC_OOM_SCORE, OC_RSS, OC_SCORE, OC_STRIDE, OC_SWAP, OC_TASK, OOM_DEAD, OOM_DYING,
+    OOM_ELSEWHERE, OOM_FINE, OOM_NO_CANDIDATE, OOM_NO_TASK, OOM_PROTECTED, OOM_USER_SPACE, RLIM_INFINITY, SC_COMMITTED_AS, SC_CPU,
+    SC_NOW_NS, SC_NR_CANDIDATES, SC_NR_KILLS, SC_NR_TASKS, SC_OOM_CHOSEN, SC_OOM_FAULT, SC_OOM_MEMCG, SC_OOM_NODEMASK, SC_OOM_VICTIM,
+    SC_PANIC, SC_PID_NEXT, SC_TASK, TASK_STRIDE, TF_KILLED, TF_OOM_VICTIM, T_ALIVE, T_CMAJ_FLT, T_CMIN_FLT, T_CPU, T_FLAGS, T_IL_PREV,
+    T_IL_WEIGHT, T_MAJ_FLT, T_MEMCG, T_MEMPOLICY, T_MEMS, T_MIN_FLT, T_MM, T_NR_DIRTIED_PAUSE, T_OBJ, T_OOM_SCORE_ADJ, T_PARENT, T_PID,
+    T_SIGNAL, T_STACK_PFN, T_START_NS, VMA_END, VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_NAME, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
+    VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED, VM_LOCKONFAULT, KILL_BY_SYSRQ, KILL_BY_USER_SPACE, SC_PANIC_ON_OOM, PANIC_DEADLOCKED, PANIC_FAULT,
+    PANIC_ON_OOM,
 )
 from mmlab.model.vmstat import V_NR_KERNEL_STACK, V_OOM_KILL, mod_node_state
 
@@ -46,7 +48,7 @@ STACK_ORDER = 2  # 16 KiB kernel stacks
 @kernel
 def mm_alloc(m, mm):
     """An empty address space in row mm: 0, or -ENOMEM."""
-    obj = kmem_cache_alloc(m, CACHE_MM_STRUCT, GFP_KERNEL)
+    obj = alloc_object(m, CACHE_MM_STRUCT)
     if obj < 0:
         return -ENOMEM
     base = mm * MM_STRIDE
@@ -59,12 +61,12 @@ def mm_alloc(m, mm):
     m.mm[base + MM_RLIMIT_STACK] = 8 << 20
     m.mm[base + MM_RLIMIT_AS] = m.mm[base + MM_RLIMIT_DATA] = m.mm[base + MM_RLIMIT_MEMLOCK] = RLIM_INFINITY
     if pgd_alloc(m, mm) < 0:
-        kmem_cache_free(m, obj)
+        free_object(m, CACHE_MM_STRUCT, obj)
         m.mm[base + MM_USERS] = 0
         return -ENOMEM
     if vma_index_init_mm(m, mm) < 0:
         pgd_free(m, mm)
-        kmem_cache_free(m, obj)
+        free_object(m, CACHE_MM_STRUCT, obj)
         m.mm[base + MM_USERS] = 0
         return -ENOMEM
     return 0
@@ -74,15 +76,15 @@ def mm_alloc(m, mm):
 def task_alloc(m, cpu, oom_score_adj, parent):
     """A task with its kernel stack and an empty address space (row of mm = row of task): the task, or -ENOMEM."""
     task = m.sc[SC_NR_TASKS]
-    obj = kmem_cache_alloc(m, CACHE_TASK_STRUCT, GFP_KERNEL)
+    obj = alloc_object(m, CACHE_TASK_STRUCT)
     if obj < 0:
         return -ENOMEM
     stack = alloc_pages(m, GFP_KERNEL_ACCOUNT, STACK_ORDER, -1)
     if stack < 0:
-        kmem_cache_free(m, obj)
+        free_object(m, CACHE_TASK_STRUCT, obj)
         return -ENOMEM
     if mm_alloc(m, task) < 0:
-        kmem_cache_free(m, obj)
+        free_object(m, CACHE_TASK_STRUCT, obj)
         free_pages(m, stack, STACK_ORDER)
         return -ENOMEM
     set_page_counts(m, stack, 0, 1)
@@ -184,7 +186,7 @@ def exit_mm(m, task):
     free_pgtables(m, mm, 0, (TASK_SIZE >> 12) + 1, 0, 1 << 36)
     vma_index_destroy_mm(m, mm)
     pgd_free(m, mm)
-    kmem_cache_free(m, m.mm[mm * MM_STRIDE + MM_OBJ])
+    free_object(m, CACHE_MM_STRUCT, m.mm[mm * MM_STRIDE + MM_OBJ])
     m.mm[mm * MM_STRIDE + MM_USERS] = 0
     return 0
 
@@ -204,7 +206,7 @@ def do_exit(m, task, signal):
         m.task[parent * TASK_STRIDE + T_CMAJ_FLT] += m.task[row + T_MAJ_FLT]
     mod_node_state(m, page_node(m, m.task[row + T_STACK_PFN]), V_NR_KERNEL_STACK, -16)
     free_pages(m, m.task[row + T_STACK_PFN], STACK_ORDER)
-    kmem_cache_free(m, m.task[row + T_OBJ])
+    free_object(m, CACHE_TASK_STRUCT, m.task[row + T_OBJ])
     return 0
 
 
@@ -224,6 +226,8 @@ def _log_kill(m, victim, order):
         m.kill[at + 8] = m.sc[SC_OOM_MEMCG]
         m.kill[at + 9] = m.sc[SC_OOM_NODEMASK]
         m.kill[at + 10] = m.task[m.sc[SC_TASK] * TASK_STRIDE + T_MEMS] if m.sc[SC_TASK] >= 0 else 0
+        m.kill[at + 11] = m.sc[SC_TASK]
+        m.kill[at + 12] = m.sc[SC_NOW_NS]
         m.sc[SC_NR_KILLS] += 1
 
 
@@ -294,7 +298,7 @@ def accept_victim(m, victim, asker):
     m.sc[SC_OOM_FAULT] = why
     m.sc[SC_OOM_CHOSEN] = victim
     m.sc[SC_OOM_VICTIM] = 0  # Python looks
-    m.sc[SC_PANIC] = 1
+    m.sc[SC_PANIC] = PANIC_FAULT
     return 0
 
 
@@ -304,12 +308,35 @@ def do_oom_kill(m, victim):
     if accept_victim(m, victim, OOM_USER_SPACE) == 0:
         return 0
     m.sc[SC_OOM_VICTIM] = victim
-    _log_kill(m, victim, -1)
+    _log_kill(m, victim, KILL_BY_USER_SPACE)
     m.task[victim * TASK_STRIDE + T_FLAGS] |= TF_KILLED
     m.task[victim * TASK_STRIDE + T_SIGNAL] = 9
     if victim != m.sc[SC_TASK]:
         do_exit(m, victim, 9)
     return 1
+
+
+@leaf
+def check_panic_on_oom(m):
+    """1 if vm.panic_on_oom forbids to go on: 2 always, 1 where neither a cgroup nor a set of nodes confines the request."""
+    if m.sc[SC_PANIC_ON_OOM] == 0:
+        return 0
+    confined = m.sc[SC_OOM_MEMCG] > 0 or (m.sc[SC_OOM_NODEMASK] > 0 and m.nodemask[m.sc[SC_OOM_NODEMASK] - 1] != 0)
+    return 0 if m.sc[SC_PANIC_ON_OOM] == 1 and confined else 1
+
+
+@kernel
+def moom(m):
+    """SysRq f: the OOM killer without anybody who asks for memory; 1 if it killed somebody. vm.panic_on_oom = 1 does not count, nor is there a
+    panic if nobody can be killed. Models: drivers/tty/sysrq.c moom_callback()."""
+    current, mode = m.sc[SC_TASK], m.sc[SC_PANIC_ON_OOM]
+    m.sc[SC_TASK] = -1
+    m.sc[SC_PANIC_ON_OOM] = 0 if mode == 1 else mode
+    killed = do_out_of_memory(m, -1, KILL_BY_SYSRQ)
+    m.sc[SC_TASK], m.sc[SC_PANIC_ON_OOM] = current, mode
+    if m.sc[SC_PANIC] == PANIC_DEADLOCKED:
+        m.sc[SC_PANIC] = 0
+    return killed
 
 
 @kernel
@@ -318,11 +345,15 @@ def do_out_of_memory(m, task, order):
 
     A policy that names one who cannot be killed stops the run (m.sc[SC_OOM_FAULT]).
 
-    With memory.oom.group the victim is killed first, then all of its group, itself once more: so the kernel counts.
+    With memory.oom.group the victim is killed first, then all of its group, itself once more: so the kernel counts. Memory of a victim that did
+    not ask goes at once, since a task of the simulator is never stuck: oom_reaper, which waits two seconds for that, finds nothing to do.
     """
-    victim = oom_policy_select_victim(m, task, order)
+    if check_panic_on_oom(m):
+        m.sc[SC_PANIC] = PANIC_ON_OOM
+        return 0
+    victim = oom_policy_select_victim(m, task, max(order, 0))
     if victim < 0:
-        m.sc[SC_PANIC] = 1 if m.sc[SC_OOM_MEMCG] == 0 else 0
+        m.sc[SC_PANIC] = PANIC_DEADLOCKED if m.sc[SC_OOM_MEMCG] == 0 else 0
         return 0
     if accept_victim(m, victim, task) == 0:
         return 0

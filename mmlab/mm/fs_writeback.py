@@ -12,6 +12,7 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.services import rmap_walk
 from mmlab.mm.blk_mq import blk_complete, folio_wait_writeback, submit_write, wait_for_disk
 from mmlab.mm.dcache import inode_add_lru
+from mmlab.mm.ext4_meta import ext4_map_blocks
 from mmlab.mm.page_cache import filemap_get_page
 from mmlab.mm.page_writeback import (
     NEVER_NS, background_threshold, dirty_threshold, folio_start_writeback, global_node_page_state, wakeup_flusher, wb_update_bandwidth,
@@ -20,7 +21,7 @@ from mmlab.mm.xarray import xa_next
 from mmlab.model.const import RMAP_MKCLEAN
 from mmlab.model.page import PG_DIRTY, PG_WRITEBACK, page_mapcount, page_test
 from mmlab.model.rows import (
-    COST_WRITEPAGE, DISK_FILES, INODE_STRIDE, IO_DIRTY, IO_MORE, IO_NONE, IO_QUEUED, IO_SYNC, I_DIRTIED_NS, I_DIRTY_END, I_DIRTY_FIRST, I_IO_LIST,
+    COST_WRITEPAGE, DISK_FILES, INODE_STRIDE, IO_DIRTY, IO_MORE, IO_NONE, IO_QUEUED, IO_SYNC, I_BLOCKS, I_DIRTIED_NS, I_DIRTY_END, I_DIRTY_FIRST, I_INO, I_IO_LIST,
     I_NR_DIRTY, I_NR_WRITEBACK, I_WRITEBACK_INDEX, SC_NOW_NS, WB_AVG_BANDWIDTH, WB_AWAKE, WB_CHUNK, WB_CYCLED,
     WB_DIRTY_LIMIT, WB_END, WB_EXPIRE_NS, WB_INDEX, WB_INODE, WB_INTERVAL_NS, WB_LAST_OLD_FLUSH_NS, WB_LISTS, WB_NEXT_NS, WB_NR_PAGES,
     WB_IO_NEXT_NS, WB_ROUND_NS, WB_START_ALL, WB_TIMER_NS, WB_WORK,
@@ -39,6 +40,8 @@ FILE_SECTORS_SHIFT = 32  # a file's place on its disk: inode number, then page i
 @kernel
 def write_folio(m, inode, index, pfn):
     """Send a dirty page to the disk: its PTEs become read-only, so that the next write to it faults."""
+    if m.inode[inode * INODE_STRIDE + I_INO] and index >= m.inode[inode * INODE_STRIDE + I_BLOCKS]:
+        ext4_map_blocks(m, inode, index)
     if page_mapcount(m, pfn):
         rmap_walk(m, pfn, RMAP_MKCLEAN)
     folio_clear_dirty(m, pfn)

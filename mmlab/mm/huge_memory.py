@@ -4,6 +4,8 @@ Models: mm/huge_memory.c do_huge_pmd_anonymous_page(), set_huge_zero_folio(), do
 __split_huge_pmd(), split_huge_page_to_list_to_order(); mm/memory.c alloc_anon_folio(). Books of mappings: mmlab.kernels.large_folio.
 """
 
+import numpy as np
+
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.large_folio import (
     add_pte_mapcount, deferred_split_folio, entire_mapcount, folio_add_rmap_pmd, folio_add_rmap_pte, folio_remove_rmap_pmd,
@@ -15,7 +17,7 @@ from mmlab.kernels.services import alloc_anon_folio, alloc_pages, anon_vma_prepa
 from mmlab.kernels.zones import page_node
 from mmlab.mm.mlock import clear_page_mlock, munlock_folio
 from mmlab.mm.pgtable import alloc_table, free_table, pgtable_deposit, pgtable_withdraw, pmd_alloc
-from mmlab.model.const import ENOMEM, HPAGE_PMD_NR, HPAGE_PMD_ORDER, RMAP_UNMAP, VM_FAULT_OOM, WRITE
+from mmlab.model.const import ENOMEM, HPAGE_PMD_NR, HPAGE_PMD_ORDER, NEVER_NS, RMAP_UNMAP, VM_FAULT_OOM, WRITE, RMAP_ZEROPAGE
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE, GFP_ZERO
 from mmlab.model.page import (
     KIND_ANON, KIND_SHMEM, NO_MAPPING, PG_ACTIVE, PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_FLAGS_MASK, PG_HEAD, PG_MLOCKED, PG_REFERENCED,
@@ -24,11 +26,11 @@ from mmlab.model.page import (
     set_page_flags, set_page_fresh, set_page_index, set_page_kind, set_page_mapping, set_page_memcg, set_page_order, set_page_private,
 )
 from mmlab.model.rows import (
-    ANON_VMA_STRIDE, AV_AVC_FIRST, AVC_NEXT_IN_ANON, AVC_STRIDE, AVC_VMA, COST_FORK_PTE, COST_SPLIT_THP, I_MAP_FIRST, INODE_STRIDE,
+    ANON_VMA_STRIDE, AVC_NEXT_IN_ANON, AVC_STRIDE, AVC_VMA, AV_AVC_FIRST, COST_FORK_PTE, COST_SPLIT_THP, INODE_STRIDE, I_MAP_FIRST,
     MM_KHUGEPAGED, MM_STRIDE, MTHP_ANON_FAULT_ALLOC, MTHP_ANON_FAULT_FALLBACK, MTHP_NR_ANON, MTHP_SPLIT, MTHP_SPLIT_FAILED, MTHP_STRIDE,
     PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_HUGE_ZERO_PFN,
-    SC_KHUGEPAGED_SEQUENCE, SC_MTHP_ORDERS, SC_NOW_NS, SC_ZERO_PFN, VM_SHARED, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_MAP_NEXT,
-    VMA_MM, VMA_PGOFF, VMA_START, VMA_STRIDE,
+    SC_KHUGEPAGED_SEQUENCE, SC_MTHP_ORDERS, SC_NEXT_EVENT_NS, SC_NOW_NS, SC_THP_TIMER_NS, SC_ZERO_PFN, VMA_ANON_VMA, VMA_END, VMA_FLAGS,
+    VMA_MAP_NEXT, VMA_MM, VMA_PGOFF, VMA_START, VMA_STRIDE, VM_SHARED, VM_WRITE, SC_WANTS_ACCESS, WANTS_SUBPAGES, SUBPAGE_WRITTEN,
 )
 from mmlab.model.vmstat import (
     V_NR_ANON_TRANSPARENT_HUGEPAGES, V_NR_SHMEM_HUGEPAGES, V_THP_FAULT_ALLOC, V_THP_FAULT_FALLBACK, V_THP_SPLIT_PAGE,
@@ -82,8 +84,10 @@ def free_large_folio(m, head, order):
 
 @kernel
 def khugepaged_enter_mm(m, mm):
-    """khugepaged will visit the address space from now on, after those that it knows already."""
+    """khugepaged will visit the address space from now on, after those that it knows already; it wakes if it waits for the first."""
     if m.mm[mm * MM_STRIDE + MM_KHUGEPAGED] == 0:
+        if m.sc[SC_THP_TIMER_NS] == NEVER_NS:
+            m.sc[SC_THP_TIMER_NS] = m.sc[SC_NEXT_EVENT_NS] = m.sc[SC_NOW_NS]
         m.sc[SC_KHUGEPAGED_SEQUENCE] += 1
         m.mm[mm * MM_STRIDE + MM_KHUGEPAGED] = m.sc[SC_KHUGEPAGED_SEQUENCE]
     return 0
@@ -316,6 +320,12 @@ def split_huge_pmds_of(m, head):
     return 0
 
 
+@leaf
+def is_unused(m, pfn):
+    """1 if a page of a large folio is known to hold nothing but zeroes; only machines that mark what subpages meet (m.subpage) know."""
+    return 1 if m.sc[SC_WANTS_ACCESS] & WANTS_SUBPAGES and np.int64(m.subpage[pfn]) & SUBPAGE_WRITTEN == 0 else 0
+
+
 @kernel
 def do_split_folio(m, pfn):
     """Service split_folio."""
@@ -326,7 +336,8 @@ def do_split_folio(m, pfn):
 def split_folio(m, head):
     """Make single pages of a large folio: 1, or 0 if something holds it. The caller holds no reference.
 
-    Anonymous pages are mapped as before, and those that nobody maps are freed; a file's are mapped nowhere any more. Pages that stay go to the
+    Anonymous pages are mapped as before, but for those that were never written, whose place the zero page takes; those that nobody maps are
+    freed. A file's are mapped nowhere any more. Pages that stay go to the
     reclaimer.
     """
     order = page_order(m, head)
@@ -364,6 +375,8 @@ def split_folio(m, head):
         set_page_mapping(m, pfn, mapping)
         set_page_index(m, pfn, index + i)
         m.page_class[pfn] = m.page_class[head]
+        if anon and keep & PG_MLOCKED == 0 and page_mapcount(m, pfn) and is_unused(m, pfn):
+            rmap_walk(m, pfn, RMAP_ZEROPAGE)
         if page_mapcount(m, pfn) or cached:
             reclaimer_folio_added(m, pfn)
         else:

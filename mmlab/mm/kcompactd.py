@@ -10,12 +10,12 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import page_allocator_can_alloc, page_allocator_drain
 from mmlab.kernels.services import kcompactd_run
 from mmlab.kernels.zones import wmark_pages, zone_watermark_order0
+from mmlab.mm.compaction_block import MIGRATE_SYNC_LIGHT
 from mmlab.mm.compaction import (
     compact_node, compact_zone, compaction_defer_reset, compaction_deferred, compaction_suitable, defer_compaction, describe_run,
     fragmentation_score_node, fragmentation_score_wmark,
 )
-from mmlab.mm.compaction_scan import MIGRATE_SYNC_LIGHT
-from mmlab.model.const import COMPACT_COMPLETE, COMPACT_PARTIAL_SKIPPED, COMPACT_SUCCESS
+from mmlab.model.const import COMPACT_COMPLETE, COMPACT_PARTIAL_SKIPPED, COMPACT_SUCCESS, NEVER_NS
 from mmlab.model.gfp import ZONE_MOVABLE
 from mmlab.model.rows import (
     CC_FREE_SCANNED, CC_MIGRATE_SCANNED, N_KCOMPACTD_AWAKE, N_KCOMPACTD_IDX, N_KCOMPACTD_NEXT_NS, N_KCOMPACTD_ORDER, N_KSWAPD_AWAKE,
@@ -26,7 +26,6 @@ from mmlab.model.vmstat import V_COMPACT_DAEMON_FREE_SCANNED, V_COMPACT_DAEMON_M
 
 CHECK_INTERVAL_NS = 500_000_000
 NO_PROGRESS_SHIFT = 6  # a proactive run that did not help puts the next look off by so many doublings
-NEVER_NS = 1 << 62
 
 
 @leaf

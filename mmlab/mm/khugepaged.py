@@ -6,7 +6,7 @@ other CPUs (all are drained first).
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.large_folio import deferred_split_folio, folio_add_rmap_pmd
+from mmlab.kernels.large_folio import deferred_split_folio, folio_add_rmap_pmd, folio_likely_mapped_shared
 from mmlab.kernels.ops import reclaimer_drain, reclaimer_folio_added, reclaimer_folio_removed, thp_fault_orders, vma_index_find
 from mmlab.kernels.pte import remove_rmap, walk_pmd, walk_pte
 from mmlab.kernels.services import alloc_anon_folio, folio_put, swap_in, zap_range
@@ -23,8 +23,8 @@ from mmlab.model.const import (
 )
 from mmlab.model.gfp import GFP_TRANSHUGE
 from mmlab.model.page import (
-    PG_ANON, PG_ANON_EXCLUSIVE, PG_HEAD, PG_MLOCKED, PG_REFERENCED, PG_SWAPCACHE, PG_TAIL, PG_WRITEBACK, PG_YOUNG, add_refs, folio_nr_pages,
-    page_folio, page_mapcount, page_mapping, page_memcg, page_refs, page_test, set_page_counts,
+    PG_ANON, PG_ANON_EXCLUSIVE, PG_HEAD, PG_MLOCKED, PG_REFERENCED, PG_SWAPCACHE, PG_TAIL, PG_WRITEBACK, PG_YOUNG, add_refs, page_folio,
+    page_mapcount, page_mapping, page_memcg, page_refs, page_test, set_page_counts,
 )
 from mmlab.model.rows import (
     COST_COPY_PAGE, COST_HUGE_ZERO, COST_SPLIT_THP, I_FLAGS, IF_SHMEM, INODE_STRIDE, MM_KHUGEPAGED, MM_STRIDE, MM_USERS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE,
@@ -127,7 +127,7 @@ def collapse_scan_ptes(m, mm, vma, first, max_ptes_none, max_ptes_swap, max_ptes
         head = page_folio(m, entry >> PTE_SHIFT)
         if page_test(m, head, PG_ANON) == 0 or entry & PTE_PROTNONE:
             return SCAN_PAGE_ANON
-        if page_mapcount(m, head) > folio_nr_pages(m, head):
+        if folio_likely_mapped_shared(m, head):
             shared += 1
             if shared > max_ptes_shared:
                 m.vmstat[V_THP_SCAN_EXCEED_SHARE_PTE] += 1

@@ -7,7 +7,7 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import page_allocator_can_alloc, reclaimer_age_node, reclaimer_end_reclaim
 from mmlab.kernels.services import wakeup_kcompactd
 from mmlab.kernels.zones import wmark_pages, zone_watermark_order0
-from mmlab.mm.compaction_scan import reset_isolation_suitable
+from mmlab.mm.compaction_reset import reset_isolation_suitable
 from mmlab.mm.psi import psi_memstall_enter, psi_memstall_leave
 from mmlab.mm.vmscan import MAX_RECLAIM_RETRIES, shrink_node
 from mmlab.model.const import (
@@ -15,11 +15,11 @@ from mmlab.model.const import (
     SCAN_NO_TRIM_MODE, SCAN_RECLAIM_IDX_SHIFT, SCAN_RESUME, SWAP_CLUSTER_MAX,
 )
 from mmlab.model.rows import (
-    CZ_BLOCKSKIP_FLUSH, CZ_STRIDE, NODE_STRIDE, N_KSWAPD_AWAKE, N_KSWAPD_ALLOC_ORDER, N_KSWAPD_BOOST, N_KSWAPD_ORDER, N_KSWAPD_FAILURES,
-    N_KSWAPD_FLAGS, N_KSWAPD_IDX, N_KSWAPD_LIGHT_SLEEP_NS, N_KSWAPD_PRIORITY, N_KSWAPD_RECLAIMED, N_KSWAPD_WAKE_NS, N_PASS_MEMCG,
-    N_PASS_NOTES, N_PASS_RECLAIMED, N_PASS_SCANNED, SC_KSWAPD_AWAKE, SC_NEXT_EVENT_NS, SC_NOW_NS, SC_NR_RECLAIMED, SC_NR_SCANNED,
-    SC_NR_ZONES, SC_NUMA_BALANCING, SC_RECLAIM_NOTES, SC_SCAN_PRIORITY, SC_YIELDED, ZONE_RECLAIM_ACTIVE, ZONE_STRIDE, Z_FLAGS, Z_INDEX,
-    Z_NODE, Z_WATERMARK_BOOST,
+    NODE_STRIDE, N_KSWAPD_ALLOC_ORDER, N_KSWAPD_AWAKE, N_KSWAPD_BOOST, N_KSWAPD_FAILURES, N_KSWAPD_FLAGS, N_KSWAPD_IDX,
+    N_KSWAPD_LIGHT_SLEEP_NS, N_KSWAPD_ORDER, N_KSWAPD_PRIORITY, N_KSWAPD_RECLAIMED, N_KSWAPD_WAKE_NS, N_PASS_MEMCG, N_PASS_NOTES,
+    N_PASS_RECLAIMED, N_PASS_SCANNED, SC_KSWAPD_AWAKE, SC_NEXT_EVENT_NS, SC_NOW_NS, SC_NR_RECLAIMED, SC_NR_SCANNED, SC_NR_ZONES,
+    SC_NUMA_BALANCING, SC_RECLAIM_NOTES, SC_SCAN_PRIORITY, SC_YIELDED, ZONE_RECLAIM_ACTIVE, ZONE_STRIDE, Z_FLAGS, Z_INDEX, Z_NODE,
+    Z_WATERMARK_BOOST,
 )
 from mmlab.model.vmstat import V_KSWAPD_LOW_WMARK_HIT_QUICKLY, V_PAGEOUTRUN
 
@@ -115,7 +115,7 @@ def _kswapd_sleep(m, node):
     m.node[base + N_KSWAPD_LIGHT_SLEEP_NS] = m.sc[SC_NOW_NS] + LIGHT_SLEEP_NS
     m.sc[SC_KSWAPD_AWAKE] -= 1
     for zone in range(m.sc[SC_NR_ZONES]):
-        if m.zone[zone * ZONE_STRIDE + Z_NODE] == node and m.compact[zone * CZ_STRIDE + CZ_BLOCKSKIP_FLUSH]:
+        if m.zone[zone * ZONE_STRIDE + Z_NODE] == node:
             reset_isolation_suitable(m, zone)  # where compaction failed there may be room now
     if m.node[base + N_KSWAPD_ORDER] < m.node[base + N_KSWAPD_ALLOC_ORDER]:  # it reclaimed for single pages in the end
         wakeup_kcompactd(m, node, m.node[base + N_KSWAPD_ALLOC_ORDER], m.node[base + N_KSWAPD_IDX])

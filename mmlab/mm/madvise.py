@@ -3,6 +3,7 @@
 Models: mm/madvise.c. Models: mm/vmscan.c reclaim_pages(). Left out: MERGEABLE's merging (the flag is set).
 """
 
+from mmlab.kernels.large_folio import folio_likely_mapped_shared
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.memcg import count_folio_events
 from mmlab.kernels.ops import (
@@ -33,7 +34,7 @@ from mmlab.model.page import (
 from mmlab.model.rows import (
     COST_DAMOS_PAGE, COST_LRU_MOVE, COST_SYSCALL, MTHP_SPLIT, MTHP_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT,
     PTE_SPECIAL, PTE_SWAP, SC_IN_RECLAIM, SC_NOW_NS, SC_SHARED_TABLES, VM_DONTCOPY, VM_HUGEPAGE,
-    VM_LOCKED, VM_MAYWRITE, VM_MERGEABLE, VM_NOHUGEPAGE, VM_RAND_READ, VM_SEQ_READ, VM_SHARED, VM_WIPEONFORK, VMA_END, VMA_FILE, VMA_FLAGS,
+    VM_LOCKED, VM_MAYWRITE, VM_MERGEABLE, VM_NOHUGEPAGE, VM_RAND_READ, VM_SEQ_READ, VM_SHARED, VM_SPECIAL, VM_WIPEONFORK, VMA_END, VMA_FILE, VMA_FLAGS,
     VMA_INODE, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
 )
 from mmlab.model.vmstat import V_PGACTIVATE
@@ -61,7 +62,7 @@ def advised_flags(flags, advice):
     if advice == MADV_DOFORK:
         return flags & ~VM_DONTCOPY
     if advice == MADV_MERGEABLE:
-        return flags | VM_MERGEABLE
+        return flags if flags & (VM_SHARED | VM_SPECIAL) else flags | VM_MERGEABLE
     if advice == MADV_UNMERGEABLE:
         return flags & ~VM_MERGEABLE
     if advice == MADV_HUGEPAGE:
@@ -196,7 +197,7 @@ def madvise_lru_range(m, mm, vma, start_vpn, end_vpn, advice):
         if page_test(m, pfn, PG_HEAD):
             if _whole_folio(m, slot, vpn - 1, end_vpn, pfn):
                 nr = 1 << page_order(m, pfn)
-            elif page_mapcount(m, pfn) > 1 << page_order(m, pfn) or split_folio(m, pfn) == 0:
+            elif folio_likely_mapped_shared(m, pfn) or split_folio(m, pfn) == 0:
                 continue
             else:
                 pfn = entry >> PTE_SHIFT

@@ -1,25 +1,26 @@
 """mbind(): a NUMA policy for address ranges, and moving the pages that are on other nodes than it names.
 
 Models: mm/mempolicy.c do_mbind(), mbind_range(), queue_folios_pte_range(), alloc_migration_target_by_mpol(). Left out: MPOL_MF_STRICT,
-MPOL_MF_MOVE_ALL, large folios.
+MPOL_MF_MOVE_ALL, splitting a large folio for which there is no block of its size (it stays).
 """
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.large_folio import folio_likely_mapped_shared
 from mmlab.kernels.ops import reclaimer_drain, vma_index_find
-from mmlab.kernels.pte import walk_pte
-from mmlab.kernels.services import alloc_pages, migrate_folio, vma_zonelist
+from mmlab.kernels.pte import walk_leaf
+from mmlab.kernels.services import migrate_folio, vma_zonelist
 from mmlab.kernels.zones import page_node
 from mmlab.mm.mempolicy import policy_nodes
-from mmlab.mm.migrate import isolate_movable, putback_movable
+from mmlab.mm.migrate import alloc_migration_target, isolate_folio, putback_movable
 from mmlab.mm.mmap import page_align
 from mmlab.mm.shared_policy import set_shared_policy, shmem_zonelist
 from mmlab.mm.vma import vma_modify
 from mmlab.model.const import EFAULT, EINVAL, ENOMEM
-from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
-from mmlab.model.page import page_index, page_mapcount
+from mmlab.model.gfp import GFP_RECLAIM
+from mmlab.model.page import PG_HEAD, page_folio, page_index, page_order, page_test
 from mmlab.model.rows import (
-    COST_SYSCALL, I_FLAGS, IF_SHMEM, INODE_STRIDE, PTE_PRESENT, PTE_SHIFT, SC_NOW_NS, SC_NR_CPUS, SC_ZERO_PFN, VMA_END, VMA_FLAGS, VMA_INODE,
-    VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
+    COST_SYSCALL, I_FLAGS, IF_SHMEM, INODE_STRIDE, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, SC_NOW_NS, SC_NR_CPUS, VMA_END,
+    VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
 )
 
 
@@ -36,23 +37,33 @@ def mbind_move(m, mm, vma, first, last):
     nodes = policy_nodes(m.vma[vma * VMA_STRIDE + VMA_POLICY])
     shared = shared_inode(m, vma)
     moved = 0
-    for vpn in range(first, last):
-        slot = walk_pte(m, mm, vpn)
-        if slot < 0 or m.pt[slot] & PTE_PRESENT == 0 or m.pt[slot] >> PTE_SHIFT == m.sc[SC_ZERO_PFN]:
+    large = -1  # a large folio's pages are next to one another: it is asked for once
+    vpn = first
+    while vpn < last:
+        at, slot = vpn, walk_leaf(m, mm, vpn)
+        entry = m.pt[slot] if slot >= 0 else 0
+        vpn = vpn + 1 if slot >= 0 and entry & PTE_HUGE == 0 else ((vpn >> 9) + 1) << 9
+        if entry & (PTE_PRESENT | PTE_PROTNONE) == 0 or entry & PTE_SPECIAL:
             continue
-        pfn = m.pt[slot] >> PTE_SHIFT
-        if (nodes >> page_node(m, pfn)) & 1 or page_mapcount(m, pfn) != 1 or isolate_movable(m, pfn) == 0:
+        folio = page_folio(m, entry >> PTE_SHIFT)
+        if (nodes >> page_node(m, folio)) & 1 or folio == large:
+            continue
+        order = 0
+        if page_test(m, folio, PG_HEAD):
+            large = folio
+            order = page_order(m, folio)
+        if folio_likely_mapped_shared(m, folio) or isolate_folio(m, folio) == 0:
             continue
         if shared >= 0:
-            zonelist = shmem_zonelist(m, shared, page_index(m, pfn), 0)
+            zonelist = shmem_zonelist(m, shared, page_index(m, folio), order)
         else:
-            zonelist = vma_zonelist(m, vma, vpn, 0)
-        dst = alloc_pages(m, GFP_HIGHUSER_MOVABLE, 0, zonelist)
+            zonelist = vma_zonelist(m, vma, at - ((entry >> PTE_SHIFT) - folio), order)
+        dst = alloc_migration_target(m, folio, GFP_RECLAIM, zonelist)
         if dst < 0:
-            putback_movable(m, pfn)
+            putback_movable(m, folio)
             continue
-        migrate_folio(m, pfn, dst)
-        moved += 1
+        migrate_folio(m, folio, dst)
+        moved += 1 << order
     return moved
 
 

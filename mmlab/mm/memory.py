@@ -1,15 +1,14 @@
 """Mapping and unmapping pages: anonymous folios, zapping, splitting a huge PMD, swap faults, and the entry from the CPU.
 
 Models: mm/memory.c zap_pte_range(), do_swap_page(), mm_account_fault(); mm/huge_memory.c __split_huge_pmd(), zap_huge_pmd();
-arch/x86/mm/fault.c do_user_addr_fault(); mm/mmap.c expand_downwards(). Left out: userfaultfd, protection keys, hugetlb.
+arch/x86/mm/fault.c do_user_addr_fault(). Left out: userfaultfd, hugetlb, protection keys but for that of what may only be executed.
 """
 
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.likely import unlikely
 from mmlab.kernels.ops import (
-    fault_handler_handle_mm_fault, fault_handler_unshare, reclaimer_folio_removed, thp_place, vma_index_find, vma_index_find_prev,
-    vma_index_resize,
+    fault_handler_handle_mm_fault, fault_handler_unshare, reclaimer_folio_removed, thp_place, vma_index_find,
 )
 from mmlab.kernels.large_folio import folio_remove_rmap_pte, note_partially_mapped
 from mmlab.kernels.pte import add_rmap, note_rss, note_written, remove_rmap, walk_pmd, walk_pte
@@ -28,19 +27,18 @@ from mmlab.model.page import (
     set_page_index, set_page_kind, set_page_mapping,
 )
 from mmlab.model.rows import (
-    CLASS_ZERO, COST_FAULT, COST_HUGE_ZERO, COST_SWAP_CACHE_HIT, COST_ZAP_PTE, COST_ZERO_PAGE, MM_RLIMIT_AS, MM_RLIMIT_STACK, MM_STACK_VM,
-    MM_STRIDE, MM_SWAPENTS, MM_TOTAL_VM, MTHP_NR_ANON, MTHP_PLACES, MTHP_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT,
-    SC_IN_LRU_FAULT, VM_RAND_READ, VM_SEQ_READ, PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE, SC_COMMITTED_AS, SC_MMAP_MIN_ADDR,
-    SC_MTHP_ORDERS, SC_NOW_NS, SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS, SC_NODE, SC_NR_NODES, SC_PGTABLE_LEVELS, SC_STACK_GUARD_GAP,
-    SC_SHARED_TABLES, SC_WANTS_ACCESS, SC_ZAP_BATCH, SI_FIRST, SS_DIRECT, SWAP_INFO_STRIDE, T_FLAGS, T_MAJ_FLT, T_MIN_FLT, T_MM, T_SI_ADDR,
-    T_SI_CODE, T_SIGNAL, TASK_STRIDE, TF_KILLED, VM_ACCOUNT, VM_EXEC, VM_GROWSDOWN, VM_LOCKED, VM_READ, VM_WRITE, VMA_ANON_VMA, VMA_END,
-    VMA_FLAGS, VMA_PGOFF, VMA_START, VMA_STRIDE, WANTS_SUBPAGES,
+    CLASS_ZERO, COST_FAULT, COST_HUGE_ZERO, COST_SWAP_CACHE_HIT, COST_ZAP_PTE, COST_ZERO_PAGE, MM_STRIDE, MM_SWAPENTS, MTHP_NR_ANON,
+    MTHP_PLACES, MTHP_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, SC_IN_LRU_FAULT, VM_RAND_READ, VM_SEQ_READ,
+    PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE, SC_MTHP_ORDERS, SC_NOW_NS, SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS, SC_NODE,
+    SC_NR_NODES, SC_PGTABLE_LEVELS, SC_SHARED_TABLES, SC_WANTS_ACCESS, SC_ZAP_BATCH, SI_FIRST, SS_DIRECT, SWAP_INFO_STRIDE, T_FLAGS,
+    T_MAJ_FLT, T_MIN_FLT, T_MM, T_SI_ADDR, T_SI_CODE, T_SIGNAL, TASK_STRIDE, TF_KILLED, VM_EXEC, VM_GROWSDOWN, VM_LOCKED, VM_READ,
+    VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_PGOFF, VMA_START, VMA_STRIDE, WANTS_SUBPAGES, SUBPAGE_WRITTEN,
 )
 from mmlab.model.vmstat import V_PGFAULT, V_PGMAJFAULT
 
 NO_BATCH, EMPTY_BATCH = 0, -1  # m.sc[SC_ZAP_BATCH]: no zap_range() runs; it has met no large folio; else the folio whose PTEs it removes
 SIGSEGV, SIGBUS, SIGKILL = 11, 7, 9
-SEGV_MAPERR, SEGV_ACCERR, BUS_ADRERR, SI_KERNEL = 1, 2, 2, 128
+SEGV_MAPERR, SEGV_ACCERR, SEGV_PKUERR, BUS_ADRERR, SI_KERNEL = 1, 2, 4, 2, 128
 VM_ACCESS = VM_READ | VM_WRITE | VM_EXEC
 
 
@@ -262,44 +260,6 @@ def zap_range(m, mm, vma, start_vpn, end_vpn):
 
 
 @leaf
-def acct_stack_growth(m, mm, vma, address):
-    """1 if the VMA may grow down to address: within the stack limit and away from what lies below it."""
-    row = vma * VMA_STRIDE
-    if address < m.sc[SC_MMAP_MIN_ADDR] or m.vma[row + VMA_END] - address > m.mm[mm * MM_STRIDE + MM_RLIMIT_STACK]:
-        return 0
-    grow = (m.vma[row + VMA_START] - address) >> 12
-    if m.mm[mm * MM_STRIDE + MM_TOTAL_VM] + grow > m.mm[mm * MM_STRIDE + MM_RLIMIT_AS] >> 12:
-        return 0
-    below = vma_index_find_prev(m, mm, m.vma[row + VMA_START])
-    if below >= 0:
-        lower = below * VMA_STRIDE
-        flags = m.vma[lower + VMA_FLAGS]
-        if m.vma[lower + VMA_END] > address:
-            return 0
-        if flags & VM_ACCESS and flags & VM_GROWSDOWN == 0 and address - m.vma[lower + VMA_END] < m.sc[SC_STACK_GUARD_GAP] << 12:
-            return 0
-    return 1
-
-
-@kernel
-def do_expand_stack(m, mm, vma, address):
-    """Grow a VM_GROWSDOWN VMA down to the page of address: 0, or -ENOMEM."""
-    address = address >> 12 << 12
-    if acct_stack_growth(m, mm, vma, address) == 0:
-        return -ENOMEM
-    row = vma * VMA_STRIDE
-    grow = (m.vma[row + VMA_START] - address) >> 12
-    if grow > m.vma[row + VMA_PGOFF] or vma_index_resize(m, mm, vma, address, m.vma[row + VMA_END]) < 0:
-        return -ENOMEM
-    m.vma[row + VMA_PGOFF] -= grow
-    m.mm[mm * MM_STRIDE + MM_TOTAL_VM] += grow
-    m.mm[mm * MM_STRIDE + MM_STACK_VM] += grow
-    if m.vma[row + VMA_FLAGS] & VM_ACCOUNT:
-        m.sc[SC_COMMITTED_AS] += grow
-    return 0
-
-
-@leaf
 def force_sig_fault(m, task, signal, code, address):
     """The task gets a signal for what it did at address; -1."""
     row = task * TASK_STRIDE
@@ -334,6 +294,8 @@ def do_user_addr_fault(m, task, vpn, access):
         allowed = flags & VM_WRITE
     elif access == EXEC:
         allowed = flags & VM_EXEC
+    if unlikely(flags & VM_ACCESS == VM_EXEC) and access != EXEC:  # a protection key keeps data accesses out
+        return force_sig_fault(m, task, SIGSEGV, SEGV_PKUERR, address)
     if unlikely(allowed == 0):
         return force_sig_fault(m, task, SIGSEGV, SEGV_ACCERR, address)
     before = m.vmstat[V_PGMAJFAULT]
@@ -415,6 +377,8 @@ def do_swap_page(m, mm, vma, vpn, entry, access):
                 new |= PTE_DIRTY
         exclusive = 1
     for i in range(nr):
+        if m.sc[SC_WANTS_ACCESS] & WANTS_SUBPAGES:
+            m.subpage[pfn + i] |= SUBPAGE_WRITTEN
         if exclusive:
             page_set(m, pfn + i, PG_ANON_EXCLUSIVE)
         else:

@@ -1,6 +1,6 @@
 """Moving a page to another frame: its mappings, its place in a cache, its flags and counters.
 
-Models: mm/migrate.c migrate_folio_unmap(), folio_migrate_mapping(), folio_migrate_flags(), remove_migration_ptes().
+Models: mm/migrate.c alloc_migration_target(), migrate_folio_unmap(), folio_migrate_mapping(), folio_migrate_flags(), remove_migration_ptes().
 Left out: migration entries (nobody looks between unmapping and mapping again), pages under writeback.
 """
 
@@ -8,10 +8,11 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.large_folio import entire_mapcount, move_deferred_split, nr_pages_mapped
 from mmlab.kernels.memory_tiers import node_is_toptier
 from mmlab.kernels.ops import reclaimer_folio_added, reclaimer_folio_removed
-from mmlab.kernels.services import free_pages, rmap_walk, xa_store
+from mmlab.kernels.services import alloc_pages, free_pages, rmap_walk, xa_store
 from mmlab.kernels.zones import page_node
 from mmlab.mm.xarray import XA_PAGE
 from mmlab.model.const import HPAGE_PMD_ORDER, NUMA_BALANCING_MEMORY_TIERING, RMAP_MIGRATE
+from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE, GFP_KSWAPD_RECLAIM, GFP_RECLAIM, GFP_TRANSHUGE_LIGHT
 from mmlab.model.page import (
     KIND_ANON, KIND_BOOT, KIND_FILE, KIND_SHMEM, NO_MAPPING, PG_ANON, PG_DIRTY, PG_FLAGS_MASK, PG_HEAD, PG_LOCKED, PG_LRU, PG_SWAPBACKED,
     PG_SWAPCACHE, PG_TAIL, PG_WRITEBACK, ZONE_MASK, folio_nr_pages, page_clear, page_flags, page_index, page_kind, page_mapcount,
@@ -54,6 +55,14 @@ def isolate_folio(m, pfn):
 def isolate_movable(m, pfn):
     """isolate_folio() for those who move single pages only."""
     return 0 if page_flags(m, pfn) & PG_HEAD else isolate_folio(m, pfn)
+
+
+@leaf
+def alloc_migration_target(m, folio, gfp, zonelist):
+    """A free block of the folio's size; gfp: flags besides those of its size. -ENOMEM: there is none."""
+    if page_test(m, folio, PG_HEAD):
+        return alloc_pages(m, (GFP_TRANSHUGE_LIGHT | gfp) & ~GFP_KSWAPD_RECLAIM, page_order(m, folio), zonelist)
+    return alloc_pages(m, (GFP_HIGHUSER_MOVABLE & ~GFP_RECLAIM) | gfp, 0, zonelist)
 
 
 @leaf

@@ -1,31 +1,30 @@
-"""Address-space calls: mmap, munmap, mprotect, brk, mremap.
+"""Address-space calls: mmap, munmap, mprotect, brk.
 
-Models: mm/mmap.c do_mmap(), mmap_region(), do_vmi_munmap(), do_brk_flags(), __vm_enough_memory() of mm/util.c, thp_get_unmapped_area(),
-mm/mprotect.c mprotect_fixup(), mm/mremap.c. All take byte addresses; lengths are rounded up to pages; answers are addresses or -errno.
+Models: mm/mmap.c do_mmap(), mmap_region(), do_vmi_munmap(), do_brk_flags(), expand_downwards(), __vm_enough_memory() of mm/util.c, thp_get_unmapped_area(),
+mm/mprotect.c mprotect_fixup(). All take byte addresses; lengths are rounded up to pages; answers are addresses or -errno.
 """
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import fault_handler_unshare, vma_index_find, vma_index_find_gap, vma_index_find_prev, vma_index_resize
-from mmlab.kernels.pte import walk_pmd, walk_pte
-from mmlab.kernels.services import inode_put, pte_alloc, split_huge_pmd, zap_range
+from mmlab.kernels.pte import walk_pmd
+from mmlab.kernels.services import anon_vma_prepare, inode_put, split_huge_pmd, zap_range
 from mmlab.mm.files import file_close, file_open, inode_create
 from mmlab.mm.gup import mm_populate
-from mmlab.mm.huge_memory import deposits_table
-from mmlab.mm.pgtable import free_pgtables, pgtable_deposit, pgtable_withdraw, pmd_alloc
-from mmlab.mm.rmap import anon_vma_clone, unlink_anon_vmas
+from mmlab.mm.khugepaged import khugepaged_enter_vma
+from mmlab.mm.pgtable import free_pgtables
 from mmlab.mm.shmem_huge import SHMEM_HUGE_DENY, SHMEM_HUGE_FORCE
 from mmlab.mm.swap import lru_lazyfree_drain
 from mmlab.mm.vma import split_vma, vm_area_alloc, vm_area_free, vm_stat_account, vma_link, vma_merge_new_range, vma_modify, vma_unlink
-from mmlab.model.const import EEXIST, EFAULT, EINVAL, ENOMEM, TASK_SIZE
+from mmlab.model.const import EACCES, EEXIST, EINVAL, ENOMEM, TASK_SIZE
 from mmlab.model.page import PG_ANON, PG_ANON_EXCLUSIVE, PG_SWAPBACKED, page_test
 from mmlab.model.rows import (
     COST_SYSCALL, F_INODE, FILE_STRIDE, I_COMMITTED, I_FLAGS, IF_ANON_SHMEM, IF_NORESERVE, IF_SHMEM, INODE_STRIDE, MM_BRK, MM_DATA_VM,
-    MM_DEF_FLAGS, MM_HIWATER_VM, MM_LOCKED_VM, MM_MAP_COUNT, MM_MMAP_BASE, MM_RLIMIT_AS, MM_RLIMIT_DATA, MM_START_BRK, MM_STRIDE,
-    MM_TOTAL_VM, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_COMMIT_LIMIT, SC_COMMITTED_AS,
-    SC_CPU, SC_MAX_MAP_COUNT, SC_MMAP_MIN_ADDR, SC_NOW_NS, SC_NR_SWAP_SLOTS, SC_OVERCOMMIT, SC_SHARED_TABLES, SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE,
-    SC_STACK_GUARD_GAP, SC_TOTALRAM, VM_ACCOUNT, VM_EXEC, VM_GROWSDOWN, VM_LOCKED, VM_LOCKONFAULT, VM_MAYEXEC, VM_MAYREAD, VM_MAYSHARE,
-    VM_MAYWRITE, VM_NORESERVE, VM_READ, VM_SHARED, VM_SOFTDIRTY, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FILE, VMA_FLAGS, VMA_INODE,
-    VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
+    MM_DEF_FLAGS, MM_HIWATER_VM, MM_KHUGEPAGED, MM_LOCKED_VM, MM_MAP_COUNT, MM_MMAP_BASE, MM_RLIMIT_AS, MM_RLIMIT_DATA, MM_RLIMIT_STACK, MM_START_BRK,
+    MM_STRIDE, MM_TOTAL_VM, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_COMMIT_LIMIT,
+    SC_COMMITTED_AS, SC_CPU, SC_MAX_MAP_COUNT, SC_MMAP_MIN_ADDR, SC_NOW_NS, SC_NR_SWAP_SLOTS, SC_OVERCOMMIT, SC_SHARED_TABLES,
+    SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE, SC_STACK_GUARD_GAP, SC_TOTALRAM, VM_ACCOUNT, VM_EXEC, VM_GROWSDOWN, VM_LOCKED, VM_MAYEXEC,
+    VM_MAYREAD, VM_MAYSHARE, VM_MAYWRITE, VM_NORESERVE, VM_READ, VM_SHARED, VM_SOFTDIRTY, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FILE,
+    VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
 )
 
 # flags of sys_mmap, mmlab's own numbering of MAP_*
@@ -155,6 +154,13 @@ def may_expand_vm(m, mm, flags, pages):
     return 1
 
 
+@leaf
+def note_total_vm(m, mm):
+    """The high-water mark of total_vm, which Linux notes before it unmaps: update_hiwater_vm()."""
+    base = mm * MM_STRIDE
+    m.mm[base + MM_HIWATER_VM] = max(m.mm[base + MM_HIWATER_VM], m.mm[base + MM_TOTAL_VM])
+
+
 @kernel
 def mmap_region(m, mm, addr, length, vm_flags, file, pgoff):
     """Make the mapping [addr, addr + length), merged where it can be: addr, or -errno. What was there is gone already."""
@@ -170,7 +176,7 @@ def mmap_region(m, mm, addr, length, vm_flags, file, pgoff):
         vm_flags |= VM_ACCOUNT
     vma = -1
     if vm_flags & VM_GROWSDOWN == 0:
-        vma = vma_merge_new_range(m, mm, addr, addr + length, vm_flags, file, pgoff)
+        vma = vma_merge_new_range(m, mm, addr, addr + length, vm_flags, -1, file, pgoff, 0, -1)
     if vma < 0:
         vma = vm_area_alloc(m, mm)
         if vma >= 0:
@@ -188,9 +194,9 @@ def mmap_region(m, mm, addr, length, vm_flags, file, pgoff):
             if accountable:
                 m.sc[SC_COMMITTED_AS] -= pages
             return -ENOMEM
+    if m.mm[mm * MM_STRIDE + MM_KHUGEPAGED] == 0:
+        khugepaged_enter_vma(m, mm, vma)
     vm_stat_account(m, mm, vm_flags, pages)
-    if m.mm[mm * MM_STRIDE + MM_TOTAL_VM] > m.mm[mm * MM_STRIDE + MM_HIWATER_VM]:
-        m.mm[mm * MM_STRIDE + MM_HIWATER_VM] = m.mm[mm * MM_STRIDE + MM_TOTAL_VM]
     if vm_flags & VM_LOCKED:
         m.mm[mm * MM_STRIDE + MM_LOCKED_VM] += pages
     return addr
@@ -259,7 +265,7 @@ def do_munmap(m, mm, start, length):
         vma = _split_for_munmap(m, mm, vma, start)
         if vma < 0:
             return -ENOMEM
-    last = find_vma_intersection(m, mm, end - 1, end)
+    last = vma if m.vma[vma * VMA_STRIDE + VMA_END] >= end else find_vma_intersection(m, mm, end - 1, end)
     if last >= 0 and m.vma[last * VMA_STRIDE + VMA_END] > end:
         if _split_for_munmap(m, mm, last, end) < 0:
             return -ENOMEM
@@ -269,8 +275,8 @@ def do_munmap(m, mm, start, length):
         low = m.vma[below * VMA_STRIDE + VMA_END] >> 12
     above = vma_index_find(m, mm, end)
     high = m.vma[above * VMA_STRIDE + VMA_START] >> 12 if above >= 0 else TASK_SIZE + 4096 >> 12
-    vma = find_vma_intersection(m, mm, start, end)
     lru_lazyfree_drain(m, m.sc[SC_CPU])
+    note_total_vm(m, mm)
     while vma >= 0:
         row = vma * VMA_STRIDE
         first, stop = m.vma[row + VMA_START] >> 12, m.vma[row + VMA_END] >> 12
@@ -281,7 +287,7 @@ def do_munmap(m, mm, start, length):
         if m.vma[row + VMA_FLAGS] & VM_LOCKED:
             m.mm[mm * MM_STRIDE + MM_LOCKED_VM] -= stop - first
         vma_unlink(m, vma)
-        vma = find_vma_intersection(m, mm, start, end)
+        vma = find_vma_intersection(m, mm, stop << 12, end) if stop < end >> 12 else -1
     # only now: a table may span several of the VMAs
     return free_pgtables(m, mm, start >> 12, end >> 12, low, high)
 
@@ -307,9 +313,12 @@ def sys_munmap(m, mm, start, length):
 
 @kernel
 def change_protection(m, mm, vma, start_vpn, end_vpn):
-    """Rewrite the entries of [start, end) for the VMA's new flags; an exclusive anonymous page becomes writable without a fault to come."""
+    """Rewrite the entries of [start, end) for the VMA's new flags; an exclusive anonymous page becomes writable without a fault to come.
+
+    What may only be executed is closed to data accesses, so that they fault: a protection key does that in Linux.
+    """
     flags = m.vma[vma * VMA_STRIDE + VMA_FLAGS]
-    none = flags & (VM_READ | VM_WRITE | VM_EXEC) == 0
+    none = flags & (VM_READ | VM_WRITE) == 0
     vpn = start_vpn
     while vpn < end_vpn:
         pmd = walk_pmd(m, mm, vpn)
@@ -350,7 +359,7 @@ def _changed_entry(m, entry, flags, none):
 
 @kernel
 def sys_mprotect(m, mm, start, length, prot):
-    """mprotect(2): 0, -ENOMEM over a hole or at max_map_count (what lies before is changed)."""
+    """mprotect(2): 0, -ENOMEM over a hole or at max_map_count, -EACCES where the mapping never may have prot (what lies before is changed)."""
     m.sc[SC_NOW_NS] += m.cost[COST_SYSCALL]
     if start & 4095:
         return -EINVAL
@@ -367,10 +376,14 @@ def sys_mprotect(m, mm, start, length, prot):
         pages = (stop - at) >> 12
         old = m.vma[row + VMA_FLAGS]
         flags = (old & ~(VM_READ | VM_WRITE | VM_EXEC)) | prot
+        if prot & ~(flags >> 4):  # where VM_MAYREAD, VM_MAYWRITE and VM_MAYEXEC are
+            return -EACCES
         if flags != old:
             charged = 0
+            if flags & VM_WRITE and may_expand_vm(m, mm, flags, pages) == 0 and may_expand_vm(m, mm, old, pages):
+                return -ENOMEM
             if flags & VM_WRITE and old & (VM_ACCOUNT | VM_WRITE | VM_SHARED | VM_NORESERVE) == 0:
-                if may_expand_vm(m, mm, flags, pages) == 0 or vm_enough_memory(m, mm, pages) < 0:
+                if vm_enough_memory(m, mm, pages) < 0:
                     return -ENOMEM
                 charged = pages
                 flags |= VM_ACCOUNT
@@ -423,139 +436,39 @@ def sys_brk(m, mm, new_end):
     return new_end
 
 
-MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP = 1, 2, 4
-
-
-@kernel
-def move_page_tables(m, mm, old_vpn, new_vpn, pages):
-    """Move the entries of a range: 0, or -ENOMEM with what was moved moved. Where both sides are aligned a PMD entry moves with its table."""
-    i = 0
-    while i < pages:
-        pmd = walk_pmd(m, mm, old_vpn + i)
-        if pmd < 0 or m.pt[pmd] == 0:
-            i += 512 - ((old_vpn + i) & 511)
-            continue
-        if (old_vpn + i) & 511 == 0 and (new_vpn + i) & 511 == 0 and pages - i >= 512:
-            target = pmd_alloc(m, mm, new_vpn + i)
-            if target < 0:
-                return -ENOMEM
-            if m.pt[target] == 0:
-                if m.pt[pmd] & PTE_HUGE and deposits_table(m, m.pt[pmd]):
-                    pgtable_deposit(m, target >> 9, pgtable_withdraw(m, pmd >> 9))
-                m.pt[target] = m.pt[pmd]
-                m.pt[pmd] = 0
-                i += 512
-                continue
-        if m.pt[pmd] & PTE_HUGE:
-            split_huge_pmd(m, mm, pmd)
-        slot = walk_pte(m, mm, old_vpn + i)
-        if slot >= 0 and m.pt[slot]:
-            target = pte_alloc(m, mm, new_vpn + i)
-            if target < 0:
-                return -ENOMEM
-            m.pt[target] = m.pt[slot]
-            m.pt[slot] = 0
-        i += 1
-    return 0
-
-
-@kernel
-def sys_mremap(m, mm, addr, old_length, new_length, flags, new_addr):
-    """mremap(2): shrink, grow in place, or move: the new address, or -errno."""
-    m.sc[SC_NOW_NS] += m.cost[COST_SYSCALL]
-    old_length, new_length = page_align(old_length), page_align(new_length)
-    if addr & 4095 or new_length <= 0 or (flags & MREMAP_FIXED and flags & MREMAP_MAYMOVE == 0):
-        return -EINVAL
-    if flags & MREMAP_DONTUNMAP and (flags & MREMAP_MAYMOVE == 0 or old_length != new_length):
-        return -EINVAL
-    vma = vma_index_find(m, mm, addr)
-    if vma < 0 or m.vma[vma * VMA_STRIDE + VMA_START] > addr:
-        return -EFAULT
-    if m.sc[SC_SHARED_TABLES]:
-        fault_handler_unshare(m, mm, addr >> 12, (addr + old_length) >> 12, 0)
-    if flags & (MREMAP_FIXED | MREMAP_DONTUNMAP) == 0 and new_length <= old_length:
-        if new_length < old_length:
-            done = do_munmap(m, mm, addr + new_length, old_length - new_length)
-            if done < 0:
-                return done
-        return addr
+@leaf
+def acct_stack_growth(m, mm, vma, address):
+    """1 if the limits let the VMA grow down to address; the growth is charged then."""
     row = vma * VMA_STRIDE
-    if addr + old_length > m.vma[row + VMA_END]:
-        return -EFAULT
-    vm_flags = m.vma[row + VMA_FLAGS]
-    grow = (new_length - old_length) >> 12
-    if grow > 0 and may_expand_vm(m, mm, vm_flags, grow) == 0:
+    base = mm * MM_STRIDE
+    grow = (m.vma[row + VMA_START] - address) >> 12
+    if may_expand_vm(m, mm, m.vma[row + VMA_FLAGS], grow) == 0 or m.vma[row + VMA_END] - address > m.mm[base + MM_RLIMIT_STACK]:
+        return 0
+    return 1 if vm_enough_memory(m, mm, grow) == 0 else 0
+
+
+@kernel
+def expand_downwards(m, mm, vma, address):
+    """Grow a VM_GROWSDOWN VMA down to the page of address, which lies below it: 0, or -ENOMEM by its limits or what lies within its guard gap."""
+    address = address >> 12 << 12
+    if address < m.sc[SC_MMAP_MIN_ADDR]:
         return -ENOMEM
-    if flags & (MREMAP_FIXED | MREMAP_DONTUNMAP) == 0 and addr + old_length == m.vma[row + VMA_END]:
-        if addr + new_length <= TASK_SIZE and find_vma_intersection(m, mm, addr + old_length, addr + new_length) < 0:
-            if vm_flags & VM_ACCOUNT and vm_enough_memory(m, mm, grow) < 0:
-                return -ENOMEM
-            vma_index_resize(m, mm, vma, m.vma[row + VMA_START], addr + new_length)
-            vma_modify(m, vma, m.vma[row + VMA_START], addr + new_length, vm_flags, m.vma[row + VMA_POLICY])
-            vm_stat_account(m, mm, vm_flags, grow)
-            if vm_flags & VM_LOCKED:
-                m.mm[mm * MM_STRIDE + MM_LOCKED_VM] += grow
-                mm_populate(m, mm, addr + old_length, addr + new_length, 1)
-            return addr
-    if flags & MREMAP_MAYMOVE == 0:
+    row = vma * VMA_STRIDE
+    below = vma_index_find_prev(m, mm, m.vma[row + VMA_START])
+    if below >= 0:
+        flags, end = m.vma[below * VMA_STRIDE + VMA_FLAGS], m.vma[below * VMA_STRIDE + VMA_END]
+        if end > address or (flags & VM_GROWSDOWN == 0 and flags & (VM_READ | VM_WRITE | VM_EXEC) and address - end < m.sc[SC_STACK_GUARD_GAP] << 12):
+            return -ENOMEM
+    if m.vma[row + VMA_ANON_VMA] < 0 and anon_vma_prepare(m, vma) < 0:
         return -ENOMEM
-    if m.mm[mm * MM_STRIDE + MM_MAP_COUNT] >= m.sc[SC_MAX_MAP_COUNT] - 3:
+    grow = (m.vma[row + VMA_START] - address) >> 12
+    if grow > m.vma[row + VMA_PGOFF] or acct_stack_growth(m, mm, vma, address) == 0:
         return -ENOMEM
-    if flags & MREMAP_FIXED:
-        if new_addr & 4095 or (new_addr < addr + old_length and addr < new_addr + new_length):
-            return -EINVAL
-        done = do_munmap(m, mm, new_addr, new_length)
-        if done < 0:
-            return done
-        if old_length > new_length:
-            done = do_munmap(m, mm, addr + new_length, old_length - new_length)
-            if done < 0:
-                return done
-            old_length = new_length
-    pgoff = m.vma[row + VMA_PGOFF] + ((addr - m.vma[row + VMA_START]) >> 12)
-    target = new_addr
-    if flags & MREMAP_FIXED == 0:
-        file = m.vma[row + VMA_FILE] if m.vma[row + VMA_INODE] >= 0 else -1
-        aligned, by_shmem = thp_alignment(m, new_length, file, pgoff, vm_flags & VM_SHARED)
-        target = get_unmapped_area(m, mm, 0, new_length, 0, aligned, pgoff if file >= 0 else 0)
-        if target < 0:
-            return target
-        if by_shmem:
-            target = shmem_aligned_area(m, mm, target, new_length, pgoff)
-    if vm_flags & VM_ACCOUNT and vm_enough_memory(m, mm, new_length >> 12) < 0:
+    if vma_index_resize(m, mm, vma, address, m.vma[row + VMA_END]) < 0:
+        m.sc[SC_COMMITTED_AS] -= grow
         return -ENOMEM
-    fresh = vm_area_alloc(m, mm)
-    if fresh < 0:
-        return -ENOMEM
-    new = fresh * VMA_STRIDE
-    m.vma[new + VMA_START] = target
-    m.vma[new + VMA_END] = target + new_length
-    m.vma[new + VMA_FLAGS] = vm_flags
-    m.vma[new + VMA_FILE] = m.vma[row + VMA_FILE]
-    m.vma[new + VMA_INODE] = m.vma[row + VMA_INODE]
-    m.vma[new + VMA_POLICY] = m.vma[row + VMA_POLICY]
-    m.vma[new + VMA_ANON_VMA] = m.vma[row + VMA_ANON_VMA]
-    if m.vma[row + VMA_INODE] < 0 and m.vma[row + VMA_ANON_VMA] < 0:
-        pgoff = target >> 12
-    m.vma[new + VMA_PGOFF] = pgoff
-    if anon_vma_clone(m, fresh, vma, 0) < 0 or vma_link(m, fresh) < 0:
-        vm_area_free(m, fresh)
-        return -ENOMEM
-    if move_page_tables(m, mm, addr >> 12, target >> 12, min(old_length, new_length) >> 12) < 0:
-        move_page_tables(m, mm, target >> 12, addr >> 12, min(old_length, new_length) >> 12)
-        do_munmap(m, mm, target, new_length)
-        return -ENOMEM
-    vm_stat_account(m, mm, vm_flags, new_length >> 12)
-    if flags & MREMAP_DONTUNMAP:
-        m.vma[row + VMA_FLAGS] &= ~(VM_LOCKED | VM_LOCKONFAULT)  # the new VMA takes over what locked_vm counts
-        if m.vma[row + VMA_START] == addr and m.vma[row + VMA_END] == addr + old_length:
-            unlink_anon_vmas(m, vma)
-    else:
-        if vm_flags & VM_LOCKED:
-            m.mm[mm * MM_STRIDE + MM_LOCKED_VM] += new_length >> 12
-        do_munmap(m, mm, addr, old_length)
-    moved = vma_index_find(m, mm, target)
-    vma_modify(m, moved, target, target + new_length, vm_flags, m.vma[moved * VMA_STRIDE + VMA_POLICY])
-    if vm_flags & VM_LOCKED and new_length > old_length:
-        mm_populate(m, mm, target + old_length, target + new_length, 1)
-    return target
+    m.vma[row + VMA_PGOFF] -= grow
+    if m.vma[row + VMA_FLAGS] & VM_LOCKED:
+        m.mm[mm * MM_STRIDE + MM_LOCKED_VM] += grow
+    vm_stat_account(m, mm, m.vma[row + VMA_FLAGS], grow)
+    return 0

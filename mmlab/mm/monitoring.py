@@ -1,17 +1,17 @@
 """What a monitor that acts asks of the core: services about one address or one page.
 
-Models: mm/vmscan.c reclaim_pages() of one page; mm/migrate.c
-migrate_pages() of one page (MIGRATE_ASYNC). Left out: large folios are not migrated.
+Models: mm/vmscan.c reclaim_pages() of one page; mm/migrate.c migrate_pages() of one folio (MIGRATE_ASYNC).
 """
 
 from mmlab.kernels.jit import kernel
 from mmlab.kernels.ops import reclaimer_folio_removed
-from mmlab.kernels.services import alloc_pages, migrate_folio
+from mmlab.kernels.services import migrate_folio
 from mmlab.mm.madvise import MADV_COLD, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_PAGEOUT, MADV_WILLNEED, reclaim_pages, sys_madvise
-from mmlab.mm.migrate import isolate_movable, putback_movable
+from mmlab.mm.migrate import alloc_migration_target, isolate_folio, putback_movable
 from mmlab.mm.page_io import blk_flush_plug
 from mmlab.model.const import EINVAL
-from mmlab.model.gfp import GFP_DIRECT_RECLAIM, GFP_HIGHUSER_MOVABLE, GFP_KSWAPD_RECLAIM, GFP_THISNODE
+from mmlab.model.gfp import GFP_THISNODE
+from mmlab.model.page import folio_nr_pages
 from mmlab.model.rows import COST_COPY_PAGE, SC_NOW_NS
 from mmlab.model.vmstat import V_PGMIGRATE_FAIL
 
@@ -46,16 +46,17 @@ def pageout_folio(m, pfn):
 
 @kernel
 def migrate_folio_to(m, pfn, node):
-    """Service migrate_folio_to: isolated, moved to a page of the node (or the next that has one), or put back."""
-    if isolate_movable(m, pfn) == 0:
+    """Service migrate_folio_to: isolated, moved to a block of the node (or the next that has one): the pages that moved; or 0, put back."""
+    nr = folio_nr_pages(m, pfn)
+    if isolate_folio(m, pfn) == 0:
         return 0
-    target = alloc_pages(m, GFP_HIGHUSER_MOVABLE & ~(GFP_DIRECT_RECLAIM | GFP_KSWAPD_RECLAIM) | GFP_THISNODE, 0, node)
+    target = alloc_migration_target(m, pfn, GFP_THISNODE, node)
     if target < 0:
-        target = alloc_pages(m, GFP_HIGHUSER_MOVABLE & ~(GFP_DIRECT_RECLAIM | GFP_KSWAPD_RECLAIM), 0, node)
+        target = alloc_migration_target(m, pfn, 0, node)
     if target < 0:
         putback_movable(m, pfn)
-        m.vmstat[V_PGMIGRATE_FAIL] += 1
+        m.vmstat[V_PGMIGRATE_FAIL] += nr
         return 0
-    m.sc[SC_NOW_NS] += m.cost[COST_COPY_PAGE]
+    m.sc[SC_NOW_NS] += nr * m.cost[COST_COPY_PAGE]
     migrate_folio(m, pfn, target)
-    return 1
+    return nr

@@ -6,15 +6,19 @@ __free_pages(), gfp_to_alloc_flags_cma().
 
 from mmlab.kernels.jit import cold, kernel, leaf
 from mmlab.kernels.likely import unlikely
-from mmlab.kernels.ops import page_allocator_alloc, page_allocator_can_alloc, page_allocator_drain, page_allocator_free, page_allocator_unreserve_highatomic
-from mmlab.kernels.services import alloc_pages_slowpath, node_reclaim, out_of_memory, task_zonelist, try_to_compact_pages, wake_kswapd, wakeup_kcompactd
+from mmlab.kernels.ops import (
+    page_allocator_alloc, page_allocator_can_alloc, page_allocator_drain, page_allocator_free, page_allocator_unreserve_highatomic,
+)
+from mmlab.kernels.services import (
+    alloc_pages_slowpath, node_reclaim, out_of_memory, task_zonelist, try_to_compact_pages, wake_kswapd, wakeup_kcompactd,
+)
 from mmlab.kernels.zones import request_zone, wmark_pages, zone_of, zone_watermark_order0, zonelist_of
 from mmlab.mm.compaction import compaction_zonelist_suitable
 from mmlab.mm.mempolicy import count_interleave
 from mmlab.mm.page_counter import current_memcg, mem_cgroup_charge, mem_cgroup_uncharge
 from mmlab.mm.vmscan import try_to_free_pages, zone_reclaimable_pages
 from mmlab.model.const import (
-    ALLOC_CMA, ALLOC_HIGHATOMIC, ALLOC_KSWAPD, ALLOC_MIN_RESERVE, ALLOC_NO_WATERMARKS, ALLOC_NOFRAGMENT, ALLOC_NON_BLOCK, ALLOC_OOM,
+    ALLOC_CMA, ALLOC_HIGHATOMIC, ALLOC_KSWAPD, ALLOC_MIN_RESERVE, ALLOC_NOFRAGMENT, ALLOC_NON_BLOCK, ALLOC_NO_WATERMARKS, ALLOC_OOM,
     ALLOC_WMARK_LOW, ALLOC_WMARK_MASK, ALLOC_WMARK_MIN, COMPACT_DEFERRED, COMPACT_PRIO_ASYNC, COMPACT_PRIO_SYNC_FULL,
     COMPACT_PRIO_SYNC_LIGHT, COMPACT_SKIPPED, COMPACT_SUCCESS, ENOMEM, MIGRATE_MOVABLE,
 )
@@ -26,10 +30,10 @@ from mmlab.model.page import (
     KIND_FREE, KIND_KERNEL, ZONE_MASK, ZONE_SHIFT, page_flags, set_page_counts, set_page_flags, set_page_fresh, set_page_kind,
 )
 from mmlab.model.rows import (
-    CZ_BLOCKSKIP_FLUSH, CZ_CONSIDERED, CZ_DEFER_SHIFT, CZ_ORDER_FAILED, CZ_STRIDE, SC_COMPACT_RESULT, SC_CPU, SC_HIGHMEM, SC_IN_RECLAIM,
-    SC_NEEDS_FUTURE, SC_NODE, SC_NODE_RECLAIM_MODE, SC_NR_NODES, SC_NR_ZONES, SC_NUMA_BALANCING, SC_OOM_NODEMASK, SC_TASK, T_FLAGS,
-    TASK_STRIDE, TF_OOM_VICTIM, Z_ALLOCATED, Z_FLAGS, Z_INDEX, Z_NODE, Z_NUMA_FOREIGN, Z_NUMA_HIT, Z_NUMA_LOCAL, Z_NUMA_MISS, Z_NUMA_OTHER,
-    Z_WATERMARK_BOOST, Z_WMARK_MIN, ZONE_BELOW_HIGH, ZONE_BOOSTED_WATERMARK, ZONE_STRIDE,
+    CC_CAPTURED, CZ_BLOCKSKIP_FLUSH, CZ_CONSIDERED, CZ_DEFER_SHIFT, CZ_ORDER_FAILED, CZ_STRIDE, SC_COMPACT_RESULT, SC_CPU, SC_HIGHMEM,
+    SC_IN_RECLAIM, SC_NEEDS_FUTURE, SC_NODE, SC_NODE_RECLAIM_MODE, SC_NR_NODES, SC_NR_ZONES, SC_NUMA_BALANCING, SC_OOM_NODEMASK, SC_TASK,
+    TASK_STRIDE, TF_OOM_VICTIM, T_FLAGS, ZONE_BELOW_HIGH, ZONE_BOOSTED_WATERMARK, ZONE_STRIDE, Z_ALLOCATED, Z_FLAGS, Z_INDEX, Z_NODE,
+    Z_NUMA_FOREIGN, Z_NUMA_HIT, Z_NUMA_LOCAL, Z_NUMA_MISS, Z_NUMA_OTHER, Z_WATERMARK_BOOST, Z_WMARK_MIN,
 )
 from mmlab.model.vmstat import V_COMPACT_FAIL, V_COMPACT_STALL, V_COMPACT_SUCCESS, V_PGALLOC_DMA, V_PGFREE
 
@@ -264,7 +268,11 @@ def alloc_pages_direct_compact(m, gfp, order, alloc_flags, node, prio):
     if m.sc[SC_COMPACT_RESULT] == COMPACT_SKIPPED:
         return -ENOMEM
     m.vmstat[V_COMPACT_STALL] += 1
-    pfn = get_page_from_freelist(m, gfp, order, node, alloc_flags, 0)
+    pfn = m.cc[CC_CAPTURED]
+    if pfn >= 0:  # it never was on a list, so that no allocation from a zone is counted
+        prep_new_page(m, pfn, zone_of(m, pfn), order)
+    else:
+        pfn = get_page_from_freelist(m, gfp, order, node, alloc_flags, 0)
     if pfn < 0:
         m.vmstat[V_COMPACT_FAIL] += 1
         return -ENOMEM

@@ -1,26 +1,32 @@
 """Pages in the page cache: look-up, adding with refault detection, removing with a shadow; runs of cached pages; locking.
 
-Models: mm/filemap.c filemap_add_folio(), __filemap_remove_folio(), page_cache_next_miss(), page_cache_prev_miss(). A page in the cache has
-one reference for it. Left out: large folios, buffer heads, memory cgroups.
+Models: mm/filemap.c filemap_add_folio(), __filemap_remove_folio(), page_cache_next_miss(), page_cache_prev_miss();
+fs/buffer.c create_empty_buffers(), try_to_free_buffers(). A page in the cache has
+one reference for it, and if a file system has written it, its buffer head in its private word (in units of 8 bytes). Left out: large folios,
+more than one block a page, the reference that buffers hold.
 """
 
 from mmlab.kernels.dirty import folio_account_cleaned
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import reclaimer_folio_added
-from mmlab.kernels.services import alloc_pages, free_pages, xa_store
+from mmlab.kernels.services import alloc_pages, free_pages, kmem_cache_alloc, kmem_cache_free, xa_store
 from mmlab.kernels.zones import page_node
 from mmlab.mm.dcache import inode_add_lru
 from mmlab.mm.page_counter import current_memcg, mem_cgroup_charge
 from mmlab.mm.workingset import workingset_refault
 from mmlab.mm.xarray import XA_PAGE, XA_VALUE, entry_is, xa_load
 from mmlab.model.const import ENOMEM
-from mmlab.model.gfp import GFP_WRITE
+from mmlab.model.gfp import GFP_NOFS, GFP_WRITE
 from mmlab.model.page import (
     KIND_FILE, KIND_SHMEM, NO_MAPPING, PG_DIRTY, PG_LOCKED, PG_READAHEAD, PG_SWAPBACKED, PG_UPTODATE, add_refs, page_clear, page_index,
-    page_mapping, page_set, page_test, page_test_clear, set_page_index, set_page_kind, set_page_mapping,
+    page_mapping, page_private, page_set, page_test, page_test_clear, set_page_index, set_page_kind, set_page_mapping,
+    set_page_private,
 )
-from mmlab.model.rows import CLASS_ZERO, IF_SHMEM, INODE_STRIDE, I_FLAGS, I_NRPAGES
+from mmlab.model.rows import CACHE_BUFFER_HEAD, CLASS_ZERO, IF_SHMEM, INODE_STRIDE, I_FLAGS, I_NRPAGES
 from mmlab.model.vmstat import V_NR_FILE_PAGES, V_NR_SHMEM, mod_node_state
+
+OBJ_SHIFT = 3  # objects are aligned
+MAX_PRIVATE = (1 << 32) - 1
 
 
 @leaf
@@ -78,6 +84,7 @@ def filemap_add(m, inode, index, gfp, zonelist):
     add_refs(m, pfn, 1)
     set_page_mapping(m, pfn, inode)
     set_page_index(m, pfn, index)
+    set_page_private(m, pfn, 0)
     if is_shmem(m, inode):
         page_set(m, pfn, PG_UPTODATE | PG_SWAPBACKED)
         m.page_class[pfn] = CLASS_ZERO
@@ -93,6 +100,23 @@ def filemap_add(m, inode, index, gfp, zonelist):
 
 
 @kernel
+def create_empty_buffers(m, pfn):
+    """The file system is about to write the page's block: it gets a buffer head, unless it has one. Returns 0, or -ENOMEM.
+
+    The private word reaches 32 GiB; a buffer head that lies higher is not kept.
+    """
+    if page_private(m, pfn) == 0:
+        obj = kmem_cache_alloc(m, CACHE_BUFFER_HEAD, GFP_NOFS)
+        if obj < 0:
+            return -ENOMEM
+        if obj >> OBJ_SHIFT > MAX_PRIVATE:
+            kmem_cache_free(m, obj)
+        else:
+            set_page_private(m, pfn, obj >> OBJ_SHIFT)
+    return 0
+
+
+@kernel
 def filemap_remove(m, pfn, shadow):
     """Take a page out of its file's cache and drop the cache's reference; a shadow >= 0 stays in its place.
 
@@ -102,8 +126,12 @@ def filemap_remove(m, pfn, shadow):
     keep = shadow >= 0 and is_shmem(m, inode) == 0
     xa_store(m, inode, page_index(m, pfn), (shadow << 2) | XA_VALUE if keep else 0)
     count_cached(m, pfn, inode, -1)
-    if page_test(m, pfn, PG_DIRTY) and is_shmem(m, inode) == 0:
-        folio_account_cleaned(m, pfn)
+    if is_shmem(m, inode) == 0:
+        if page_test(m, pfn, PG_DIRTY):
+            folio_account_cleaned(m, pfn)
+        if page_private(m, pfn):
+            kmem_cache_free(m, page_private(m, pfn) << OBJ_SHIFT)
+            set_page_private(m, pfn, 0)
     if m.inode[inode * INODE_STRIDE + I_NRPAGES] == 0:
         inode_add_lru(m, inode)
     page_clear(m, pfn, PG_READAHEAD)

@@ -1,18 +1,17 @@
-"""Counting what cgroups use: pages, swap slots, kernel objects, events. Everything here is counted for a cgroup and its parents.
+"""Counting what cgroups use: pages, swap slots, events. Everything here is counted for a cgroup and its parents.
 
 Models: mm/page_counter.c page_counter_charge(); mm/memcontrol.c __mem_cgroup_charge(), uncharge_folio(), __mem_cgroup_try_charge_swap(),
-obj_cgroup_charge(), memcg_memory_event(). Usage, limits and events are fields of a row of m.memcg; the root (row 0) is charged for nothing.
-Left out: slab objects other than nodes of the page cache's tree.
+memcg_memory_event(). Usage, limits and events are fields of a row of m.memcg; the root (row 0) is charged for nothing.
+Kernel objects: mm/objcg.py.
 """
 
 from mmlab.kernels.jit import leaf
 from mmlab.kernels.services import try_charge
 from mmlab.model.const import ENOMEM
-from mmlab.model.gfp import GFP_KERNEL
 from mmlab.model.page import page_memcg, set_page_memcg
 from mmlab.model.rows import (
-    MC_EVENT_LOW, MC_EVENT_SWAP_FAIL, MC_EVENT_SWAP_MAX, MC_KMEM_BYTES, MC_KMEM_PAGES, MC_LOCAL, MC_MAX, MC_PARENT, MC_PEAK, MC_SWAP_MAX,
-    MC_SWAP_PEAK, MC_SWAP_USAGE, MC_USAGE, MEMCG_STRIDE, SC_NR_MEMCGS, SC_TASK, T_MEMCG, TASK_STRIDE,
+    MC_EVENT_LOW, MC_EVENT_SWAP_FAIL, MC_EVENT_SWAP_MAX, MC_LOCAL, MC_MAX, MC_PARENT, MC_PEAK, MC_SWAP_MAX, MC_SWAP_PEAK, MC_SWAP_USAGE,
+    MC_USAGE, MEMCG_STRIDE, SC_NR_MEMCGS, SC_TASK, TASK_STRIDE, T_MEMCG,
 )
 
 
@@ -98,21 +97,4 @@ def charge_swap(m, memcg, nr):
             return -ENOMEM
         at = m.memcg[base + MC_PARENT]
     uncharge_swap(m, memcg, -nr)
-    return 0
-
-
-@leaf
-def charge_object(m, memcg, size_bytes):
-    """A slab object (negative: freed) of the cgroup; whole pages of them are charged. 0, or -ENOMEM."""
-    if memcg == 0:
-        return 0
-    base = memcg * MEMCG_STRIDE
-    pages = (m.memcg[base + MC_KMEM_BYTES] + size_bytes + 4095) >> 12
-    more = pages - m.memcg[base + MC_KMEM_PAGES]
-    if more > 0 and try_charge(m, memcg, GFP_KERNEL, more) < 0:
-        return -ENOMEM
-    if more < 0:
-        page_counter_charge(m, memcg, more)
-    m.memcg[base + MC_KMEM_BYTES] += size_bytes
-    m.memcg[base + MC_KMEM_PAGES] = pages
     return 0

@@ -17,7 +17,7 @@ from mmlab.mm.page_writeback import folio_end_writeback, folio_start_writeback
 from mmlab.mm.swap_slots import swap_device
 from mmlab.mm.zsmalloc import zs_free, zs_malloc
 from mmlab.mm.zswap import zswap_invalidate, zswap_load, zswap_store
-from mmlab.model.const import HPAGE_PMD_ORDER
+from mmlab.model.const import HPAGE_PMD_ORDER, NEVER_NS
 from mmlab.model.page import PG_HEAD, PG_WRITEBACK, page_order, page_private, page_test
 from mmlab.model.rows import (
     BIO_DISK_NS, BIO_DONE_NS, BIO_ENTRIES, BIO_HEAD, BIO_LAST_PAGES, BIO_LAST_SLOT, BIO_READS, BIO_REQUESTS, BIO_RING, BIO_SENT, BIO_TAIL,
@@ -29,7 +29,6 @@ from mmlab.model.vmstat import V_PGPGIN, V_PGPGOUT, V_PSWPIN, V_PSWPOUT, V_SWPIN
 
 BLK_MAX_REQUEST_COUNT, BLK_PLUG_FLUSH_PAGES = 32, 32
 MAX_SEGMENTS = 254  # pages of a request to a virtio disk
-NEVER_NS = 1 << 62
 
 
 @leaf

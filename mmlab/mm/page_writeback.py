@@ -11,7 +11,7 @@ from typing import Any
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import reclaimer_folio_rotate
 from mmlab.kernels.zones import page_node
-from mmlab.model.const import HZ, LRU_ACTIVE_FILE, LRU_INACTIVE_FILE, PAGE_SHIFT
+from mmlab.model.const import HZ, LRU_ACTIVE_FILE, LRU_INACTIVE_FILE, NEVER_NS, PAGE_SHIFT
 from mmlab.model.page import (
     PG_RECLAIM, PG_SWAPBACKED, PG_WRITEBACK, folio_nr_pages, page_clear, page_mapping, page_set, page_test,
     page_test_clear, page_zone,
@@ -24,7 +24,6 @@ from mmlab.model.rows import (
 )
 from mmlab.model.vmstat import V_NR_DIRTIED, V_NR_DIRTY, V_NR_WRITEBACK, V_NR_WRITTEN, VMSTAT_STRIDE, mod_node_state
 
-NEVER_NS = 1 << 62
 PAGE_SIZE = 1 << PAGE_SHIFT
 JIFFY_NS = 1_000_000_000 // HZ
 BANDWIDTH_INTERVAL_NS = 200_000_000

@@ -92,11 +92,11 @@ def pgd_free(m, mm):
 
 
 @kernel
-def pmd_alloc(m, mm, vpn):
-    """Slot of the PMD entry for vpn, tables above made as needed; -ENOMEM."""
+def _walk_alloc(m, mm, vpn, to_shift):
+    """Slot of the entry for vpn in the table whose entries cover 2^to_shift pages, tables above made as needed; -ENOMEM."""
     table = m.mm[mm * MM_STRIDE + MM_ROOT]
     shift = 27
-    while shift > 9:
+    while shift > to_shift:
         slot = table * 512 + ((vpn >> shift) & 511)
         if m.pt[slot] == 0:
             below = alloc_table(m, mm, 1)
@@ -105,7 +105,19 @@ def pmd_alloc(m, mm, vpn):
             m.pt[slot] = (below << PTE_SHIFT) | PTE_PRESENT
         table = m.pt[slot] >> PTE_SHIFT
         shift -= 9
-    return table * 512 + ((vpn >> 9) & 511)
+    return table * 512 + ((vpn >> to_shift) & 511)
+
+
+@kernel
+def pud_alloc(m, mm, vpn):
+    """Slot of the PUD entry for vpn, the table above made as needed; -ENOMEM."""
+    return _walk_alloc(m, mm, vpn, 18)
+
+
+@kernel
+def pmd_alloc(m, mm, vpn):
+    """Slot of the PMD entry for vpn, tables above made as needed; -ENOMEM."""
+    return _walk_alloc(m, mm, vpn, 9)
 
 
 @kernel

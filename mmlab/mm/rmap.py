@@ -7,24 +7,23 @@ folio_referenced_one(), try_to_unmap_one(); mm/mmap.c find_mergeable_anon_vma().
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import reclaimer_look_around, vma_index_find, vma_index_find_prev
 from mmlab.kernels.pte import note_written, remove_rmap, walk_pmd, walk_pte
-from mmlab.kernels.services import kmem_cache_alloc, kmem_cache_free, rmap_walk
+from mmlab.kernels.services import rmap_walk
+from mmlab.mm.objcg import alloc_object, free_object
 from mmlab.mm.swap_slots import swap_dup
 from mmlab.model.const import (
-    ENOMEM, RMAP_CLEAR_YOUNG, RMAP_COUNT, RMAP_DIRTY, RMAP_LOCKED, RMAP_MIGRATE, RMAP_MKCLEAN, RMAP_REFERENCED, RMAP_YOUNG,
+    ENOMEM, RMAP_CLEAR_YOUNG, RMAP_COUNT, RMAP_DIRTY, RMAP_LOCKED, RMAP_MIGRATE, RMAP_MKCLEAN, RMAP_REFERENCED, RMAP_YOUNG, RMAP_ZEROPAGE,
 )
-from mmlab.model.gfp import GFP_KERNEL
 from mmlab.model.page import (
     PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_IDLE, PG_SWAPBACKED, PG_YOUNG, page_clear, page_folio, page_index, page_mapcount,
     page_mapping, page_order, page_private, page_set, page_test, page_test_clear,
 )
 from mmlab.model.rows import (
-    ANON_VMA_STRIDE, AV_AVC_FIRST, AV_NEXT_FREE, AV_NUM_ACTIVE_VMAS, AV_NUM_CHILDREN, AV_OBJ, AV_PARENT, AV_REFS, AV_ROOT, AVC_ANON_VMA,
-    AVC_NEXT_FREE, AVC_NEXT_IN_ANON, AVC_NEXT_IN_VMA, AVC_OBJ, AVC_PREV_IN_ANON, AVC_STRIDE, AVC_VMA, CACHE_ANON_VMA,
-    CACHE_ANON_VMA_CHAIN, I_MAP_FIRST, INODE_STRIDE, MM_STRIDE, MM_SWAPENTS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE,
+    ANON_VMA_STRIDE, AVC_ANON_VMA, AVC_NEXT_FREE, AVC_NEXT_IN_ANON, AVC_NEXT_IN_VMA, AVC_OBJ, AVC_PREV_IN_ANON, AVC_STRIDE, AVC_VMA,
+    AV_AVC_FIRST, AV_NEXT_FREE, AV_NUM_ACTIVE_VMAS, AV_NUM_CHILDREN, AV_OBJ, AV_PARENT, AV_REFS, AV_ROOT, CACHE_ANON_VMA,
+    CACHE_ANON_VMA_CHAIN, INODE_STRIDE, I_MAP_FIRST, MM_STRIDE, MM_SWAPENTS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE,
     PTE_SEEN, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE, SC_ANON_VMA_FREE, SC_ANON_VMA_TOP, SC_AVC_FREE, SC_AVC_TOP,
-    SC_MIGRATE_DELTA, VM_EXEC, VM_LOCKED,
-    VM_RAND_READ, VM_READ, VM_SEQ_READ, VM_SOFTDIRTY, VM_WRITE, VMA_ANON_VMA, VMA_AVC_FIRST, VMA_END, VMA_FILE, VMA_FLAGS, VMA_MAP_NEXT,
-    VMA_MM, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
+    SC_MIGRATE_DELTA, VMA_ANON_VMA, VMA_AVC_FIRST, VMA_END, VMA_FILE, VMA_FLAGS, VMA_MAP_NEXT, VMA_MM, VMA_PGOFF, VMA_POLICY, VMA_START,
+    VMA_STRIDE, VM_EXEC, VM_LOCKED, VM_RAND_READ, VM_READ, VM_SEQ_READ, VM_SOFTDIRTY, VM_WRITE, SC_ZERO_PFN,
 )
 
 ACCESS_FLAGS = VM_READ | VM_WRITE | VM_EXEC | VM_SOFTDIRTY
@@ -32,7 +31,7 @@ ACCESS_FLAGS = VM_READ | VM_WRITE | VM_EXEC | VM_SOFTDIRTY
 
 @leaf
 def _anon_vma_alloc(m):
-    obj = kmem_cache_alloc(m, CACHE_ANON_VMA, GFP_KERNEL)
+    obj = alloc_object(m, CACHE_ANON_VMA)
     if obj < 0:
         return -1
     number = m.sc[SC_ANON_VMA_FREE]
@@ -57,7 +56,7 @@ def _put_anon_vma(m, number):
     base = number * ANON_VMA_STRIDE
     m.anon_vma[base + AV_REFS] -= 1
     if m.anon_vma[base + AV_REFS] == 0:
-        kmem_cache_free(m, m.anon_vma[base + AV_OBJ])
+        free_object(m, CACHE_ANON_VMA, m.anon_vma[base + AV_OBJ])
         m.anon_vma[base + AV_NEXT_FREE] = m.sc[SC_ANON_VMA_FREE]
         m.sc[SC_ANON_VMA_FREE] = number
         root = m.anon_vma[base + AV_ROOT]
@@ -65,7 +64,7 @@ def _put_anon_vma(m, number):
             root_base = root * ANON_VMA_STRIDE
             m.anon_vma[root_base + AV_REFS] -= 1
             if m.anon_vma[root_base + AV_REFS] == 0:
-                kmem_cache_free(m, m.anon_vma[root_base + AV_OBJ])
+                free_object(m, CACHE_ANON_VMA, m.anon_vma[root_base + AV_OBJ])
                 m.anon_vma[root_base + AV_NEXT_FREE] = m.sc[SC_ANON_VMA_FREE]
                 m.sc[SC_ANON_VMA_FREE] = root
 
@@ -73,7 +72,7 @@ def _put_anon_vma(m, number):
 @kernel
 def anon_vma_chain_link(m, vma, anon_vma):
     """A new chain element between a VMA and an anon_vma: 0, or -ENOMEM."""
-    obj = kmem_cache_alloc(m, CACHE_ANON_VMA_CHAIN, GFP_KERNEL)
+    obj = alloc_object(m, CACHE_ANON_VMA_CHAIN)
     if obj < 0:
         return -ENOMEM
     avc = m.sc[SC_AVC_FREE]
@@ -113,7 +112,7 @@ def unlink_anon_vmas(m, vma):
             m.anon_vma[anon_vma * ANON_VMA_STRIDE + AV_AVC_FIRST] = after
         if after >= 0:
             m.avc[after * AVC_STRIDE + AVC_PREV_IN_ANON] = before
-        kmem_cache_free(m, m.avc[base + AVC_OBJ])
+        free_object(m, CACHE_ANON_VMA_CHAIN, m.avc[base + AVC_OBJ])
         m.avc[base + AVC_NEXT_FREE] = m.sc[SC_AVC_FREE]
         m.sc[SC_AVC_FREE] = avc
         if anon_vma == m.vma[row + VMA_ANON_VMA]:
@@ -288,6 +287,12 @@ def _act(m, vma, slot, pfn, what):
         m.pt[slot] = entry + (m.sc[SC_MIGRATE_DELTA] << PTE_SHIFT)
         return 1
     mm = m.vma[vma * VMA_STRIDE + VMA_MM]
+    if what == RMAP_ZEROPAGE:
+        if m.vma[vma * VMA_STRIDE + VMA_FLAGS] & VM_LOCKED:
+            return 0
+        m.pt[slot] = (m.sc[SC_ZERO_PFN] << PTE_SHIFT) | PTE_PRESENT | PTE_ACCESSED | PTE_SPECIAL
+        remove_rmap(m, mm, pfn)
+        return 1
     if entry & PTE_DIRTY:
         page_set(m, page_folio(m, pfn), PG_DIRTY)
         note_written(m, page_folio(m, pfn), entry)

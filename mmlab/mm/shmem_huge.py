@@ -35,7 +35,7 @@ from mmlab.model.rows import (
 )
 from mmlab.model.vmstat import (
     V_NR_FILE_PAGES, V_NR_SHMEM, V_NR_SHMEM_HUGEPAGES, V_THP_COLLAPSE_ALLOC, V_THP_COLLAPSE_ALLOC_FAILED, V_THP_FILE_ALLOC,
-    V_THP_FILE_FALLBACK, V_THP_FILE_MAPPED, mod_node_state,
+    V_THP_FILE_FALLBACK, V_THP_FILE_MAPPED, mod_node_state, V_THP_SCAN_EXCEED_NONE_PTE, V_THP_SCAN_EXCEED_SWAP_PTE,
 )
 
 # m.sc[SC_SHMEM_HUGE], what shmem_enabled says; SC_SHMEM_MOUNT_HUGE: the last value that was not deny or force, which shared anonymous memory goes by
@@ -214,8 +214,12 @@ def scan_file(m, inode, first, max_ptes_none, max_ptes_swap):
         elif page_refs(m, entry >> 2) > 1:
             return SCAN_PAGE_COUNT
     if swapped > max_ptes_swap:
+        m.vmstat[V_THP_SCAN_EXCEED_SWAP_PTE] += 1
         return SCAN_EXCEED_SWAP_PTE
-    return SCAN_EXCEED_NONE_PTE if none > max_ptes_none else SCAN_SUCCEED
+    if none > max_ptes_none:
+        m.vmstat[V_THP_SCAN_EXCEED_NONE_PTE] += 1
+        return SCAN_EXCEED_NONE_PTE
+    return SCAN_SUCCEED
 
 
 @kernel

@@ -2,21 +2,25 @@
 
 Models: mm/shrinker.c shrink_slab(), do_shrink_slab(); mm/vmscan.c drop_slab(); mm/huge_memory.c deferred_split_scan(). Left out: one count a node
 and cgroup (all objects are the root's, on node 0); that huge pages which are mapped whole are split when more of their pages than max_ptes_none
-are zeroes (by default they never are); shrinkers of other subsystems (/proc, /sys, kfree_rcu, the huge zero page).
+are zeroes (by default they never are); shrinkers of other subsystems (the huge zero page, other file systems).
 """
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.large_folio import PG_PARTIALLY_MAPPED, SPLIT_QUEUE, folio_unqueue_deferred_split, requeue_deferred_split
 from mmlab.kernels.services import split_folio
-from mmlab.mm.dcache import ext4_es_scan, super_cache_count, super_cache_scan
+from mmlab.mm.dcache import ext4_es_scan, kfree_rcu_count, kfree_rcu_scan, pseudo_cache_scan, super_cache_count, super_cache_scan
 from mmlab.mm.workingset import count_shadow_nodes, scan_shadow_nodes
 from mmlab.model.page import page_test
-from mmlab.model.rows import SC_VFS_CACHE_PRESSURE, SHR_DEFERRED, SHR_EXTENTS, SHR_FIRST, SHR_NR, SHR_SHADOWS, SHR_SPLIT, SHR_STRIDE, SHR_SUPER
+from mmlab.model.rows import (
+    SC_VFS_CACHE_PRESSURE, SHR_DEFERRED, SHR_EXTENTS, SHR_FIRST, SHR_KFREE_RCU, SHR_NR, SHR_PROC, SHR_SHADOWS, SHR_SPLIT, SHR_STRIDE, SHR_SUPER,
+    SHR_SYSFS,
+)
 from mmlab.model.vmstat import V_DROP_SLAB, V_SLABS_SCANNED
 
 SHRINK_BATCH = 128
 DEFAULT_SEEKS = 2
-NR_KINDS = 4  # SHR_SUPER, SHR_EXTENTS, SHR_SHADOWS, SHR_SPLIT
+SUPER_BATCH = 1024  # of a file system's names and inodes
+NR_KINDS = 7  # SHR_SUPER, SHR_EXTENTS, SHR_SHADOWS, SHR_SPLIT, SHR_PROC, SHR_SYSFS, SHR_KFREE_RCU
 SHRINK_STOP = -1
 
 
@@ -39,10 +43,20 @@ def deferred_split_scan(m, nr_to_scan):
 
 
 @leaf
+def is_pseudo(which):
+    """Nonzero for the shrinkers of file systems that hold nothing but views of the kernel."""
+    return which == SHR_PROC or which == SHR_SYSFS
+
+
+@leaf
 def count_objects(m, which):
     """Objects that a shrinker could free."""
     if which == SHR_SUPER:
         return super_cache_count(m) * m.sc[SC_VFS_CACHE_PRESSURE] // 100
+    if is_pseudo(which):
+        return m.shrinker[which * SHR_STRIDE + SHR_NR] * m.sc[SC_VFS_CACHE_PRESSURE] // 100
+    if which == SHR_KFREE_RCU:
+        return kfree_rcu_count(m)
     if which == SHR_EXTENTS or which == SHR_SPLIT:
         return m.shrinker[which * SHR_STRIDE + SHR_NR]
     return count_shadow_nodes(m)
@@ -53,6 +67,10 @@ def scan_objects(m, which, nr_to_scan):
     """Let a shrinker look at so many. Returns objects freed, or SHRINK_STOP."""
     if which == SHR_SUPER:
         return super_cache_scan(m, nr_to_scan)
+    if is_pseudo(which):
+        return pseudo_cache_scan(m, which, nr_to_scan)
+    if which == SHR_KFREE_RCU:
+        return kfree_rcu_scan(m)
     if which == SHR_EXTENTS:
         return ext4_es_scan(m, nr_to_scan)
     if which == SHR_SPLIT:
@@ -68,10 +86,10 @@ def do_shrink_slab(m, which, priority):
         return 0
     row = which * SHR_STRIDE
     deferred = m.shrinker[row + SHR_DEFERRED]
-    # an object of the page cache's index costs nothing to make again
-    delta = freeable // 2 if which == SHR_SHADOWS else (freeable >> priority) * 4 // DEFAULT_SEEKS
+    # an object of the page cache's index, or of /proc, costs nothing to make again
+    delta = freeable // 2 if which == SHR_SHADOWS or is_pseudo(which) else (freeable >> priority) * 4 // DEFAULT_SEEKS
     total = min((deferred >> priority) + delta, 2 * freeable)
-    batch = 1024 if which == SHR_SUPER else SHRINK_BATCH
+    batch = SUPER_BATCH if which == SHR_SUPER or is_pseudo(which) else SHRINK_BATCH
     freed = 0
     scanned = 0
     while total >= batch or total >= freeable:

@@ -3,7 +3,7 @@
 Models: mm/slab_common.c kmem_cache_create_usercopy(), find_mergeable(), calculate_alignment(), kmalloc_type(), mm/slub.c
 __kmem_cache_alias(), ___kmalloc_large_node(), kmem_cache_alloc_bulk(), kmem_cache_free_bulk(). The caches of a booted kernel
 (mm/data/kmem_caches.txt) are candidates for merging; those that the simulation does not use itself have no slabs of their own.
-Left out: slab_debug, accounting of objects to memory cgroups, bulk frees slab by slab.
+Left out: slab_debug, bulk frees slab by slab. Accounting to memory cgroups: mm/objcg.py.
 """
 
 from __future__ import annotations

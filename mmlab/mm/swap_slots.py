@@ -75,21 +75,25 @@ def slot_in_use(m, slot):
     return 1 if np.int64(m.swap_map[slot]) > 0 or m.swap_cache[slot] & 1 or m.swap_cache[slot] == SLOT_HELD else 0
 
 
-@leaf
+@kernel
 def _start_of_run(m, first, end):
-    """Where a new run begins: the lowest 512 free slots in a row of [first, end), or else the lowest free slot."""
-    lowest = -1
-    length = 0
+    """Where a new run begins: the lowest 512 free slots in a row of [first, end), or else the lowest free slot.
+
+    Linux looks at one slot after the other. Looking at 512 of them from their end, and going on behind the first that is in use, finds the
+    same, and passes by most slots where many are in use.
+    """
+    start = first
+    while start + SWAPFILE_CLUSTER <= end:
+        slot = start + SWAPFILE_CLUSTER - 1
+        while slot >= start and slot_in_use(m, slot) == 0:
+            slot -= 1
+        if slot < start:
+            return start
+        start = slot + 1
     for slot in range(first, end):
-        if slot_in_use(m, slot):
-            length = 0
-            continue
-        if lowest < 0:
-            lowest = slot
-        length += 1
-        if length == SWAPFILE_CLUSTER:
-            return slot - SWAPFILE_CLUSTER + 1
-    return lowest
+        if slot_in_use(m, slot) == 0:
+            return slot
+    return -1
 
 
 @leaf

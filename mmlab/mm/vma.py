@@ -5,30 +5,30 @@ Models: mm/vma.c __split_vma(), vma_merge_new_range(), vma_merge_existing_range(
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import vma_index_erase, vma_index_find, vma_index_find_prev, vma_index_insert, vma_index_resize
-from mmlab.kernels.services import kmem_cache_alloc, kmem_cache_free, split_huge_pmd
 from mmlab.kernels.pte import walk_pmd
+from mmlab.kernels.services import split_huge_pmd
 from mmlab.mm.files import file_close
+from mmlab.mm.objcg import alloc_object, free_object
 from mmlab.mm.rmap import anon_vma_clone, chain_is_singular, unlink_anon_vmas
 from mmlab.model.const import ENOMEM
-from mmlab.model.gfp import GFP_KERNEL
 from mmlab.model.rows import (
-    CACHE_VM_AREA_STRUCT, CACHE_VMA_LOCK, F_USERS, FILE_STRIDE, I_MAP_FIRST, INODE_STRIDE, MM_DATA_VM, MM_EXEC_VM, MM_MAP_COUNT,
-    MM_STACK_VM, MM_STRIDE, MM_TOTAL_VM, PTE_HUGE, SC_MAX_MAP_COUNT, SC_VMA_FREE, SC_VMA_TOP, VM_EXEC, VM_GROWSDOWN, VM_SHARED,
-    VM_SOFTDIRTY, VM_SPECIAL, VM_WRITE, VMA_ANON_VMA, VMA_AVC_FIRST, VMA_END, VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_LOCK_OBJ, VMA_MAP_NEXT,
-    VMA_MAP_PREV, VMA_MM, VMA_NAME, VMA_NEXT_FREE, VMA_OBJ, VMA_PGOFF, VMA_POLICY, VMA_RA_ADDR, VMA_RA_HITS, VMA_RA_WIN, VMA_START,
-    VMA_STRIDE,
+    CACHE_VMA_LOCK, CACHE_VM_AREA_STRUCT, FILE_STRIDE, F_USERS, INODE_STRIDE, I_MAP_FIRST, MM_DATA_VM, MM_EXEC_VM, MM_MAP_COUNT,
+    MM_STACK_VM, MM_STRIDE, MM_TOTAL_VM, PTE_HUGE, SC_MAX_MAP_COUNT, SC_VMA_FREE, SC_VMA_TOP, VMA_ANON_VMA, VMA_AVC_FIRST, VMA_END,
+    VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_LOCK_OBJ, VMA_MAP_NEXT, VMA_MAP_PREV, VMA_MM, VMA_NAME, VMA_NEXT_FREE, VMA_OBJ, VMA_PGOFF,
+    VMA_POLICY, VMA_RA_ADDR, VMA_RA_HITS, VMA_RA_WIN, VMA_START, VMA_STRIDE, VM_EXEC, VM_GROWSDOWN, VM_SHARED, VM_SOFTDIRTY, VM_SPECIAL,
+    VM_WRITE,
 )
 
 
 @kernel
 def vm_area_alloc(m, mm):
     """A blank VMA row with its slab objects: its number, or -ENOMEM."""
-    obj = kmem_cache_alloc(m, CACHE_VM_AREA_STRUCT, GFP_KERNEL)
+    obj = alloc_object(m, CACHE_VM_AREA_STRUCT)
     if obj < 0:
         return -ENOMEM
-    lock = kmem_cache_alloc(m, CACHE_VMA_LOCK, GFP_KERNEL)
+    lock = alloc_object(m, CACHE_VMA_LOCK)
     if lock < 0:
-        kmem_cache_free(m, obj)
+        free_object(m, CACHE_VM_AREA_STRUCT, obj)
         return -ENOMEM
     vma = m.sc[SC_VMA_FREE]
     if vma:
@@ -52,8 +52,8 @@ def vm_area_alloc(m, mm):
 def vm_area_free(m, vma):
     """Give a VMA row and its objects back; it is in no index and no list of its file any more."""
     row = vma * VMA_STRIDE
-    kmem_cache_free(m, m.vma[row + VMA_OBJ])
-    kmem_cache_free(m, m.vma[row + VMA_LOCK_OBJ])
+    free_object(m, CACHE_VM_AREA_STRUCT, m.vma[row + VMA_OBJ])
+    free_object(m, CACHE_VMA_LOCK, m.vma[row + VMA_LOCK_OBJ])
     m.vma[row + VMA_MM] = -1
     m.vma[row + VMA_NEXT_FREE] = m.sc[SC_VMA_FREE]
     m.sc[SC_VMA_FREE] = vma
@@ -236,10 +236,13 @@ def _both_compatible(m, below, above):
 
 
 @kernel
-def vma_merge_new_range(m, mm, start, end, flags, file, pgoff):
-    """Let a new mapping be part of its neighbours: the VMA that now covers it, or -1."""
-    below = can_merge_below(m, mm, start, flags, -1, file, pgoff, 0)
-    above = can_merge_above(m, mm, end, flags, -1, file, pgoff + ((end - start) >> 12), 0)
+def vma_merge_new_range(m, mm, start, end, flags, anon_vma, file, pgoff, policy, but):
+    """Let a new mapping be part of its neighbours, `but` not among them: the VMA that now covers it, or -1."""
+    below = can_merge_below(m, mm, start, flags, anon_vma, file, pgoff, policy)
+    above = can_merge_above(m, mm, end, flags, anon_vma, file, pgoff + ((end - start) >> 12), policy)
+    if but >= 0:
+        below = -1 if below == but else below
+        above = -1 if above == but else above
     if below >= 0 and above >= 0 and _both_compatible(m, below, above):
         upper_end = m.vma[above * VMA_STRIDE + VMA_END]
         _adopt_anon_vma(m, below, above)

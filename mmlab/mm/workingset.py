@@ -6,18 +6,20 @@ Models: mm/workingset.c workingset_refault(), count_shadow_nodes(), scan_shadow_
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import reclaimer_workingset_refault
-from mmlab.kernels.zones import page_node
 from mmlab.kernels.services import xa_store
+from mmlab.kernels.zones import page_node
 from mmlab.mm.dcache import inode_add_lru
+from mmlab.mm.objcg import object_node
 from mmlab.mm.xarray import XA_CHUNK_SHIFT
-from mmlab.model.const import NR_LRU_LISTS, PAGE_SHIFT
+from mmlab.model.const import NR_LRU_LISTS
 from mmlab.model.page import PG_ACTIVE, PG_WORKINGSET, page_memcg, page_set
 from mmlab.model.rows import (
     SC_NR_MEMCGS, SC_NR_NODES, SC_NR_ZONES, SHR_FIRST, SHR_NR, SHR_SHADOWS, SHR_STRIDE, XA_STRIDE, XN_COUNT, XN_INODE, XN_OBJ, XN_PARENT,
     XN_SHIFT, XN_SLOT, XN_STRIDE, ZONE_STRIDE, Z_LRU,
 )
 from mmlab.model.vmstat import (
-    V_NR_SLAB_RECLAIMABLE, V_NR_SLAB_UNRECLAIMABLE, V_WORKINGSET_ACTIVATE_ANON, V_WORKINGSET_NODERECLAIM, V_WORKINGSET_REFAULT_ANON, V_WORKINGSET_RESTORE_ANON, VMSTAT_STRIDE, mod_node_state,
+    VMSTAT_STRIDE, V_NR_SLAB_RECLAIMABLE, V_NR_SLAB_UNRECLAIMABLE, V_WORKINGSET_ACTIVATE_ANON, V_WORKINGSET_NODERECLAIM,
+    V_WORKINGSET_REFAULT_ANON, V_WORKINGSET_RESTORE_ANON, mod_node_state,
 )
 
 REFAULT_ACTIVATE, REFAULT_RESTORE, REFAULT_RECENT = 1, 2, 4
@@ -77,7 +79,7 @@ def scan_shadow_nodes(m, nr_to_scan):
         node = m.shrinker[SHR_SHADOWS * SHR_STRIDE + SHR_FIRST]
         inode = m.xa_node[node * XN_STRIDE + XN_INODE]
         first = _first_index(m, node)
-        mod_node_state(m, page_node(m, m.xa_node[node * XN_STRIDE + XN_OBJ] >> PAGE_SHIFT), V_WORKINGSET_NODERECLAIM, 1)
+        mod_node_state(m, object_node(m, m.xa_node[node * XN_STRIDE + XN_OBJ]), V_WORKINGSET_NODERECLAIM, 1)
         for index in range(first, first + XA_STRIDE):
             if m.xa_node[node * XN_STRIDE + XN_COUNT] > 0 and m.xa_node[node * XN_STRIDE + XN_INODE] == inode:
                 xa_store(m, inode, index, 0)

@@ -7,21 +7,17 @@ Left out: entries of several pages, marks, RCU. Cost: O(log64 index).
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.services import kmem_cache_alloc, kmem_cache_free
-from mmlab.kernels.zones import page_node
-from mmlab.mm.page_counter import charge_object, current_memcg
-from mmlab.model.const import ENOMEM, PAGE_SHIFT
-from mmlab.model.gfp import GFP_KERNEL
+from mmlab.mm.objcg import alloc_object, free_object, object_node
+from mmlab.model.const import ENOMEM
 from mmlab.model.rows import (
-    CACHE_RADIX_TREE_NODE, INODE_STRIDE, I_HEIGHT, I_NRPAGES, I_NRSHADOWS, I_ROOT, SC_XA_FREE, SC_XA_TOP, XA_STRIDE, XN_COUNT, XN_NEXT_FREE,
-    XN_NR_VALUES, XN_OBJ, XN_PARENT, XN_SHIFT, XN_SLOT, XN_STRIDE, XN_MEMCG, SHR_FIRST, SHR_LAST, SHR_NR, SHR_SHADOWS,
-    SHR_STRIDE, XN_INODE, XN_LRU_NEXT, XN_LRU_PREV,
+    CACHE_RADIX_TREE_NODE, INODE_STRIDE, I_HEIGHT, I_NRPAGES, I_NRSHADOWS, I_ROOT, SC_XA_FREE, SC_XA_TOP, SHR_FIRST, SHR_LAST, SHR_NR,
+    SHR_SHADOWS, SHR_STRIDE, XA_STRIDE, XN_COUNT, XN_INODE, XN_LRU_NEXT, XN_LRU_PREV, XN_NEXT_FREE, XN_NR_VALUES, XN_OBJ, XN_PARENT,
+    XN_SHIFT, XN_SLOT, XN_STRIDE,
 )
 from mmlab.model.vmstat import V_WORKINGSET_NODES, mod_node_state
 
 XA_PAGE, XA_VALUE, XA_NODE = 1, 2, 3  # kind of an entry, its two lowest bits
 XA_CHUNK_SHIFT = 6
-NODE_BYTES = 576 + 8  # a node, and the note of whom it is charged to
 
 
 @leaf
@@ -74,12 +70,8 @@ def _nodes_needed(m, inode, index):
 @kernel
 def _node_alloc(m):
     """An empty node, or -ENOMEM. The allocation may reclaim, and so change any tree."""
-    memcg = current_memcg(m)
-    if charge_object(m, memcg, NODE_BYTES) < 0:
-        return -ENOMEM
-    obj = kmem_cache_alloc(m, CACHE_RADIX_TREE_NODE, GFP_KERNEL)
+    obj = alloc_object(m, CACHE_RADIX_TREE_NODE)
     if obj < 0:
-        charge_object(m, memcg, -NODE_BYTES)
         return -ENOMEM
     node = m.sc[SC_XA_FREE]
     if node:
@@ -88,7 +80,6 @@ def _node_alloc(m):
         m.sc[SC_XA_TOP] += 1
         node = m.sc[SC_XA_TOP]
     m.xa_node[node * XN_STRIDE + XN_OBJ] = obj
-    m.xa_node[node * XN_STRIDE + XN_MEMCG] = memcg
     m.xa_node[node * XN_STRIDE + XN_COUNT] = 0
     m.xa_node[node * XN_STRIDE + XN_NR_VALUES] = 0
     m.xa_node[node * XN_STRIDE + XN_PARENT] = 0
@@ -100,8 +91,7 @@ def _node_alloc(m):
 
 @leaf
 def _node_free(m, node):
-    kmem_cache_free(m, m.xa_node[node * XN_STRIDE + XN_OBJ])
-    charge_object(m, m.xa_node[node * XN_STRIDE + XN_MEMCG], -NODE_BYTES)
+    free_object(m, CACHE_RADIX_TREE_NODE, m.xa_node[node * XN_STRIDE + XN_OBJ])
     m.xa_node[node * XN_STRIDE + XN_COUNT] = -1
     m.xa_node[node * XN_STRIDE + XN_NEXT_FREE] = m.sc[SC_XA_FREE]
     m.sc[SC_XA_FREE] = node
@@ -159,7 +149,7 @@ def _set_slot(m, node, slot, entry):
             _shadow_list_add(m, node)
         else:
             _shadow_list_del(m, node)
-        mod_node_state(m, page_node(m, m.xa_node[node * XN_STRIDE + XN_OBJ] >> PAGE_SHIFT), V_WORKINGSET_NODES, now - was)
+        mod_node_state(m, object_node(m, m.xa_node[node * XN_STRIDE + XN_OBJ]), V_WORKINGSET_NODES, now - was)
 
 
 @leaf

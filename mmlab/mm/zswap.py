@@ -10,14 +10,13 @@ import numpy as np
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.memcg import count_folio_events
 from mmlab.kernels.services import shrink_memcg
-from mmlab.mm.page_counter import charge_object
+from mmlab.mm.objcg import charge_object
 from mmlab.mm.zsmalloc import zs_free, zs_malloc
 from mmlab.model.page import PG_DIRTY, PG_HEAD, PG_SWAPCACHE, page_set, page_test
 from mmlab.model.rows import (
-    COST_COMPRESS_PAGE, COST_DECOMPRESS_PAGE, MC_PARENT, MC_ZSWAP_BYTES, MC_ZSWAP_FIRST, MC_ZSWAP_LAST, MC_ZSWAP_MAX_BYTES,
-    MC_ZSWAP_NO_WRITEBACK, MC_ZSWAPPED, MEMCG_STRIDE, NR_CLASSES, SC_NEXT_EVENT_NS, SC_NOW_NS, SC_TOTALRAM, ZSP_PAGES, ZSW_ACCEPT_PERCENT,
-    ZSW_ENABLED, ZSW_FULL, ZSW_MAX_POOL_PERCENT, ZSW_POOL_LIMIT_HIT, ZSW_REJECT_ALLOC_FAIL, ZSW_REJECT_COMPRESS_POOR, ZSW_SHRINK_PENDING,
-    ZSW_STORED,
+    COST_COMPRESS_PAGE, COST_DECOMPRESS_PAGE, MC_PARENT, MC_ZSWAPPED, MC_ZSWAP_BYTES, MC_ZSWAP_FIRST, MC_ZSWAP_LAST, MC_ZSWAP_MAX_BYTES,
+    MC_ZSWAP_NO_WRITEBACK, MEMCG_STRIDE, NR_CLASSES, SC_NEXT_EVENT_NS, SC_NOW_NS, SC_TOTALRAM, ZSP_PAGES, ZSW_ACCEPT_PERCENT, ZSW_ENABLED,
+    ZSW_FULL, ZSW_MAX_POOL_PERCENT, ZSW_POOL_LIMIT_HIT, ZSW_REJECT_ALLOC_FAIL, ZSW_REJECT_COMPRESS_POOR, ZSW_SHRINK_PENDING, ZSW_STORED,
 )
 from mmlab.model.vmstat import V_ZSWPIN, V_ZSWPOUT
 

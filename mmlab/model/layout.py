@@ -23,7 +23,7 @@ class Sizes:
     nr_request_ids: objects of a request replay (0: the machine is not one); request_shadows: its reclaimer remembers what it evicted;
     nr_memcgs: cgroups that may exist, the root included; tlb_entries: of a CPU's TLB (0: none is simulated); subpages: what each page of a
     large folio has met is noted; future_ranges: 2 MiB ranges that a stream touches, future_tasks: what it does with each task, for policies that want to
-    know."""
+    know; explain: decisions of reclaim that are to be explained, 0: none."""
 
     nr_frames: int
     nr_present: int
@@ -41,6 +41,7 @@ class Sizes:
     subpages: bool = False
     future_ranges: int = 0
     future_tasks: bool = False
+    explain: int = 0
 
 
 @attrs.frozen
@@ -90,6 +91,10 @@ ARRAYS: tuple[Array, ...] = (
     Array("kill", "int64", lambda s: 64 * KILL_STRIDE, "task, total_vm, rss anon/file/shmem, pgtables_bytes, adj, order, cgroup, node set, asker's T_MEMS a kill", "-"),
     Array("next_use", "int64", lambda s: s.nr_frames if s.next_use else 1, "event number of the page's next access", "-"),
     Array("oom_candidate", "int64", _rows(rows.OC_STRIDE, lambda s: 16 * s.nr_tasks), "OC_* a candidate of a kill", "-"),
+    Array(
+        "explain", "int64", lambda s: rows.EXPLAIN_KINDS * (rows.EXPLAIN_HEAD + 2 * s.explain * rows.EXPLAIN_ROWS * rows.EX_STRIDE),
+        "EX_* a page of a decision of reclaim", "-",
+    ),
     Array("future_range", "int64", lambda s: s.future_ranges, "task << 40 | vpn >> 9, in order: 2 MiB ranges that the stream touches", "-"),
     Array("future_pages", "int64", lambda s: s.future_ranges, "pages of the range that the stream touches", "-"),
     Array("future_task", "int64", _rows(rows.FT_STRIDE, lambda s: s.nr_tasks if s.future_tasks else 0), "FT_* a task of the stream", "-"),
@@ -112,6 +117,7 @@ ARRAYS: tuple[Array, ...] = (
     Array("shared_policy", "int64", lambda s: rows.SP_STRIDE * 1024, "SP_* a range of an inode", "struct shared_policy"),
     Array("xa", "int64", _rows(rows.XA_STRIDE, _objects(576)), "pfn << 2 | 1, shadow << 2 | 2, node << 2 | 3", "struct xa_node.slots"),
     Array("xa_node", "int64", _rows(rows.XN_STRIDE, _objects(576)), "XN_* a node", "struct xa_node"),
+    Array("kfree_rcu", "int64", lambda s: rows.KVFREE_BULK_MAX_ENTR, "objects that wait to be freed", "struct kvfree_rcu_bulk_data"),
     Array("psi", "int64", _rows(rows.PSI_STRIDE, lambda s: s.nr_memcgs), "PSI_* a cgroup", "struct psi_group"),
     Array("shrinker", "int64", lambda s: rows.SHR_STRIDE * rows.NR_SHRINKERS, "SHR_* a shrinker", "struct shrinker, list_lru"),
     Array("wb", "int64", lambda s: rows.NR_WB, "WB_*", "struct bdi_writeback, vm_dirty_*"),
@@ -183,5 +189,5 @@ def reserve(length: int, dtype: str, huge: bool = False) -> np.ndarray:
 
 def make_arrays(sizes: Sizes) -> dict[str, np.ndarray]:
     """All arrays of a machine, zeroed."""
-    dense = sizes.nr_frames <= 1 << 24  # up to 64 GiB the per-page arrays are worth huge pages; a larger machine is used sparsely
+    dense = sizes.nr_frames < 1 << 27  # less than 512 GiB the per-page arrays are worth huge pages; a larger machine is used sparsely
     return {a.name: reserve(a.length(sizes), a.dtype, huge=dense and a.name in ("page", "pagex", "pt", "next_use", "rq_table", "rq_object")) for a in ARRAYS}

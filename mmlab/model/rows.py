@@ -16,14 +16,15 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_PID_NEXT, SC_NR_HEADS, SC_SLAB_HEADS, SC_KSWAPD_AWAKE, SC_MEMBLOCK_PFN, SC_MEMBLOCK_ZONE, SC_MONITOR_TIMER_NS, SC_THP_TIMER_NS,
     SC_NR_KILLS, SC_MTHP_ORDERS,
     SC_ZAP_BATCH, SC_KHUGEPAGED_MM, SC_KHUGEPAGED_ADDRESS, SC_KHUGEPAGED_COLLAPSED, SC_KHUGEPAGED_FULL_SCANS, SC_KHUGEPAGED_SEQUENCE,
-    SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE, SC_NR_LOOPS,
+    SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE, SC_NR_LOOPS, SC_BUSY_SINCE_NS,
     SC_NR_MEMCGS, SC_RECLAIM_MEMCG, SC_SHRINK_MEMCG, SC_PROTECTION, SC_SCAN_PRIORITY, SC_NR_SCANNED, SC_NR_RECLAIMED,
     SC_RECLAIM_NOTES, SC_OOM_MEMCG, SC_IN_LRU_FAULT, SC_MM_WALK, SC_PROACTIVE,
     SC_MIGRATE_DELTA, SC_EXTFRAG_THRESHOLD, SC_PROACTIVENESS, SC_COMPACT_RESULT, SC_INTERLEAVE_NODE,
     SC_NODE_RECLAIM_MODE, SC_MIN_UNMAPPED_RATIO, SC_SHARED_POLICIES, SC_OOM_NODEMASK, SC_DEMOTION_ENABLED, SC_NUMA_BALANCING, SC_RUN_SINCE_NS,
     SC_VFS_CACHE_PRESSURE, SC_STORE_CLASS, SC_YIELD_NS, SC_YIELDED, SC_KCOMPACTD_NS, SC_HIGHMEM, SC_MONITOR_NS, SC_MONITOR_CHECKS,
-    SC_TIERING_TIMER_NS, SC_TIERING_NS, SC_SHARED_TABLES, SC_OOM_TIMER_NS, SC_OOM_FAULT, SC_OOM_CHOSEN, SC_NR_CANDIDATES,
-) = range(116)
+    SC_TIERING_TIMER_NS, SC_TIERING_NS, SC_SHARED_TABLES, SC_OOM_TIMER_NS, SC_PANIC_ON_OOM, SC_OOM_KILL_ALLOCATING, SC_OOM_FAULT, SC_OOM_CHOSEN, SC_NR_CANDIDATES,
+    SC_BDEV, SC_BUDDY, SC_EXT4_BLOCKS, SC_EXT4_INO,
+) = range(123)
 NR_SCALARS = 128
 # m.sc[SC_WANTS_ACCESS]: who is told of every access; any of them, and accesses are replayed by the loop that tells
 WANTS_RECLAIMER, WANTS_MONITOR, WANTS_TIERING, WANTS_NODES, WANTS_TLB, WANTS_SUBPAGES = 1, 2, 4, 8, 16, 32
@@ -55,12 +56,16 @@ PCP_STRIDE = 16
 NR_PCP_LISTS = 14
 
 # m.compact: what compaction remembers of a zone (CZ_CACHED_MIGRATE: asynchronous, then synchronous runs); m.cc: the run that is going on -------
-CZ_STRIDE = 8
-CZ_CACHED_FREE, CZ_CACHED_MIGRATE, CZ_CACHED_MIGRATE_SYNC, CZ_CONSIDERED, CZ_DEFER_SHIFT, CZ_ORDER_FAILED, CZ_BLOCKSKIP_FLUSH = range(7)
+CZ_STRIDE = 16
+(
+    CZ_CACHED_FREE, CZ_CACHED_MIGRATE, CZ_CACHED_MIGRATE_SYNC, CZ_CONSIDERED, CZ_DEFER_SHIFT, CZ_ORDER_FAILED, CZ_BLOCKSKIP_FLUSH,
+    CZ_INIT_FREE, CZ_INIT_MIGRATE,
+) = range(9)
 (
     CC_ZONE, CC_ORDER, CC_MODE, CC_MIGRATETYPE, CC_WHOLE_ZONE, CC_IGNORE_SKIP, CC_BLOCK_SUITABLE, CC_DIRECT, CC_PROACTIVE, CC_MIGRATE_PFN,
     CC_FREE_PFN, CC_LAST_MIGRATED, CC_FINISH_PAGEBLOCK, CC_NR_MIGRATEPAGES, CC_NR_FREEPAGES, CC_MIGRATE_SCANNED, CC_FREE_SCANNED,
-) = range(17)
+    CC_SEARCH_ORDER, CC_FAST_START_PFN, CC_FAST_SEARCH_FAIL, CC_CAPTURE, CC_CAPTURED,
+) = range(22)
 NR_CC = 32
 COMPACT_HEADS = 16  # the last list heads: isolated free blocks by order, then isolated pages
 
@@ -95,6 +100,21 @@ NT_STRIDE = 16
 # m.numab: settings of NUMA balancing, as in debugfs: ms, ms, ms, MB, ms, MB/s
 NB_SCAN_DELAY, NB_SCAN_PERIOD_MIN, NB_SCAN_PERIOD_MAX, NB_SCAN_SIZE, NB_HOT_THRESHOLD, NB_RATE_LIMIT = range(6)
 TF_MEMALLOC, TF_OOM_VICTIM, TF_KILLED = 1, 2, 4
+# m.explain: why pages were reclaimed or spared. EXPLAIN_KINDS parts of a head and 2 * wanted groups of EXPLAIN_ROWS rows: the page, and others that stay
+EXPLAIN_KINDS = 2  # pages that reclaim took up; pages that it found accessed
+EXPLAIN_OTHERS = 4
+EXPLAIN_ROWS = 1 + EXPLAIN_OTHERS
+EXPLAIN_HEAD = 8
+EXH_EVERY, EXH_SEEN, EXH_NR = range(3)  # one in so many is noted; how many there were; groups in use
+EX_STRIDE = 16
+# EX_ORDER: decisions of both kinds before it; EX_VALUES: what the policy tells, six words
+EX_PFN, EX_NOW_NS, EX_FATE, EX_OWNER_KIND, EX_OWNER, EX_INDEX, EX_ACCESSED, EX_FLAGS, EX_ORDER, EX_VALUES = range(10)
+# EX_OWNER_KIND: of a request replay; EX_OWNER is an address space; an inode; read ahead from swap
+EXPLAIN_OBJECT, EXPLAIN_ANON, EXPLAIN_FILE, EXPLAIN_SWAP = range(4)
+FATE_KEPT, FATE_FREED, FATE_ACTIVATED, FATE_ACCESSED, FATE_OTHER = range(5)  # the first three as RECLAIM_*
+# m.kill[at + 7]: not the order of an allocation, but who else asked
+KILL_BY_USER_SPACE, KILL_BY_SYSRQ = -1, -2
+PANIC_DEADLOCKED, PANIC_ON_OOM, PANIC_FAULT = 1, 2, 3  # m.sc[SC_PANIC]: nobody can be killed; vm.panic_on_oom; the policy's fault
 # m.oom_candidate: who could have been chosen for a kill (number OC_KILL of m.kill), pages; m.sc[SC_OOM_FAULT]: what is wrong with m.sc[SC_OOM_CHOSEN]
 OC_STRIDE = 8
 OC_KILL, OC_TASK, OC_SCORE, OC_OOM_SCORE, OC_RSS, OC_SWAP, OC_ADJ = range(7)
@@ -182,6 +202,8 @@ INODE_STRIDE = 32
 # takes it; I_LRU: which list of a shrinker it is on (0, SHR_DENTRIES for its dentry, SHR_INODES); I_REFERENCED: bits I_REF_*;
 # I_EXTENTS: cached entries of its map of blocks, of which I_EXTENT_OBJ and the word behind it are the objects
 I_EXTENT_OBJ_2 = 29
+I_LSM = I_NEXT_FREE  # of an inode in memory its security blob; of a row that is not in use the next such
+I_INO, I_BLOCKS = 30, 31  # its number on the disk (0: not modelled), and pages from the start that have blocks there: mm/ext4_meta.py
 I_REF_DENTRY, I_REF_INODE, I_REF_EXTENTS = 1, 2, 4
 # m.psi: a row a cgroup (the root: the machine): ns of some and full stalls, as far as the averages know of them, the averages over 10, 60 and 300 s
 # of each (fixed point); the root's row also: when averages are due, when they were made, and the stall that is going on
@@ -189,12 +211,15 @@ PSI_STRIDE = 16
 PSI_SOME_NS, PSI_FULL_NS, PSI_SEEN, PSI_AVG, PSI_NEXT_NS, PSI_LAST_NS, PSI_DEPTH, PSI_BEGAN_NS = 0, 1, 2, 4, 10, 11, 12, 13
 # m.shrinker: a row a shrinker: objects that it left for the next run, and a list: how many, the first and the last
 SHR_STRIDE = 4
+KVFREE_BULK_MAX_ENTR = 510  # objects of m.kfree_rcu: pointers in a page
 SHR_DEFERRED, SHR_NR, SHR_FIRST, SHR_LAST = range(4)
-# super_cache_scan (its lists are the last two), ext4_es_scan, workingset, deferred_split_scan (its list: heads of folios + 1)
-SHR_SUPER, SHR_EXTENTS, SHR_SHADOWS, SHR_SPLIT, SHR_DENTRIES, SHR_INODES = range(6)
-NR_SHRINKERS = 8
+# super_cache_scan of the disk (its lists are the last two), ext4_es_scan, workingset, deferred_split_scan (its list: heads of folios + 1),
+# super_cache_scan of /proc and of /sys, kfree_rcu_shrink_scan (SHR_FIRST: when, in ns, what waits is freed anyway)
+SHR_SUPER, SHR_EXTENTS, SHR_SHADOWS, SHR_SPLIT, SHR_PROC, SHR_SYSFS, SHR_KFREE_RCU, SHR_DENTRIES, SHR_INODES = range(9)
+NR_SHRINKERS = 12
 IF_SHMEM = 1  # swap-backed: tmpfs or shared anonymous memory
 IF_ANON_SHMEM = 4  # a shared anonymous map's
+IF_PROC, IF_SYSFS, IF_NEGATIVE = 8, 16, 32  # a name of /proc or /sys; one that does not exist
 IF_NORESERVE = 2  # commit charge is taken a page at a time (tmpfs files, MAP_NORESERVE); I_COMMITTED: what the inode holds of it
 SP_STRIDE = 4  # m.shared_policy: a range of pages of a shared memory object that has a NUMA policy
 SP_INODE, SP_START, SP_END, SP_POLICY = range(4)
@@ -219,7 +244,7 @@ DISK_FILES, DISK_SWAP = 0, 1  # the file systems' disk; the first swap device
 BLK_RING = 1 << 16
 XA_STRIDE = 64  # slots of a page-cache tree node in m.xa; m.xa_node holds XN_* per node
 XN_STRIDE = 16
-XN_SHIFT, XN_COUNT, XN_NR_VALUES, XN_PARENT, XN_SLOT, XN_OBJ, XN_NEXT_FREE, XN_MEMCG, XN_INODE, XN_LRU_NEXT, XN_LRU_PREV = range(11)
+XN_SHIFT, XN_COUNT, XN_NR_VALUES, XN_PARENT, XN_SLOT, XN_OBJ, XN_NEXT_FREE, XN_INODE, XN_LRU_NEXT, XN_LRU_PREV = range(10)
 
 # m.swap_map: int32 a slot: how many PTEs refer to it (0 free); m.swap_cache: int64 a slot: pfn of the cached page << 1 | 1, (shadow + 1) << 1, 0,
 # or SLOT_HELD while a CPU's slot cache has it
@@ -274,8 +299,8 @@ NR_CACHES = 192
 (
     CACHE_VM_AREA_STRUCT, CACHE_VMA_LOCK, CACHE_MM_STRUCT, CACHE_ANON_VMA, CACHE_ANON_VMA_CHAIN, CACHE_MAPLE_NODE, CACHE_TASK_STRUCT,
     CACHE_RADIX_TREE_NODE, CACHE_INODE, CACHE_SHMEM_INODE, CACHE_FILP, CACHE_DENTRY, CACHE_PID, CACHE_SIGHAND, CACHE_FILES,
-    CACHE_EXTENT_STATUS,
-) = range(16)
+    CACHE_EXTENT_STATUS, CACHE_PROC_INODE, CACHE_SYSFS_INODE, CACHE_BUFFER_HEAD, CACHE_LSM_INODE,
+) = range(20)
 CACHE_USER = 32  # first number free for allocator streams and scripts; all of them: mm/slab.py USER_CACHES
 
 # m.mthp: one row an order: what hugepages-NkB/stats count --------------------------------------------------------------------------------------

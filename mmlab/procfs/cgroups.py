@@ -14,6 +14,7 @@ import numpy as np
 
 from mmlab.errors import NotSupported
 from mmlab.mm import memcontrol
+from mmlab.mm.fork import STACK_ORDER
 from mmlab.mm.psi import pressure
 from mmlab.model import rows as r
 from mmlab.model import vmstat as v
@@ -233,8 +234,10 @@ def _page_counts(machine: Any, rows: list[int]) -> dict[str, int]:
 
     kmem = sum(int(machine.memcg[row * r.MEMCG_STRIDE + r.MC_KMEM_PAGES]) for row in rows)
     tables = total(kind == KIND_TABLE)
+    tasks = machine.task.reshape(-1, r.TASK_STRIDE)[: int(machine.sc[r.SC_NR_TASKS])]
+    stacks = np.isin(cold[tasks[tasks[:, r.T_ALIVE] == 1, r.T_STACK_PFN], 3] >> 16, rows).sum() << STACK_ORDER
     return {
-        "anon": total(anon & mapped), "file": total(in_file), "kernel": tables + kmem, "kernel_stack": 0, "pagetables": tables,
+        "anon": total(anon & mapped), "file": total(in_file), "kernel": tables + int(stacks) + kmem, "kernel_stack": int(stacks), "pagetables": tables,
         "shmem": total(in_file & (kind == KIND_SHMEM)), "file_mapped": total(in_file & mapped),
         "file_dirty": total(in_file & (kind == KIND_FILE) & (flags & PG_DIRTY > 0)), "file_writeback": total(flags & PG_WRITEBACK > 0),
         "swapcached": total(cached), "slab": kmem,

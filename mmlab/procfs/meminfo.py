@@ -58,9 +58,10 @@ def meminfo(sim: Any) -> str:
     """/proc/meminfo."""
     c, sc = machine_counters(sim), sim.machine.sc
     reclaimable = c["nr_slab_reclaimable"] + c["nr_kernel_misc_reclaimable"]
+    buffers = int(sim.machine.inode[int(sc[r.SC_BDEV]) * r.INODE_STRIDE + r.I_NRPAGES])
     first = [
-        ("MemTotal", int(sc[r.SC_TOTALRAM])), ("MemFree", c["nr_free_pages"]), ("MemAvailable", mem_available(sim, c)), ("Buffers", 0),
-        ("Cached", max(0, c["nr_file_pages"] - c["nr_swapcached"])), ("SwapCached", c["nr_swapcached"]), *_lru_lines(c),
+        ("MemTotal", int(sc[r.SC_TOTALRAM])), ("MemFree", c["nr_free_pages"]), ("MemAvailable", mem_available(sim, c)), ("Buffers", buffers),
+        ("Cached", max(0, c["nr_file_pages"] - c["nr_swapcached"] - buffers)), ("SwapCached", c["nr_swapcached"]), *_lru_lines(c),
         ("SwapTotal", total_swap_pages(sim)), ("SwapFree", int(sc[r.SC_NR_SWAP_FREE])), ("Zswap", int(sim.machine.zs_pool[r.ZSP_PAGES])),
         ("Zswapped", int(sim.machine.zswap[r.ZSW_STORED])),
         ("Dirty", c["nr_dirty"]), ("Writeback", c["nr_writeback"]), ("AnonPages", c["nr_anon_pages"]), ("Mapped", c["nr_mapped"]),

@@ -14,12 +14,12 @@ from mmlab.model import rows as r
 STAT = re.compile(r"/sys/kernel/mm/transparent_hugepage/hugepages-(\d+)kB/stats/(\w+)")
 ORDERS = range(1, 10)
 FILES_ONLY = 1  # the order that anonymous memory does not have
-_NAMES = tuple(name for name in r.MTHP_NAMES if name != "shmem_fallback_charge")
+NAMES = tuple(name for name in r.MTHP_NAMES if name != "shmem_fallback_charge")
 
 
 def _names(order: int) -> tuple[str, ...]:
     anon = ("anon_fault_alloc", "anon_fault_fallback", "anon_fault_fallback_charge", "split_deferred", "nr_anon", "nr_anon_partially_mapped")
-    return tuple(name for name in _NAMES if order != FILES_ONLY or name not in anon)
+    return tuple(name for name in NAMES if order != FILES_ONLY or name not in anon)
 
 
 def _value(sim: Any, order: int, name: str) -> int:

@@ -8,24 +8,23 @@ from typing import Any
 
 from mmlab.errors import NotSupported
 from mmlab.machine import memory_tiers
-from mmlab.mm import compaction
+from mmlab.mm import compaction, fork
 from mmlab.mm.psi import pressure
 from mmlab.model import rows as r
 from mmlab.model.const import EINVAL, ENOENT
-from mmlab.procfs import cgroups, cma, compressed, files_io, maps, meminfo, memory_blocks, mthp, status, zones
+from mmlab.procfs import cgroups, cma, compressed, files_io, lru_gen, maps, meminfo, memory_blocks, mthp, status, zones
 from mmlab.procfs.clear_refs import clear_refs
 from mmlab.procfs.mempolicy import node_ranges, read_weight, weight_node, write_weight
 from mmlab.procfs.settings import NUMAB_FILES, THP_CHOICES, read_numab, settings_of, write_numab
 from mmlab.procfs.tasks import living
 
 THP_ROOT = "/sys/kernel/mm/transparent_hugepage/"
-LRU_GEN_ENABLED = "/sys/kernel/mm/lru_gen/enabled"
 MACHINE_FILES: dict[str, Callable[[Any], str]] = {
     "/proc/vmstat": zones.vmstat, "/proc/buddyinfo": zones.buddyinfo, "/proc/pagetypeinfo": zones.pagetypeinfo,
     "/proc/zoneinfo": zones.zoneinfo, "/proc/meminfo": meminfo.meminfo, "/proc/slabinfo": meminfo.slabinfo, "/proc/swaps": meminfo.swaps,
     "/proc/pressure/memory": lambda sim: pressure(sim.machine, 0),
     "/sys/devices/system/memory/block_size_bytes": lambda sim: f"{sim.layout.block_size_bytes:x}\n",
-    LRU_GEN_ENABLED: lambda sim: "0x0000\n",
+    lru_gen.ENABLED: lru_gen.read_enabled,
     THP_ROOT + "hpage_pmd_size": lambda sim: "2097152\n",
     "/sys/kernel/debug/extfrag/extfrag_index": zones.extfrag_index_file,
     "/sys/kernel/debug/extfrag/unusable_index": zones.unusable_index_file,
@@ -41,6 +40,7 @@ NODE_FILES: dict[str, Callable[[Any, int], str]] = {
 }  # fmt: skip
 TASK_FILES: dict[str, Callable[[Any, Any], str]] = {**status.TASK_FILES, **maps.TASK_FILES}
 NUMAB_ROOT = "/sys/kernel/debug/sched/numa_balancing/"
+SYSRQ_TRIGGER = "/proc/sysrq-trigger"
 DEMOTION_ENABLED = "/sys/kernel/mm/numa/demotion_enabled"
 TIERS = "/sys/devices/virtual/memory_tiering/"
 _TIER = re.compile(TIERS + r"memory_tier(\d+)/nodelist")
@@ -117,6 +117,8 @@ def read(sim: Any, path: str) -> str:
 
 def write(sim: Any, path: str, text: str) -> int:
     """Write a file: 0 or -errno; NotSupported for a path that cannot be written here."""
+    if path == lru_gen.ENABLED:
+        return lru_gen.write_enabled(sim, str(text))
     if (owner := policy_owner(sim, path)) is not None:
         return owner.write(path, str(text))
     settings = settings_of(sim)
@@ -140,15 +142,25 @@ def write(sim: Any, path: str, text: str) -> int:
         return cgroups.write(sim, *found, str(text))
     if path.startswith(NUMAB_ROOT) and path.removeprefix(NUMAB_ROOT) in NUMAB_FILES:
         return write_numab(sim, path.removeprefix(NUMAB_ROOT), str(text))
+    if path == SYSRQ_TRIGGER:
+        return _write_sysrq(sim, str(text))
     if path == DEMOTION_ENABLED:
         return _write_demotion_enabled(sim, str(text).strip().lower())
-    if path == LRU_GEN_ENABLED and str(text).strip().lower() in ("0", "n", "0x0000"):
-        return 0  # the reclaimer is a policy of its own; generations are never on here
     if (match := _TASK.fullmatch(path)) and match[2] == "oom_score_adj":
         return _write_oom_score_adj(sim, int(match[1]), str(text))
     if match and match[2] == "clear_refs":
         return clear_refs(sim, _task(sim, int(match[1]), path), str(text))
     raise NotSupported(f"{path} = {str(text).strip()}: not supported yet")
+
+
+def _write_sysrq(sim: Any, text: str) -> int:
+    """SysRq by its letter; of a word the first counts. Models: drivers/tty/sysrq.c write_sysrq_trigger()."""
+    letter = text.strip()[:1]
+    if letter != "f":
+        raise NotSupported(f"{SYSRQ_TRIGGER} = {letter}: not supported yet")
+    sim.machine.run(fork.moom)
+    sim._notice_kills()
+    return 0
 
 
 def files(sim: Any, folder: str) -> Iterator[tuple[str, str]]:

@@ -16,12 +16,11 @@ from mmlab.mm.shmem_huge import (
     SHMEM_HUGE_ADVISE, SHMEM_HUGE_ALWAYS, SHMEM_HUGE_DENY, SHMEM_HUGE_FORCE, SHMEM_HUGE_NEVER, SHMEM_HUGE_WITHIN_SIZE,
 )
 from mmlab.model import rows as r
-from mmlab.model.const import EACCES, EINVAL, NUMA_BALANCING_MEMORY_TIERING
+from mmlab.model.const import EACCES, EINVAL, NEVER_NS, NUMA_BALANCING_MEMORY_TIERING
 from mmlab.model.vmstat import V_PGPROMOTE_CANDIDATE, VMSTAT_STRIDE
 
 RANDOMIZE = "kernel.randomize_va_space"
 INT_MAX = (1 << 31) - 1
-NEVER_NS = 1 << 62
 PROACTIVENESS = "vm.compaction_proactiveness"
 #: integer sysctls: what boot sets, the least and greatest value allowed, the scalar that holds it (None: only kept)
 INTEGERS: dict[str, tuple[int, int, int, int | None]] = {
@@ -48,7 +47,9 @@ INTEGERS: dict[str, tuple[int, int, int, int | None]] = {
     "vm.vfs_cache_pressure": (100, 0, INT_MAX, r.SC_VFS_CACHE_PRESSURE),
     "vm.admin_reserve_kbytes": (8192, 0, (1 << 63) - 1, None),
     "vm.user_reserve_kbytes": (131072, 0, (1 << 63) - 1, None),
-    "vm.oom_dump_tasks": (1, 0, 1, None),
+    "vm.oom_dump_tasks": (1, -INT_MAX - 1, INT_MAX, None),
+    "vm.panic_on_oom": (0, 0, 2, r.SC_PANIC_ON_OOM),
+    "vm.oom_kill_allocating_task": (0, -INT_MAX - 1, INT_MAX, r.SC_OOM_KILL_ALLOCATING),
     "kernel.printk_ratelimit": (5, 0, INT_MAX, None),
 }
 #: how much may be dirty and for how long: field of m.wb, the setting that it replaces
@@ -60,14 +61,13 @@ DIRTY: dict[str, tuple[int, str]] = {
 }  # fmt: skip
 #: sysctls that only have the value with which nothing more happens
 FIXED = {
-    "vm.panic_on_oom": "0", "vm.laptop_mode": "0", "vm.nr_hugepages": "0", RANDOMIZE: "0",
+    "vm.laptop_mode": "0", "vm.nr_hugepages": "0", RANDOMIZE: "0",
 }  # fmt: skip
 NUMA_BALANCING, LOWMEM_RESERVE_RATIO = "kernel.numa_balancing", "vm.lowmem_reserve_ratio"
 NUMAB_FILES = {
     "scan_delay_ms": r.NB_SCAN_DELAY, "scan_period_min_ms": r.NB_SCAN_PERIOD_MIN, "scan_period_max_ms": r.NB_SCAN_PERIOD_MAX,
     "scan_size_mb": r.NB_SCAN_SIZE, "hot_threshold_ms": r.NB_HOT_THRESHOLD,
 }  # fmt: skip
-OOM_KILL_ALLOCATING = "vm.oom_kill_allocating_task"  # which OOM policy the machine has; it cannot change while it runs
 THP_CHOICES = {
     "enabled": ("always", "madvise", "never"),
     "defrag": ("always", "defer", "defer+madvise", "madvise", "never"),
@@ -127,14 +127,12 @@ class Settings(dict):
 
     def knows_sysctl(self, name: str) -> bool:
         """Whether the sysctl can be read."""
-        return name in self or self.sim.tuning.knows(name) or name in ("vm.stat_refresh", "vm.drop_caches", OOM_KILL_ALLOCATING, NUMA_BALANCING)
+        return name in self or self.sim.tuning.knows(name) or name in ("vm.stat_refresh", "vm.drop_caches", NUMA_BALANCING)
 
     def read_sysctl(self, name: str) -> str:
         """Text of a sysctl file."""
         if name == NUMA_BALANCING:
             return f"{int(self.sim.machine.sc[r.SC_NUMA_BALANCING])}\n"
-        if name == OOM_KILL_ALLOCATING:
-            return f"{int(self.sim.machine.chosen['oom_policy'].policy.name == 'allocating_task')}\n"
         if name == LOWMEM_RESERVE_RATIO:  # its handler does not ask whether it is a write: a look sets the reserves up from today's managed pages
             self._write_tuning(name, self.sim.tuning.read(name))
         return f"{self.sim.tuning.read(name) if self.sim.tuning.knows(name) else self.get(name, '')}\n"
@@ -154,8 +152,6 @@ class Settings(dict):
         if name == "vm.drop_caches":
             return drop_caches(self.sim, _integer(text))
         if name in FIXED and text.strip() == self[name]:
-            return 0
-        if name == OOM_KILL_ALLOCATING and text.strip() == self.read_sysctl(name).strip():
             return 0
         raise NotSupported(f"sysctl {name} = {text.strip()}: not supported yet")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mmlab.errors import InputError, did_you_mean
 from mmlab.results.cell_files import FinishedCell
 from mmlab.results.summary import label, varying
 
@@ -18,6 +19,15 @@ _FONT = {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "
 def name_of(cell: FinishedCell, among: Sequence[FinishedCell]) -> str:
     """What tells a cell from the others."""
     return label({key: cell.axes[key] for key in varying(among)})
+
+
+def cell_named(cells: Sequence[FinishedCell], name: str) -> FinishedCell:
+    """The first cell with this label, or whose key begins so; "" is the first of all. Raises InputError with the known labels."""
+    names = [name_of(cell, cells) for cell in cells]
+    chosen = [cell for cell, known in zip(cells, names) if not name or known == name or cell.key.startswith(name)]
+    if not chosen:
+        raise InputError(f"--cell: no run {name!r} (known: {'; '.join(names)}){did_you_mean(name, names)}")
+    return chosen[0]
 
 
 def axes_layout(title: str, x_title: str, y_title: str, legend: bool) -> dict[str, Any]:

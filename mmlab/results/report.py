@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from mmlab.results.cell_files import FinishedCell
+from mmlab.results.explained import chosen_decisions, explained_table, meanings
 from mmlab.results.figures import page_plots
-from mmlab.results.plotting import COLOURS
+from mmlab.results.plotting import COLOURS, name_of
 from mmlab.results.result import Result, html_table
 from mmlab.results.stats import Difference
 from mmlab.results.summary import Column, Row, arm_axes, cost_models, label, text_number, varying
@@ -20,6 +21,8 @@ from mmlab.results.summary import Column, Row, arm_axes, cost_models, label, tex
 BLOCKS = 16
 #: kills of a run, and candidates of a kill, that the page shows.
 KILLS, CANDIDATES = 5, 6
+#: decisions of reclaim of a run that the page shows
+DECISIONS = 4
 _HERE = Path(__file__).parent
 
 
@@ -44,6 +47,7 @@ def report_html(result: Result) -> str:
         "POLICIES_TABLE": _policy_table(result.rows(), result.columns(), varying(result.cells), cost_models(result.cells)),
         "MONITORS": _monitors(result.cells),
         "KILLS": _kills(result.cells),
+        "EXPLAINED": _explained(result.cells),
         "DIFFERENCES": _differences(result.differences(), result.cells),
         "CHOSEN": _chosen(about),
         "PROVENANCE": _provenance(about),
@@ -69,7 +73,7 @@ def _facts(result: Result) -> str:
     facts = [
         ("machine", describe(resolved.get("machine", {}), ("preset", "import_dir", "memory", "cpus"), "default")),
         ("workload", describe(resolved.get("workload", {}), ("kind", "trace", "file", "script", "generator"), "varied")),
-        ("events", cells[0].result.meta.get("unit", "") if cells else ""),
+        ("events", "; ".join(dict.fromkeys(cell.result.meta.get("unit", "") for cell in cells))),
         ("time by", f"cost model {models}" if (models := cost_models(cells)) else ""),
         ("varied", ", ".join(about["axes"]) or "nothing"),
         ("seeds", _ranges(about["seeds"])),
@@ -198,6 +202,19 @@ def _kills(cells: Sequence[FinishedCell]) -> str:
         "dies. cell.json has all."
     )
     return f"<section><h2>Who was killed, and why</h2><p class=note>{note}</p><div class=wide>{html_table(titles, body)}</div></section>"
+
+
+def _explained(cells: Sequence[FinishedCell]) -> str:
+    """Why pages left memory or stayed; nothing where no run was asked to say."""
+    parts = []
+    for cell in [cell for cell in cells if cell.result.tables.get("explained")][: len(COLOURS)]:
+        titles, body = explained_table(cell, chosen_decisions(cell, most=DECISIONS))
+        words = "; ".join(f"<b>{html.escape(name)}</b>: {html.escape(text)}" for name, text in meanings(cell))
+        parts.append(f"<h3>{html.escape(name_of(cell, cells))}</h3><div class=wide>{html_table(titles, body)}</div><p class=note>{words}</p>")
+    if not parts:
+        return ""
+    note = f"{DECISIONS} decisions of each run, with what the policy knew of the page and of others that stayed. <code>mmlab explain</code> shows more, cell.json has all."
+    return f"<section><h2>Why pages left, and stayed</h2><p class=note>{note}</p>{''.join(parts)}</section>"
 
 
 def _signed(value: float, is_time: bool) -> str:

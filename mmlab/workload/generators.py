@@ -71,13 +71,11 @@ class Generator:
 
 
 def _in_turns(words: list[np.ndarray], quantum: int) -> np.ndarray:
-    """Equally long streams, `quantum` words of each in turn."""
+    """`quantum` words of each stream in turn, until all are done."""
     if len(words) == 1:
         return words[0]
-    length = len(words[0])
-    whole = length // quantum * quantum
-    turns = np.stack([w[:whole].reshape(-1, quantum) for w in words], axis=1).reshape(-1)
-    return np.concatenate([turns, *(w[whole:] for w in words)])
+    turn = np.concatenate([np.arange(len(w)) // quantum for w in words])
+    return np.concatenate(words)[np.argsort(turn, kind="stable")]
 
 
 @frozen(kw_only=True)
@@ -194,15 +192,45 @@ class Phases(_Turns):
         return np.concatenate([pages for pages, _ in parts]), np.concatenate([kinds for _, kinds in parts])
 
 
-GENERATORS: dict[str, type] = {cls.name: cls for cls in (Uniform, Zipf, Scan, Loop, Drift, Phases)}
-_WHOLE_STREAM = ("tasks", "quantum", "seed")
+@frozen(kw_only=True)
+class _Both:
+    """The keys of `together` beside the list itself."""
+
+    quantum: int = field(default=1000, validator=ge(1))
+    seed: int | None = None
 
 
-def make_generator(name: str, params: dict[str, Any], where: str = "params") -> Generator | Phases:
+@frozen(kw_only=True)
+class Together(_Both):
+    """Tasks that differ: each of `parts` is a generator with keys of its own (`tasks`: so many alike), all take turns of `quantum` accesses."""
+
+    name: ClassVar[str] = "together"
+
+    parts: tuple[Generator, ...] = field(validator=min_len(1))
+
+    def stream(self, seed: int = 0) -> EventStream:
+        """The whole stream. seed: used where the record has none of its own."""
+        seed = self.seed if self.seed is not None else seed
+        makers = [part for part in self.parts for _ in range(part.tasks)]
+        words = []
+        for task, part in enumerate(makers):
+            pages, kinds = part.accesses(np.random.Generator(np.random.PCG64([seed, task])))
+            words.append(pack(kinds, task, BASE_PAGE + pages))
+        names = [f"T{task}" for task in range(len(makers))]
+        meta = {"source": "synthetic", "generator": self.name, "params": asdict(self), "seed": seed}
+        return mapped_stream(_in_turns(words, self.quantum), names, [part.map_pages for part in makers], meta)
+
+
+GENERATORS: dict[str, type] = {cls.name: cls for cls in (Uniform, Zipf, Scan, Loop, Drift, Phases, Together)}
+#: generators made of others: the key of their list, and the keys that belong to the whole
+_COMPOSED: dict[str, tuple[str, tuple[str, ...]]] = {"phases": ("phases", ("tasks", "quantum", "seed")), "together": ("parts", ("quantum", "seed"))}
+
+
+def make_generator(name: str, params: dict[str, Any], where: str = "params") -> Generator | Phases | Together:
     """The record of generator `name` with `params` (as a TOML table holds them).
 
-    A table in `phases` has the key `generator` and that generator's own keys. Raises `InputError` with every fault; `where` is the key
-    path that the messages start with.
+    A table in `phases` or `parts` has the key `generator` and that generator's own keys. Raises `InputError` with every fault; `where` is the
+    key path that the messages start with.
     """
     errors: list[str] = []
     generator = _make(name, params, where, errors)
@@ -212,27 +240,34 @@ def make_generator(name: str, params: dict[str, Any], where: str = "params") -> 
     return generator
 
 
-def _make(name: str, params: dict[str, Any], where: str, errors: list[str]) -> Generator | Phases | None:
+def _make(name: str, params: dict[str, Any], where: str, errors: list[str]) -> Generator | Phases | Together | None:
     if name not in GENERATORS:
         known = ", ".join(sorted(GENERATORS))
         errors.append(f"{where}: no generator named '{name}' (known: {known}){did_you_mean(str(name), GENERATORS)}")
         return None
-    if name != "phases":
+    if name not in _COMPOSED:
         return structure(GENERATORS[name], params, where, errors)
-    tables = params.get("phases")
+    key, of_the_whole = _COMPOSED[name]
+    tables = params.get(key)
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
-        errors.append(f"{where}.phases: must be a list of tables, each with a generator and its params, got {tables!r}")
+        errors.append(f"{where}.{key}: must be a list of tables, each with a generator and its params, got {tables!r}")
         return None
-    phases: list[Any] = []
+    parts: list[Any] = []
     for number, table in enumerate(tables):
-        path = f"{where}.phases[{number}]"
+        path = f"{where}.{key}[{number}]"
         inner = table.get("generator")
-        if inner is None or inner == "phases":
-            errors.append(f"{path}.generator: must name a generator other than 'phases', got {inner!r}")
+        if inner is None or inner in _COMPOSED:
+            errors.append(f"{path}.generator: must name a generator other than {' and '.join(map(repr, _COMPOSED))}, got {inner!r}")
             continue
-        errors += [f"{path}.{key}: belongs to the whole stream, not to a phase" for key in _WHOLE_STREAM if key in table]
-        phases.append(_make(inner, {k: v for k, v in table.items() if k != "generator" and k not in _WHOLE_STREAM}, path, errors))
-    common = structure(_Turns, {k: v for k, v in params.items() if k != "phases"}, where, errors)
-    if common is None or None in phases or len(phases) != len(tables):
+        errors += [f"{path}.{own}: belongs to the whole stream, not to a part of it" for own in of_the_whole if own in table]
+        parts.append(_make(inner, {k: v for k, v in table.items() if k != "generator" and k not in of_the_whole}, path, errors))
+    common = structure(_Turns if name == "phases" else _Both, {k: v for k, v in params.items() if k != key}, where, errors)
+    if common is None or None in parts or len(parts) != len(tables):
         return None
-    return Phases(phases=tuple(phases), **asdict(common))
+    if name == "phases":
+        return Phases(phases=tuple(parts), **asdict(common))
+    tasks = sum(part.tasks for part in parts)
+    if tasks > MAX_TASKS:
+        errors.append(f"{where}.parts: must make at most {MAX_TASKS} tasks, got {tasks}")
+        return None
+    return Together(parts=tuple(parts), **asdict(common))

@@ -152,11 +152,13 @@ def parse_ops(text: str, filename: str) -> list[Operation]:
     filename  for messages
 
     Raises `InputError` with every mistake of the script: unknown operations and options, bad values, missing or surplus arguments,
-    tasks that no earlier line starts. Whether a region exists is left to the run: a script may ask for one that failed.
+    tasks that no earlier line starts, regions that no earlier line of the task or of those it was forked from names. (Whether a region was
+    mapped is left to the run: a script may ask for one that failed.)
     """
     operations: list[Operation] = []
     errors: list[str] = []
     tasks: set[str] = set()
+    regions: dict[str, set[str]] = {}
     for number, raw in enumerate(text.split("\n"), 1):
         line = raw.split("#", 1)[0].strip()
         if not line:
@@ -170,10 +172,12 @@ def parse_ops(text: str, filename: str) -> list[Operation]:
         else:
             starts = None
         if operation is not None:
-            errors += [f"{filename}:{number}: {message}" for message in _unknown_tasks(operation, tasks)]
+            messages = _unknown_tasks(operation, tasks) or _unknown_regions(operation, regions)
+            errors += [f"{filename}:{number}: {message}" for message in messages]
             operations.append(operation)
         if starts:
             tasks.add(starts)
+            regions[starts] = set(regions.get(words[1], ())) if words[0] == "fork" else set()
     if errors:
         raise InputError(errors)
     return operations
@@ -282,6 +286,27 @@ def _unknown_tasks(operation: Operation, tasks: set[str]) -> list[str]:
         for name in asked
         if name not in tasks
     ]
+
+
+def _unknown_regions(operation: Operation, regions: dict[str, set[str]]) -> list[str]:
+    """Messages for every region that the operation names and no earlier line does; notes what it names itself. The task is known."""
+    if operation.task is None or operation.name == "spawn":
+        return []
+    args, known = operation.args, regions[operation.task]
+    asked = [args.get("to"), args["at"].region if args.get("at") is not None else None]
+    if operation.name in ("mmap", "region"):
+        named = args["region"]
+    else:
+        named = "brk" if operation.name == "brk" else None
+        asked.insert(0, args.get("region"))
+    messages = [
+        f"{operation.name}: no earlier line gives {operation.task} a region '{name}' (known: {', '.join(sorted(known)) or 'none'}){did_you_mean(name, known)}"
+        for name in asked
+        if isinstance(name, str) and name not in known
+    ]
+    if named is not None:
+        known.add(named)
+    return messages
 
 
 def _label(key: str) -> str:

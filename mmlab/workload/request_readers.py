@@ -1,4 +1,4 @@
-"""Readers of request streams from other formats than oracleGeneral: CSV, block traces (MSR, CloudPhysics vscsi), lackey text, recordings.
+"""Readers of request streams from other formats than oracleGeneral: CSV, block traces (MSR, CloudPhysics vscsi), lackey text, recordings, damo.
 
 Each says what its requests are (`meta["unit"]`): accesses to objects, to pages, or to blocks, of which each 4 KiB page is one request. Files
 that are missing, cut short, or not what they are said to be raise InputError with the file, the place, what is there and what would be right.
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from mmlab.errors import InputError, did_you_mean
+from mmlab.workload.damo_record import read_damo
 from mmlab.workload.lackey import LackeyReader, Process
 from mmlab.workload.operation import PAGE_SIZE
 from mmlab.workload.readers import existing_file
@@ -25,6 +26,7 @@ from mmlab.workload.trace_format import read_recorded
 
 OBJECTS, PAGES, BLOCKS = "object accesses", "page accesses", "block accesses, a request for each 4 KiB page"
 SECTOR = 512
+DAMO_PER_MS = 100  # accesses drawn for a millisecond of damo's record
 MSR_COLUMNS = ("Timestamp", "Hostname", "DiskNumber", "Type", "Offset", "Size", "ResponseTime")
 #: what a column of a CSV file may be to us
 CSV_ROLES = ("object", "page", "address", "offset", "size", "header", "delimiter")
@@ -69,7 +71,7 @@ def page_requests(stream: EventStream) -> Requests:
     kinds, tasks, pages = unpack(stream.words)
     access = kinds != KIND_OPERATION
     keys = pages[access] << PAYLOAD_SHIFT - TASK_SHIFT | tasks[access]
-    return numbered(keys, {"source": stream.meta.get("source", ""), "file": stream.meta.get("file", ""), "unit": PAGES})
+    return numbered(keys, {"source": stream.meta.get("source", ""), "file": stream.meta.get("file", ""), "unit": stream.meta.get("unit", PAGES)})
 
 
 def read_csv(path: Path, columns: Mapping[str, Any]) -> Requests:
@@ -241,5 +243,6 @@ FORMATS: dict[str, Callable[[Path], Requests]] = {
     "vscsi": read_vscsi,
     "lackey": read_lackey,
     "recorded": lambda path: page_requests(read_recorded(path)),
+    "damo": lambda path: page_requests(read_damo(path).stream(DAMO_PER_MS, 1.0, 0)),
 }
 _ENDINGS = {".csv": "csv", ".vscsi": "vscsi", ".lackey": "lackey", ".mmtrace": "recorded"}

@@ -26,6 +26,7 @@ LOOK_AHEAD = 16  # records
 _BLOCK = 1 << 16  # records read at a time
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _NO_WORD = 0xFFFFFFFF
+MAX_INDEX_HIGH = 0xFFFF  # high half of an index: no trace has 2**48 requests, and text read as records has larger ones
 
 
 @frozen(eq=False)
@@ -55,7 +56,7 @@ def read_oracle_general(path: str | Path) -> Requests:
     """A cache trace in libCacheSim's oracleGeneral format: 24-byte little-endian records u32 time, u64 id, u32 size, i64 next access.
 
     Times, sizes and next accesses are not used: objects count as equally large, and next accesses are found from the ids.
-    Raises InputError for a file that is missing, empty, cut short, damaged, or has a next access below -1.
+    Raises InputError for a file that is missing, empty, cut short, damaged, or has a next access that is no index.
     """
     path = existing_file(path)
     numbers, parts, done = ObjectNumbers(), [np.zeros(0, np.uint32)], 0
@@ -167,8 +168,9 @@ def _move(table, larger):
 
 @routine
 def _bad_next(words):
-    """The first record whose next access is below -1, or -1."""
+    """The first record whose next access is neither -1, nor the largest number (libCacheSim's other word for never), nor an index, or -1."""
     for i in range(0, len(words), 6):
-        if words[i + 5] > 0x7FFFFFFF and (words[i + 5] & words[i + 4]) != _NO_WORD:
+        high = words[i + 5]
+        if high > MAX_INDEX_HIGH and (words[i + 4] != _NO_WORD or (high != _NO_WORD and high != _NO_WORD >> 1)):
             return i // 6
     return -1

@@ -4,7 +4,7 @@ import pytest
 
 from mmlab import procfs
 from mmlab.model import rows as r
-from mmlab.model.const import EAGAIN, EINVAL
+from mmlab.model.const import EAGAIN, EINVAL, SLAB_STAT_OBJSIZE
 from mmlab.simulation import Simulation
 
 PAGE = 4096
@@ -205,3 +205,52 @@ def test_a_child_is_in_its_parents_cgroup_and_procs_moves_tasks():
     assert procfs.read(sim, "/sys/fs/cgroup/g/cgroup.procs") == f"{pids['A']}\n{pids['B']}\n"
     assert write(sim, "h", "cgroup.procs", pids["B"]) == 0
     assert int(sim.machine.task[sim.tasks["B"].index * r.TASK_STRIDE + r.T_MEMCG]) == sim.cgroups["h"]
+
+
+def kernel_bytes(sim, path):
+    return int(sim.machine.memcg[sim.cgroups[path] * r.MEMCG_STRIDE + r.MC_KMEM_BYTES])
+
+
+def full_size(sim, *caches):
+    """obj_full_size() of an object of each cache: what the slab gives it, and the note of whom it is charged to."""
+    return sum(sim.machine.op("slab_allocator", "stat", cache, SLAB_STAT_OBJSIZE) + 8 for cache in caches)
+
+
+def test_kernel_objects_are_charged_to_their_tasks_cgroup():
+    sim = machine()
+    cgroup(sim, "g")
+    sim.spawn("A", cgroup="g")
+    start = kernel_bytes(sim, "g")
+    addr = sim.mmap("A", 4 * PAGE)
+    vma = full_size(sim, r.CACHE_VM_AREA_STRUCT, r.CACHE_VMA_LOCK)
+    assert vma == 176 + 8 + 40 + 8 and kernel_bytes(sim, "g") == start + vma
+    sim.touch("A", addr, 4, 1)
+    anon = full_size(sim, r.CACHE_ANON_VMA, r.CACHE_ANON_VMA_CHAIN)
+    assert kernel_bytes(sim, "g") == start + vma + anon
+    sim.mprotect("A", addr + PAGE, PAGE, "r")  # three VMAs, each on the list of the anon_vma
+    assert kernel_bytes(sim, "g") == start + 3 * vma + anon + 2 * full_size(sim, r.CACHE_ANON_VMA_CHAIN)
+    assert table(sim, "g", "memory.stat")["slab"] == (kernel_bytes(sim, "g") + PAGE - 1) // PAGE * PAGE
+    sim.munmap("A", addr, 4 * PAGE)
+    assert kernel_bytes(sim, "g") == start
+    sim.check_state()
+
+
+def test_a_task_of_no_cgroup_is_charged_for_no_objects():
+    sim = machine()
+    cgroup(sim, "g")
+    sim.spawn("A")
+    sim.mmap("A", 4 * PAGE)
+    assert kernel_bytes(sim, "g") == 0
+
+
+def test_a_forked_childs_kernel_stack_counts():
+    sim = machine()
+    cgroup(sim, "g")
+    sim.spawn("A", cgroup="g")
+    before = table(sim, "g", "memory.stat")
+    assert before["kernel_stack"] == 0  # A was made by somebody outside
+    sim.fork("A", "B")
+    after = table(sim, "g", "memory.stat")
+    assert after["kernel_stack"] == 16 << 10 and after["kernel"] == after["kernel_stack"] + after["pagetables"] + after["slab"]
+    sim.exit("B")
+    assert table(sim, "g", "memory.stat")["kernel_stack"] == 0

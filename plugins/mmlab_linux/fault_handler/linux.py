@@ -22,8 +22,8 @@ from mmlab.model.page import (
 from mmlab.model.rows import (
     COST_COPY_PAGE, COST_FORK_PTE, COST_ZERO_PAGE, F_MMAP_MISS, FILE_STRIDE, I_FLAGS, IF_ANON_SHMEM, INODE_STRIDE, MM_STRIDE, MM_SWAPENTS,
     PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE,
-    SC_FAULT_AROUND, SC_MTHP_ORDERS, SC_NOW_NS, SC_ZERO_PFN, VM_LOCKED, VM_SHARED, VM_WIPEONFORK, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FILE,
-    VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_START, VMA_STRIDE,
+    SC_FAULT_AROUND, SC_MTHP_ORDERS, SC_NOW_NS, SC_ZERO_PFN, VM_LOCKED, VM_PFNMAP, VM_SHARED, VM_WIPEONFORK, VM_WRITE, VMA_ANON_VMA,
+    VMA_END, VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_START, VMA_STRIDE, SC_WANTS_ACCESS, WANTS_SUBPAGES, SUBPAGE_WRITTEN,
 )
 from mmlab.policies import FaultHandler
 
@@ -65,6 +65,13 @@ def _reuse(m, slot, entry):
     return 0
 
 
+@leaf
+def note_copied(m, pfn):
+    """A page that was copied holds more than zeroes, whether or not it is written now."""
+    if unlikely(m.sc[SC_WANTS_ACCESS] & WANTS_SUBPAGES):
+        m.subpage[pfn] |= SUBPAGE_WRITTEN
+
+
 @kernel
 def wp_page_copy(m, mm, vma, vpn, slot, entry):
     """Give the writer a page of its own: zeroed after the zero page, else a copy; the old page loses this mapping."""
@@ -80,6 +87,7 @@ def wp_page_copy(m, mm, vma, vpn, slot, entry):
         return VM_FAULT_OOM
     if old >= 0:
         m.sc[SC_NOW_NS] += m.cost[COST_COPY_PAGE] - m.cost[COST_ZERO_PAGE]
+        note_copied(m, pfn)
         if m.pt[slot] & PTE_PRESENT:
             m.pt[slot] = 0
             remove_rmap(m, mm, old)
@@ -170,6 +178,11 @@ def do_fault(m, mm, vma, vpn, access, flags):
     slot = pte_alloc(m, mm, vpn)
     if slot < 0:
         return VM_FAULT_OOM
+    if unlikely(flags & VM_PFNMAP):  # [vvar]: its first page exists; those of paravirtual clocks and time namespaces do not
+        if vpn != m.vma[vma * VMA_STRIDE + VMA_START] >> 12:
+            return VM_FAULT_SIGBUS
+        m.pt[slot] = (m.sc[SC_ZERO_PFN] << PTE_SHIFT) | PTE_PRESENT | PTE_ACCESSED | PTE_SPECIAL
+        return 0
     private_write = access == WRITE and flags & VM_SHARED == 0
     around = access != WRITE and m.sc[SC_FAULT_AROUND] > 1
     if around and do_fault_around(m, mm, vma, vpn, flags):
@@ -190,6 +203,7 @@ def do_fault(m, mm, vma, vpn, access, flags):
         if copy < 0:
             return VM_FAULT_OOM
         m.sc[SC_NOW_NS] += m.cost[COST_COPY_PAGE] - m.cost[COST_ZERO_PAGE]
+        note_copied(m, copy)
         map_new_anon(m, mm, vma, vpn, slot, copy, flags)
         return major
     if around and major and do_fault_around(m, mm, vma, vpn, flags):

@@ -1,6 +1,8 @@
 """SPARSEMEM_VMEMMAP: memory in sections of 128 MiB, struct pages in one virtual array that is backed only where sections exist.
 
 Models: include/asm-generic/memory_model.h, include/linux/mmzone.h pfn_valid(), mm/sparse.c, mm/sparse-vmemmap.c.
+Deferred initialisation (CONFIG_DEFERRED_STRUCT_PAGE_INIT) goes further than Linux's: boot writes the first struct page of each free block, the
+others are written when the block is cut or handed out, so that a machine of 1 TiB starts as fast as a small one.
 Left out: early sections being valid as a whole (frames of a hole are invalid here from one subsection on); hot-added sections whose struct
 pages lie in the section itself (memmap_on_memory). Cost: add_range and memmap_pages O(subsections of the range), everything else O(1).
 """

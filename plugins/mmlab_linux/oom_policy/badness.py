@@ -1,7 +1,8 @@
 """How much memory killing a task would free, who is worst, and the score that /proc shows.
 
-Models: mm/oom_kill.c oom_badness(), select_bad_process(), oom_cpuset_eligible(), constrained_alloc(); fs/proc/base.c proc_oom_score(). Left out: memory cgroups (totalpages is the
-machine's), threads (a task is a thread group), shared address spaces (each task is judged by itself).
+Models: mm/oom_kill.c out_of_memory() (vm.oom_kill_allocating_task), oom_badness(), select_bad_process(), oom_cpuset_eligible(),
+constrained_alloc(); fs/proc/base.c proc_oom_score(). Left out: threads (a task is a thread group), shared address spaces (each task is judged by
+itself).
 """
 
 from mmlab.kernels.jit import kernel, leaf
@@ -10,11 +11,13 @@ from mmlab.model.const import PAGE_SIZE
 from mmlab.model.rows import (
     MC_MAX, MC_SWAP_MAX, MEMCG_STRIDE, MM_PGTABLES_BYTES, MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STRIDE, MM_SWAPENTS, N_PRESENT, NODE_STRIDE, OOM_NO_CANDIDATE,
     SC_NR_NODES,
-    SC_NR_SWAP_SLOTS, SC_NR_TASKS, SC_OOM_MEMCG, SC_OOM_NODEMASK, SC_TOTALRAM, T_ALIVE, T_FLAGS, T_MEMCG, T_MEMPOLICY, T_MEMS, T_MM, T_OOM_SCORE_ADJ, TASK_STRIDE, TF_KILLED, TF_OOM_VICTIM,
+    SC_NR_SWAP_SLOTS, SC_NR_TASKS, SC_OOM_KILL_ALLOCATING,
+    SC_OOM_MEMCG, SC_OOM_NODEMASK, SC_TOTALRAM, T_ALIVE, T_FLAGS, T_MEMCG, T_MEMPOLICY, T_MEMS, T_MM, T_OOM_SCORE_ADJ, TASK_STRIDE, TF_KILLED, TF_OOM_VICTIM,
 )
 
 OOM_SCORE_ADJ_MIN = -1000
 MPOL_BIND = 2
+CALLER = 1 << 40  # above any badness
 
 
 @leaf
@@ -80,15 +83,28 @@ def oom_eligible(m, task, asker):
     return memcg_is_descendant(m, m.task[task * TASK_STRIDE + T_MEMCG], m.sc[SC_OOM_MEMCG])
 
 
+@leaf
+def kill_caller(m, asker):
+    """1 if whoever asks for memory is the one to die, where that is the rule: not within a cgroup, and not one that may not be killed."""
+    return 1 if asker >= 0 and m.sc[SC_OOM_MEMCG] == 0 and oom_killable(m, asker) else 0
+
+
 @kernel
 def candidate_score(m, st, task, asker):
-    """What select_bad_process() compares."""
+    """What select_bad_process() compares; CALLER for the one who dies for vm.oom_kill_allocating_task."""
+    if task == asker and m.sc[SC_OOM_KILL_ALLOCATING] and kill_caller(m, asker):
+        return CALLER
     return oom_badness(m, task) if oom_eligible(m, task, asker) else OOM_NO_CANDIDATE
 
 
 @kernel
 def select_bad_process(m, asker):
-    """The killable task of the highest badness, or -1; of equals the younger, which comes later in the task list. O(tasks)."""
+    """The killable task of the highest badness, or -1; of equals the younger, which comes later in the task list. O(tasks).
+
+    With vm.oom_kill_allocating_task whoever asked, if it may be killed.
+    """
+    if m.sc[SC_OOM_KILL_ALLOCATING] and kill_caller(m, asker):
+        return asker
     chosen = -1
     most = 0
     for task in range(m.sc[SC_NR_TASKS]):

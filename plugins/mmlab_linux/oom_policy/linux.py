@@ -1,6 +1,6 @@
 """Linux's OOM policy: the task whose death frees the most dies, as oom_score_adj weighs it.
 
-Models: mm/oom_kill.c select_bad_process(), oom_evaluate_task(). Left out: memory cgroups, panic_on_oom. O(tasks) a choice.
+Models: mm/oom_kill.c select_bad_process(), oom_evaluate_task(). Left out: threads. O(tasks) a choice.
 """
 
 from mmlab.kernels.jit import kernel
@@ -18,7 +18,7 @@ LINUX_OOM = OomPolicy(
     name="linux",
     summary="kills the task that holds most memory, weighed by oom_score_adj",
     models="mm/oom_kill.c oom_badness(), select_bad_process(); fs/proc/base.c proc_oom_score()",
-    left_out="memory cgroups, panic_on_oom",
+    left_out="threads, shared address spaces",
     level="L4",
     select_victim=select_victim,
     oom_score=oom_score,

@@ -1,7 +1,7 @@
 """buddy: Linux's page allocator for a zone: free lists by order and mobility type behind per-CPU lists.
 
 Models: mm/page_alloc.c rmqueue(), __free_pages_ok(), __free_pages_core(); mm/memblock.c __free_pages_memory().
-Left out: compaction's capture, switching mobility grouping off on machines under 10 MiB.
+Left out: switching mobility grouping off on machines under 10 MiB.
 Cost: order 0 from the per-CPU list O(1), amortised O(orders) for refills; other orders O(orders).
 Memory: 440 bytes a zone, 8 bytes a pageblock.
 """
@@ -21,7 +21,7 @@ from mmlab.policies import PageAllocator
 from mmlab_linux.page_allocator.check import check_zone
 from mmlab_linux.page_allocator.fallback import reserve_highatomic_pageblock, rmqueue_buddy, unreserve_highatomic_pageblock
 from mmlab_linux.page_allocator.free_lists import (
-    COUNTS_PER_ZONE, account_freepages, add_to_free_list, count_of, del_from_free_list, free_one_page, free_pages_ok, is_free_block, move_freepages_block, pageblock_type,
+    COUNTS_PER_ZONE, account_freepages, add_to_free_list, count_of, del_from_free_list, free_head, free_one_page, free_pages_ok, is_free_block, move_freepages_block, pageblock_type,
     set_pageblock_types,
 )
 from mmlab_linux.page_allocator.pcp import (
@@ -136,6 +136,12 @@ def nr_free_blocks(m, st, zone, order, migratetype):
 
 
 @kernel
+def free_list(m, st, zone, order, migratetype):
+    """The head of a free list, which blocks join behind."""
+    return free_head(m, zone, order, migratetype) + 1
+
+
+@kernel
 def block_type(m, st, pfn):
     """get_pageblock_migratetype()."""
     return pageblock_type(m, pfn)
@@ -192,7 +198,7 @@ def check(m, st, zone):
 
 BUDDY = PageAllocator(
     name="buddy", summary="Linux: buddy free lists by mobility type, behind per-CPU lists", models="mm/page_alloc.c",
-    left_out="compaction capture, page_group_by_mobility_disabled", level="L3", new_state=new_state,
+    left_out="page_group_by_mobility_disabled", level="L3", new_state=new_state,
     init=init, init_range=init_range, alloc=alloc, free=free, can_alloc=can_alloc, drain=drain, tick=tick, is_free=is_free,
-    nr_free_blocks=nr_free_blocks, block_type=block_type, isolate_free=isolate_free, set_block_type=set_block_type, unreserve_highatomic=unreserve_highatomic, check=check,
+    nr_free_blocks=nr_free_blocks, free_list=free_list, block_type=block_type, isolate_free=isolate_free, set_block_type=set_block_type, unreserve_highatomic=unreserve_highatomic, check=check,
 )

@@ -7,15 +7,19 @@ Left out: page_alloc.shuffle, page reporting, debug guard pages. Cost: O(orders)
 import numpy as np
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.likely import unlikely
 from mmlab.kernels.lists import list_add, list_add_tail, list_del
 from mmlab.kernels.zones import mod_zone_free, take_zone_free
+from mmlab.mm.compaction_capture import compaction_capture
 from mmlab.model.const import (
-    MAX_ORDER, MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, MIGRATE_PCPTYPES, MIGRATE_TYPES, NR_PAGE_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES,
-)  # fmt: skip
+    MAX_ORDER, MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, MIGRATE_PCPTYPES, MIGRATE_TYPES, NR_PAGE_ORDERS, PAGEBLOCK_ORDER,
+    PAGEBLOCK_PAGES,
+)
 from mmlab.model.page import (
-    PG_BUDDY, ZONE_MASK, ZONE_SHIFT, page_flags, page_next, page_order, page_prev, set_page_flags, set_page_next, set_page_order, set_page_prev,
-)  # fmt: skip
-from mmlab.model.rows import Z_END_PFN, Z_FREE_CMA, Z_FREE_HEADS, Z_FREE_HIGHATOMIC, Z_START_PFN, ZONE_STRIDE
+    PG_BUDDY, ZONE_MASK, ZONE_SHIFT, page_flags, page_next, page_order, page_prev, set_page_flags, set_page_next, set_page_order,
+    set_page_prev,
+)
+from mmlab.model.rows import CC_CAPTURE, ZONE_STRIDE, Z_END_PFN, Z_FREE_CMA, Z_FREE_HEADS, Z_FREE_HIGHATOMIC, Z_START_PFN
 
 COUNTS_PER_ZONE = MIGRATE_TYPES * NR_PAGE_ORDERS
 
@@ -92,7 +96,11 @@ def free_one_page(m, st, zone, pfn, order, migratetype, to_tail):
     It goes to the head of its list, or to the tail if the buddy of the block it may still become is free: then it is better left alone.
     """
     account_freepages(m, zone, 1 << order, migratetype)
+    wanted = m.cc[CC_CAPTURE] if m.cc[CC_CAPTURE] else -1
     while order < MAX_ORDER:
+        if unlikely(order == wanted) and compaction_capture(m, zone, pfn, order, migratetype):
+            account_freepages(m, zone, -(1 << order), migratetype)
+            return 0
         buddy = pfn ^ (1 << order)
         if is_free_block(m, zone, buddy, order) == 0:
             if order < MAX_ORDER - 1 and is_free_block(m, zone, (pfn & buddy) ^ (2 << order), order + 1):

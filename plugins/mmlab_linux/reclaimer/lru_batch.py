@@ -1,6 +1,6 @@
 """Per-CPU batches of the classic LRU: pages wait in runs of up to 31 before they join, move between or leave lists.
 
-Models: mm/swap.c folio_add_lru(), lru_add(), folio_activate(), lru_activate(), lru_deactivate(), lru_move_tail(), lru_add_drain_cpu().
+Models: mm/swap.c folio_add_lru(), lru_add(), folio_activate(), lru_activate(), lru_deactivate(), lru_deactivate_file(), lru_move_tail(), lru_add_drain_cpu().
 
 A page in a batch has no PG_LRU, so nothing isolates it; in every batch but the one for adding it stays linked where it was. A page that is
 freed meanwhile leaves its batch at once. Left out: the batch's own reference, which in the kernel delays the free to the drain.
@@ -10,7 +10,10 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.likely import unlikely
 from mmlab.kernels.memcg import count_folio_events
 from mmlab.model.const import PAGEVEC_SIZE
-from mmlab.model.page import PG_ACTIVE, PG_HEAD, PG_LRU, PG_MLOCKED, PG_REFERENCED, PG_UNEVICTABLE, page_flags, set_page_flags
+from mmlab.model.page import (
+    PG_ACTIVE, PG_DIRTY, PG_HEAD, PG_LRU, PG_MLOCKED, PG_RECLAIM, PG_REFERENCED, PG_UNEVICTABLE, PG_WRITEBACK, page_flags, page_mapcount,
+    set_page_flags,
+)
 from mmlab.model.rows import SC_CPU
 from mmlab.model.vmstat import (
     V_PGACTIVATE, V_PGDEACTIVATE, V_PGROTATED, V_UNEVICTABLE_PGS_CULLED, V_UNEVICTABLE_PGS_RESCUED, count_vm_events,
@@ -18,8 +21,8 @@ from mmlab.model.vmstat import (
 from mmlab_linux.reclaimer.lruvec import folio_nr_pages, lruvec_add, lruvec_add_tail, lruvec_del, refresh_stats
 
 # in the order of lru_add_drain_cpu()
-BATCH_ADD, BATCH_ROTATE, BATCH_DEACTIVATE, BATCH_ACTIVATE = 0, 1, 2, 3
-NR_BATCHES = 4
+BATCH_ADD, BATCH_ROTATE, BATCH_DEACTIVATE_FILE, BATCH_DEACTIVATE, BATCH_ACTIVATE = range(5)
+NR_BATCHES = 5
 BATCH_STRIDE = 32  # st.batch: count, then PAGEVEC_SIZE pages; NR_BATCHES a CPU
 
 
@@ -50,10 +53,13 @@ def lru_add(m, st, pfn, flags):
 def lru_move(m, st, pfn, flags, which):
     """A page on a list moves as its batch says."""
     pages = folio_nr_pages(m, pfn, flags)
-    if flags & PG_UNEVICTABLE:
+    if flags & PG_UNEVICTABLE or (which == BATCH_DEACTIVATE_FILE and page_mapcount(m, pfn)):
         set_page_flags(m, pfn, flags | PG_LRU)
         return
     lruvec_del(m, st, pfn, flags)
+    if which == BATCH_DEACTIVATE_FILE:
+        lru_deactivate_file(m, st, pfn, flags, pages)
+        return
     if which == BATCH_ACTIVATE:
         flags |= PG_ACTIVE
         count_folio_events(m, pfn, V_PGACTIVATE, pages)
@@ -69,6 +75,21 @@ def lru_move(m, st, pfn, flags, which):
         lruvec_add_tail(m, st, pfn, flags)
     else:
         lruvec_add(m, st, pfn, flags)
+
+
+@kernel
+def lru_deactivate_file(m, st, pfn, flags, pages):
+    """To the inactive head, to be rotated when its write-back ends; one that is clean by now, to the tail."""
+    if flags & PG_ACTIVE:
+        count_folio_events(m, pfn, V_PGDEACTIVATE, pages)
+    flags = (flags & ~(PG_ACTIVE | PG_REFERENCED)) | PG_LRU
+    if flags & (PG_DIRTY | PG_WRITEBACK):
+        set_page_flags(m, pfn, flags | PG_RECLAIM)
+        lruvec_add(m, st, pfn, flags)
+    else:
+        count_vm_events(m, V_PGROTATED, pages)
+        set_page_flags(m, pfn, flags)
+        lruvec_add_tail(m, st, pfn, flags)
 
 
 @kernel

@@ -14,7 +14,7 @@ from attrs import field, frozen
 from attrs.validators import ge
 
 from mmlab.kernels.jit import kernel
-from mmlab.kernels.lists import policy_list
+from mmlab.kernels.lists import list_position, policy_list
 from mmlab.kernels.memcg import lruvec_memcg, lruvec_node, memcg_swap_pages, nr_lruvecs, page_lruvec
 from mmlab.kernels.memory_tiers import can_demote
 from mmlab.kernels.zones import page_node
@@ -29,9 +29,9 @@ from mmlab.model.page import (
 from mmlab.model.rows import (
     N_KSWAPD_IDX, NODE_STRIDE, SC_CPU, SC_NOW_NS, SC_NR_NODES, SC_NR_SWAP_SLOTS, SC_NR_ZONES, SC_RECLAIM_MEMCG, SC_YIELD_NS, SC_YIELDED, Z_BOOT_LRU, Z_NODE, ZONE_STRIDE,
 )
-from mmlab.policies import Reclaimer
+from mmlab.policies import Explained, Reclaimer
 from mmlab_linux.reclaimer.lru_batch import (
-    BATCH_ACTIVATE, BATCH_ADD, BATCH_DEACTIVATE, BATCH_ROTATE, BATCH_STRIDE, NR_BATCHES, batch_add, batch_remove, find_in_batch,
+    BATCH_ACTIVATE, BATCH_ADD, BATCH_DEACTIVATE, BATCH_DEACTIVATE_FILE, BATCH_ROTATE, BATCH_STRIDE, NR_BATCHES, batch_add, batch_remove, find_in_batch,
     lru_add_drain,
 )
 from mmlab_linux.reclaimer.lruvec import (
@@ -115,6 +115,14 @@ def folio_deactivate(m, st, pfn):
     if flags & PG_ACTIVE == 0 or flags & PG_UNEVICTABLE:
         return 0
     return batch_add(m, st, pfn, BATCH_DEACTIVATE)
+
+
+@kernel
+def folio_deactivate_file(m, st, pfn):
+    """deactivate_file_folio()."""
+    if page_flags(m, pfn) & PG_UNEVICTABLE:
+        return 0
+    return batch_add(m, st, pfn, BATCH_DEACTIVATE_FILE)
 
 
 @kernel
@@ -266,6 +274,8 @@ def workingset_refault(m, st, pfn, shadow):
     evicted = (shadow >> 1) & ((1 << LRUVEC_BITS) - 1)
     flags = page_flags(m, pfn)
     kind = folio_is_file(flags)
+    if evicted >= nr_lruvecs(m):
+        return 0  # MGLRU left it
     if st.vec[evicted * VEC_STRIDE + VEC_AGE] - (shadow >> (LRUVEC_BITS + 1)) > workingset_size(m, st, evicted, kind == FILE):
         return 0
     lruvec = page_lruvec(m, pfn)
@@ -288,6 +298,27 @@ def drain(m, st, cpu):
 def nr_lru_pages(m, st, lruvec, lru):
     """Pages on the list; those in batches are not counted yet."""
     return lruvec_lru_size(m, st, lruvec, lru, ALL_ZONES)
+
+
+@kernel
+def explain_page(m, st, pfn, what):
+    """By number in the record's `explains`."""
+    flags = page_flags(m, pfn)
+    if what == 0:
+        return folio_lru_list(flags)
+    if what == 1:
+        return list_position(m, pfn) if flags & PG_LRU else -1
+    if what == 2:
+        return 1 if flags & PG_REFERENCED else 0
+    return 1 if flags & PG_WORKINGSET else 0
+
+
+EXPLAINS = (
+    Explained("list", "by what it is on, or comes from", ("inactive_anon", "active_anon", "inactive_file", "active_file", "unevictable")),
+    Explained("position", "pages nearer to the end of its list that reclaim scans; -1: it is off the list"),
+    Explained("referenced", "PG_REFERENCED: used once already since it was made inactive or read"),
+    Explained("workingset", "PG_WORKINGSET: it was active before"),
+)
 
 
 @kernel
@@ -346,6 +377,7 @@ TWO_LIST = Reclaimer(
     folio_accessed=folio_accessed,
     folio_removed=folio_removed,
     folio_deactivate=folio_deactivate,
+    folio_deactivate_file=folio_deactivate_file,
     folio_rotate=folio_rotate,
     prepare_scan=prepare_scan,
     shrink_node=shrink_node,
@@ -357,4 +389,6 @@ TWO_LIST = Reclaimer(
     nr_lru_pages=nr_lru_pages,
     flush_stats=flush_stats,
     check=check,
+    explains=EXPLAINS,
+    explain_page=explain_page,
 )

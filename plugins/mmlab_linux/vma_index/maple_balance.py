@@ -11,8 +11,8 @@ All this goes through a buffer (st.buf_*) that takes the slots of two nodes.
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab_linux.vma_index.maple_node import (
-    INNER_SLOTS, LEAF_SLOTS, LIMIT, N_COUNT, N_GAP, N_SLOT, NODE_MASK, T_HEIGHT, T_ROOT, drop_node, max_gap, min_slots, slot_start,
-    slots_of, take_node, update_gaps,
+    INNER_SLOTS, LEAF_SLOTS, LIMIT, N_COUNT, N_GAP, N_SLOT, NODE_MASK, T_HEIGHT, T_ROOT, drop_node, forget_way, max_gap, min_slots,
+    slot_start, slots_of, take_node, update_gaps,
 )
 
 
@@ -172,6 +172,7 @@ def _push(st, level, total, side, is_leaf):
 @kernel
 def grow(m, st, row, total):
     """The leaf at the end of the path is to hold the buffer's `total` slots, more than it can: push or split, level by level."""
+    forget_way(st)
     level = m.mm[row + T_HEIGHT] - 1
     is_leaf = True
     while True:
@@ -211,6 +212,7 @@ def grow(m, st, row, total):
 @kernel
 def rebalance(m, st, row):
     """The leaf at the end of the path lost slots: join nodes below their minimum with a sibling, then drop a root that holds one slot."""
+    forget_way(st)
     level = m.mm[row + T_HEIGHT] - 1
     is_leaf = True
     while level > 0 and st.node[st.path_node[level] + N_COUNT] < min_slots(is_leaf):

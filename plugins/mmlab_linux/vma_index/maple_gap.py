@@ -8,7 +8,7 @@ from mmlab.kernels.jit import kernel
 from mmlab.model.const import ENOMEM, PAGE_SHIFT
 from mmlab.model.rows import SC_STACK_GUARD_GAP, VM_GROWSDOWN, VMA_FLAGS, VMA_START, VMA_STRIDE
 from mmlab_linux.vma_index.maple_find import find
-from mmlab_linux.vma_index.maple_node import N_COUNT, N_GAP, N_SLOT, T_HEIGHT, T_ROOT, T_TOUCHED, slot_of, slot_start, tree_row
+from mmlab_linux.vma_index.maple_node import N_COUNT, N_GAP, N_SLOT, T_HEIGHT, T_ROOT, T_TOUCHED, forget_way, slot_of, slot_start, tree_row
 
 
 @kernel
@@ -16,6 +16,7 @@ def empty_area_rev(m, st, row, length, low, high):
     """Top end, at most `high`, of the highest gap that holds `length` bytes in [low, high), or -ENOMEM, by the gap values."""
     if m.mm[row + T_ROOT] < 0:
         return high
+    forget_way(st)
     leaf_level = m.mm[row + T_HEIGHT] - 1
     level = 0
     node = m.mm[row + T_ROOT]

@@ -9,6 +9,7 @@ gap. Unused slots have pivot LIMIT, -1 and gap 0, so that a search needs no coun
 """
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.prefetch import prefetch
 from mmlab.kernels.services import kmem_cache_alloc, kmem_cache_free
 from mmlab.model.const import ENOMEM
 from mmlab.model.gfp import GFP_KERNEL
@@ -28,6 +29,8 @@ NODE_MASK = (1 << 48) - 1
 
 # words of m.mm from MM_INDEX on: root node (-1: empty), levels, nodes, nodes touched so far
 T_ROOT, T_HEIGHT, T_NODES, T_TOUCHED, T_STORES = range(5)
+# words of st.way, the last way down: the tree's row (-1: none), bounds of the leaf
+W_ROW, W_START, W_END = range(3)
 
 
 @leaf
@@ -52,6 +55,8 @@ def min_slots(is_leaf):
 def slot_of(st, node, addr):
     """The slot that covers addr, which lies below the node's end: the number of pivots not above it."""
     base = node & NODE_MASK
+    prefetch(st.node, base + N_SLOT)  # what is read next: the pivots and they come from memory together
+    prefetch(st.node, base + N_SLOT + LEAF_SLOTS // 2)
     at = 0
     for k in range(LEAF_SLOTS):
         if st.node[base + k] <= addr:
@@ -81,21 +86,41 @@ def max_gap(st, node, node_start, is_leaf):
     return best
 
 
+@leaf
+def forget_way(st):
+    """Leaves are about to change their bounds or their place in the tree: the next way down begins at the root."""
+    st.way[W_ROW] = -1
+
+
 @kernel
 def descend(m, st, row, addr):
-    """Walk to the leaf that covers addr. Leaves node, slot and start of each level in st.path_*; the leaf's level is the answer."""
-    node = m.mm[row + T_ROOT]
+    """Find the leaf that covers addr: from the root, unless the last way down led there. The leaf's level is the answer.
+
+    Leaves node, slot and start of each level in st.path_*.
+    """
     height = m.mm[row + T_HEIGHT]
-    start = 0
-    for level in range(height):
-        at = slot_of(st, node, addr)
-        st.path_node[level] = node
-        st.path_slot[level] = at
-        st.path_start[level] = start
-        start = slot_start(st, node, at, start)
-        node = st.node[node + N_SLOT + at]
     m.mm[row + T_TOUCHED] += height
-    return height - 1
+    level = height - 1
+    if st.way[W_ROW] != row or addr < st.way[W_START] or addr >= st.way[W_END]:
+        node = m.mm[row + T_ROOT]
+        start = 0
+        end = LIMIT
+        for k in range(level):
+            at = slot_of(st, node, addr)
+            st.path_node[k] = node
+            st.path_slot[k] = at
+            st.path_start[k] = start
+            start = slot_start(st, node, at, start)
+            end = st.node[node + at]
+            node = st.node[node + N_SLOT + at]
+        prefetch(st.node, node + N_COUNT)
+        st.path_node[level] = node
+        st.path_start[level] = start
+        st.way[W_ROW] = row
+        st.way[W_START] = start
+        st.way[W_END] = end
+    st.path_slot[level] = slot_of(st, st.path_node[level], addr)
+    return level
 
 
 @kernel

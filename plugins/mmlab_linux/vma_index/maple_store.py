@@ -12,8 +12,8 @@ from mmlab.model.const import ENOMEM
 from mmlab.model.rows import VMA_END, VMA_START, VMA_STRIDE
 from mmlab_linux.vma_index.maple_balance import grow, load, move_slots, nodes_needed, rebalance, write
 from mmlab_linux.vma_index.maple_node import (
-    LEAF_MIN, LEAF_SLOTS, LIMIT, N_COUNT, N_SLOT, T_HEIGHT, T_ROOT, T_STORES, descend, drop_spares, reserve_nodes, slot_of, slot_start,
-    take_node, tree_row, update_gaps,
+    LEAF_MIN, LEAF_SLOTS, LIMIT, N_COUNT, N_SLOT, T_HEIGHT, T_ROOT, T_STORES, descend, drop_spares, forget_way, reserve_nodes,
+    slot_of, slot_start, take_node, tree_row, update_gaps,
 )
 
 
@@ -81,6 +81,7 @@ def _plant(m, st, row):
             root = take_node(m, st, row)
             write(st, root, 0, 0)
             st.node[root + N_COUNT] = 1
+            forget_way(st)
             m.mm[row + T_ROOT] = root
             m.mm[row + T_HEIGHT] = 1
     return 0
@@ -124,6 +125,7 @@ def _is_gap(m, st, row, addr):
 @kernel
 def _set_end(st, level, end):
     """The node at this level of the path ends elsewhere now: set the pivots above it, as far up as it is the last child."""
+    forget_way(st)
     while level > 0:
         level -= 1
         parent = st.path_node[level]

@@ -21,7 +21,8 @@ from mmlab_linux.vma_index.maple_check import check
 from mmlab_linux.vma_index.maple_find import find, find_prev
 from mmlab_linux.vma_index.maple_gap import find_gap
 from mmlab_linux.vma_index.maple_node import (
-    N_COUNT, N_SLOT, NODE_BYTES, NODE_WORDS, T_HEIGHT, T_NODES, T_ROOT, T_STORES, T_TOUCHED, drop_node, tree_row,
+    N_COUNT, N_SLOT, NODE_BYTES, NODE_WORDS, T_HEIGHT, T_NODES, T_ROOT, T_STORES, T_TOUCHED, drop_node, forget_way,
+    tree_row,
 )
 from mmlab_linux.vma_index.maple_store import erase, insert, resize
 
@@ -31,10 +32,12 @@ BUFFER_SLOTS = 48
 
 def new_state(params, machine):
     """node: the pool of nodes (a tree never has more nodes than VMAs), free ones linked; top_node: words ever used; spare_node, nr_spare:
-    nodes reserved for the store under way; path_*: the way down to a leaf, by level; buf_*: slots on their way between nodes."""
+    nodes reserved for the store under way; path_*: the last way down to a leaf, by level;
+    way: whose it was and the leaf's bounds; buf_*: slots on their way between nodes."""
     nr_nodes = len(machine.vma) // VMA_STRIDE + MAX_HEIGHT
-    state = {"node": reserve(nr_nodes * NODE_WORDS, "int64"), "free_node": np.full(1, -1, "int64"), "top_node": np.zeros(1, "int64")}
+    state = {"node": reserve(nr_nodes * NODE_WORDS, "int64", huge=True), "free_node": np.full(1, -1, "int64"), "top_node": np.zeros(1, "int64")}
     state |= {"spare_node": np.full(1, -1, "int64"), "nr_spare": np.zeros(1, "int64")}
+    state["way"] = np.full(3, -1, "int64")
     state |= {name: np.zeros(MAX_HEIGHT, "int64") for name in ("path_node", "path_slot", "path_start")}
     return state | {name: np.zeros(BUFFER_SLOTS, "int64") for name in ("buf_pivot", "buf_slot", "buf_gap")}
 
@@ -55,6 +58,7 @@ def init_mm(m, st, mm):
 def destroy_mm(m, st, mm):
     """Free all nodes, children before their parent."""
     row = tree_row(mm)
+    forget_way(st)
     level = 0
     st.path_node[0] = m.mm[row + T_ROOT]
     st.path_slot[0] = 0

@@ -14,14 +14,14 @@ import numpy as np
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.zones import page_node
 from mmlab.model.page import page_flags
-from mmlab.policies import Reclaimer
+from mmlab.policies import Explained, Reclaimer
 from mmlab_rivals.reclaimer.ghosts import (
     REFAULT_RECENT, add_ghost, check, drop_ghost, find_ghost, ghost_list, ghost_shadow, ghost_state, keep_ghosts,
 )
-from mmlab_rivals.reclaimer.one_list import folio_deactivate, folio_rotate, nr_lru_pages, set_referenced, was_accessed
+from mmlab_rivals.reclaimer.one_list import POSITION, folio_deactivate, folio_rotate, nr_lru_pages, set_referenced, was_accessed
 from mmlab_rivals.reclaimer.passes import end_pass, more_wanted
 from mmlab_rivals.reclaimer.queues import (
-    begin_pass, capacity, enqueue, evict, folio_removed, nr_queued, oldest, pass_over, queue_of, queue_state, requeue, set_queue,
+    begin_pass, capacity, enqueue, evict, explain_queued, folio_removed, nr_queued, oldest, pass_over, queue_of, queue_state, requeue, set_queue,
 )
 
 T1, T2 = 0, 1
@@ -102,9 +102,17 @@ def shrink_node(m, st, node, priority, nr_to_reclaim, scan_flags):
     return end_pass(m, st, scan_flags)
 
 
+@kernel
+def explain_page(m, st, pfn, what):
+    """Its list, its position there, what T1 has beyond its target."""
+    return nr_queued(st, page_node(m, pfn), T1) - int(st.p[page_node(m, pfn)]) if what == 2 else explain_queued(m, pfn, what)
+
+
 CAR = Reclaimer(
     name="car", summary="ARC with clocks in place of LRU lists", models="Bansal and Modha 2004", level="L1", new_state=new_state,
     folio_added=folio_added, folio_accessed=set_referenced, folio_removed=folio_removed, folio_deactivate=folio_deactivate,
     folio_rotate=folio_rotate, shrink_node=shrink_node, eviction_shadow=eviction_shadow, workingset_refault=workingset_refault,
     nr_lru_pages=nr_lru_pages, check=check,
+    explains=(Explained("queue", "where it is", ("t1", "t2")), POSITION,
+              Explained("t1_over_target", "pages that T1 has beyond its target p: above 0 it gives the victim, else T2")), explain_page=explain_page,
 )  # fmt: skip

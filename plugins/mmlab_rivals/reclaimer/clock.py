@@ -7,7 +7,7 @@ Amortised O(1) a victim, at most once round the list a pass.
 
 from mmlab.kernels.jit import leaf
 from mmlab.policies import Reclaimer
-from mmlab_rivals.reclaimer.one_list import MAIN_LIST, folio_deactivate, folio_rotate, nr_lru_pages, set_referenced, was_accessed
+from mmlab_rivals.reclaimer.one_list import MAIN_LIST, POSITION, explain_page, folio_deactivate, folio_rotate, nr_lru_pages, set_referenced, was_accessed
 from mmlab_rivals.reclaimer.passes import end_pass, more_wanted
 from mmlab_rivals.reclaimer.queues import begin_pass, check, evict, folio_added, folio_removed, oldest, pass_over, queue_state, requeue
 
@@ -45,4 +45,5 @@ CLOCK = Reclaimer(
     shrink_node=shrink_node,
     nr_lru_pages=nr_lru_pages,
     check=check,
+    explains=(POSITION,), explain_page=explain_page,
 )

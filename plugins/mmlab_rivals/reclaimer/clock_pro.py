@@ -25,12 +25,12 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.zones import page_node
 from mmlab.model.page import PG_LRU, PG_MLOCKED, page_flags
 from mmlab.model.rows import SC_NR_NODES
-from mmlab.policies import Reclaimer
+from mmlab.policies import Explained, Reclaimer
 from mmlab_rivals.reclaimer.ghosts import REFAULT_RECENT, add_ghost, check_ghosts, find_ghost, ghost_list, ghost_shadow, ghost_state
-from mmlab_rivals.reclaimer.one_list import folio_rotate, make_oldest, nr_lru_pages, set_referenced, was_accessed
+from mmlab_rivals.reclaimer.one_list import POSITION, folio_rotate, make_oldest, nr_lru_pages, set_referenced, was_accessed
 from mmlab_rivals.reclaimer.passes import end_pass, more_wanted
 from mmlab_rivals.reclaimer.queues import (
-    begin_pass, can_move, capacity, check_queues, dequeue, enqueue, evict, nr_queued, pass_over, queue_of, queue_state, requeue, set_queue,
+    begin_pass, can_move, capacity, check_queues, dequeue, enqueue, evict, explain_queued, nr_queued, pass_over, queue_of, queue_state, requeue, set_queue,
 )
 from mmlab_rivals.reclaimer.stack import bottom, check_stack, in_stack, newer, stack_drop, stack_head, stack_insert, stack_remove, stack_state
 
@@ -249,9 +249,17 @@ def check(m, st):
     return broken
 
 
+@kernel
+def explain_page(m, st, pfn, what):
+    """Its queue, its position there, whether it is in its test period."""
+    return np.int64(st.in_test[pfn]) if what == 2 else explain_queued(m, pfn, what)
+
+
 CLOCK_PRO = Reclaimer(
     name="clock_pro", summary="hot and cold pages on one clock, whose shares adapt", models="Jiang, Chen and Zhang 2005", level="L1",
     params=Params, new_state=new_state, folio_added=folio_added, folio_accessed=set_referenced, folio_removed=folio_removed,
     folio_deactivate=folio_deactivate, folio_rotate=folio_rotate, shrink_node=shrink_node, eviction_shadow=eviction_shadow,
     workingset_refault=workingset_refault, nr_lru_pages=nr_lru_pages, check=check,
+    explains=(Explained("queue", "where it is", ("cold", "hot")), POSITION,
+              Explained("in_test", "1: a cold page in its test period, which an access makes hot")), explain_page=explain_page,
 )  # fmt: skip

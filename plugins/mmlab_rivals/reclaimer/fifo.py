@@ -6,7 +6,7 @@ Models: no kernel; the baseline of every textbook, e.g. Belady, "A study of repl
 
 from mmlab.policies import Reclaimer
 from mmlab_rivals.reclaimer.one_list import (
-    check, folio_added, folio_deactivate, folio_removed, folio_rotate, new_state, nr_lru_pages, shrink_oldest,
+    POSITION, check, explain_page, folio_added, folio_deactivate, folio_removed, folio_rotate, new_state, nr_lru_pages, shrink_oldest,
 )
 
 FIFO = Reclaimer(
@@ -23,4 +23,5 @@ FIFO = Reclaimer(
     shrink_node=shrink_oldest,
     nr_lru_pages=nr_lru_pages,
     check=check,
+    explains=(POSITION,), explain_page=explain_page,
 )

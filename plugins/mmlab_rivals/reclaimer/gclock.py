@@ -14,8 +14,8 @@ from attrs.validators import and_, ge, le
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.zones import page_node
-from mmlab.policies import Reclaimer
-from mmlab_rivals.reclaimer.one_list import MAIN_LIST, folio_deactivate, folio_rotate, nr_lru_pages
+from mmlab.policies import Explained, Reclaimer
+from mmlab_rivals.reclaimer.one_list import MAIN_LIST, POSITION, folio_deactivate, folio_rotate, nr_lru_pages, position_of
 from mmlab_rivals.reclaimer.passes import end_pass, more_wanted
 from mmlab_rivals.reclaimer.queues import begin_pass, check, enqueue, evict, folio_removed, oldest, pass_over, queue_state, requeue
 
@@ -70,8 +70,15 @@ def shrink_node(m, st, node, priority, nr_to_reclaim, scan_flags):
     return end_pass(m, st, scan_flags)
 
 
+@kernel
+def explain_page(m, st, pfn, what):
+    """The page's counter, its position."""
+    return np.int64(st.count[pfn]) if what == 0 else position_of(m, pfn)
+
+
 GCLOCK = Reclaimer(
     name="gclock", summary="CLOCK with a counter a page in place of a bit", models="Smith 1978", level="L2", params=Params,
     wants_accesses=True, new_state=new_state, folio_added=folio_added, folio_accessed=folio_accessed, folio_removed=folio_removed,
     folio_deactivate=folio_deactivate, folio_rotate=folio_rotate, shrink_node=shrink_node, nr_lru_pages=nr_lru_pages, check=check,
+    explains=(Explained("count", "accesses that it may still be passed over for; at 0 it goes"), POSITION), explain_page=explain_page,
 )  # fmt: skip

@@ -8,10 +8,10 @@ State beside heap.py's: freq, accesses a page (int32); clock, accesses and arriv
 
 import numpy as np
 
-from mmlab.kernels.jit import leaf
+from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.zones import page_node
 from mmlab.model.page import page_flags
-from mmlab.policies import Reclaimer
+from mmlab.policies import Explained, Reclaimer
 from mmlab_rivals.reclaimer.heap import add, change_key, check, evict_first, folio_removed, heap_state, in_heap, next_aside
 from mmlab_rivals.reclaimer.one_list import nr_lru_pages
 
@@ -57,8 +57,15 @@ def shrink_node(m, st, node, priority, nr_to_reclaim, scan_flags):
     return freed
 
 
+@kernel
+def explain_page(m, st, pfn, what):
+    """The page's accesses."""
+    return np.int64(st.freq[pfn])
+
+
 LFU = Reclaimer(
     name="lfu", summary="least frequently used since it came in, told of every access", models="textbook LFU, in memory only",
     left_out="aging", level="L2", wants_accesses=True, new_state=new_state, folio_added=folio_added, folio_accessed=folio_accessed,
     folio_removed=folio_removed, shrink_node=shrink_node, nr_lru_pages=nr_lru_pages, check=check,
+    explains=(Explained("accesses", "since it came in; the fewest go"),), explain_page=explain_page,
 )  # fmt: skip

@@ -24,14 +24,14 @@ from mmlab.model.const import SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE,
 from mmlab.model.gfp import ZONE_MOVABLE
 from mmlab.model.page import PG_LRU, PG_MLOCKED, page_flags
 from mmlab.model.rows import SC_NR_NODES
-from mmlab.policies import Reclaimer
+from mmlab.policies import Explained, Reclaimer
 from mmlab_rivals.reclaimer.ghosts import (
     REFAULT_RECENT, add_ghost, check_ghosts, find_ghost, ghost_list, ghost_shadow, ghost_state, oldest_ghost,
 )
-from mmlab_rivals.reclaimer.one_list import folio_rotate, make_oldest, nr_lru_pages
+from mmlab_rivals.reclaimer.one_list import POSITION, folio_rotate, make_oldest, nr_lru_pages
 from mmlab_rivals.reclaimer.passes import end_pass, more_wanted
 from mmlab_rivals.reclaimer.queues import (
-    begin_pass, can_move, capacity, check_queues, dequeue, enqueue, evict, make_newest, nr_queued, oldest, queue_of, queue_state, requeue,
+    begin_pass, can_move, capacity, check_queues, dequeue, enqueue, evict, explain_queued, make_newest, nr_queued, oldest, queue_of, queue_state, requeue,
     set_queue,
 )
 from mmlab_rivals.reclaimer.stack import bottom, check_stack, in_stack, newer, stack_drop, stack_head, stack_insert, stack_remove, stack_state
@@ -250,9 +250,17 @@ def check(m, st):
     return broken
 
 
+@kernel
+def explain_page(m, st, pfn, what):
+    """Its queue, its position there, whether S has it."""
+    return in_stack(st, pfn) if what == 2 else explain_queued(m, pfn, what)
+
+
 LIRS = Reclaimer(
     name="lirs", summary="pages accessed again soon stay, the others pass through a small queue", models="Jiang and Zhang 2002", level="L2",
     params=Params, wants_accesses=True, new_state=new_state, folio_added=folio_added, folio_accessed=folio_accessed,
     folio_removed=folio_removed, folio_deactivate=folio_deactivate, folio_rotate=folio_rotate, shrink_node=shrink_node,
     eviction_shadow=eviction_shadow, workingset_refault=workingset_refault, nr_lru_pages=nr_lru_pages, check=check,
+    explains=(Explained("queue", "where it is", ("hir", "lir")), POSITION,
+              Explained("in_stack", "1: accessed since the oldest LIR was, so that the next access makes it LIR")), explain_page=explain_page,
 )  # fmt: skip

@@ -10,7 +10,7 @@ from mmlab.kernels.zones import page_node
 from mmlab.model.page import PG_LRU, page_flags, page_prev
 from mmlab.policies import Reclaimer
 from mmlab_rivals.reclaimer.one_list import (
-    check, folio_added, folio_deactivate, folio_removed, folio_rotate, head_of, new_state, nr_lru_pages, shrink_oldest,
+    POSITION, check, explain_page, folio_added, folio_deactivate, folio_removed, folio_rotate, head_of, new_state, nr_lru_pages, shrink_oldest,
 )
 
 
@@ -41,4 +41,5 @@ LRU = Reclaimer(
     shrink_node=shrink_oldest,
     nr_lru_pages=nr_lru_pages,
     check=check,
+    explains=(POSITION,), explain_page=explain_page,
 )

@@ -13,11 +13,11 @@ import attrs
 import numpy as np
 from attrs.validators import and_, ge, le
 
-from mmlab.kernels.jit import leaf
+from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.zones import page_node
 from mmlab.model.layout import reserve
 from mmlab.model.page import page_flags
-from mmlab.policies import Reclaimer
+from mmlab.policies import Explained, Reclaimer
 from mmlab_rivals.reclaimer.heap import add, change_key, check, evict_first, folio_removed, heap_state, in_heap, next_aside
 from mmlab_rivals.reclaimer.one_list import nr_lru_pages
 
@@ -89,9 +89,18 @@ def shrink_node(m, st, node, priority, nr_to_reclaim, scan_flags):
     return freed
 
 
+@kernel
+def explain_page(m, st, pfn, what):
+    """How long ago the page's K-th last access and its last one are, by st.clock."""
+    last = st.times[pfn * st.k[0] + (st.k[0] - 1 if what == 0 else 0)]
+    return st.clock[0] - last if last > 0 else -1
+
+
 LRU_K = Reclaimer(
     name="lru_k", summary="the page whose K-th last access is longest ago goes, told of every access", models="O'Neil et al. 1993",
     left_out="histories of evicted pages, correlated accesses", level="L2", params=Params, wants_accesses=True, new_state=new_state,
     folio_added=folio_added, folio_accessed=folio_accessed, folio_removed=folio_removed, shrink_node=shrink_node,
     nr_lru_pages=nr_lru_pages, check=check,
+    explains=(Explained("accesses_since_kth", "accesses and arrivals of all pages since its K-th last access, the most go; -1: it has had fewer than K, and goes before all others"),
+              Explained("accesses_since_last", "the same since its last access")), explain_page=explain_page,
 )  # fmt: skip

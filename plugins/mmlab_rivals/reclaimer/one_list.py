@@ -9,7 +9,7 @@ Left out: per-CPU batches; a request for a low zone takes any page of the node.
 import numpy as np
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.lists import list_add, list_add_tail, list_del, list_empty, policy_list
+from mmlab.kernels.lists import list_add, list_add_tail, list_del, list_empty, list_position, policy_list
 from mmlab.kernels.scan import count_scan, count_steal
 from mmlab.kernels.services import folio_referenced, reclaim_folio
 from mmlab.kernels.zones import page_node
@@ -20,10 +20,13 @@ from mmlab.model.page import (
 )
 from mmlab.model.rows import SC_NR_NODES, SC_NR_ZONES, Z_LRU, Z_NODE, ZONE_STRIDE
 from mmlab.model.vmstat import V_PGROTATED, count_vm_events
+from mmlab.policies import Explained
 
 MAIN_LIST = 0
 YOUNG_PTES = 0xFFFF  # folio_referenced(): how many, below its VM_* bits
 NR_QUEUES = 4  # lists that a policy may use: below LRU_UNEVICTABLE
+#: what explain_page() tells of a page on a list
+POSITION = Explained("position", "pages nearer to the old end of its list, where victims are taken; -1: it is off the list")
 
 
 @leaf
@@ -190,6 +193,18 @@ def evictable_pages(m, node):
 def nr_lru_pages(m, st, node, lru):
     """From the zones' rows."""
     return zone_sum(m, node, lru)
+
+
+@leaf
+def position_of(m, pfn):
+    """POSITION."""
+    return list_position(m, pfn) if page_flags(m, pfn) & PG_LRU else -1
+
+
+@kernel
+def explain_page(m, st, pfn, what):
+    """POSITION, of policies with one list."""
+    return position_of(m, pfn)
 
 
 @leaf

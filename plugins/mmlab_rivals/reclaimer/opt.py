@@ -6,12 +6,15 @@ nearest next use of all, so it was a leaf of the heap. Left out: as heap.py; pag
 accessed bits, read-ahead) keep the number they came with.
 """
 
-from mmlab.kernels.jit import leaf
+from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.zones import page_node
 from mmlab.model.page import page_flags
-from mmlab.policies import Reclaimer
+from mmlab.policies import Explained, Reclaimer
 from mmlab_rivals.reclaimer.heap import add, change_key, check, evict_first, folio_removed, heap_state, in_heap, next_aside
 from mmlab_rivals.reclaimer.one_list import nr_lru_pages
+
+
+NEVER = 1 << 62  # of m.next_use
 
 
 def new_state(params, machine):
@@ -44,6 +47,12 @@ def shrink_node(m, st, node, priority, nr_to_reclaim, scan_flags):
     return freed
 
 
+@kernel
+def explain_page(m, st, pfn, what):
+    """When the page is accessed next."""
+    return m.next_use[pfn] if m.next_use[pfn] < NEVER else -1
+
+
 OPT = Reclaimer(
     name="opt",
     summary="Belady's optimum: the page needed last goes; knows the future",
@@ -58,4 +67,5 @@ OPT = Reclaimer(
     shrink_node=shrink_node,
     nr_lru_pages=nr_lru_pages,
     check=check,
+    explains=(Explained("next_use", "number of the event that accesses it next, the latest goes; -1: none does, as far as the stream shows"),), explain_page=explain_page,
 )

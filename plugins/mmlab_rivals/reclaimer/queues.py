@@ -16,7 +16,7 @@ from mmlab.kernels.zones import page_node
 from mmlab.model.const import LRU_UNEVICTABLE, RECLAIM_FREED
 from mmlab.model.page import GEN_MASK, GEN_SHIFT, PG_LRU, PG_MLOCKED, page_flags, set_page_flags
 from mmlab.model.rows import SC_NR_NODES, SC_NR_ZONES, Z_MANAGED, Z_NODE, ZONE_STRIDE
-from mmlab_rivals.reclaimer.one_list import NR_QUEUES, check_list, folio_nr_pages, head_of, put_first, take_off, zone_sum
+from mmlab_rivals.reclaimer.one_list import NR_QUEUES, check_list, folio_nr_pages, head_of, position_of, put_first, take_off, zone_sum
 from mmlab_rivals.reclaimer.passes import begin_looks, freed, look, pass_state
 
 
@@ -156,6 +156,18 @@ def evict(m, st, node, pfn, scan_flags):
         return 0
     freed(st, flags)
     return 1
+
+
+@leaf
+def explain_queued(m, pfn, what):
+    """0: the page's queue, 1: its POSITION there."""
+    return queue_of(page_flags(m, pfn)) if what == 0 else position_of(m, pfn)
+
+
+@kernel
+def explain_page(m, st, pfn, what):
+    """Of policies that tell no more."""
+    return explain_queued(m, pfn, what)
 
 
 @leaf

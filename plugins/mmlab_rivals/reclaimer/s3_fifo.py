@@ -19,12 +19,12 @@ from attrs.validators import and_, ge, gt, le, lt
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.zones import page_node
 from mmlab.model.page import page_flags
-from mmlab.policies import Reclaimer
+from mmlab.policies import Explained, Reclaimer
 from mmlab_rivals.reclaimer.ghosts import RETURNED, check, ghost_state, remember, workingset_refault
-from mmlab_rivals.reclaimer.one_list import folio_deactivate, folio_rotate, nr_lru_pages
+from mmlab_rivals.reclaimer.one_list import POSITION, folio_deactivate, folio_rotate, nr_lru_pages
 from mmlab_rivals.reclaimer.passes import end_pass, more_wanted
 from mmlab_rivals.reclaimer.queues import (
-    begin_pass, capacity, enqueue, evict, folio_removed, nr_queued, oldest, pass_over, queue_of, queue_state, requeue, set_queue,
+    begin_pass, capacity, enqueue, evict, explain_queued, folio_removed, nr_queued, oldest, pass_over, queue_of, queue_state, requeue, set_queue,
 )
 
 SMALL, MAIN = 0, RETURNED
@@ -108,9 +108,17 @@ def shrink_node(m, st, node, priority, nr_to_reclaim, scan_flags):
     return end_pass(m, st, scan_flags)
 
 
+@kernel
+def explain_page(m, st, pfn, what):
+    """Its queue, its position there, its accesses."""
+    return np.int64(st.freq[pfn]) if what == 2 else explain_queued(m, pfn, what)
+
+
 S3_FIFO = Reclaimer(
     name="s3_fifo", summary="small and main FIFO queues, and a memory of what the small one dropped", models="Yang et al. 2023", level="L2",
     params=Params, wants_accesses=True, new_state=new_state, folio_added=folio_added, folio_accessed=folio_accessed,
     folio_removed=folio_removed, folio_deactivate=folio_deactivate, folio_rotate=folio_rotate, shrink_node=shrink_node,
     eviction_shadow=eviction_shadow, workingset_refault=workingset_refault, nr_lru_pages=nr_lru_pages, check=check,
+    explains=(Explained("queue", "where it is", ("small", "main")), POSITION,
+              Explained("accesses", "in the small queue up to the threshold; in the main queue one goes with each round")), explain_page=explain_page,
 )  # fmt: skip

@@ -15,10 +15,10 @@ from mmlab.kernels.zones import page_node
 from mmlab.model.page import PG_LRU, page_flags, page_prev
 from mmlab.model.rows import SC_NR_NODES
 from mmlab.model.vmstat import V_PGROTATED, count_vm_events
-from mmlab.policies import Reclaimer
+from mmlab.policies import Explained, Reclaimer
 from mmlab_rivals.reclaimer.one_list import MAIN_LIST, make_oldest, nr_lru_pages, set_referenced, was_accessed
 from mmlab_rivals.reclaimer.passes import end_pass, more_wanted
-from mmlab_rivals.reclaimer.queues import begin_pass, check_queues, dequeue, evict, folio_added, pass_over, queue_state
+from mmlab_rivals.reclaimer.queues import begin_pass, check_queues, dequeue, evict, folio_added, nr_queued, pass_over, queue_state
 
 
 
@@ -90,8 +90,26 @@ def check(m, st):
     return 0
 
 
+@kernel
+def explain_page(m, st, pfn, what):
+    """How far the hand is away."""
+    if page_flags(m, pfn) & PG_LRU == 0:
+        return -1
+    node = page_node(m, pfn)
+    head = policy_list(m, node, MAIN_LIST)
+    at = st.hand[node]
+    if at < 0 or at == head:
+        at = page_prev(m, head)
+    passed = 0
+    while at != pfn and passed <= nr_queued(st, node, MAIN_LIST):
+        passed += 1 if at != head else 0
+        at = page_prev(m, at)
+    return passed
+
+
 SIEVE = Reclaimer(
     name="sieve", summary="FIFO with a hand that passes over accessed pages and leaves them where they are", models="Zhang et al. 2024",
     level="L2", new_state=new_state, folio_added=folio_added, folio_accessed=set_referenced, folio_removed=folio_removed,
     folio_deactivate=folio_deactivate, folio_rotate=folio_rotate, shrink_node=shrink_node, nr_lru_pages=nr_lru_pages, check=check,
+    explains=(Explained("to_hand", "pages that the hand looks at before it; -1: it is off the list"),), explain_page=explain_page,
 )  # fmt: skip

@@ -13,12 +13,12 @@ from attrs.validators import and_, ge, gt, le, lt
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.zones import page_node
 from mmlab.model.page import page_flags
-from mmlab.policies import Reclaimer
+from mmlab.policies import Explained, Reclaimer
 from mmlab_rivals.reclaimer.ghosts import RETURNED, check, ghost_state, remember, workingset_refault
-from mmlab_rivals.reclaimer.one_list import folio_deactivate, folio_rotate, nr_lru_pages
+from mmlab_rivals.reclaimer.one_list import POSITION, folio_deactivate, folio_rotate, nr_lru_pages
 from mmlab_rivals.reclaimer.passes import end_pass, more_wanted
 from mmlab_rivals.reclaimer.queues import (
-    begin_pass, can_move, capacity, evict, folio_added, folio_removed, make_newest, nr_queued, oldest, queue_of, queue_state,
+    begin_pass, can_move, capacity, evict, explain_page, folio_added, folio_removed, make_newest, nr_queued, oldest, queue_of, queue_state,
 )
 
 A1IN, AM = 0, RETURNED
@@ -71,4 +71,5 @@ TWO_Q = Reclaimer(
     params=Params, wants_accesses=True, new_state=new_state, folio_added=folio_added, folio_accessed=folio_accessed,
     folio_removed=folio_removed, folio_deactivate=folio_deactivate, folio_rotate=folio_rotate, shrink_node=shrink_node,
     eviction_shadow=eviction_shadow, workingset_refault=workingset_refault, nr_lru_pages=nr_lru_pages, check=check,
+    explains=(Explained("queue", "where it is", ("a1in", "am")), POSITION), explain_page=explain_page,
 )  # fmt: skip

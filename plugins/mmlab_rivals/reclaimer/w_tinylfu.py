@@ -22,11 +22,11 @@ from attrs.validators import and_, ge, gt, le, lt
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.zones import page_node
 from mmlab.model.page import page_flags
-from mmlab.policies import Reclaimer
-from mmlab_rivals.reclaimer.one_list import folio_deactivate, folio_rotate, nr_lru_pages
+from mmlab.policies import Explained, Reclaimer
+from mmlab_rivals.reclaimer.one_list import POSITION, folio_deactivate, folio_rotate, nr_lru_pages
 from mmlab_rivals.reclaimer.passes import end_pass, more_wanted
 from mmlab_rivals.reclaimer.queues import (
-    begin_pass, can_move, capacity, check, enqueue, evict, folio_removed, make_newest, nr_queued, oldest, pass_over, queue_of, queue_state,
+    begin_pass, can_move, capacity, check, enqueue, evict, explain_queued, folio_removed, make_newest, nr_queued, oldest, pass_over, queue_of, queue_state,
     requeue,
 )
 
@@ -162,10 +162,18 @@ def shrink_node(m, st, node, priority, nr_to_reclaim, scan_flags):
     return end_pass(m, st, scan_flags)
 
 
+@kernel
+def explain_page(m, st, pfn, what):
+    """Its queue, its position there, its accesses."""
+    return freq_of(st, np.int64(st.freq[pfn])) if what == 2 else explain_queued(m, pfn, what)
+
+
 W_TINYLFU = Reclaimer(
     name="w_tinylfu", summary="an LRU window, and a main part that only more popular pages come into", models="Einziger et al. 2017",
     left_out="the sketch: numbers of accesses are exact", level="L1", params=Params, wants_accesses=True, new_state=new_state,
     folio_added=folio_added, folio_accessed=folio_accessed, folio_removed=folio_removed, folio_deactivate=folio_deactivate,
     folio_rotate=folio_rotate, shrink_node=shrink_node, eviction_shadow=eviction_shadow, workingset_refault=workingset_refault,
     nr_lru_pages=nr_lru_pages, check=check,
+    explains=(Explained("queue", "where it is", ("window", "probation", "protected")), POSITION,
+              Explained("accesses", "halved from time to time; of the window's and probation's oldest the one with fewer goes")), explain_page=explain_page,
 )  # fmt: skip

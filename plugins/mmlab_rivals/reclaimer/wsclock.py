@@ -18,8 +18,8 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.zones import page_node
 from mmlab.model.const import SWAP_CLUSTER_MAX
 from mmlab.model.rows import SC_NOW_NS
-from mmlab.policies import Reclaimer
-from mmlab_rivals.reclaimer.one_list import MAIN_LIST, folio_deactivate, folio_rotate, nr_lru_pages, set_referenced, was_accessed
+from mmlab.policies import Explained, Reclaimer
+from mmlab_rivals.reclaimer.one_list import MAIN_LIST, POSITION, folio_deactivate, folio_rotate, nr_lru_pages, position_of, set_referenced, was_accessed
 from mmlab_rivals.reclaimer.passes import FREED, LEFT, end_pass, more_wanted
 from mmlab_rivals.reclaimer.queues import begin_pass, check, enqueue, evict, folio_removed, oldest, pass_over, queue_state, requeue
 
@@ -69,9 +69,16 @@ def shrink_node(m, st, node, priority, nr_to_reclaim, scan_flags):
     return end_pass(m, st, scan_flags)
 
 
+@kernel
+def explain_page(m, st, pfn, what):
+    """Microseconds since the page's mark was seen, its position."""
+    return (m.sc[SC_NOW_NS] - st.noted_ns[pfn]) // 1000 if what == 0 else position_of(m, pfn)
+
+
 WSCLOCK = Reclaimer(
     name="wsclock", summary="a clock that takes pages outside the working set's window", models="Carr and Hennessy 1981",
     left_out="virtual time of a process", level="L1", params=Params, new_state=new_state, folio_added=folio_added,
     folio_accessed=set_referenced, folio_removed=folio_removed, folio_deactivate=folio_deactivate, folio_rotate=folio_rotate,
     shrink_node=shrink_node, nr_lru_pages=nr_lru_pages, check=check,
+    explains=(Explained("idle_us", "since its mark was last seen; in the working set up to tau_us"), POSITION), explain_page=explain_page,
 )  # fmt: skip

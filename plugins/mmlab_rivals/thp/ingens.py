@@ -1,12 +1,13 @@
 """Ingens: faults get small pages; a kernel thread makes a range huge once most of its pages are there, the fairest process first.
 
+That is what it does while memory is fragmented. As long as less than fmfi_pct percent of free memory is in blocks smaller than a huge page
+(the free memory fragmentation index), it is aggressive: faults get huge pages at once, as with `always`. The index is read at every look.
 A range counts as used where a page is mapped (the paper's util bitvector); it is promoted from util_pct percent on. Accessed bits are sampled;
 the moving average of how many of a range's 512 pages were accessed tells frequently used huge pages (three quarters on average) from idle
 ones. Whose range is next: the process with the smallest sum of huge pages, idle ones counted idle_tax_pct percent (its promotion metric, with
 equal shares).
-Models: Kwon et al., "Coordinated and Efficient Huge Page Management with Ingens", OSDI 2016. Left out: the aggressive mode while memory is
-hardly fragmented (promotion at the first fault, as `always` has it), sharing of identical pages, shares other than equal ones, the scanning
-threads' own CPU time. O(page tables) a step.
+Models: Kwon et al., "Coordinated and Efficient Huge Page Management with Ingens", OSDI 2016. Left out: sharing of identical
+pages, shares other than equal ones, compaction ahead of need, the scanning threads' own CPU time. O(page tables) a step.
 """
 
 from typing import Any
@@ -16,14 +17,15 @@ import numpy as np
 from attrs.validators import ge, le
 
 from mmlab.kernels.jit import kernel
+from mmlab.kernels.ops import page_allocator_nr_free_blocks
 from mmlab.kernels.pte import walk_pmd
 from mmlab.kernels.services import collapse_range
-from mmlab.model.const import HPAGE_PMD_NR, SCAN_ALLOC_HUGE_PAGE_FAIL, SCAN_SUCCEED
-from mmlab.model.gfp import GFP_TRANSHUGE
+from mmlab.model.const import HPAGE_PMD_NR, HPAGE_PMD_ORDER, MIGRATE_TYPES, NR_PAGE_ORDERS, SCAN_ALLOC_HUGE_PAGE_FAIL, SCAN_SUCCEED
+from mmlab.model.gfp import GFP_TRANSHUGE, GFP_TRANSHUGE_LIGHT
 from mmlab.model.layout import reserve
-from mmlab.model.rows import PTE_HUGE, SC_NR_TASKS
+from mmlab.model.rows import PTE_HUGE, SC_NR_TASKS, SC_NR_ZONES
 from mmlab.policies import Thp
-from mmlab_rivals.thp.ranges import NS_PER_MS, harvest, lives, next_range, utilization
+from mmlab_rivals.thp.ranges import NS_PER_MS, harvest, holds_range, lives, may_be_huge, next_range, utilization
 
 SCALE = 16  # of st.frequency
 FREQUENT = 3 * HPAGE_PMD_NR * SCALE // 4
@@ -31,9 +33,11 @@ FREQUENT = 3 * HPAGE_PMD_NR * SCALE // 4
 
 @attrs.frozen
 class Params:
-    """util_pct: how full a range must be; promote_ms: between two looks for such ranges; promote_max: promotions a look; sample_ms: between two
-    readings of accessed bits; weight_pct: of the newest in the average; idle_tax_pct: what an idle huge page counts when processes compete."""
+    """fmfi_pct: of free memory in small blocks, from where on it is conservative (0: always); util_pct: how full a range must be; promote_ms:
+    between two looks for such ranges; promote_max: promotions a look; sample_ms: between two readings of accessed bits; weight_pct: of the
+    newest in the average; idle_tax_pct: what an idle huge page counts when processes compete."""
 
+    fmfi_pct: int = attrs.field(default=50, validator=[ge(0), le(101)])
     util_pct: int = attrs.field(default=90, validator=[ge(1), le(100)])
     promote_ms: int = attrs.field(default=10, validator=ge(1))
     promote_max: int = attrs.field(default=32, validator=ge(1))
@@ -43,24 +47,42 @@ class Params:
 
 
 def new_state(params: Params, machine: Any) -> dict[str, np.ndarray]:
-    """frequency: pages accessed on average a range, times SCALE; cursor, cost: of an address space in a look; next_sample: ns."""
+    """frequency: pages accessed on average a range, times SCALE; cursor, cost: of an address space in a look; next_sample: ns;
+    fmfi: the last index in percent, -1 before the first."""
     nr_mms = machine.sizes.nr_tasks
     return {
         "frequency": reserve(len(machine.pt), "int32"), "cursor": np.zeros(nr_mms, np.int64), "cost": np.zeros(nr_mms, np.int64),
-        "next_sample": np.zeros(1, np.int64),
+        "next_sample": np.zeros(1, np.int64), "fmfi": np.full(1, -1, np.int64),
     }  # fmt: skip
 
 
 @kernel
+def fragmentation_index_pct(m):
+    """Per cent of free memory in blocks smaller than a huge page; 100 where nothing is free."""
+    free = 0
+    huge = 0
+    for zone in range(m.sc[SC_NR_ZONES]):
+        for order in range(NR_PAGE_ORDERS):
+            for migratetype in range(MIGRATE_TYPES):
+                pages = page_allocator_nr_free_blocks(m, zone, order, migratetype) << order
+                free += pages
+                if order >= HPAGE_PMD_ORDER:
+                    huge += pages
+    return (free - huge) * 100 // free if free else 100
+
+
+@kernel
 def fault_orders(m, st, mm, vma, vpn, access):
-    """Faults map small pages."""
-    return 0
+    """A PMD wherever it fits while memory is hardly fragmented, else small pages."""
+    if st.fmfi[0] < 0:
+        st.fmfi[0] = fragmentation_index_pct(m)
+    return 1 << HPAGE_PMD_ORDER if st.fmfi[0] < st.fmfi_pct[0] and may_be_huge(m, vma) and holds_range(m, vma, vpn) else 0
 
 
 @kernel
 def fault_gfp(m, st, mm, vma, order):
-    """Of the promoting thread, the only one that asks."""
-    return GFP_TRANSHUGE
+    """A fault takes what is there."""
+    return GFP_TRANSHUGE_LIGHT
 
 
 @kernel
@@ -133,15 +155,16 @@ def step(m, st, now_ns):
     if now_ns >= st.next_sample[0]:
         sample_accesses(m, st)
         st.next_sample[0] = now_ns + st.sample_ms[0] * NS_PER_MS
+    st.fmfi[0] = fragmentation_index_pct(m)
     promote(m, st)
     return min(st.promote_ms[0] * NS_PER_MS, st.next_sample[0] - now_ns)
 
 
 INGENS = Thp(
     name="ingens",
-    summary="huge pages made later, of ranges that are nearly full",
+    summary="huge pages at faults while memory is not fragmented, else made later, of ranges that are nearly full",
     models="Kwon et al., OSDI 2016 (Ingens)",
-    left_out="the aggressive mode, page sharing, shares, the threads' CPU time",
+    left_out="page sharing, shares, the threads' CPU time",
     level="L1",
     params=Params,
     new_state=new_state,

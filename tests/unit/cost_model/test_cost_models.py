@@ -44,4 +44,4 @@ def test_params_set_the_devices_times(model):
 def test_a_counted_guest_takes_what_was_recorded():
     costs = ICOUNT_GUEST.costs(ICOUNT_GUEST.params())
     assert costs["fault"] + costs["zero_page"] == 60_000  # the first touch of a page
-    assert costs["damos_page"] + costs["lru_move"] + costs["submit_page"] == 73_000  # pageout, a page
+    assert costs["damos_page"] + costs["lru_move"] + costs["submit_page"] == 61_500  # pageout, a page

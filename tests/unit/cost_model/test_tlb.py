@@ -34,6 +34,8 @@ def counts(sim):
 def test_presets():
     assert SKYLAKE.tlb(SKYLAKE.params()) == ((64, 4), (32, 4), (1536, 12))
     assert ZEN.tlb(ZEN.params()) == ((64, 64), (0, 4), (1536, 12))
+    times = [[model.costs(model.params())[name] for name in ("tlb_l2_hit", "tlb_miss", "tlb_miss_huge")] for model in (SKYLAKE, ZEN)]
+    assert times == [[9 // 4, (9 + 44) // 4, (9 + 12) // 4], [2, 2 + 11, round(2 + 4.6)]]  # cycles at 4 GHz; ns
     for model in (VM_GUEST, NVME_DESKTOP):
         assert tlb.entries_of(tlb.geometry_of(model, model.params())) == 0
 

@@ -46,7 +46,7 @@ def test_empty_file_gives_the_defaults(load):
         "page_allocator": {"use": "buddy", "params": {}},
         "cost_model": {"use": "vm_guest", "params": {}},
     }  # no plugin offers a thp
-    assert cell.config["run"] == {"check_every": 0, "sample_ns": 10_000_000, "after_oom": "fail", "score_ms": 0.0, "hot_share": 0.9}
+    assert cell.config["run"] == {"check_every": 0, "sample_ns": 10_000_000, "after_oom": "fail", "explain": 0, "score_ms": 0.0, "hot_share": 0.9}
     assert cell.config["seed"] == 1
     assert cell.axes == {}
 
@@ -223,6 +223,14 @@ def test_script_faults_name_file_and_line(tmp_path):
     assert len(caught.value.messages) == 2
     assert "w.ops:2" in caught.value.messages[0]
     assert "w.ops:3" in caught.value.messages[1]
+
+
+def test_cgroup_limits_that_contradict(tmp_path):
+    script = tmp_path / "g.ops"
+    script.write_text("cgroup g memory.min=20M\ncgroup h memory.low=max memory.max=1M\ncgroup g memory.max=10M\ncgroup g memory.min=5M\n")
+    with pytest.raises(InputError) as caught:
+        load_experiment(script)
+    assert caught.value.messages == [f"{script}: workload.script: {script}:3: cgroup g: memory.min must not be above memory.max, got 20M and 10M"]
 
 
 def test_script_becomes_an_experiment(tmp_path):

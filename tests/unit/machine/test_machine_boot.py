@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmlab import procfs
 from mmlab.machine import ZoneTuning, boot_from_json, build_machine, fresh_boot, layout_from_boot, layout_from_config, machine_from_table
 from mmlab.machine.boot import aligned_orders
 from mmlab.machine.record import LRU_LISTS, MIGRATE_TYPES, TOTALS
+from mmlab.simulation import Simulation
 
 # A boot.json, shortened: zones-512m as recorded.
 NO_BLOCKS = {t: [0] * 11 for t in MIGRATE_TYPES}
@@ -94,3 +96,14 @@ def test_blocks_cover_the_range_exactly(start, length):
         assert order == 10 or pfn % (2 << order) or pfn + (2 << order) > start + length
         pfn += 1 << order
     assert pfn == start + length
+
+
+def test_every_free_block_of_a_record_has_its_place():
+    """Even in a zone of which all but 32 pages are free, where not every block finds a place of twice its size."""
+    sim = Simulation.from_table({"memory": "512M", "cpus": 1, "boot": BOOT})
+    rows = procfs.read(sim, "/proc/pagetypeinfo").splitlines()
+    for zone in BOOT["zones"]:
+        blocks = {(order, name): n for name, counts in zone["free_lists"].items() for order, n in enumerate(counts) if n}
+        found = [line.split() for line in rows if f"zone {zone['zone']:>8}, type" in line]
+        assert {(order, words[5]): int(n) for words in found for order, n in enumerate(words[6:]) if int(n)} == blocks
+    assert sim.check_state() == []

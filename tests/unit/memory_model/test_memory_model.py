@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from mmlab.kernels.services import alloc_pages
+from mmlab.model.gfp import GFP_KERNEL
+from mmlab.simulation import Simulation
 from mmlab.testing.harness import small_machine
 from mmlab_linux.memory_model.sparsemem_vmemmap import SPARSEMEM_VMEMMAP
 from mmlab_rivals.memory_model.flatmem import FLATMEM
@@ -104,3 +108,12 @@ def test_sparsemem_numbers_its_arrays_as_sections_appear():
     assert model.pfn_valid(39 * SECTION) == 0 and model.pfn_valid(41 * SECTION - 1) == 1
     assert model.memmap_pages(39 * SECTION, 42 * SECTION) == 512
     assert model.check() == 0
+
+
+def test_boot_writes_one_struct_page_a_free_block():
+    sim = Simulation.from_table({"memory": "4G", "bare": True})
+    flags = sim.machine.page[2::4][: sim.machine.sizes.nr_frames]
+    assert np.count_nonzero(flags) == (4 << 30) // (4096 << 10)  # all of memory is free, in blocks of order 10
+    sim.machine.run(alloc_pages, GFP_KERNEL, 9, 0)
+    assert np.count_nonzero(flags[1:]) > 1024  # a block was cut: its half and what was handed out
+    sim.check_state()

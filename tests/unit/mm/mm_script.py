@@ -13,12 +13,18 @@ from mmlab.workload.ops import parse_ops
 
 
 class Ran:
-    """A script's run: answers by line number, snapshots, and the simulation as it was left. Broken invariants fail at once."""
+    """A script's run: answers by line number, snapshots, and the simulation as it was left. Broken invariants fail at once.
 
-    def __init__(self, script: str, sysctl: dict | None = None, sysfs: dict | None = None, **machine):
+    results_in_memory: what snapshots keep takes memory, and a page of the driving process with them, as on the recorded machines.
+    """
+
+    def __init__(self, script: str, sysctl: dict | None = None, sysfs: dict | None = None, results_in_memory: bool = False,
+                 monitor: dict | None = None, **machine):
         machine = {"memory": "256M", "cpus": 1, "cmdline": "transparent_hugepage=never", **machine}
-        self.sim = Simulation.from_table(machine, sysctl=sysctl or {}, sysfs=sysfs or {}, script=True, warm_text=True)
-        self.sim._driver_grown = True  # no page of the driving process among the figures
+        self.sim = Simulation.from_table(machine, sysctl=sysctl or {}, sysfs=sysfs or {}, script=True, warm_text=True,
+                                         policies={"monitor": monitor} if monitor else {})
+        self.sim._driver_grown = not results_in_memory
+        self.sim.results_in_memory = results_in_memory
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "out"
             run_script(self.sim, parse_ops(script.strip("\n"), "test"), out, Path(folder))

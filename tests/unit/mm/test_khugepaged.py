@@ -98,3 +98,68 @@ snapshot s1
         **HUGE_MACHINE,
     )
     assert ran.vmstat("s1", "thp_collapse_alloc") == collapsed
+
+
+def test_khugepaged_waits_for_the_first_address_space_and_an_idle_cpu():
+    """It begins when A has huge memory at last, once A sleeps; nothing wakes it a second time."""
+    ran = Ran(
+        """
+spawn A
+mmap A r 4M anon align=2M
+touch A r 0 1 w
+sysfs mm/transparent_hugepage/enabled always
+sleep 500
+snapshot s0
+mmap A s 2M anon align=2M
+touch A s 0 512 w
+touch A r 1 1 w
+snapshot s1
+sleep 500
+snapshot s2
+mmap A t 4M anon align=2M huge=no
+touch A t 0 1 w
+madvise A t 0 4M hugepage
+sleep 500
+snapshot s3
+cat /sys/kernel/mm/transparent_hugepage/khugepaged/full_scans scans
+""",
+        sysfs=ASLEEP, **HUGE_MACHINE,
+    )  # fmt: skip
+    assert [ran.vmstat(label, "thp_collapse_alloc") for label in ("s0", "s1", "s2", "s3")] == [0, 0, 1, 1]
+    assert ran.files["scans"].strip() == b"1"
+
+
+def test_pages_that_another_process_maps_by_a_huge_entry_count_as_shared():
+    """B wrote 100 pages of the huge page it shares with A; the other 412 are too many to copy (256)."""
+    ran = Ran(
+        """
+spawn A
+mmap A r 2M anon align=2M
+touch A r 0 512 w
+fork A B
+touch B r 0 100 w
+sysfs mm/transparent_hugepage/khugepaged/scan_sleep_millisecs 20
+sleep 500
+snapshot s0
+""",
+        memory="1G", cmdline="transparent_hugepage=always",
+    )  # fmt: skip
+    assert ran.smaps("s0", "B", ran.op[2]["addr"], "AnonHugePages") == 0
+    assert ran.vmstat("s0", "thp_scan_exceed_share_pte") > 0
+
+
+def test_shared_memory_with_nothing_there_exceeds_max_ptes_none():
+    ran = Ran(
+        """
+spawn A
+sysfs mm/transparent_hugepage/shmem_enabled always
+sysfs mm/transparent_hugepage/enabled always
+mmap A s 4M anon shared align=2M
+touch A s 0 1 w
+sysfs mm/transparent_hugepage/khugepaged/scan_sleep_millisecs 20
+sleep 500
+snapshot s0
+""",
+        sysfs=ASLEEP, **HUGE_MACHINE,
+    )  # fmt: skip
+    assert ran.vmstat("s0", "thp_scan_exceed_none_pte") > 0

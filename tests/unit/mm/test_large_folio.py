@@ -135,3 +135,48 @@ touch A r 0 4M r
     assert ran.vmstat("s1", "thp_swpout_fallback") == 2 and ran.vmstat("s1", "thp_split_page") == 2
     assert ran.smaps("s1", "A", ran.op[2]["addr"], "Swap") == 4096
     assert ran.minflt(6) == [1024]
+
+
+def test_a_split_gives_back_the_pages_that_were_never_written():
+    """40 of 512 pages are written, one is read; pageout of the first 16 splits. The zero page is in the place of the others."""
+    ran = Ran(
+        """
+spawn A
+mmap A r 2M anon align=2M
+touch A r 0 40 w
+touch A r 100 1 r
+madvise A r 0 16 cold
+snapshot s0
+touch A r 0 512 r
+touch A r 200 1 w
+snapshot s1
+""",
+        **ALWAYS,
+    )
+    addr = ran.op[2]["addr"]
+    assert ran.vmstat("s0", "thp_split_page") == 1
+    assert [ran.smaps(label, "A", addr, "Rss") for label in ("s0", "s1")] == [160, 164]
+    assert ran.minflt(7, 8) == [0, 1]
+
+
+def test_a_split_leaves_pages_with_contents_that_nobody_wrote_here():
+    """What came from swap holds something; a locked area keeps its pages."""
+    ran = Ran(
+        """
+spawn A
+mmap A r 2M anon align=2M
+touch A r 0 512 w
+madvise A r 0 2M pageout
+cgroup g memory.high=max
+touch A r 0 512 r
+madvise A r 0 2M collapse
+madvise A r 0 16 cold
+snapshot s0
+mmap A l 2M anon align=2M locked
+mprotect A l 0 4 r
+snapshot s1
+""",
+        swap="64M", **ALWAYS,
+    )  # fmt: skip
+    assert ran.smaps("s0", "A", ran.op[2]["addr"], "Rss") == 2048
+    assert ran.smaps("s1", "A", ran.op[10]["addr"] + 4 * 4096, "Rss") == 2048 - 16

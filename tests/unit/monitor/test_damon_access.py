@@ -1,18 +1,23 @@
 """What DAMON sees of accesses: windows, rates, ages, three ranges, the one page of a region."""
 
 import pytest
-from damon_script import CTX, pid, regions, run, setup
+from damon_script import CTX, pid, regions, run, scheme, setup
 from mmlab_linux.monitor.damon import state as s
 
 from mmlab.mm.rmap import folio_referenced
 from mmlab.model.page import PG_IDLE, PG_YOUNG
-from mmlab.model.rows import PTE_ACCESSED
+from mmlab.model.rows import COST_CONTEXT_SWITCH, COST_DAMON_CHECK, COST_DAMOS_PAGE, PTE_ACCESSED, SC_MONITOR_CHECKS, SC_MONITOR_NS
 from mmlab.procfs.walk import entries, mapped_pages
 
 pytestmark = pytest.mark.nojit
 ONE_PAGE = [("@A.r", "@A.r+4K"), ("@A.r+8K", "@A.r+12K")]
 WARM = "spawn A\nmmap A r 8M anon align=2M huge=no\ntouch A r 0 8M w\n"
 ON, OFF = "sysfs mm/damon/admin/kdamonds/0/state on\n", "sysfs mm/damon/admin/kdamonds/0/state off\n"
+
+
+def _folder(tmp_path, name):
+    (tmp_path / name).mkdir()
+    return tmp_path / name
 
 
 def windows(found):
@@ -69,6 +74,32 @@ def test_paddr_sees_the_frames_of_what_is_touched(tmp_path):
     found = run(tmp_path, script)
     hot = [sum(r.bytes for r in passed if r.nr_accesses >= 10) for _, passed in found.trace.aggregations]
     assert sum(hot[-4:]) / 4 == pytest.approx(4 << 20, rel=0.25)
+
+
+def test_what_kdamond_costs(tmp_path):
+    """Two context switches a sampling interval, and a check for each page that is on an LRU list: frames that nobody uses cost nothing."""
+    cost = {}
+    for name, bounds in {"used": ONE_PAGE, "free": [("0", "4096"), ("8192", "12288")]}.items():
+        paddr = name == "free"
+        script = WARM + setup("paddr" if paddr else "fvaddr") + ("" if paddr else pid(0, "A")) + regions(0, *bounds) + ON + "sleep 52\n"
+        machine = run(_folder(tmp_path, name), script).sim.machine
+        cost[name] = int(machine.sc[SC_MONITOR_NS]), int(machine.sc[SC_MONITOR_CHECKS]), machine.cost
+    (used, checks, prices), (free, same, _) = cost["used"], cost["free"]
+    wakes = checks // 2 + 1  # the first one chooses pages, the others look as well
+    assert checks == same == 20
+    assert free == wakes * 2 * int(prices[COST_CONTEXT_SWITCH])
+    assert used == free + checks * int(prices[COST_DAMON_CHECK])
+
+
+def test_an_action_on_frames_that_are_on_no_list_costs_a_look_at_each(tmp_path):
+    """A region of 256 frames: one round of lru_prio looks at all of them, and moves none."""
+    cost = []
+    for name, schemes in (("watch", 0), ("act", 1)):
+        script = WARM + setup("paddr", schemes=schemes) + regions(0, ("0", "1048576")) + (scheme(0, "lru_prio", (0, 20)) if schemes else "")
+        found = run(_folder(tmp_path, name), script + ON + "sleep 103\n")
+        assert len(found.trace.aggregations) == 1
+        cost.append(int(found.sim.machine.sc[SC_MONITOR_NS]))
+    assert cost[1] - cost[0] == 256 * (int(found.sim.machine.cost[COST_DAMOS_PAGE]) // 2)
 
 
 def test_kdamond_ends_with_its_last_task(tmp_path):

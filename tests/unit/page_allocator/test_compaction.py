@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmlab.kernels.ops import page_allocator_drain
-from mmlab.mm import compaction, compaction_scan
+from mmlab.mm import compaction, compaction_block
 from mmlab.mm.page_alloc import alloc_pages, free_pages
 from mmlab.model import rows as r
 from mmlab.model.const import COMPACT_COMPLETE, COMPACT_PRIO_ASYNC, COMPACT_PRIO_SYNC_LIGHT, COMPACT_SKIPPED, COMPACT_SUCCESS, WRITE
@@ -125,7 +125,13 @@ def test_direct_compaction_serves_a_huge_page():
     mm, vpn = fragmented(sim, 14_000)
     while free_blocks(sim, 9):
         assert sim.machine.run(alloc_pages, GFP_ATOMIC, 9, 0) >= 0
-    assert sim.machine.run(alloc_pages, GFP_TRANSHUGE, 9, 0) >= 0
+    before = events(sim, "pgalloc_dma32") | events(sim, "pgfree")
+    hits = int(sim.machine.zone[r.Z_NUMA_HIT :: r.ZONE_STRIDE].sum())
+    pfn = sim.machine.run(alloc_pages, GFP_TRANSHUGE, 9, 0)
+    assert pfn >= 0 and pfn % 512 == 0
+    assert events(sim, "pgalloc_dma32")["pgalloc_dma32"] == before["pgalloc_dma32"]  # captured: it came past the zone's lists
+    assert int(sim.machine.zone[r.Z_NUMA_HIT :: r.ZONE_STRIDE].sum()) == hits
+    assert sim.machine.cc[r.CC_CAPTURE] == 0
     counts = events(sim, "compact_")
     assert counts["compact_stall"] == counts["compact_success"] == 1 and counts["compact_fail"] == 0
     assert len(set(frames(sim, mm, vpn, 14_000).values())) == 14_000 // 4
@@ -214,9 +220,9 @@ def test_large_folios_move_whole():
     moved = [page for page in before if before[page] != after[page]]
     assert list(after) == list(before) and len(set(after.values())) == pages // 2
     whole = [page for page in moved if (page - vpn) % 16 == 0 and sim.machine.page[after[page] * 4 + 2] & PG_HEAD]
-    assert len(whole) >= 100 and all(after[page + i] == after[page] + i for page in whole for i in range(16))
+    assert len(whole) >= 10 and all(after[page + i] == after[page] + i for page in whole for i in range(16))
     assert all(after[page] % 16 == 0 for page in whole)
-    split = int(sim.machine.mthp[4 * r.MTHP_STRIDE + r.MTHP_SPLIT])  # where the scanners met there was no block of 16 for it
+    split = int(sim.machine.mthp[4 * r.MTHP_STRIDE + r.MTHP_SPLIT])  # as long as smaller places wait, no block of 16 is looked for
     assert len(whole) * 16 <= len(moved) <= (len(whole) + split) * 16
     counts = events(sim, "compact_") | events(sim, "pgmigrate_")
     assert counts["pgmigrate_success"] == len(moved)
@@ -228,7 +234,7 @@ def test_large_folios_move_whole():
 
 @pytest.mark.parametrize("order, wanted, skipped", [(0, 1, 0), (4, -1, 0), (4, 4, 1), (5, 4, 1), (4, 5, 0), (8, 9, 0), (9, -1, 1), (9, 10, 1)])
 def test_folios_as_large_as_the_block_that_is_wanted_stay(order, wanted, skipped):
-    assert a_machine().machine.run(compaction_scan.skip_isolation_on_order, order, wanted) == skipped
+    assert a_machine().machine.run(compaction_block.skip_isolation_on_order, order, wanted) == skipped
 
 
 def test_a_folio_mapped_in_part_is_split_before_it_moves():

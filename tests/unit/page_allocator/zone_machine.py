@@ -9,7 +9,7 @@ import numpy as np
 from mmlab.kernels import ops
 from mmlab.model import rows as r
 from mmlab.model.page import ZONE_SHIFT
-from mmlab.policies import PageAllocator
+from mmlab.policies import PageAllocator, Policy
 from mmlab.testing.harness import small_machine
 from mmlab.verify.probe_run import dump_state
 
@@ -20,8 +20,8 @@ FREE_HIGH_BATCH = 2
 class ZoneMachine:
     """zone: row of the largest zone; start, end: its span. reset() goes back to what it was after boot."""
 
-    def __init__(self, policy: PageAllocator, memory: str, cpus: int = 1):
-        self.m = small_machine(memory=memory, cpus=cpus, page_allocator=policy)
+    def __init__(self, policy: PageAllocator, memory: str, cpus: int = 1, **others: Policy):
+        self.m = small_machine(memory=memory, cpus=cpus, page_allocator=policy, **others)
         managed = self.m.zone[r.Z_MANAGED :: r.ZONE_STRIDE]
         self.zone = int(np.argmax(managed))
         self.row = self.m.zone[self.zone * r.ZONE_STRIDE : (self.zone + 1) * r.ZONE_STRIDE]

@@ -158,3 +158,8 @@ def test_params_are_checked_all_at_once():
     unknown = next(message for message in caught.value.messages if ".defrg: " in message)
     assert unknown.endswith("unknown key (known: defrag, use_zero_page); did you mean 'defrag'?")
     assert thp.make_params({"defrag": 4}, "x.toml: thp") == thp.policy.params(defrag=4)
+
+
+@pytest.mark.parametrize("slot, name", [("page_allocator", "buddy_nopcp"), ("slab_allocator", "slub_nocpupartial"), ("page_allocator", "buddy")])
+def test_a_policy_made_of_anothers_parts_is_shown_with_its_own_file(slot, name):
+    assert Path(load_plugins().get(slot, name).source).name == f"{name}.py"

@@ -172,14 +172,12 @@ def test_integer_sysctls_are_checked_and_kept():
     assert procfs.write(sim, "/proc/sys/vm/overcommit_ratio", "100") == 0 and sim.machine.sc[r.SC_COMMIT_LIMIT] == 16384
 
 
-def test_oom_kill_allocating_task_is_the_policys_name():
+def test_oom_kill_allocating_task():
     sim = FakeSimulation()
     path = "/proc/sys/vm/oom_kill_allocating_task"
-    assert procfs.read(sim, path) == "0\n" and procfs.write(sim, path, "0") == 0
-    with pytest.raises(NotSupported):
-        procfs.write(sim, path, "1")
-    sim.machine.chosen["oom_policy"].policy.name = "allocating_task"
-    assert procfs.read(sim, path) == "1\n" and procfs.write(sim, path, "1") == 0
+    assert procfs.read(sim, path) == "0\n" and procfs.write(sim, path, "x") == -22
+    assert procfs.write(sim, path, "1") == 0 and procfs.read(sim, path) == "1\n"
+    assert sim.machine.sc[r.SC_OOM_KILL_ALLOCATING] == 1
 
 
 def test_thp_files():

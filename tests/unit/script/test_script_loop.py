@@ -5,8 +5,10 @@ import shutil
 
 import pytest
 
+from mmlab._engine.looping import preempt_by_loops
 from mmlab._engine.script import run_script
 from mmlab.errors import NotSupported
+from mmlab.model import rows as r
 from mmlab.simulation import Simulation
 from mmlab.verify.folder import ResultFolder
 from mmlab.workload.ops import parse_ops
@@ -118,3 +120,19 @@ def test_a_looping_task_touches_its_own_code_and_stack(tmp_path):
     grown = {i: int(b) - int(a) for i, (a, b) in enumerate(zip(*referenced)) if a != b}
     # by VMA: text, read-only data, data, heap, the region, stack: so many pages of each are in loop.pages
     assert list(grown.values()) == [12, 4, 8, 12, 16, 4]
+
+
+def test_a_long_turn_of_a_kernel_thread_lets_waking_tasks_go_first(run):
+    """A pass of 64 pages takes 512 ns here, one is due every 1024 ns: 4 ms of a thread's work are stretched to 8 ms, 4 ms / 512 ns passes."""
+    _, sim = run("spawn A\nmmap A r 64 anon huge=no\ntouch A r 0 64 w\nbg loop A r 0 64 1000 w period=1\n")
+    machine, row = sim.machine, sim.tasks["A"].index * r.LOOP_STRIDE
+    pass_ns = 64 * int(machine.cost[r.COST_HIT])
+    began = int(machine.sc[r.SC_NOW_NS]) + 4 * MS
+    machine.loop[row + r.LOOP_PERIOD_NS], machine.loop[row + r.LOOP_NEXT_NS], machine.loop[row + r.LOOP_PASSES] = 2 * pass_ns, began - 4 * MS, 0
+    machine.sc[r.SC_NOW_NS] = began
+    machine.run(preempt_by_loops, 2 * MS)  # no more than a slice: it was not interrupted
+    assert int(machine.sc[r.SC_NOW_NS]) == began
+    machine.run(preempt_by_loops, 4 * MS)
+    passes = int(machine.loop[row + r.LOOP_PASSES])
+    assert passes == -(-4 * MS // pass_ns) + (1 if 4 * MS % pass_ns == 0 else 0)
+    assert int(machine.sc[r.SC_NOW_NS]) == began + passes * pass_ns

@@ -30,9 +30,9 @@ def test_given_figures_are_the_recorded_ones():
     assert given_figures(case) == expected and len(expected) == 12
 
 
-@pytest.mark.parametrize(("name", "policies"), [("oom-allocating", {"oom_policy": {"use": "allocating_task"}}), ("oom-score", {})])
-def test_policies_that_sysctls_stand_for(name, policies):
-    assert case_policies(read_case(CASES / "reclaim" / name)) == policies
+@pytest.mark.parametrize(("name", "monitor"), [("damon-hot-tenth", {"use": "damon", "params": {"autostart": False}}), ("numa-cpuset", None)])
+def test_policies_that_scripts_stand_for(name, monitor):
+    assert case_policies(read_case(CASES / "monitor" / name)).get("monitor") == monitor
 
 
 def test_log_text_reads_back():

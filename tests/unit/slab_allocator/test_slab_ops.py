@@ -96,7 +96,7 @@ def test_freeing_what_is_no_allocated_object_changes_nothing(what):
 
 
 @pytest.mark.parametrize("cache, size, align, flags", [
-    (-1, 64, 0, 0), (128, 64, 0, 0), (1, 0, 0, 0), (1, -8, 0, 0), (1, (4 << 20) + 1, 0, 0), (1, 64, 24, 0), (1, 64, 0, 1 << 30),
+    (-1, 64, 0, 0), (r.NR_CACHES, 64, 0, 0), (1, 0, 0, 0), (1, -8, 0, 0), (1, (4 << 20) + 1, 0, 0), (1, 64, 24, 0), (1, 64, 0, 1 << 30),
 ])  # fmt: skip
 def test_bad_caches_are_refused(cache, size, align, flags):
     machine = SlabMachine()

@@ -44,7 +44,7 @@ def is_huge(sim, task, addr):
 
 # Ingens -------------------------------------------------------------------------------------------------------------------------------------
 def test_ingens_promotes_at_its_threshold():
-    sim = machine("ingens", util_pct=90, promote_ms=5)
+    sim = machine("ingens", fmfi_pct=0, util_pct=90, promote_ms=5)
     sim.touch("A", BASE, 460, 1)  # 90 % of 512 are 461 pages
     sim.sleep(50)
     assert huge(sim) == 0
@@ -55,9 +55,26 @@ def test_ingens_promotes_at_its_threshold():
     assert sim.check_state() == []
 
 
+def test_ingens_is_aggressive_while_free_memory_is_in_large_blocks():
+    """Of 28 MiB every second page goes back: what per-CPU lists do not keep of it is free in single pages, half of all once little else is left."""
+    sim = machine("ingens", memory="64M", size=60 * MIB, fmfi_pct=50, promote_ms=5)
+    sim.madvise("A", BASE + 32 * MIB, 28 * MIB, "nohugepage")
+    sim.touch("A", BASE + 32 * MIB, 14 * 512, 1)
+    for page in range(0, 14 * 512, 2):
+        sim.madvise("A", BASE + 32 * MIB + page * PAGE, PAGE, "dontneed")
+    made = []
+    for i in range(15):
+        sim.sleep(10)
+        sim.touch("A", BASE + 2 * MIB * i, 1, 1)
+        made.append((int(sim.machine.states["thp"].fmfi[0]), is_huge(sim, "A", BASE + 2 * MIB * i)))
+    assert all(is_huge == (fmfi < 50) for fmfi, is_huge in made)
+    assert made[0][1] and not made[-1][1], made
+    assert sim.check_state() == []
+
+
 def test_ingens_takes_turns_by_huge_pages_and_idleness():
     """B has no huge page, A has two: B's range is first. One promotion a look."""
-    sim = machine("ingens", tasks=("A", "B"), promote_max=1, promote_ms=1000)
+    sim = machine("ingens", tasks=("A", "B"), fmfi_pct=0, promote_max=1, promote_ms=1000)
     sim.touch("A", BASE, 1024, 1)
     sim.sleep(2500)
     assert huge(sim) == 2
@@ -70,7 +87,7 @@ def test_ingens_takes_turns_by_huge_pages_and_idleness():
 
 
 def test_ingens_average_of_accesses():
-    sim = machine("ingens", sample_ms=100, weight_pct=50, promote_ms=100, util_pct=100)
+    sim = machine("ingens", fmfi_pct=0, sample_ms=100, weight_pct=50, promote_ms=100, util_pct=100)
     sim.sleep(1)
     sim.touch("A", BASE, 256, 1)
     sim.sleep(250)  # read twice: once with 256 pages accessed, once with none

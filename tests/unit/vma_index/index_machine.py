@@ -160,8 +160,8 @@ COUNTING_SLAB = SlabAllocator(
 class Index:
     """The index of address space `mm`; VMAs' rows are written as the core does."""
 
-    def __init__(self, policy: VmaIndex, stack_guard_gap: int = 256, mm: int = 0):
-        self.machine = small_machine(memory="64M", vma_index=policy, slab_allocator=COUNTING_SLAB)
+    def __init__(self, policy: VmaIndex, stack_guard_gap: int = 256, mm: int = 0, memory: str = "64M"):
+        self.machine = small_machine(memory=memory, vma_index=policy, slab_allocator=COUNTING_SLAB)
         self.machine.sc[SC_STACK_GUARD_GAP] = stack_guard_gap
         self.slab = self.machine.states["slab_allocator"]
         self.mm = mm

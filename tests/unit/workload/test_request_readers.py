@@ -87,7 +87,7 @@ def test_the_ending_tells_the_format(tmp_path):
 @pytest.mark.parametrize(
     ("content", "format", "columns", "message"),
     [
-        (CSV, "cvs", None, "format: must be one of oracleGeneral, csv, msr, vscsi, lackey, recorded, got 'cvs'; did you mean 'csv'?"),
+        (CSV, "cvs", None, "format: must be one of oracleGeneral, csv, msr, vscsi, lackey, recorded, damo, got 'cvs'; did you mean 'csv'?"),
         (CSV, "csv", {}, "columns: must name one of object, page, address and offset"),
         (CSV, "csv", {"object": "key", "page": "time"}, "columns: must name one of"),
         (CSV, "csv", {"object": "kye"}, "columns.object: t has the columns time, key, bytes, got 'kye'; did you mean 'key'?"),

@@ -9,7 +9,7 @@ from mmlab.errors import InputError
 from mmlab.workload.generators import GENERATORS, make_generator
 from mmlab.workload.maps import BASE_PAGE
 from mmlab.workload.operation import Place
-from mmlab.workload.stream import STREAM_BASE, unpack
+from mmlab.workload.stream import KIND_WRITE, STREAM_BASE, unpack
 
 EXAMPLES = {
     "uniform": {"pages": 100, "events": 500},
@@ -18,6 +18,7 @@ EXAMPLES = {
     "loop": {"pages": 100, "events": 500},
     "drift": {"pages": 100, "events": 500, "working_set": 10, "events_per_page": 3},
     "phases": {"phases": [{"generator": "scan", "pages": 5, "events": 5}, {"generator": "uniform", "pages": 9, "events": 7}]},
+    "together": {"parts": [{"generator": "scan", "pages": 5, "events": 5}, {"generator": "uniform", "pages": 9, "events": 7}]},
 }
 
 
@@ -92,8 +93,10 @@ def test_phases_one_after_the_other():
 
 def test_bytes_do_not_change_between_versions():
     digest = hashlib.sha256()
-    for name in sorted(EXAMPLES):
+    for name in sorted(set(EXAMPLES) - {"together"}):  # which came later
         digest.update(make_generator(name, EXAMPLES[name]).stream(7).words.tobytes())
+    together = hashlib.sha256(make_generator("together", EXAMPLES["together"]).stream(7).words.tobytes())
+    assert together.hexdigest() == "007e4fa355b4c4315a31538c9bb66dbbaad26e63ba6c0b872986c713b059bc37"
     assert digest.hexdigest() == "af6ae68eb7cb9307713ca75b37111220e2215307ca8f468ca7951e3c45b620fb"
 
 
@@ -123,3 +126,33 @@ def test_all_faults_at_once():
     with pytest.raises(InputError) as caught:
         make_generator("phases", {"phases": [{"generator": "loop", "pages": 0}, {"generator": "lop"}], "repeat": 0}, "w")
     assert len(caught.value.messages) == 4
+
+
+TOGETHER = {"quantum": 10, "parts": [
+    {"generator": "loop", "pages": 5, "events": 25},
+    {"generator": "uniform", "pages": 3, "events": 10, "tasks": 2, "write_fraction": 1.0},
+]}  # fmt: skip
+
+
+def test_tasks_that_differ_take_turns():
+    stream = make_generator("together", TOGETHER).stream(seed=3)
+    kind, task, payload = unpack(stream.words[6:])
+    assert stream.tasks == ("T0", "T1", "T2")
+    assert [op.args["size"] >> 12 for op in stream.ops if op.name == "mmap"] == [5, 3, 3]
+    assert task.tolist() == [0] * 10 + [1] * 10 + [2] * 10 + [0] * 15
+    assert (payload[task == 0] - (STREAM_BASE >> 12)).tolist() == list(range(5)) * 5
+    assert kind[task > 0].tolist() == [KIND_WRITE] * 20 and not np.array_equal(payload[task == 1], payload[task == 2])
+    assert stream.digest() == make_generator("together", TOGETHER).stream(seed=3).digest()
+
+
+def test_what_is_wrong_with_together():
+    for params, message in [
+        ({}, "params.parts: must be a list of tables"),
+        ({"parts": [{"generator": "together", "parts": []}]}, "params.parts[0].generator: must name a generator other than 'phases' and 'together'"),
+        ({"parts": [{"generator": "loop", "pages": 1, "events": 1, "quantum": 3}]}, "params.parts[0].quantum: belongs to the whole stream"),
+        ({"parts": [{"generator": "loop", "pages": 1, "events": 1, "tasks": 4000}] * 2}, "parts: must make at most 4096 tasks, got 8000"),
+        ({"parts": [{"generator": "loop", "pages": 1, "events": 1}], "tasks": 2}, "params.tasks: unknown key"),
+    ]:
+        with pytest.raises(InputError) as caught:
+            make_generator("together", params)
+        assert message in "; ".join(caught.value.messages)

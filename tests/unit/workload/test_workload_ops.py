@@ -12,7 +12,7 @@ from mmlab.workload.tokens import task_reference
 LANGUAGE = (Path(__file__).parent / "language.ops").read_text()
 
 
-def one(line, before="spawn A\n"):
+def one(line, before="spawn A\nmmap A r 1 anon\nmmap A t 1 anon\nmmap A b 1 anon\n"):
     return parse_ops(before + line, "s.ops")[-1]
 
 
@@ -62,10 +62,21 @@ def test_mmap_arguments():
     assert plain["file"] is None and plain["at"] == Place(None, 0x7000) and plain["huge"] is False and plain["prot"] == 3
 
 
+def test_regions_are_named_before_they_are_used():
+    script = "spawn A\nmmap A heap 1 anon\nfork A B\ntouch B heap 0 1 w\nmmap B m 1 anon\nbrk A 1\nmadvise A brk 0 1 free\n"
+    parse_ops(script, "script.ops")
+    assert messages(script + "touch A m 0 1 w\nmunmap B heaps\nmmap A x 1 anon at=y+1\nmremap A heap 2 to=z\n") == [
+        "script.ops:8: touch: no earlier line gives A a region 'm' (known: brk, heap)",
+        "script.ops:9: munmap: no earlier line gives B a region 'heaps' (known: heap, m); did you mean 'heap'?",
+        "script.ops:10: mmap: no earlier line gives A a region 'y' (known: brk, heap)",
+        "script.ops:11: mremap: no earlier line gives A a region 'z' (known: brk, heap, x)",
+    ]
+
+
 def test_lines_are_those_of_the_text():
-    ops = parse_ops("\n# note\nspawn A\n\n  bg touch A r 0 1 w  # go\njoin A\n", "s.ops")
+    ops = parse_ops("\n# note\nspawn A\n\n  bg touch A 0x1000 0 1 w  # go\njoin A\n", "s.ops")
     assert [(op.line, op.name, op.text) for op in ops] == [
-        (3, "spawn", "spawn A"), (5, "touch", "bg touch A r 0 1 w"), (6, "join", "join A"),
+        (3, "spawn", "spawn A"), (5, "touch", "bg touch A 0x1000 0 1 w"), (6, "join", "join A"),
     ]  # fmt: skip
     assert [op.background for op in ops] == [False, True, False]
 

@@ -47,7 +47,13 @@ def test_ids_use_all_64_bits(tmp_path):
 
 
 def test_a_next_access_may_be_any_index_or_minus_one(tmp_path):
-    assert len(read_oracle_general(file(tmp_path, oracle([1, 2], [-1, 2**63 - 1])))) == 2
+    assert len(read_oracle_general(file(tmp_path, oracle([1, 2, 3], [-1, 2**63 - 1, 2**48 - 1])))) == 3
+
+
+def test_what_is_no_oracle_general_trace_is_found_out(tmp_path):
+    assert "record 1: next access must be -1 or an index, got 281474976710656" in message(file(tmp_path, oracle([1, 2], [-1, 2**48])))
+    text = b"time,object,size\n" * 48  # a multiple of 24 bytes
+    assert "record 0: next access must be" in message(file(tmp_path, text)) and "not an oracleGeneral trace?" in message(tmp_path / "t")
 
 
 @pytest.mark.parametrize("pack", [bytes, lambda content: pa.compress(content, codec="zstd", asbytes=True)], ids=["plain", "zstd"])

@@ -12,7 +12,7 @@ from mmlab.model.rows import (
     TASK_STRIDE,
 )
 from mmlab_linux.monitor.damon.merge_split import max_nr_accesses
-from mmlab_linux.monitor.damon.ops_common import MAPPED, damon_pa_mkold, damon_pa_young, damon_va_mkold, damon_va_young
+from mmlab_linux.monitor.damon.ops_common import MAPPED, damon_get_folio, damon_pa_mkold, damon_pa_young, damon_va_mkold, damon_va_young
 from mmlab_linux.monitor.damon.rand import damon_rand
 from mmlab_linux.monitor.damon.region import next_region, target_row
 from mmlab_linux.monitor.damon.state import (
@@ -20,7 +20,7 @@ from mmlab_linux.monitor.damon.state import (
     R_NR_ACCESSES, R_NR_ACCESSES_BP, R_SAMPLING_ADDR, R_START, REGION_STRIDE, T_HEAD, T_PID_NR, T_TASK,
 )
 
-AHEAD = 12  # regions from one stage of look_ahead() to the next, and to the check
+AHEAD = 24  # regions from one stage of look_ahead() to the next, and to the check
 
 
 @leaf
@@ -118,6 +118,7 @@ def check_accesses(m, st, k):
     top = max_nr_accesses(st, k)
     most = 0
     checks = 0
+    walks = 0
     for index in range(st.ctx[base + C_NR_TARGETS]):
         mm = 0 if paddr else target_mm(m, st, k, index)
         head = st.target[target_row(k, index) + T_HEAD]
@@ -146,8 +147,10 @@ def check_accesses(m, st, k):
             most = max(most, st.region[r * REGION_STRIDE + R_NR_ACCESSES])
             same_target = 1
             checks += 1
+            if paddr == 0 or damon_get_folio(m, addr >> 12) >= 0:
+                walks += 1  # a frame that is on no LRU list takes no time to speak of
             r = next_region(st, r)
     st.ctx[base + C_NR_CHECKS] += checks
     m.sc[SC_MONITOR_CHECKS] += checks
-    m.sc[SC_NOW_NS] += checks * m.cost[COST_DAMON_CHECK]
+    m.sc[SC_NOW_NS] += walks * m.cost[COST_DAMON_CHECK]
     return most

@@ -5,6 +5,7 @@ Models: mm/damon/core.c damos_filter_match(), damos_filter_out(); mm/damon/paddr
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.model.page import PG_ANON, page_memcg, page_test
+from mmlab.model.rows import COST_SCAN_PAGE, SC_NOW_NS
 from mmlab_linux.monitor.damon.ops_common import damon_folio_mkold, damon_folio_young
 from mmlab_linux.monitor.damon.quota import scheme_row
 from mmlab_linux.monitor.damon.region import split_region_at
@@ -66,6 +67,7 @@ def damos_pa_filter_out(m, st, k, scheme, folio):
         elif kind == FILTER_MEMCG:
             matched = 1 if page_memcg(m, folio) == st.filter[at + F_MEMCG] else 0
         elif kind == FILTER_YOUNG:
+            m.sc[SC_NOW_NS] += m.cost[COST_SCAN_PAGE]
             matched = damon_folio_young(m, folio)
             if matched:
                 damon_folio_mkold(m, folio)

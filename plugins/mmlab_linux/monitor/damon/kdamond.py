@@ -5,7 +5,7 @@ time: a late kdamond stretches everything. Left out: being pre-empted within a s
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.model.rows import SC_NOW_NS
+from mmlab.model.rows import COST_CONTEXT_SWITCH, SC_NOW_NS
 from mmlab_linux.monitor.damon.access import check_accesses, prepare_access_checks, target_mm
 from mmlab_linux.monitor.damon.commit import commit_ctx, commit_goals, init_scheme
 from mmlab_linux.monitor.damon.damos import kdamond_apply_schemes
@@ -146,6 +146,7 @@ def after_sample(m, st, k):
 def kdamond_step(m, st, k):
     """Run the thread until it sleeps: C_WAKE_NS says until when."""
     base = k * CTX_STRIDE
+    m.sc[SC_NOW_NS] += 2 * m.cost[COST_CONTEXT_SWITCH]
     if st.ctx[base + C_REQUEST] == REQ_OFF:
         return kdamond_end(st, k)
     if st.ctx[base + C_PHASE] == PHASE_START:

@@ -1,7 +1,7 @@
 """DAMOS actions on physical memory: page by page over the folios that are on an LRU list.
 
 Models: mm/damon/paddr.c damon_pa_apply_scheme(), damon_pa_pageout(), damon_pa_mark_accessed_or_deactivate(),
-damon_pa_migrate(). Left out: large folios are not migrated. O(pages of the region).
+damon_pa_migrate(). O(pages of the region).
 """
 
 from mmlab.kernels.jit import kernel
@@ -9,7 +9,7 @@ from mmlab.kernels.services import folio_deactivate, folio_mark_accessed, migrat
 from mmlab.kernels.zones import page_node
 from mmlab.model.const import RMAP_CLEAR_YOUNG
 from mmlab.model.page import PG_LRU, PG_MLOCKED, PG_REFERENCED, PG_UNEVICTABLE, PG_YOUNG, page_clear, page_test
-from mmlab.model.rows import COST_DAMOS_PAGE, COST_LRU_MOVE, SC_NOW_NS, SC_NR_NODES
+from mmlab.model.rows import COST_DAMOS_PAGE, COST_LRU_MOVE, COST_SCAN_PAGE, SC_NOW_NS, SC_NR_NODES
 from mmlab_linux.monitor.damon.filters import damos_pa_filter_out, has_young_filter
 from mmlab_linux.monitor.damon.ops_common import damon_folio_mkold, damon_folio_young, damon_get_folio, folio_sz
 from mmlab_linux.monitor.damon.quota import scheme_row
@@ -45,6 +45,7 @@ def pa_apply_scheme(m, st, k, scheme, r, action):
     while addr < end:
         folio = damon_get_folio(m, addr >> 12)
         if folio < 0:
+            m.sc[SC_NOW_NS] += m.cost[COST_DAMOS_PAGE] // 2  # the frame alone
             addr += D_MIN
             continue
         sz = folio_sz(m, folio)
@@ -53,9 +54,11 @@ def pa_apply_scheme(m, st, k, scheme, r, action):
         if damos_pa_filter_out(m, st, k, scheme, folio):
             continue
         if action == DAMOS_PAGEOUT:
-            if skip_young and damon_folio_young(m, folio):
-                damon_folio_mkold(m, folio)
-                continue
+            if skip_young:
+                m.sc[SC_NOW_NS] += m.cost[COST_SCAN_PAGE]
+                if damon_folio_young(m, folio):
+                    damon_folio_mkold(m, folio)
+                    continue
             applied += pageout(m, folio)
             continue
         if migrate:

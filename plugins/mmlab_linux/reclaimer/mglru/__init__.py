@@ -3,7 +3,7 @@
 Models: mm/vmscan.c (the lru_gen part), mm/swap.c folio_inc_refs(), folio_deactivate(), folio_rotate_reclaimable(); 6.12.
 Parts: lrugen.py (generations), batch.py (per-CPU batches), aging.py (new generations), walk.py and bloom.py (page-table walks),
 look_around.py, control.py (which kind, which tier), evict.py, refault.py, debugfs.py (lru_gen files), check.py.
-Left out: the memcg LRU (cgroups are reclaimed in turn), write-back throttling, switching to the classic lists while the machine runs.
+Left out: the memcg LRU (cgroups are reclaimed in turn), write-back throttling.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ from mmlab.model.page import (
 )
 from mmlab.model.rows import SC_IN_LRU_FAULT, SC_IN_RECLAIM, SC_SCAN_PRIORITY
 from mmlab.policies import Reclaimer
-from mmlab_linux.reclaimer.lru_batch import BATCH_ADD, BATCH_DEACTIVATE, BATCH_ROTATE, BATCH_STRIDE, NR_BATCHES
+from mmlab_linux.reclaimer.lru_batch import BATCH_ADD, BATCH_DEACTIVATE, BATCH_DEACTIVATE_FILE, BATCH_ROTATE, BATCH_STRIDE, NR_BATCHES
 from mmlab_linux.reclaimer.lruvec import ALL_ZONES, SIZE_STRIDE, lruvec_lru_size
 from mmlab_linux.reclaimer.mglru.aging import age_node, initial_priority
 from mmlab_linux.reclaimer.mglru.batch import batch_add, batch_remove, lru_add_drain
@@ -26,6 +26,7 @@ from mmlab_linux.reclaimer.mglru.check import check
 from mmlab_linux.reclaimer.mglru.control import CTRL_STRIDE
 from mmlab_linux.reclaimer.mglru.debugfs import lru_gen_files
 from mmlab_linux.reclaimer.mglru.evict import PASS_STRIDE, shrink_node
+from mmlab_linux.reclaimer.mglru.explain import EXPLAINS, explain_page
 from mmlab_linux.reclaimer.mglru.look_around import look_around
 from mmlab_linux.reclaimer.mglru.lrugen import GEN_STRIDE, MAX_REFS, MAX_SEQ, MIN_NR_GENS, NR_STRIDE, WALKED_SEQ, lruvec_del_folio
 from mmlab_linux.reclaimer.mglru.refault import eviction_shadow, workingset_refault
@@ -111,6 +112,14 @@ def folio_deactivate(m, st, pfn):
 
 
 @kernel
+def folio_deactivate_file(m, st, pfn):
+    """deactivate_file_folio()."""
+    if page_flags(m, pfn) & PG_UNEVICTABLE:
+        return 0
+    return batch_add(m, st, pfn, BATCH_DEACTIVATE_FILE)
+
+
+@kernel
 def folio_rotate(m, st, pfn):
     """folio_rotate_reclaimable(): to the tail of the oldest generation."""
     if page_flags(m, pfn) & (PG_LOCKED | PG_DIRTY | PG_UNEVICTABLE):
@@ -142,7 +151,7 @@ MGLRU = Reclaimer(
     name="mglru",
     summary="Linux's multi-generational LRU: aging by page-table walks, eviction by tiers and refaults",
     models="mm/vmscan.c, mm/swap.c, mm/workingset.c (6.12, lru_gen on)",
-    left_out="the memcg LRU's random order, write-back throttling, switching at run time",
+    left_out="the memcg LRU's random order, write-back throttling",
     level="L2",
     params=Params,
     per_memcg=True,
@@ -152,6 +161,7 @@ MGLRU = Reclaimer(
     folio_accessed=folio_accessed,
     folio_removed=folio_removed,
     folio_deactivate=folio_deactivate,
+    folio_deactivate_file=folio_deactivate_file,
     folio_rotate=folio_rotate,
     prepare_scan=prepare_scan,
     shrink_node=shrink_node,
@@ -162,4 +172,6 @@ MGLRU = Reclaimer(
     drain=drain,
     nr_lru_pages=nr_lru_pages,
     check=check,
+    explains=EXPLAINS,
+    explain_page=explain_page,
 )

@@ -1,19 +1,22 @@
 """Per-CPU batches: pages wait in runs of up to 31 before they join a generation or are moved.
 
-Models: mm/swap.c folio_add_lru(), lru_add(), folio_activate(), lru_activate(), lru_deactivate(), lru_move_tail(), lru_add_drain_cpu(), with
-lru_gen on. A page in a batch has no PG_LRU; in every batch but the one for adding it stays linked. Left out: the batch's own reference.
+Models: mm/swap.c folio_add_lru(), lru_add(), folio_activate(), lru_activate(), lru_deactivate(), lru_deactivate_file(), lru_move_tail(),
+lru_add_drain_cpu(), with lru_gen on. A page in a batch has no PG_LRU; in every batch but the one for adding it stays linked. Left out: the batch's own reference.
 """
 
 from mmlab.kernels.jit import kernel
 from mmlab.kernels.memcg import count_folio_events
 from mmlab.model.const import PAGEVEC_SIZE
-from mmlab.model.page import PG_ACTIVE, PG_HEAD, PG_LRU, PG_MLOCKED, PG_REFERENCED, PG_UNEVICTABLE, page_flags, set_page_flags
+from mmlab.model.page import (
+    PG_ACTIVE, PG_DIRTY, PG_HEAD, PG_LRU, PG_MLOCKED, PG_RECLAIM, PG_REFERENCED, PG_UNEVICTABLE, PG_WRITEBACK, page_flags, page_mapcount,
+    page_set, set_page_flags,
+)
 from mmlab.model.rows import SC_CPU
 from mmlab.model.vmstat import (
     V_PGACTIVATE, V_PGDEACTIVATE, V_PGROTATED, V_UNEVICTABLE_PGS_CULLED, V_UNEVICTABLE_PGS_RESCUED, count_vm_events,
 )
 from mmlab_linux.reclaimer.lru_batch import (
-    BATCH_ACTIVATE, BATCH_ADD, BATCH_DEACTIVATE, BATCH_ROTATE, BATCH_STRIDE, NR_BATCHES, batch_of, find_in_batch,
+    BATCH_ACTIVATE, BATCH_ADD, BATCH_DEACTIVATE_FILE, BATCH_ROTATE, BATCH_STRIDE, NR_BATCHES, batch_of, find_in_batch,
 )
 from mmlab_linux.reclaimer.lruvec import folio_nr_pages
 from mmlab_linux.reclaimer.mglru.lrugen import lruvec_add_folio, lruvec_del_folio
@@ -37,7 +40,7 @@ def lru_add(m, st, pfn, flags):
 def lru_move(m, st, pfn, which):
     """A page on a list moves as its batch says."""
     flags = page_flags(m, pfn)
-    if flags & PG_UNEVICTABLE:
+    if flags & PG_UNEVICTABLE or (which == BATCH_DEACTIVATE_FILE and page_mapcount(m, pfn)):
         set_page_flags(m, pfn, flags | PG_LRU)
         return
     pages = folio_nr_pages(m, pfn, flags)
@@ -46,13 +49,17 @@ def lru_move(m, st, pfn, which):
     if which == BATCH_ACTIVATE:
         flags |= PG_ACTIVE
         count_folio_events(m, pfn, V_PGACTIVATE, pages)
-    elif which == BATCH_DEACTIVATE:
+    elif which != BATCH_ROTATE:
         flags &= ~(PG_ACTIVE | PG_REFERENCED)
         count_folio_events(m, pfn, V_PGDEACTIVATE, pages)
-    else:
+    waits = which == BATCH_DEACTIVATE_FILE and flags & (PG_DIRTY | PG_WRITEBACK)
+    rotated = which == BATCH_ROTATE or (which == BATCH_DEACTIVATE_FILE and waits == 0)
+    if rotated:
         flags &= ~PG_ACTIVE
         count_vm_events(m, V_PGROTATED, pages)
-    lruvec_add_folio(m, st, pfn, flags, 1 if which == BATCH_ROTATE else 0)
+    lruvec_add_folio(m, st, pfn, flags, 1 if rotated else 0)
+    if waits:
+        page_set(m, pfn, PG_RECLAIM)  # only now: what it tells a page that joins concerns the next time
 
 
 @kernel

@@ -1,6 +1,6 @@
-"""The files of the multi-generational LRU: lru_gen/enabled, lru_gen/min_ttl_ms, and debugfs lru_gen with its commands.
+"""The files of the multi-generational LRU: lru_gen/min_ttl_ms, and debugfs lru_gen with its commands (lru_gen/enabled is the core's).
 
-Models: mm/vmscan.c lru_gen_seq_show(), lru_gen_seq_write(), run_cmd(), run_aging(), run_eviction(), min_ttl_ms_store(), enabled_show().
+Models: mm/vmscan.c lru_gen_seq_show(), lru_gen_seq_write(), run_cmd(), run_aging(), run_eviction(), min_ttl_ms_store().
 Left out: lru_gen_full.
 """
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from mmlab.errors import NotSupported
 from mmlab.kernels.jit import kernel
-from mmlab.model.const import EINVAL, EOPNOTSUPP, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_RECLAIM_IDX_SHIFT
+from mmlab.model.const import EINVAL, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_RECLAIM_IDX_SHIFT
 from mmlab.model.gfp import MAX_NR_ZONES, ZONE_MOVABLE
 from mmlab.model.rows import (
     SC_CPU, SC_IN_RECLAIM, SC_MM_WALK, SC_NOW_NS, SC_NR_NODES, SC_RECLAIM_MEMCG, SC_SHRINK_MEMCG, SC_TASK,
@@ -20,7 +20,6 @@ from mmlab_linux.reclaimer.mglru.batch import lru_add_drain
 from mmlab_linux.reclaimer.mglru.evict import evict_folios
 from mmlab_linux.reclaimer.mglru.lrugen import BIRTH_NS, GEN_STRIDE, MAX_NR_GENS, MAX_SEQ, MIN_NR_GENS, MIN_SEQ, NR_STRIDE, max_seq, min_seq
 
-LRU_GEN_CORE = 1
 COMMAND_FLAGS = SCAN_MAY_SWAP | SCAN_MAY_UNMAP | SCAN_MAY_WRITEPAGE | ZONE_MOVABLE << SCAN_RECLAIM_IDX_SHIFT
 
 
@@ -110,16 +109,6 @@ def _command(sim: Any, words: list[str]) -> int:
     return sim.machine.run_policy("reclaimer", lru_gen_command, int(words[0] == "-"), memcg * sim.layout.nr_nodes + node, seq, option, more)
 
 
-def write_enabled(sim: Any, text: str) -> int:
-    """Only what is so already: the lists are not converted while the machine runs."""
-    value = {"y": 7, "n": 0}.get(text.strip().lower())
-    try:
-        value = int(text, 0) if value is None else value
-    except ValueError:
-        return -EINVAL
-    return 0 if value & LRU_GEN_CORE else -EOPNOTSUPP
-
-
 def write_min_ttl(sim: Any, text: str) -> int:
     """lru_gen/min_ttl_ms."""
     if not text.strip().isdigit():
@@ -129,12 +118,10 @@ def write_min_ttl(sim: Any, text: str) -> int:
 
 
 READ = {
-    "/sys/kernel/mm/lru_gen/enabled": lambda sim: "0x0007\n",
     "/sys/kernel/mm/lru_gen/min_ttl_ms": lambda sim: f"{int(sim.machine.states['reclaimer'].min_ttl_ms[0])}\n",
     "/sys/kernel/debug/lru_gen": read_lru_gen,
 }
 WRITE = {
-    "/sys/kernel/mm/lru_gen/enabled": write_enabled,
     "/sys/kernel/mm/lru_gen/min_ttl_ms": write_min_ttl,
     "/sys/kernel/debug/lru_gen": write_lru_gen,
 }
@@ -166,4 +153,4 @@ class LruGenFiles:
 def lru_gen_files(sim: Any, state: Any) -> dict[str, LruGenFiles]:
     """Where they lie."""
     files = LruGenFiles(sim)
-    return {"/sys/kernel/mm/lru_gen/": files, "/sys/kernel/debug/lru_gen": files}
+    return {"/sys/kernel/mm/lru_gen/min_ttl_ms": files, "/sys/kernel/debug/lru_gen": files}

@@ -4,7 +4,7 @@ Models: mm/workingset.c lru_gen_eviction(), lru_gen_test_recent(), lru_gen_refau
 """
 
 from mmlab.kernels.jit import kernel
-from mmlab.kernels.memcg import page_lruvec
+from mmlab.kernels.memcg import nr_lruvecs, page_lruvec
 from mmlab.model.page import page_flags
 from mmlab.model.rows import SC_IN_LRU_FAULT
 from mmlab_linux.reclaimer.lruvec import folio_nr_pages
@@ -32,6 +32,8 @@ def workingset_refault(m, st, pfn, shadow):
     """Recent only if the oldest generation is still the same. Then a fault, or a page used often before, counts as a stall."""
     lruvec = shadow & ((1 << LRUVEC_BITS) - 1)
     token = shadow >> LRUVEC_BITS
+    if lruvec >= nr_lruvecs(m):
+        return 0  # the classic LRU left it
     flags = page_flags(m, pfn)
     kind = folio_kind(flags)
     if token >> REFS_BITS != min_seq(st, lruvec, kind) or lruvec != page_lruvec(m, pfn):
