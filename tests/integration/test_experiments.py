@@ -64,10 +64,11 @@ def test_mglru_vs_lru(tmp_path):
 
 def test_thp_policies(tmp_path):
     """Dense: whoever makes everything huge misses once a range; sparse: what that costs in memory, and who does not pay
-    it. The streams touch 302 pages of 10 ranges, and all 2048 pages of 4 ranges."""
+    it. The streams touch 302 pages of 10 ranges, and all 2048 pages of 4 ranges, so often
+    that each is met again after its range was made huge."""
     shown, found = run(
         tmp_path, "thp_policies.toml", 'machine.memory="32M"', "workload.sources.sparse.params.pages=5120", "workload.sources.sparse.params.events=30000",
-        "workload.sources.dense.params.pages=2048", "workload.sources.dense.params.events=30000", "workload.sources.dense.params.alpha=0", "thp.params.high_pct=50", "thp.params.low_pct=40",
+        "workload.sources.dense.params.pages=2048", "workload.sources.dense.params.events=60000", "workload.sources.dense.params.alpha=0", "thp.params.high_pct=50", "thp.params.low_pct=40",
         axis="thp.use",
     )  # fmt: skip
     policies = ("always", "madvise", "never", "ingens", "hawkeye", "reservation", "oracle")
