@@ -210,7 +210,7 @@ def explain(
     if not rows:
         raise MmlabError("no decision of the sample is like that" if fate or page is not None else "reclaim decided nothing: memory was never short")
     console = Console(highlight=False)
-    _print_rows(console, *explained_table(chosen, rows))
+    _print_rows(console, *explained_table(chosen, rows), folded=0)
     for name, text in meanings(chosen):
         console.print(f"[bold]{name}[/bold]: {text}", soft_wrap=True)
 
@@ -462,15 +462,19 @@ def _print_plan(console: Console, name: str, question: str, lines: list[tuple[st
     console.print(table)
 
 
-def _print_rows(console: Console, titles: list[str], body: list[list[str]]) -> None:
-    """A table of texts. Only the last two columns may be folded; where they would get too narrow for that, they stand below their row."""
+def _print_rows(console: Console, titles: list[str], body: list[list[str]], folded: int = 2) -> None:
+    """A table of texts. Only the last columns (folded: how many) may be folded; where they would get too narrow for that, they stand below
+    their row. A table in which nothing may be folded is as wide as it has to be."""
     from rich import box
     from rich.markup import escape
     from rich.padding import Padding
     from rich.table import Table
 
-    whole = max(1, len(titles) - 2)
-    fits = sum(3 + max(len(row[i]) for row in [titles, *body]) for i in range(whole)) + 24 * (len(titles) - whole) <= console.width
+    whole = max(1, len(titles) - folded)
+    needed = sum(3 + max(len(row[i]) for row in [titles, *body]) for i in range(whole)) + 24 * (len(titles) - whole)
+    if folded == 0:
+        console.width = max(console.width, needed)
+    fits = needed <= console.width
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, title in enumerate(titles if fits else titles[:whole]):
         table.add_column(escape(title), no_wrap=index < whole, overflow="fold")

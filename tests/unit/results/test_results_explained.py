@@ -25,6 +25,8 @@ def folder(tmp_path):
 
 def test_a_run_says_why(folder):
     answer = CliRunner().invoke(cli.app, ["explain", str(folder), "-n", "3"])
+    narrow = CliRunner(env={"COLUMNS": "40"}).invoke(cli.app, ["explain", str(folder), "-n", "3"])
+    assert any(line.split()[:3] == ["at", "fate", "kind"] and "position" in line for line in narrow.output.splitlines())  # the head stays
     assert answer.exit_code == 0
     lines = answer.output.splitlines()
     # 40 evictions of objects 0 to 39 in order: every 4th is noted; three of these ten, spread
