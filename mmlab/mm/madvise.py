@@ -201,6 +201,9 @@ def madvise_lru_range(m, mm, vma, start_vpn, end_vpn, advice):
             elif folio_likely_mapped_shared(m, pfn) or split_folio(m, pfn) == 0:
                 continue
             else:
+                entry = m.pt[slot]
+                if entry & PTE_SPECIAL:
+                    continue  # it was never written: the zero page is there now
                 pfn = entry >> PTE_SHIFT
         if page_test(m, pfn, PG_UNEVICTABLE | PG_MLOCKED):
             continue

@@ -4,9 +4,9 @@ Models: mm/vmscan.c shrink_folio_list(), pageout(), __remove_mapping().
 """
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.large_folio import PG_PARTIALLY_MAPPED, entire_mapcount, nr_pages_mapped
 from mmlab.kernels.memory_tiers import can_demote
 from mmlab.kernels.ops import reclaimer_eviction_shadow, reclaimer_folio_removed
-from mmlab.kernels.large_folio import PG_PARTIALLY_MAPPED, entire_mapcount, nr_pages_mapped, page_pte_mapcount
 from mmlab.kernels.services import free_pages, rmap_walk
 from mmlab.kernels.zones import page_node
 from mmlab.mm.demotion import demote_folio
@@ -19,8 +19,8 @@ from mmlab.model.const import (
     HPAGE_PMD_ORDER, RECLAIM_ACTIVATE, RECLAIM_FREED, RECLAIM_KEEP, RMAP_DIRTY, RMAP_UNMAP, SCAN_MAY_SWAP, SCAN_MAY_WRITEPAGE,
 )
 from mmlab.model.page import (
-    NO_MAPPING, PG_ANON, PG_DIRTY, PG_HEAD, PG_MLOCKED, PG_RECLAIM, PG_SWAPBACKED, PG_SWAPCACHE, PG_UNEVICTABLE, PG_WRITEBACK, page_clear,
-    page_mapcount, page_order, page_refs, page_set, page_test, set_page_counts, set_page_mapping,
+    KIND_FREE, NO_MAPPING, PG_ANON, PG_DIRTY, PG_HEAD, PG_MLOCKED, PG_RECLAIM, PG_SWAPBACKED, PG_SWAPCACHE, PG_UNEVICTABLE, PG_WRITEBACK,
+    page_clear, page_kind, page_mapcount, page_order, page_refs, page_set, page_test, set_page_counts, set_page_mapping,
 )
 from mmlab.model.rows import MTHP_STRIDE, MTHP_SWPOUT_FALLBACK, SC_NR_SWAP_SLOTS
 from mmlab.model.vmstat import V_NR_VMSCAN_IMMEDIATE_RECLAIM, V_NR_VMSCAN_WRITE, V_PGLAZYFREED, V_THP_SWPOUT_FALLBACK
@@ -79,11 +79,10 @@ def reclaim_large_folio(m, head, scan_flags):
             if order == HPAGE_PMD_ORDER:
                 m.vmstat[V_THP_SWPOUT_FALLBACK] += 1
     if split:
-        own = page_pte_mapcount(m, head, head) + entire_mapcount(m, head)
         if split_folio(m, head) == 0:
             return RECLAIM_ACTIVATE
-        if own == 0:
-            return RECLAIM_FREED  # nobody mapped the first page: it is gone
+        if page_kind(m, head) == KIND_FREE:
+            return RECLAIM_FREED  # nobody mapped the first page, or it was never written: it is gone
         reclaimer_folio_removed(m, head)
         return reclaim_small_folio(m, head, scan_flags)
     split_huge_pmds_of(m, head)

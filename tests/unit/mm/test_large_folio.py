@@ -3,6 +3,9 @@
 import pytest
 from mm_script import Ran
 
+from mmlab.model.vmstat import V_PSWPOUT
+from mmlab.simulation import Simulation
+
 pytestmark = pytest.mark.nojit
 ALWAYS = {"memory": "1G", "cmdline": "transparent_hugepage=always"}
 NEVER = {"memory": "1G", "cmdline": "transparent_hugepage=never"}
@@ -180,3 +183,20 @@ snapshot s1
     )  # fmt: skip
     assert ran.smaps("s0", "A", ran.op[2]["addr"], "Rss") == 2048
     assert ran.smaps("s1", "A", ran.op[10]["addr"] + 4 * 4096, "Rss") == 2048 - 16
+
+
+@pytest.mark.parametrize("advice", ["pageout", "free"])
+def test_a_huge_page_of_which_one_page_was_written_is_split_to_that_page(advice):
+    """Its first page was never written, so the split gives that page back, and nobody must look at it afterwards."""
+    sim = Simulation.from_table(
+        {"memory": "32M", "bare": True, "swap": "32M"}, policies={"thp": {"use": "always"}, "cost_model": {"use": "skylake"}},
+    )  # fmt: skip
+    sim.spawn("A")
+    addr = sim.mmap("A", 4 << 20, addr=1 << 32, flags={"fixed"})
+    assert sim.touch("A", addr + (5 << 12), 1, 1).minflt == 1 and sim.rss_pages() == 512
+    if advice == "free":  # of a part: the huge page is split first
+        assert sim.madvise("A", addr, 4 << 12, "free") == 0 and sim.rss_pages() == 1
+    else:
+        assert sim.madvise("A", addr, 2 << 20, "pageout") == 0 and sim.rss_pages() == 0
+        assert int(sim.machine.vmstat[V_PSWPOUT]) == 1
+    assert sim.check_state() == []
