@@ -104,6 +104,15 @@ def zone_watermark_order0(m, zone, order, mark, highest_zoneidx, alloc_flags):
 
 
 @leaf
+def nr_free_pages(m):
+    """Free pages of the machine, as far as they are counted for all CPUs."""
+    free = 0
+    for zone in range(m.sc[SC_NR_ZONES]):
+        free += m.zone[zone * ZONE_STRIDE + Z_FREE]
+    return free
+
+
+@leaf
 def memory_is_short(m, spare):
     """1 while no zone has more free than its high watermark and `spare` pages: for policies that use memory to be generous with."""
     for zone in range(m.sc[SC_NR_ZONES]):

@@ -16,11 +16,13 @@ from attrs.validators import ge, le
 
 from mmlab.kernels.jit import kernel
 from mmlab.kernels.services import oom_kill
-from mmlab.model.rows import OOM_NO_CANDIDATE, OOM_USER_SPACE, SC_NR_TASKS, SC_TOTALRAM, SC_TOTALRESERVE, T_OOM_SCORE_ADJ, TASK_STRIDE
+from mmlab.kernels.zones import nr_free_pages
+from mmlab.mm.page_writeback import global_node_page_state
+from mmlab.model.rows import OOM_NO_CANDIDATE, OOM_USER_SPACE, SC_NR_TASKS, SC_TOTALRAM, SC_TOTALRESERVE, TASK_STRIDE, T_OOM_SCORE_ADJ
 from mmlab.model.vmstat import V_NR_FILE_PAGES, V_NR_SHMEM, V_NR_SWAPCACHED, V_NR_UNEVICTABLE
 from mmlab.policies import OomPolicy
+from mmlab_rivals.oom_policy.memory import somebody_dies, task_rss
 from mmlab_linux.oom_policy.badness import candidate_score as badness_of, oom_eligible, oom_score, select_bad_process
-from mmlab_rivals.oom_policy.memory import free_pages_of_zones, node_sum, somebody_dies, task_rss
 
 NEVER = 1001
 
@@ -62,8 +64,9 @@ def new_state(params: Params, machine: Any) -> dict[str, np.ndarray]:
 @kernel
 def min_score_adj(m, st):
     """The lowest oom_score_adj that may be killed now; NEVER: nobody."""
-    free = free_pages_of_zones(m) - m.sc[SC_TOTALRESERVE]
-    file = max(0, node_sum(m, V_NR_FILE_PAGES) - node_sum(m, V_NR_SHMEM) - node_sum(m, V_NR_UNEVICTABLE) - node_sum(m, V_NR_SWAPCACHED))
+    free = nr_free_pages(m) - m.sc[SC_TOTALRESERVE]
+    elsewhere = global_node_page_state(m, V_NR_SHMEM) + global_node_page_state(m, V_NR_UNEVICTABLE) + global_node_page_state(m, V_NR_SWAPCACHED)
+    file = max(0, global_node_page_state(m, V_NR_FILE_PAGES) - elsewhere)
     for level in range(len(st.adj)):
         minfree = m.sc[SC_TOTALRAM] * st.minfree[level] // 10_000
         if free < minfree and file < minfree:

@@ -1,30 +1,14 @@
 """What killers in user space read in /proc/meminfo, /proc/zoneinfo and /proc/PID, in pages."""
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.zones import nr_free_pages
+from mmlab.mm.page_writeback import global_node_page_state
 from mmlab.model.const import LRU_ACTIVE_FILE, LRU_INACTIVE_FILE
 from mmlab.model.rows import (
-    MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STRIDE, MM_SWAPENTS, SC_NR_NODES, SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS, SC_NR_TASKS, SC_NR_ZONES, SC_TOTALRESERVE,
-    T_ALIVE, T_FLAGS, T_MM, TASK_STRIDE, TF_KILLED, Z_FREE, Z_LRU, Z_WATERMARK_BOOST, Z_WMARK_LOW, ZONE_STRIDE,
+    MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STRIDE, MM_SWAPENTS, SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS, SC_NR_TASKS, SC_NR_ZONES,
+    SC_TOTALRESERVE, TASK_STRIDE, TF_KILLED, T_ALIVE, T_FLAGS, T_MM, ZONE_STRIDE, Z_LRU, Z_WATERMARK_BOOST, Z_WMARK_LOW,
 )
-from mmlab.model.vmstat import V_NR_KERNEL_MISC_RECLAIMABLE, V_NR_SLAB_RECLAIMABLE, VMSTAT_STRIDE
-
-
-@kernel
-def node_sum(m, item):
-    """A counter of nodes, summed."""
-    total = 0
-    for node in range(m.sc[SC_NR_NODES]):
-        total += m.vmstat[node * VMSTAT_STRIDE + item]
-    return total
-
-
-@kernel
-def free_pages_of_zones(m):
-    """MemFree."""
-    total = 0
-    for zone in range(m.sc[SC_NR_ZONES]):
-        total += m.zone[zone * ZONE_STRIDE + Z_FREE]
-    return total
+from mmlab.model.vmstat import V_NR_KERNEL_MISC_RECLAIMABLE, V_NR_SLAB_RECLAIMABLE
 
 
 @kernel
@@ -35,8 +19,8 @@ def mem_available(m):
         base = zone * ZONE_STRIDE
         low += m.zone[base + Z_WMARK_LOW] + m.zone[base + Z_WATERMARK_BOOST]
         cache += m.zone[base + Z_LRU + LRU_ACTIVE_FILE] + m.zone[base + Z_LRU + LRU_INACTIVE_FILE]
-    slab = node_sum(m, V_NR_SLAB_RECLAIMABLE) + node_sum(m, V_NR_KERNEL_MISC_RECLAIMABLE)
-    available = free_pages_of_zones(m) - m.sc[SC_TOTALRESERVE] + cache - min(cache // 2, low) + slab - min(slab // 2, low)
+    slab = global_node_page_state(m, V_NR_SLAB_RECLAIMABLE) + global_node_page_state(m, V_NR_KERNEL_MISC_RECLAIMABLE)
+    available = nr_free_pages(m) - m.sc[SC_TOTALRESERVE] + cache - min(cache // 2, low) + slab - min(slab // 2, low)
     return max(0, available)
 
 

@@ -13,10 +13,13 @@ from typing import Any
 import numpy as np
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.model.rows import FT_ACCESSES, FT_PAGES, FT_STRIDE, OOM_NO_CANDIDATE, SC_NR_TASKS, SC_TOTALRESERVE, T_ALIVE, T_FLAGS, T_MM, TASK_STRIDE, TF_KILLED
+from mmlab.kernels.zones import nr_free_pages
+from mmlab.model.rows import (
+    FT_ACCESSES, FT_PAGES, FT_STRIDE, OOM_NO_CANDIDATE, SC_NR_TASKS, SC_TOTALRESERVE, TASK_STRIDE, TF_KILLED, T_ALIVE, T_FLAGS, T_MM,
+)
 from mmlab.policies import OomPolicy
 from mmlab_linux.oom_policy.badness import oom_eligible, oom_score
-from mmlab_rivals.oom_policy.memory import free_pages_of_zones, swap_free, task_rss, task_swap
+from mmlab_rivals.oom_policy.memory import swap_free, task_rss, task_swap
 
 MOST = 12
 
@@ -67,7 +70,7 @@ def select_victim(m, st, task, order):
         if m.task[row + T_ALIVE] and m.task[row + T_MM] >= 0 and m.task[row + T_FLAGS] & TF_KILLED == 0:
             need += to_come(m, other)
     nr = choose_members(m, st, task)
-    room = free_pages_of_zones(m) - m.sc[SC_TOTALRESERVE] + swap_free(m)
+    room = nr_free_pages(m) - m.sc[SC_TOTALRESERVE] + swap_free(m)
     best, least = 0, 1 << 62
     for chosen in range(1, 1 << nr):
         lost, gained = 0, 0

@@ -18,16 +18,17 @@ from attrs.validators import ge, le
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.pte import walk_pmd
 from mmlab.kernels.services import collapse_range, find_vma, lru_add_drain_all, split_folio, split_huge_pmd, zap_pte
+from mmlab.kernels.zones import nr_free_pages
 from mmlab.model.const import HPAGE_PMD_NR, HPAGE_PMD_ORDER, SCAN_ALLOC_HUGE_PAGE_FAIL, SCAN_SUCCEED
 from mmlab.model.gfp import GFP_TRANSHUGE, GFP_TRANSHUGE_LIGHT
 from mmlab.model.layout import reserve
 from mmlab.model.page import page_mapcount, page_refs
 from mmlab.model.rows import (
-    COST_ZERO_PAGE, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, SC_NOW_NS, SC_NR_TASKS, SC_TOTALRAM, SC_ZERO_PFN, SUBPAGE_WRITTEN, VM_LOCKED,
-    VMA_FLAGS, VMA_STRIDE,
-)  # fmt: skip
+    COST_ZERO_PAGE, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, SC_NOW_NS, SC_NR_TASKS, SC_TOTALRAM, SC_ZERO_PFN, SUBPAGE_WRITTEN,
+    VMA_FLAGS, VMA_STRIDE, VM_LOCKED,
+)
 from mmlab.policies import Thp
-from mmlab_rivals.thp.ranges import NS_PER_MS, harvest, holds_range, lives, may_be_huge, next_range, nr_free_pages, utilization
+from mmlab_rivals.thp.ranges import NS_PER_MS, harvest, holds_range, lives, may_be_huge, next_range, utilization
 
 BUCKET = 50  # pages of coverage a bucket
 TIMER_SAMPLE, TIMER_READ = range(2)  # entries of st.timer, ns: when a window begins, when it ends (0: none is open)

@@ -10,9 +10,9 @@ from mmlab.kernels.services import find_vma
 from mmlab.model.const import HPAGE_PMD_NR, HPAGE_PMD_ORDER
 from mmlab.model.page import PG_YOUNG, page_folio, page_set
 from mmlab.model.rows import (
-    MM_STRIDE, MM_USERS, PTE_ACCESSED, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, SC_NR_ZONES, VM_NOHUGEPAGE, VM_SHARED, VM_SPECIAL,
-    VMA_END, VMA_FLAGS, VMA_INODE, VMA_START, VMA_STRIDE, Z_FREE, ZONE_STRIDE,
-)  # fmt: skip
+    MM_STRIDE, MM_USERS, PTE_ACCESSED, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, VMA_END, VMA_FLAGS, VMA_INODE, VMA_START, VMA_STRIDE,
+    VM_NOHUGEPAGE, VM_SHARED, VM_SPECIAL,
+)
 
 NS_PER_MS = 1_000_000
 
@@ -86,12 +86,3 @@ def harvest(m, pmd):
                 page_set(m, page_folio(m, entry >> PTE_SHIFT), PG_YOUNG)
                 found += 1
     return found
-
-
-@kernel
-def nr_free_pages(m):
-    """Free pages of the machine, as far as they are counted for all."""
-    free = 0
-    for zone in range(m.sc[SC_NR_ZONES]):
-        free += m.zone[zone * ZONE_STRIDE + Z_FREE]
-    return free
