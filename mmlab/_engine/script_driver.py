@@ -37,8 +37,10 @@ def on_driver(sim: Any) -> Iterator[None]:
         cpu = (cpu + 1) % int(machine.sc[r.SC_NR_CPUS])
     machine.task[row + r.T_CPU], machine.task[row + r.T_NODE] = cpu, sim._node_of(cpu)
     sim._switch(sim._driver)
-    yield
-    machine.sc[r.SC_TASK], machine.sc[r.SC_CPU], machine.sc[r.SC_NODE] = current
+    try:
+        yield
+    finally:
+        machine.sc[r.SC_TASK], machine.sc[r.SC_CPU], machine.sc[r.SC_NODE] = current
 
 
 def look_up(sim: Any, path: str, exists: bool = True) -> None:
