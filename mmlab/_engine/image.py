@@ -25,7 +25,7 @@ from mmlab.model.page import PG_DIRTY, PG_MLOCKED, PG_REFERENCED
 from mmlab.procfs.walk import entries
 
 DATA = Path(__file__).resolve().parent.parent / "verify" / "data"
-INITRAMFS_MAPPED = 600  # pages of the recorded machines' initramfs that are mapped: the programs that run
+INITRAMFS_LOCKED = 202  # pages of the recorded machines' initramfs that the driver has locked: its program
 DRIVER_PAGE = 0x7FFFF7E00000  # beside the kernel's own pages, whose page table it shares
 _FLAGS = {
     "rd": r.VM_READ, "wr": r.VM_WRITE, "ex": r.VM_EXEC, "sh": r.VM_SHARED, "mr": r.VM_MAYREAD, "mw": r.VM_MAYWRITE, "me": r.VM_MAYEXEC, "ms": r.VM_MAYSHARE,
@@ -151,6 +151,9 @@ def make_driver(sim) -> int:
         if not v.flags & r.VM_SPECIAL:
             machine.vma[vma * r.VMA_STRIDE + r.VMA_FLAGS] |= r.VM_LOCKED
             slots = entries(machine, mm, v.start >> 12, v.end >> 12)
+            if v.is_file:  # the list of unevictable pages is boot's
+                for pfn in slots.entry >> r.PTE_SHIFT:
+                    machine.op("reclaimer", "folio_removed", int(pfn))
             machine.page[(slots.entry >> r.PTE_SHIFT) * 4 + 2] |= np.uint32(PG_MLOCKED)
             if v.anonymous == v.rss:  # forks find them referenced without having touched them; those not are among the last, which forks do not write
                 machine.page[(slots.entry[: v.referenced] >> r.PTE_SHIFT) * 4 + 2] |= np.uint32(PG_REFERENCED)
@@ -163,11 +166,11 @@ def make_driver(sim) -> int:
 
 
 def make_initramfs(sim) -> None:
-    """Pages of the root file system that nobody maps, which reclaim can swap out: a part of what boot left on the lists of anonymous memory,
-    all active. Their memory and their counters are boot's."""
+    """Pages of the root file system that are not locked, which reclaim can swap out: a part of what boot left on the lists of anonymous memory,
+    all active. Their memory and their counters are boot's. Left out: that the shell maps some."""
     machine = sim.machine
     zones = [zone.lru for zone in sim.boot.zones]
-    count = min(sim.boot.totals["shmem"] - INITRAMFS_MAPPED, sum(lru["active_anon"] for lru in zones))
+    count = min(sim.boot.totals["shmem"] - INITRAMFS_LOCKED, sum(lru["active_anon"] for lru in zones))
     if count <= 0:
         return
     inode = machine.run(inode_create, count << 12, r.IF_SHMEM)

@@ -34,9 +34,7 @@ def start_record(case: Case) -> dict[str, Any]:
 
 def case_policies(case: Case) -> dict[str, dict[str, Any]]:
     """Policies other than the defaults that the case's sysctls, machine and script stand for."""
-    chosen: dict[str, dict[str, Any]] = {}
-    if case.machine.get("icount"):
-        chosen["cost_model"] = {"use": "icount_guest"}
+    chosen: dict[str, dict[str, Any]] = {"cost_model": {"use": "icount_guest" if case.machine.get("icount") else "tcg_guest"}}
     if "damon" in case.script:
         chosen["monitor"] = {"use": "damon", "params": {"autostart": False}}
     return chosen

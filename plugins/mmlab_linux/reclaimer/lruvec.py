@@ -117,7 +117,7 @@ def refresh_stats(m, st):
     if now < st.next_refresh_ns[0]:
         return 0
     period = st.stats_period_ms[0] * 1_000_000
-    st.next_refresh_ns[0] = (now // period + 1) * period if period > 0 else now
+    st.next_refresh_ns[0] = now + period - (now - st.next_refresh_ns[0]) % period if period > 0 else now
     return flush_stats(m, st)
 
 
