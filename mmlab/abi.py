@@ -220,7 +220,7 @@ ALL_SERVICES: tuple[Op, ...] = (
     _op("do_huge_pmd_wp_page", "mm pmd", "0 done, or -1: split, go on with the PTE", "A write to a huge entry m.pt[pmd] that is not writable.", rare=True),
     _op("copy_huge_pmd", "dst_mm src_mm vpn", "0, or -ENOMEM", "fork: both address spaces share the huge entry at vpn, write-protected.", rare=True),
     _op("khugepaged_scan_mm_slot", "pages max_ptes_none max_ptes_swap max_ptes_shared gfp", "progress in pages | SCAN_* of the last range << 32",
-        "khugepaged goes on where it stopped (m.sc[SC_KHUGEPAGED_MM]) until it has collapsed a range or made so much progress.", bound="O(pages)", rare=True),
+        "khugepaged goes on where it stopped (m.sc[SC_KHUGEPAGED_MM]) until it has found or collapsed a range or made so much progress.", bound="O(pages)", rare=True),
     _op("collapse_range", "mm vpn max_ptes_none gfp", "SCAN_SUCCEED, or SCAN_*: why not",
         "The pages of the aligned 2 MiB at vpn of an anonymous VMA are copied to one huge page, if no more than max_ptes_none are missing.", rare=True),
     _op("collapse_in_place", "mm vpn", "1, or 0: they are not that",

@@ -322,7 +322,7 @@ class Simulation:
         sc, row = self.machine.sc, index * r.TASK_STRIDE
         sc[r.SC_TASK], sc[r.SC_CPU], sc[r.SC_NODE] = index, self.machine.task[row + r.T_CPU], self.machine.task[row + r.T_NODE]
         self.machine.mm[int(self.machine.task[row + r.T_MM]) * r.MM_STRIDE + r.MM_LRU_GEN] |= r.MM_LRU_ALL_USED
-        sc[r.SC_RUN_SINCE_NS] = sc[r.SC_BUSY_SINCE_NS] = sc[r.SC_NOW_NS]
+        sc[r.SC_RUN_SINCE_NS] = sc[r.SC_NOW_NS]
         if sc[r.SC_NUMA_BALANCING]:
             sc[r.SC_NEXT_EVENT_NS] = 0  # when this task's next tick matters is not known yet
 

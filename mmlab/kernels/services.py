@@ -222,8 +222,8 @@ def copy_huge_pmd(m, dst_mm, src_mm, vpn):
 
 @leaf
 def khugepaged_scan_mm_slot(m, pages, max_ptes_none, max_ptes_swap, max_ptes_shared, gfp):
-    """khugepaged goes on where it stopped (m.sc[SC_KHUGEPAGED_MM]) until it has collapsed a range or made so much progress. Returns
-    progress in pages | SCAN_* of the last range << 32.
+    """khugepaged goes on where it stopped (m.sc[SC_KHUGEPAGED_MM]) until it has found or collapsed a range or made so much progress.
+    Returns progress in pages | SCAN_* of the last range << 32.
     """
     return _khugepaged_scan_mm_slot(m, pages, max_ptes_none, max_ptes_swap, max_ptes_shared, gfp)
 

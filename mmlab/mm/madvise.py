@@ -35,7 +35,7 @@ from mmlab.model.rows import (
     COST_DAMOS_PAGE, COST_LRU_MOVE, COST_RECLAIM_PAGE, COST_SYSCALL, MTHP_SPLIT, MTHP_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE,
     PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, SC_IN_RECLAIM, SC_NOW_NS, SC_SHARED_TABLES, VM_DONTCOPY, VM_HUGEPAGE, VM_LOCKED,
     VM_MAYWRITE, VM_MERGEABLE, VM_NOHUGEPAGE, VM_RAND_READ, VM_SEQ_READ, VM_SHARED, VM_SPECIAL, VM_WIPEONFORK, VMA_END, VMA_FILE,
-    VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE, SC_KHUGEPAGED_LOCKED_OUT, SC_THP_TIMER_NS,
+    VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE, KHUGEPAGED_LOCKED_OUT, KHUGEPAGED_NEW, KHUGEPAGED_PREEMPTS, SC_KHUGEPAGED_WAKE,
 )
 from mmlab.model.vmstat import V_PGACTIVATE
 
@@ -310,9 +310,9 @@ def sys_madvise(m, mm, start, length, advice):
                 if vma < 0:
                     return -EAGAIN
             if advice == MADV_HUGEPAGE:
-                timer_ns = m.sc[SC_THP_TIMER_NS]
+                asleep = m.sc[SC_KHUGEPAGED_WAKE] == KHUGEPAGED_NEW
                 khugepaged_enter_vma(m, mm, vma)
-                if m.sc[SC_THP_TIMER_NS] != timer_ns:
-                    m.sc[SC_KHUGEPAGED_LOCKED_OUT] = 1
+                if asleep and m.sc[SC_KHUGEPAGED_WAKE] == KHUGEPAGED_PREEMPTS:
+                    m.sc[SC_KHUGEPAGED_WAKE] = KHUGEPAGED_LOCKED_OUT
         at = stop
     return -ENOMEM if holes else 0

@@ -251,7 +251,7 @@ def collapse_file(m, inode, first, gfp):
         filemap_remove(m, pfn, -1)
         shmem_acct_blocks(m, inode, -1)
         folio_put(m, pfn)
-    m.sc[SC_NOW_NS] += HPAGE_PMD_NR * m.cost[COST_COPY_PAGE] - m.cost[COST_HUGE_ZERO]
+    m.sc[SC_NOW_NS] += HPAGE_PMD_NR * m.cost[COST_COPY_PAGE]
     if _add_huge(m, inode, first, head) < 0:
         folio_put(m, head)
         return SCAN_FAIL
