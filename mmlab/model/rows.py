@@ -125,6 +125,16 @@ OOM_FINE, OOM_NO_TASK, OOM_DEAD, OOM_DYING, OOM_PROTECTED, OOM_ELSEWHERE = range
 FT_STRIDE = 2
 FT_ACCESSES, FT_PAGES = 0, 1  # accesses and pages touched, from its beginning to its end
 
+# m.trace: tracepoints of reclaim, a head and one row an event ------------------------------------------------------------------------------
+TRACE_HEAD, TRACE_STRIDE, TRACE_ROWS = 8, 10, 1 << 20
+# events switched on, a bit each; those that ever were; rows in use; events without room; 1 + node whose kswapd runs now, 0: a task; order that reclaim works for
+TRACE_EVENTS, TRACE_EVER, TRACE_NR, TRACE_LOST, TRACE_KSWAPD, TRACE_ORDER = range(6)
+TR_NS, TR_EVENT, TR_CPU, TR_WHO, TR_ARGS = range(5)  # TR_WHO: task, or -(1 + node) for kswapd; TR_ARGS: five values and the order
+(
+    EVENT_KSWAPD_SLEEP, EVENT_KSWAPD_WAKE, EVENT_WAKEUP_KSWAPD, EVENT_DIRECT_RECLAIM_BEGIN, EVENT_DIRECT_RECLAIM_END, EVENT_MEMCG_RECLAIM_BEGIN,
+    EVENT_MEMCG_RECLAIM_END, EVENT_LRU_ISOLATE, EVENT_WRITE_FOLIO, EVENT_LRU_SHRINK_INACTIVE, EVENT_LRU_SHRINK_ACTIVE,
+) = range(11)
+
 # m.loop: tasks that touch a range again and again beside what the script does (`loop`, `bg`) --------------------------------------------------
 LOOP_STRIDE = 16
 (
