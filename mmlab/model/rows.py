@@ -53,6 +53,7 @@ PCP_STRIDE = 16
 (
     PCP_COUNT, PCP_HIGH, PCP_BATCH, PCP_FLAGS, PCP_ALLOC_FACTOR, PCP_FREE_COUNT, PCP_EXPIRE, PCP_FREE_DIFF, PCP_HEADS, PCP_HIGH_MIN, PCP_HIGH_MAX,
 ) = range(11)
+PCP_LRU_DIFF = 11  # five words: what this CPU has not told yet of nr_zone_inactive_anon ...
 NR_PCP_LISTS = 14
 
 # m.compact: what compaction remembers of a zone (CZ_CACHED_MIGRATE: asynchronous, then synchronous runs); m.cc: the run that is going on -------

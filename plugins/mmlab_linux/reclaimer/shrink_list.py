@@ -6,7 +6,7 @@ move_folios_to_lru(). Left out: PGDAT_DIRTY and PGDAT_WRITEBACK, demotion, too_m
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.lists import list_add, list_del, list_empty, policy_list
-from mmlab.kernels.memcg import count_folio_events, lruvec_node
+from mmlab.kernels.memcg import count_folio_events, lruvec_memcg, lruvec_node
 from mmlab.kernels.scan import count_dirty, count_refill, count_scan, count_steal
 from mmlab.kernels.services import folio_referenced, reclaim_folio, wakeup_flusher_threads
 from mmlab.kernels.trace import trace_event
@@ -21,7 +21,7 @@ from mmlab.model.rows import (
 )
 from mmlab.model.vmstat import V_NR_VMSCAN_WRITE, V_PGACTIVATE, V_PGDEACTIVATE, V_PGSKIP_DMA, count_vm_events
 from mmlab_linux.reclaimer.lru_batch import BATCH_ADD, batch_add, lru_add_drain
-from mmlab_linux.reclaimer.lruvec import ANON, FILE, folio_is_file, folio_nr_pages, lru_note_cost, put_back, update_lru_size
+from mmlab_linux.reclaimer.lruvec import ANON, FILE, folio_is_file, folio_nr_pages, lru_note_cost, put_back, update_zone_lru_size
 
 # lists of the node beyond the five: pages taken off by isolate_lru_folios(), pages it passes over, pages that stay
 ISOLATED, SKIPPED, KEPT = 5, 6, 7
@@ -38,6 +38,9 @@ def isolate_lru_folios(m, st, lruvec, lru, nr_to_scan, scan_flags):
     scan = 0
     total_scan = 0
     taken = 0
+    memcg = lruvec_memcg(m, lruvec)
+    zone = 0
+    of_zone = 0
     pfn = page_prev(m, src)
     while scan < nr_to_scan and pfn != src:
         flags = page_flags(m, pfn)
@@ -54,10 +57,15 @@ def isolate_lru_folios(m, st, lruvec, lru, nr_to_scan, scan_flags):
                 list_add(m, src, pfn)
             else:
                 set_page_flags(m, pfn, flags & ~PG_LRU)
-                update_lru_size(m, st, pfn, flags, lru, -pages)
                 list_add(m, policy_list(m, lruvec, ISOLATED), pfn)
                 taken += pages
+                if flags >> ZONE_SHIFT != zone:  # counted a zone at a time
+                    update_zone_lru_size(m, st, memcg, zone, lru, -of_zone)
+                    zone = flags >> ZONE_SHIFT
+                    of_zone = 0
+                of_zone += pages
         pfn = page_prev(m, src)
+    update_zone_lru_size(m, st, memcg, zone, lru, -of_zone)
     pfn = page_prev(m, skipped)
     while pfn != skipped:
         list_del(m, pfn)
