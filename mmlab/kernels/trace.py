@@ -7,8 +7,8 @@ throttling, the shrinkers of slabs, MADV_PAGEOUT, zone_reclaim_mode.
 from mmlab.kernels.jit import cold, leaf
 from mmlab.kernels.likely import unlikely
 from mmlab.model.rows import (
-    SC_CPU, SC_NOW_NS, SC_TASK, TRACE_EVENTS, TRACE_HEAD, TRACE_KSWAPD, TRACE_LOST, TRACE_NR, TRACE_ORDER, TRACE_ROWS, TRACE_STRIDE, TR_ARGS, TR_CPU, TR_EVENT,
-    TR_NS, TR_WHO,
+    SC_CPU, SC_NOW_NS, SC_TASK, TRACE_EVENTS, TRACE_HEAD, TRACE_KSWAPD, TRACE_LOST, TRACE_NR, TRACE_ORDER, TRACE_ROWS, TRACE_STRIDE,
+    TR_ARGS, TR_CPU, TR_EVENT, TR_NS, TR_WHO,
 )
 
 

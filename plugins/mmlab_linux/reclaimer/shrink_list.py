@@ -16,8 +16,8 @@ from mmlab.model.page import (
     page_prev, page_set, page_test_clear, set_page_flags,
 )
 from mmlab.model.rows import (
-    EVENT_LRU_ISOLATE, EVENT_LRU_SHRINK_ACTIVE, EVENT_LRU_SHRINK_INACTIVE, SC_CPU, SC_SCAN_PRIORITY, WB_SC_TAKEN, WB_SC_UNQUEUED_DIRTY, Z_INDEX,
-    ZONE_STRIDE,
+    EVENT_LRU_ISOLATE, EVENT_LRU_SHRINK_ACTIVE, EVENT_LRU_SHRINK_INACTIVE, SC_CPU, SC_SCAN_PRIORITY, WB_SC_TAKEN, WB_SC_UNQUEUED_DIRTY,
+    Z_INDEX, ZONE_STRIDE,
 )
 from mmlab.model.vmstat import V_NR_VMSCAN_WRITE, V_PGACTIVATE, V_PGDEACTIVATE, V_PGSKIP_DMA, count_vm_events
 from mmlab_linux.reclaimer.lru_batch import BATCH_ADD, batch_add, lru_add_drain
