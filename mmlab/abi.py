@@ -252,6 +252,7 @@ ALL_SERVICES: tuple[Op, ...] = (
     _op("wb_step", "", "1 while the flusher is awake, else 0", "A part of the flusher's work.", bound="O(32)"),
     _op("writeback_timers", "", "0", "m.wb[WB_NEXT_NS] has come: writes that are done end, and the flusher looks for old data.", bound="O(writes done)"),
     _op("shrink_slab", "priority", "objects freed", "All shrinkers of kernel objects once.", bound="O(objects >> priority)"),
+    _op("shrink_zswap", "memcg priority", "entries written back", "The shrinker of zswap for a cgroup, while it is enabled.", bound="O(entries >> priority)", rare=True),
     _op("wakeup_flusher_threads", "", "0", "A batch of reclaim met nothing but dirty pages of files: all that is dirty is to be written."),
     _op("out_of_memory", "task order", "1 if a victim was killed, else 0", "out_of_memory(): asks the OOM policy, kills, counts.", rare=True),
     _op("oom_kill", "task", "1 if it was killed, else 0", "A killer in user space ends a task by SIGKILL: its memory goes at once.", rare=True),
@@ -273,6 +274,7 @@ SHARED: tuple[Op, ...] = (
     _op("task_zonelist", "", "a node, or the zonelist of a set of nodes", "Where an allocation of the running task begins, by its memory policy.", rare=True),
     _op("vma_zonelist", "vma vpn order", "a node, or the zonelist of a set of nodes", "The same for a page of a VMA.", rare=True),
     _op("migrate_folio", "src dst", "0", "Everything that is at src, an isolated page, moves to dst, a free page; src is freed.", rare=True),
+    _op("zswap_shrinker_scan", "memcg nr_to_scan", "entries written back, -1: none", "Look at so many of a cgroup's oldest entries in zswap.", rare=True),
     _op("shrink_worker", "", "0", "zswap's worker: write back from all cgroups in turn until the pool is small enough.", bound="O(pool)", rare=True),
 )
 

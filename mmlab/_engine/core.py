@@ -58,7 +58,7 @@ SERVICES: dict[str, Callable] = {
     "balance_dirty_pages": page_writeback.balance_dirty_pages,
     "wb_step": fs_writeback.wb_step,
     "writeback_timers": fs_writeback.writeback_timers,
-    "shrink_slab": shrinker.do_shrink_all,
+    "shrink_slab": shrinker.do_shrink_all, "shrink_zswap": shrinker.shrink_zswap, "zswap_shrinker_scan": zswap_writeback.do_zswap_shrinker_scan,
     "wakeup_flusher_threads": fs_writeback.wakeup_flusher_threads,
     "out_of_memory": fork.do_out_of_memory,
     "oom_kill": fork.do_oom_kill,

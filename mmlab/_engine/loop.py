@@ -11,11 +11,12 @@ from mmlab._engine.tlb import watch_access
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.likely import unlikely
 from mmlab.kernels.ops import (
-    monitor_on_access, monitor_sample, oom_policy_step, page_allocator_tick, reclaimer_folio_accessed, thp_step, tiering_page_accessed, tiering_step,
+    monitor_on_access, monitor_sample, oom_policy_step, page_allocator_tick, reclaimer_folio_accessed, thp_step, tiering_page_accessed,
+    tiering_step,
 )
 from mmlab.kernels.pte import lru_gen_use_mm, mapped_entry, walk_pmd
 from mmlab.kernels.services import background, balance_dirty_pages, run_due_work, task_tick_numa, wb_step, writeback_timers
-from mmlab.kernels.zones import page_node
+from mmlab.kernels.zones import fold_lru_diffs, page_node
 from mmlab.mm.files import file_read, file_write
 from mmlab.mm.kcompactd import kcompactd
 from mmlab.mm.memcontrol import resume_user_mode
@@ -131,6 +132,7 @@ def do_background(m):
         for c in range(m.sc[SC_NR_CPUS]):
             m.sc[SC_CPU] = c
             page_allocator_tick(m, c)
+            fold_lru_diffs(m, c)
         m.sc[SC_CPU] = cpu
         update_averages(m)
     if now >= m.sc[SC_KCOMPACTD_NS]:

@@ -15,6 +15,7 @@ from mmlab.errors import NotSupported
 from mmlab.machine.fragmentation import extfrag_index, unusable_index
 from mmlab.machine.srat import with_kernel_numbers
 from mmlab.model.rows import SC_BOOST_FACTOR
+from mmlab.procfs import tracing
 from mmlab.verify.cases import Case
 from mmlab.verify.ids import Unsupported
 from mmlab.verify.probe_run import ProbeRun, load_state
@@ -56,6 +57,7 @@ def simulate_case(case: Case, out_dir: Path) -> None:
             sysctl={"kernel.randomize_va_space": "2"} | case.sysctl, sysfs=case.sysfs, where=where, policies=case_policies(case), script=True, warm_text=case.warm_text,
         )  # fmt: skip
         _trace_buffers(case, sim)
+        tracing.switch_on(sim, case.trace.get("events", ()))
         look_up_settings(sim, case.sysctl, case.sysfs)
         try:
             run_script(sim, operations, out_dir, case.path, keep_partial=True)

@@ -8,6 +8,7 @@ from mmlab.kernels.large_folio import PG_PARTIALLY_MAPPED, entire_mapcount, nr_p
 from mmlab.kernels.memory_tiers import can_demote
 from mmlab.kernels.ops import reclaimer_eviction_shadow, reclaimer_folio_removed
 from mmlab.kernels.services import free_pages, rmap_walk
+from mmlab.kernels.trace import trace_event
 from mmlab.kernels.zones import page_node
 from mmlab.mm.demotion import demote_folio
 from mmlab.mm.huge_memory import free_large_folio, split_folio, split_huge_pmds_of
@@ -22,7 +23,7 @@ from mmlab.model.page import (
     KIND_FREE, NO_MAPPING, PG_ANON, PG_DIRTY, PG_HEAD, PG_MLOCKED, PG_RECLAIM, PG_SWAPBACKED, PG_SWAPCACHE, PG_UNEVICTABLE, PG_WRITEBACK,
     page_clear, page_kind, page_mapcount, page_order, page_refs, page_set, page_test, set_page_counts, set_page_mapping,
 )
-from mmlab.model.rows import MTHP_STRIDE, MTHP_SWPOUT_FALLBACK, SC_NR_SWAP_SLOTS
+from mmlab.model.rows import EVENT_WRITE_FOLIO, MTHP_STRIDE, MTHP_SWPOUT_FALLBACK, SC_NR_SWAP_SLOTS
 from mmlab.model.vmstat import V_NR_VMSCAN_IMMEDIATE_RECLAIM, V_NR_VMSCAN_WRITE, V_PGLAZYFREED, V_THP_SWPOUT_FALLBACK
 
 
@@ -57,6 +58,7 @@ def pageout(m, pfn, nr):
     page_set(m, pfn, PG_RECLAIM)
     swap_writepage(m, pfn)
     m.vmstat[V_NR_VMSCAN_WRITE] += nr
+    trace_event(m, EVENT_WRITE_FOLIO, pfn, 0, 0, 0, 0)
     if page_test(m, pfn, PG_WRITEBACK):
         return 1
     page_clear(m, pfn, PG_RECLAIM)

@@ -1,26 +1,27 @@
 """Shrinkers: caches of kernel objects give some back under memory pressure, in proportion to their size and to the priority.
 
 Models: mm/shrinker.c shrink_slab(), do_shrink_slab(); mm/vmscan.c drop_slab(); mm/huge_memory.c deferred_split_scan(). Left out: one count a node
-and cgroup (all objects are the root's, on node 0); that huge pages which are mapped whole are split when more of their pages than max_ptes_none
+and cgroup (but for zswap all objects are the root's, on node 0); that huge pages which are mapped whole are split when more of their pages than max_ptes_none
 are zeroes (by default they never are); shrinkers of other subsystems (the huge zero page, other file systems).
 """
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.large_folio import PG_PARTIALLY_MAPPED, SPLIT_QUEUE, folio_unqueue_deferred_split, requeue_deferred_split
-from mmlab.kernels.services import split_folio
+from mmlab.kernels.services import split_folio, zswap_shrinker_scan
 from mmlab.mm.dcache import ext4_es_scan, kfree_rcu_count, kfree_rcu_scan, pseudo_cache_scan, super_cache_count, super_cache_scan
 from mmlab.mm.workingset import count_shadow_nodes, scan_shadow_nodes
+from mmlab.mm.zswap import zswap_shrinker_count
 from mmlab.model.page import page_test
 from mmlab.model.rows import (
-    SC_VFS_CACHE_PRESSURE, SHR_DEFERRED, SHR_EXTENTS, SHR_FIRST, SHR_KFREE_RCU, SHR_NR, SHR_PROC, SHR_SHADOWS, SHR_SPLIT, SHR_STRIDE, SHR_SUPER,
-    SHR_SYSFS,
+    MC_ZSWAP_DEFERRED, MEMCG_STRIDE, SC_NR_MEMCGS, SC_SHRINK_MEMCG, SC_VFS_CACHE_PRESSURE, SHR_DEFERRED, SHR_EXTENTS, SHR_FIRST,
+    SHR_KFREE_RCU, SHR_NR, SHR_PROC, SHR_SHADOWS, SHR_SPLIT, SHR_STRIDE, SHR_SUPER, SHR_SYSFS, SHR_ZSWAP, ZSW_SHRINKER,
 )
 from mmlab.model.vmstat import V_DROP_SLAB, V_SLABS_SCANNED
 
 SHRINK_BATCH = 128
 DEFAULT_SEEKS = 2
 SUPER_BATCH = 1024  # of a file system's names and inodes
-NR_KINDS = 7  # SHR_SUPER, SHR_EXTENTS, SHR_SHADOWS, SHR_SPLIT, SHR_PROC, SHR_SYSFS, SHR_KFREE_RCU
+NR_KINDS = 7  # SHR_SUPER, SHR_EXTENTS, SHR_SHADOWS, SHR_SPLIT, SHR_PROC, SHR_SYSFS, SHR_KFREE_RCU: those that keep one count for all cgroups
 SHRINK_STOP = -1
 
 
@@ -55,6 +56,8 @@ def count_objects(m, which):
         return super_cache_count(m) * m.sc[SC_VFS_CACHE_PRESSURE] // 100
     if is_pseudo(which):
         return m.shrinker[which * SHR_STRIDE + SHR_NR] * m.sc[SC_VFS_CACHE_PRESSURE] // 100
+    if which == SHR_ZSWAP:
+        return zswap_shrinker_count(m, m.sc[SC_SHRINK_MEMCG])
     if which == SHR_KFREE_RCU:
         return kfree_rcu_count(m)
     if which == SHR_EXTENTS or which == SHR_SPLIT:
@@ -69,6 +72,8 @@ def scan_objects(m, which, nr_to_scan):
         return super_cache_scan(m, nr_to_scan)
     if is_pseudo(which):
         return pseudo_cache_scan(m, which, nr_to_scan)
+    if which == SHR_ZSWAP:
+        return zswap_shrinker_scan(m, m.sc[SC_SHRINK_MEMCG], nr_to_scan)
     if which == SHR_KFREE_RCU:
         return kfree_rcu_scan(m)
     if which == SHR_EXTENTS:
@@ -115,10 +120,32 @@ def do_shrink_all(m, priority):
 
 
 @kernel
+def shrink_zswap(m, memcg, priority):
+    """Service: the shrinker of zswap, which keeps books for each cgroup. Returns entries written back."""
+    was = m.sc[SC_SHRINK_MEMCG]
+    m.sc[SC_SHRINK_MEMCG] = memcg
+    m.shrinker[SHR_ZSWAP * SHR_STRIDE + SHR_DEFERRED] = m.memcg[memcg * MEMCG_STRIDE + MC_ZSWAP_DEFERRED]
+    written = do_shrink_slab(m, SHR_ZSWAP, priority)
+    m.memcg[memcg * MEMCG_STRIDE + MC_ZSWAP_DEFERRED] = m.shrinker[SHR_ZSWAP * SHR_STRIDE + SHR_DEFERRED]
+    m.sc[SC_SHRINK_MEMCG] = was
+    return written
+
+
+@kernel
+def shrink_everything(m):
+    """All shrinkers for all cgroups with all pressure. Returns objects freed."""
+    freed = do_shrink_all(m, 0)
+    if m.zswap[ZSW_SHRINKER]:
+        for memcg in range(max(1, m.sc[SC_NR_MEMCGS])):
+            freed += shrink_zswap(m, memcg, 0)
+    return freed
+
+
+@kernel
 def drop_slab(m):
     """vm.drop_caches = 2: again and again with all pressure, until a round gives little; each round has to give twice as much as the one before."""
     m.vmstat[V_DROP_SLAB] += 1
     shift = 0
-    while do_shrink_all(m, 0) >> shift > 1:
+    while shrink_everything(m) >> shift > 1:
         shift += 1
     return shift

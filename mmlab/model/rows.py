@@ -56,6 +56,7 @@ PCP_STRIDE = 16
 (
     PCP_COUNT, PCP_HIGH, PCP_BATCH, PCP_FLAGS, PCP_ALLOC_FACTOR, PCP_FREE_COUNT, PCP_EXPIRE, PCP_FREE_DIFF, PCP_HEADS, PCP_HIGH_MIN, PCP_HIGH_MAX,
 ) = range(11)
+PCP_LRU_DIFF = 11  # five words: what this CPU has not told yet of nr_zone_inactive_anon ...
 NR_PCP_LISTS = 14
 
 # m.compact: what compaction remembers of a zone (CZ_CACHED_MIGRATE: asynchronous, then synchronous runs); m.cc: the run that is going on -------
@@ -128,6 +129,16 @@ OOM_FINE, OOM_NO_TASK, OOM_DEAD, OOM_DYING, OOM_PROTECTED, OOM_ELSEWHERE = range
 FT_STRIDE = 2
 FT_ACCESSES, FT_PAGES = 0, 1  # accesses and pages touched, from its beginning to its end
 
+# m.trace: tracepoints of reclaim, a head and one row an event ------------------------------------------------------------------------------
+TRACE_HEAD, TRACE_STRIDE, TRACE_ROWS = 8, 10, 1 << 20
+# events switched on, a bit each; those that ever were; rows in use; events without room; 1 + node whose kswapd runs now, 0: a task; order that reclaim works for
+TRACE_EVENTS, TRACE_EVER, TRACE_NR, TRACE_LOST, TRACE_KSWAPD, TRACE_ORDER = range(6)
+TR_NS, TR_EVENT, TR_CPU, TR_WHO, TR_ARGS = range(5)  # TR_WHO: task, or -(1 + node) for kswapd; TR_ARGS: five values and the order
+(
+    EVENT_KSWAPD_SLEEP, EVENT_KSWAPD_WAKE, EVENT_WAKEUP_KSWAPD, EVENT_DIRECT_RECLAIM_BEGIN, EVENT_DIRECT_RECLAIM_END, EVENT_MEMCG_RECLAIM_BEGIN,
+    EVENT_MEMCG_RECLAIM_END, EVENT_LRU_ISOLATE, EVENT_WRITE_FOLIO, EVENT_LRU_SHRINK_INACTIVE, EVENT_LRU_SHRINK_ACTIVE,
+) = range(11)
+
 # m.loop: tasks that touch a range again and again beside what the script does (`loop`, `bg`) --------------------------------------------------
 LOOP_STRIDE = 16
 (
@@ -143,8 +154,10 @@ MEMCG_STRIDE = 64
     MC_SWAP_PEAK, MC_EVENT_SWAP_MAX, MC_EVENT_SWAP_FAIL,
 ) = range(24)
 (
-    MC_ZSWAP_BYTES, MC_ZSWAPPED, MC_ZSWAP_MAX_BYTES, MC_ZSWAP_NO_WRITEBACK, MC_ZSWAP_FIRST, MC_ZSWAP_LAST,
-) = range(40, 46)  # entries of zswap: their bytes and how many, the cgroup's limit; slots of its own entries, oldest first
+    MC_ZSWAP_BYTES, MC_ZSWAPPED, MC_ZSWAP_MAX_BYTES, MC_ZSWAP_NO_WRITEBACK, MC_ZSWAP_FIRST, MC_ZSWAP_LAST, MC_ZSWAP_ENTRIES,
+    MC_ZSWAP_DISK_SWAPINS, MC_ZSWAP_DEFERRED,
+) = range(40, 49)  # entries of zswap: their bytes and how many, the cgroup's limit; slots of its own entries, oldest first, and how many;
+# for the shrinker: pages read from the device that were not in zswap, what it has left for its next run
 MC_LOCAL = 24  # from MC_EVENT_LOW on: the same events, of the cgroup itself only, at MC_EVENT_* - MC_EVENT_LOW + MC_LOCAL
 MEMCG_MAX = 1 << 50  # the limit "max"
 STOCK_STRIDE = 2  # m.memcg_stock, a CPU: the cgroup that has pages charged in advance, and how many
@@ -217,8 +230,9 @@ SHR_STRIDE = 4
 KVFREE_BULK_MAX_ENTR = 510  # objects of m.kfree_rcu: pointers in a page
 SHR_DEFERRED, SHR_NR, SHR_FIRST, SHR_LAST = range(4)
 # super_cache_scan of the disk (its lists are the last two), ext4_es_scan, workingset, deferred_split_scan (its list: heads of folios + 1),
-# super_cache_scan of /proc and of /sys, kfree_rcu_shrink_scan (SHR_FIRST: when, in ns, what waits is freed anyway)
-SHR_SUPER, SHR_EXTENTS, SHR_SHADOWS, SHR_SPLIT, SHR_PROC, SHR_SYSFS, SHR_KFREE_RCU, SHR_DENTRIES, SHR_INODES = range(9)
+# super_cache_scan of /proc and of /sys, kfree_rcu_shrink_scan (SHR_FIRST: when, in ns, what waits is freed anyway); zswap_shrinker (what it
+# left is in m.memcg)
+SHR_SUPER, SHR_EXTENTS, SHR_SHADOWS, SHR_SPLIT, SHR_PROC, SHR_SYSFS, SHR_KFREE_RCU, SHR_DENTRIES, SHR_INODES, SHR_ZSWAP = range(10)
 NR_SHRINKERS = 12
 IF_SHMEM = 1  # swap-backed: tmpfs or shared anonymous memory
 IF_ANON_SHMEM = 4  # a shared anonymous map's
@@ -284,7 +298,8 @@ ZSP_PAGES, ZSP_BYTES, ZSP_OBJECTS, ZSP_MAX_PAGES, ZSP_FREE, ZSP_TOP = range(6)
 (
     ZSW_ENABLED, ZSW_MAX_POOL_PERCENT, ZSW_ACCEPT_PERCENT, ZSW_FULL, ZSW_STORED, ZSW_POOL_LIMIT_HIT, ZSW_WRITTEN_BACK, ZSW_REJECT_COMPRESS_POOR,
     ZSW_REJECT_ALLOC_FAIL, ZSW_REJECT_RECLAIM_FAIL, ZSW_SHRINK_PENDING, ZSW_NEXT_SHRINK, ZSW_FIRST_NS, ZSW_WORKER_NS,
-) = range(14)
+    ZSW_SHRINKER,
+) = range(15)
 NR_ZSWAP = 16
 
 # page-table entries (int64) ----------------------------------------------------------------------------------------------------------------

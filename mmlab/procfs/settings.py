@@ -16,7 +16,7 @@ from mmlab.mm.shmem_huge import (
     SHMEM_HUGE_ADVISE, SHMEM_HUGE_ALWAYS, SHMEM_HUGE_DENY, SHMEM_HUGE_FORCE, SHMEM_HUGE_NEVER, SHMEM_HUGE_WITHIN_SIZE,
 )
 from mmlab.model import rows as r
-from mmlab.model.const import EACCES, EINVAL, NEVER_NS, NUMA_BALANCING_MEMORY_TIERING
+from mmlab.model.const import EACCES, EINVAL, NEVER_NS, NR_LRU_LISTS, NUMA_BALANCING_MEMORY_TIERING
 from mmlab.model.vmstat import V_PGPROMOTE_CANDIDATE, VMSTAT_STRIDE
 
 RANDOMIZE = "kernel.randomize_va_space"
@@ -348,6 +348,7 @@ def refresh_counters(sim: Any) -> int:
     """Fold every CPU's differences into the zones' counters. Models: mm/vmstat.c vmstat_refresh()."""
     machine = sim.machine
     zones = machine.sizes.nr_zones
+    machine.pcp.reshape(-1, r.PCP_STRIDE)[:, r.PCP_LRU_DIFF : r.PCP_LRU_DIFF + NR_LRU_LISTS] = 0
     for cpu in range(machine.sizes.nr_cpus):
         for number in range(zones):
             slot = (cpu * zones + number) * r.PCP_STRIDE + r.PCP_FREE_DIFF
