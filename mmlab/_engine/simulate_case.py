@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmlab._engine import trace_buffers
 from mmlab._engine.script import run_script
@@ -21,6 +21,9 @@ from mmlab.verify.ids import Unsupported
 from mmlab.verify.probe_run import ProbeRun, load_state
 from mmlab.workload.operation import Operation
 from mmlab.workload.ops import parse_ops
+
+if TYPE_CHECKING:
+    from mmlab.simulation import Simulation
 
 
 def start_record(case: Case) -> dict[str, Any]:
@@ -41,21 +44,26 @@ def case_policies(case: Case) -> dict[str, dict[str, Any]]:
     return chosen
 
 
+def simulation_of(case: Case) -> Simulation:
+    """The case's machine as it is before its script."""
+    from mmlab.simulation import Simulation
+
+    where = str(case.path / "case.toml")
+    return Simulation.from_table(
+        with_kernel_numbers({**case.machine, "boot": start_record(case)}, where),
+        sysctl={"kernel.randomize_va_space": "2"} | case.sysctl, sysfs=case.sysfs, where=where, policies=case_policies(case), script=True, warm_text=case.warm_text,
+    )  # fmt: skip
+
+
 def simulate_case(case: Case, out_dir: Path) -> None:
     """Run the case's script into ``out_dir`` (new or empty).
 
     An operation that is not simulated ends the run: what was done before it stays, so that its figures can be compared, and
     ``unsupported.txt`` says what is missing; if nothing was done, Unsupported is raised.
     """
-    from mmlab.simulation import Simulation
-
-    where = str(case.path / "case.toml")
-    operations = parse_ops(case.script, where)
+    operations = parse_ops(case.script, str(case.path / "case.toml"))
     try:
-        sim = Simulation.from_table(
-            with_kernel_numbers({**case.machine, "boot": start_record(case)}, where),
-            sysctl={"kernel.randomize_va_space": "2"} | case.sysctl, sysfs=case.sysfs, where=where, policies=case_policies(case), script=True, warm_text=case.warm_text,
-        )  # fmt: skip
+        sim = simulation_of(case)
         _trace_buffers(case, sim)
         tracing.switch_on(sim, case.trace.get("events", ()))
         look_up_settings(sim, case.sysctl, case.sysfs)
