@@ -264,9 +264,11 @@ class Simulation:
             machine.sc[r.SC_ZERO_PFN] = zero if zero >= 0 else 0
             if script:
                 from mmlab._engine.image import make_driver, make_initramfs, mount_disk
+                from mmlab._engine.script_driver import driver_starts
 
                 machine.sc[r.SC_IN_LRU_FAULT] = 1  # its memory came by page faults
                 self._driver = make_driver(self)
+                driver_starts(self)
                 machine.sc[r.SC_IN_LRU_FAULT] = 0
                 make_initramfs(self)
                 if self.cfg.disk_bytes:

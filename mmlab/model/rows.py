@@ -23,8 +23,8 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_NODE_RECLAIM_MODE, SC_MIN_UNMAPPED_RATIO, SC_SHARED_POLICIES, SC_OOM_NODEMASK, SC_DEMOTION_ENABLED, SC_NUMA_BALANCING, SC_RUN_SINCE_NS,
     SC_VFS_CACHE_PRESSURE, SC_STORE_CLASS, SC_YIELD_NS, SC_YIELDED, SC_KCOMPACTD_NS, SC_HIGHMEM, SC_MONITOR_NS, SC_MONITOR_CHECKS,
     SC_TIERING_TIMER_NS, SC_TIERING_NS, SC_SHARED_TABLES, SC_OOM_TIMER_NS, SC_PANIC_ON_OOM, SC_OOM_KILL_ALLOCATING, SC_OOM_FAULT, SC_OOM_CHOSEN, SC_NR_CANDIDATES,
-    SC_BDEV, SC_BUDDY, SC_EXT4_BLOCKS, SC_EXT4_INO,
-) = range(125)
+    SC_BDEV, SC_BUDDY, SC_EXT4_BLOCKS, SC_EXT4_INO, SC_MOBILITY_DISABLED,
+) = range(126)
 NR_SCALARS = 128
 # m.sc[SC_KHUGEPAGED_WAKE]: the thread has not been woken since it was started; its first waker lost the CPU to it at once; that one held the mmap
 # lock; it has run
@@ -220,6 +220,7 @@ INODE_STRIDE = 32
 I_EXTENT_OBJ_2 = 29
 I_LSM = I_NEXT_FREE  # of an inode in memory its security blob; of a row that is not in use the next such
 I_INO, I_BLOCKS = 30, 31  # its number on the disk (0: not modelled), and pages from the start that have blocks there: mm/ext4_meta.py
+I_PARENT = I_BLOCKS  # of a name of /proc or /sys, which has none: its directory's row
 I_REF_DENTRY, I_REF_INODE, I_REF_EXTENTS = 1, 2, 4
 # m.psi: a row a cgroup (the root: the machine): ns of some and full stalls, as far as the averages know of them, the averages over 10, 60 and 300 s
 # of each (fixed point); the root's row also: when averages are due, when they were made, and the stall that is going on
@@ -236,7 +237,7 @@ SHR_SUPER, SHR_EXTENTS, SHR_SHADOWS, SHR_SPLIT, SHR_PROC, SHR_SYSFS, SHR_KFREE_R
 NR_SHRINKERS = 12
 IF_SHMEM = 1  # swap-backed: tmpfs or shared anonymous memory
 IF_ANON_SHMEM = 4  # a shared anonymous map's
-IF_PROC, IF_SYSFS, IF_NEGATIVE = 8, 16, 32  # a name of /proc or /sys; one that does not exist
+IF_PROC, IF_SYSFS, IF_NEGATIVE, IF_LINK = 8, 16, 32, 64  # a name of /proc or /sys; one that does not exist; a symbolic link
 IF_NORESERVE = 2  # commit charge is taken a page at a time (tmpfs files, MAP_NORESERVE); I_COMMITTED: what the inode holds of it
 SP_STRIDE = 4  # m.shared_policy: a range of pages of a shared memory object that has a NUMA policy
 SP_INODE, SP_START, SP_END, SP_POLICY = range(4)
