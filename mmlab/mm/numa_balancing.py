@@ -1,9 +1,9 @@
 """NUMA balancing: scans that make entries PROT_NONE, hinting faults, pages that follow the task that uses them, promotion to faster memory.
 
 Models: kernel/sched/fair.c task_tick_numa(), task_numa_work(), task_numa_fault(), task_numa_placement(), update_task_scan_period(),
-mm/memory.c do_numa_page(), numa_migrate_check(); mm/mprotect.c change_pte_range(); mm/migrate.c migrate_misplaced_folio(). Whether a page moves
-is the tiering slot's to say. Left out: huge pages, groups of tasks that share memory, moving a task to the node of its memory (tasks stay on the
-CPU they were given).
+mm/memory.c do_numa_page(), numa_migrate_check(), numa_rebuild_large_mapping(); mm/huge_memory.c do_huge_pmd_numa_page(), change_huge_pmd();
+mm/mprotect.c change_pte_range(); mm/migrate.c migrate_misplaced_folio(). Whether a page moves is the tiering slot's to say. Left out: groups of
+tasks that share memory, moving a task to the node of its memory (tasks stay on the CPU they were given).
 
 A page's last_cpupid (m.cpupid: 0 none, else 1 + cpu << 8 | pid & 255) holds on slow nodes, with memory tiering, 1 + the ms of its scan.
 """
@@ -13,15 +13,16 @@ import numpy as np
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.memory_tiers import TICK_NS, jiffies_ms, node_has_room, node_is_toptier
 from mmlab.kernels.ops import monitor_hint_fault, tiering_should_migrate, vma_index_find
-from mmlab.kernels.pte import mm_rss, walk_pmd
-from mmlab.kernels.services import alloc_pages, migrate_folio, wake_kswapd
+from mmlab.kernels.large_folio import folio_likely_mapped_shared
+from mmlab.kernels.pte import mm_rss, pte_offset, walk_pmd
+from mmlab.kernels.services import migrate_folio, wake_kswapd
 from mmlab.kernels.zones import page_node
 from mmlab.mm.mempolicy import shared_policy_lookup
-from mmlab.mm.migrate import isolate_movable, putback_movable
-from mmlab.model.const import NUMA_BALANCING_MEMORY_TIERING, NUMA_BALANCING_NORMAL, WRITE
-from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE, GFP_NOMEMALLOC, GFP_NORETRY, GFP_RECLAIM, GFP_THISNODE, ZONE_MOVABLE
+from mmlab.mm.migrate import alloc_migration_target, isolate_folio, putback_movable
+from mmlab.model.const import HPAGE_PMD_NR, NUMA_BALANCING_MEMORY_TIERING, NUMA_BALANCING_NORMAL, WRITE
+from mmlab.model.gfp import GFP_NOMEMALLOC, GFP_NORETRY, GFP_THISNODE, ZONE_MOVABLE
 from mmlab.model.page import (
-    KIND_FILE, PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_SWAPBACKED, PG_TAIL, page_folio, page_kind, page_mapcount, page_test,
+    KIND_FILE, PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_SWAPBACKED, folio_nr_pages, page_folio, page_kind, page_order, page_test,
 )
 from mmlab.model.rows import (
     COST_COPY_PAGE, COST_FAULT, COST_PROT_NUMA, MM_NUMA_NEXT_SCAN_NS, MM_NUMA_SCAN_OFFSET, MM_NUMA_SCAN_SEQ, MM_STRIDE,
@@ -34,7 +35,8 @@ from mmlab.model.rows import (
     VMA_NUMAB_START_SEQ, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
 )
 from mmlab.model.vmstat import (
-    V_NUMA_HINT_FAULTS, V_NUMA_HINT_FAULTS_LOCAL, V_NUMA_PAGES_MIGRATED, V_NUMA_PTE_UPDATES, V_PGFAULT, V_PGMIGRATE_FAIL, V_PGPROMOTE_SUCCESS, mod_node_state,
+    V_NUMA_HINT_FAULTS, V_NUMA_HINT_FAULTS_LOCAL, V_NUMA_HUGE_PTE_UPDATES, V_NUMA_PAGES_MIGRATED, V_NUMA_PTE_UPDATES, V_PGFAULT, V_PGMIGRATE_FAIL,
+    V_PGPROMOTE_SUCCESS, V_THP_MIGRATION_FAIL, mod_node_state,
 )
 
 NS_PER_MS = 1_000_000
@@ -136,8 +138,8 @@ def vma_is_accessed(m, mm, vma, task):
 def change_prot_numa(m, mm, vma, start, end, node):
     """Make the entries of [start, end) (bytes) PROT_NONE that a hinting fault may teach something about: how many changed.
 
-    Left as they are: the zero page, copy-on-write pages that others map too, dirty file pages, in a private VMA pages that are on the
-    task's node already, and pages of top tiers unless mode 1 is on.
+    Left as they are: the zero page, pages of top tiers unless mode 1 is on; and, but for huge entries, copy-on-write pages that others map too,
+    dirty file pages, in a private VMA pages that are on the task's node already.
     """
     flags = m.vma[vma * VMA_STRIDE + VMA_FLAGS]
     mode = m.sc[SC_NUMA_BALANCING]
@@ -145,17 +147,18 @@ def change_prot_numa(m, mm, vma, start, end, node):
     vpn = start >> 12
     while vpn < end >> 12:
         pmd = walk_pmd(m, mm, vpn)
-        if pmd < 0 or m.pt[pmd] == 0 or m.pt[pmd] & PTE_HUGE:
+        huge = pmd >= 0 and m.pt[pmd] & PTE_HUGE
+        if pmd < 0 or m.pt[pmd] == 0:
             vpn = ((vpn >> 9) + 1) << 9 if pmd >= 0 else ((vpn >> 18) + 1) << 18
             continue
-        slot = (m.pt[pmd] >> PTE_SHIFT) * 512 + (vpn & 511)
-        vpn += 1
+        slot = pmd if huge else pte_offset(m, pmd, vpn)
+        vpn = ((vpn >> 9) + 1) << 9 if huge else vpn + 1
         entry = m.pt[slot]
         if entry & PTE_PRESENT == 0 or entry & PTE_SPECIAL:
             continue
         folio = page_folio(m, entry >> PTE_SHIFT)
         on = page_node(m, folio)
-        if flags & VM_SHARED == 0 and (on == node or (page_test(m, folio, PG_HEAD) == 0 and page_mapcount(m, folio) > 1)):
+        if huge == 0 and flags & VM_SHARED == 0 and (on == node or folio_likely_mapped_shared(m, folio)):
             continue
         if page_kind(m, folio) == KIND_FILE and page_test(m, folio, PG_DIRTY):
             continue
@@ -165,9 +168,10 @@ def change_prot_numa(m, mm, vma, start, end, node):
         if top == 0 and mode & NUMA_BALANCING_MEMORY_TIERING:
             m.cpupid[folio] = jiffies_ms(m) + 1
         m.pt[slot] = (entry & ~(PTE_PRESENT | PTE_WRITE)) | PTE_PROTNONE
-        changed += 1
+        m.sc[SC_NOW_NS] += m.cost[COST_PROT_NUMA]
+        changed += HPAGE_PMD_NR if huge else 1
+        m.vmstat[V_NUMA_HUGE_PTE_UPDATES] += 1 if huge else 0
     m.vmstat[V_NUMA_PTE_UPDATES] += changed
-    m.sc[SC_NOW_NS] += changed * m.cost[COST_PROT_NUMA]
     return changed
 
 
@@ -274,30 +278,30 @@ def task_numa_work(m, task, mm):
 
 # hinting faults ----------------------------------------------------------------------------------------------------------------------------------
 @leaf
-def migrate_misplaced_folio(m, vma, pfn, source, node):
-    """Move a page to the node whose CPU uses it, if that has room: the new page, or -1."""
-    if page_test(m, pfn, PG_HEAD | PG_TAIL):
-        return -1
-    if page_kind(m, pfn) == KIND_FILE:
-        if page_test(m, pfn, PG_DIRTY) or (m.vma[vma * VMA_STRIDE + VMA_FLAGS] & VM_EXEC and page_mapcount(m, pfn) > 1):
+def migrate_misplaced_folio(m, vma, folio, source, node):
+    """Move a folio to the node whose CPU uses it, if that has room: its new place, or -1."""
+    if page_kind(m, folio) == KIND_FILE:
+        if page_test(m, folio, PG_DIRTY) or (m.vma[vma * VMA_STRIDE + VMA_FLAGS] & VM_EXEC and folio_likely_mapped_shared(m, folio)):
             return -1
     tiering = m.sc[SC_NUMA_BALANCING] & NUMA_BALANCING_MEMORY_TIERING
-    if node_has_room(m, node, 2, 1, ZONE_MOVABLE) == 0:
+    nr = folio_nr_pages(m, folio)
+    if node_has_room(m, node, 2, nr, ZONE_MOVABLE) == 0:
         if tiering:
-            wake_kswapd(m, node, 0)
+            wake_kswapd(m, node, page_order(m, folio) if nr > 1 else 0)
         return -1
-    if isolate_movable(m, pfn) == 0:
+    if isolate_folio(m, folio) == 0:
         return -1
-    dst = alloc_pages(m, (GFP_HIGHUSER_MOVABLE & ~GFP_RECLAIM) | GFP_THISNODE | GFP_NOMEMALLOC | GFP_NORETRY, 0, node)
+    dst = alloc_migration_target(m, folio, GFP_THISNODE | GFP_NOMEMALLOC | GFP_NORETRY, node)
     if dst < 0:
-        putback_movable(m, pfn)
-        m.vmstat[V_PGMIGRATE_FAIL] += 1
+        putback_movable(m, folio)
+        m.vmstat[V_PGMIGRATE_FAIL] += nr
+        m.vmstat[V_THP_MIGRATION_FAIL] += 1 if nr == HPAGE_PMD_NR else 0
         return -1
-    m.sc[SC_NOW_NS] += m.cost[COST_COPY_PAGE]
-    migrate_folio(m, pfn, dst)
-    m.vmstat[V_NUMA_PAGES_MIGRATED] += 1
+    m.sc[SC_NOW_NS] += nr * m.cost[COST_COPY_PAGE]
+    migrate_folio(m, folio, dst)
+    m.vmstat[V_NUMA_PAGES_MIGRATED] += nr
     if tiering and node_is_toptier(m, source) == 0 and node_is_toptier(m, node):
-        mod_node_state(m, node, V_PGPROMOTE_SUCCESS, 1)
+        mod_node_state(m, node, V_PGPROMOTE_SUCCESS, nr)
     return dst
 
 
@@ -352,16 +356,16 @@ def task_numa_placement(m, task, mm):
 
 
 @leaf
-def task_numa_fault(m, task, mm, last, node, local, failed):
-    """Count a hinting fault: its node, whether it was the same task as the last time, whether the page was local."""
+def task_numa_fault(m, task, mm, last, node, nr, local, failed):
+    """Count a hinting fault on a folio of nr pages: its node, whether it was the same task as the last time, whether the folio was local."""
     if node_is_toptier(m, node) == 0 and (m.sc[SC_NUMA_BALANCING] & NUMA_BALANCING_MEMORY_TIERING or last == 0):
         return
     private = 1 if last == 0 or (last - 1) & 255 == m.task[task * TASK_STRIDE + T_PID] & 255 else 0
     task_numa_placement(m, task, mm)
     if failed:
-        m.numa_task[task * NT_STRIDE + NT_LOCALITY + 2] += 1
-    m.numa_faults[(task * m.sc[SC_NR_NODES] + node) * 4 + 2 + private] += 1
-    m.numa_task[task * NT_STRIDE + NT_LOCALITY + local] += 1
+        m.numa_task[task * NT_STRIDE + NT_LOCALITY + 2] += nr
+    m.numa_faults[(task * m.sc[SC_NR_NODES] + node) * 4 + 2 + private] += nr
+    m.numa_task[task * NT_STRIDE + NT_LOCALITY + local] += nr
 
 
 @leaf
@@ -376,41 +380,54 @@ def made_present(m, entry, flags):
     return entry | PTE_WRITE if page_test(m, pfn, PG_ANON) and page_test(m, pfn, PG_ANON_EXCLUSIVE) else entry
 
 
-@kernel
-def do_numa_page(m, mm, vma, vpn, slot, access):
-    """Service: a fault on an entry that a scan made PROT_NONE. The page may move to the task's node; the entry is present afterwards.
-
-    A page that moved is mapped as the VMA's protection says, which is read-only unless it is shared memory: a write faults once more, which
-    is counted here and left to the caller."""
-    task, node = m.sc[SC_TASK], m.sc[SC_NODE]
+@leaf
+def rebuild_mapping(m, vma, vpn, slot, folio):
+    """Entries are as they were before the scan: the huge one, or all that map the faulting page's folio in its VMA and table."""
     row = vma * VMA_STRIDE
     flags = m.vma[row + VMA_FLAGS]
     entry = m.pt[slot]
-    if entry & PTE_SPECIAL == 0 and task >= 0:
-        monitor_hint_fault(m, task, vpn, entry >> PTE_SHIFT)
-    if entry & PTE_SPECIAL or task < 0 or m.sc[SC_NUMA_BALANCING] == 0:
+    if entry & PTE_HUGE or entry & PTE_SPECIAL or page_test(m, folio, PG_HEAD) == 0:
         m.pt[slot] = made_present(m, entry, flags)
+        return
+    ahead = vpn - ((entry >> PTE_SHIFT) - folio)
+    first = max(ahead, vpn >> 9 << 9, m.vma[row + VMA_START] >> 12)
+    last = min(ahead + folio_nr_pages(m, folio), ((vpn >> 9) + 1) << 9, m.vma[row + VMA_END] >> 12)
+    for at in range(first, last):
+        entry = m.pt[slot + at - vpn]
+        if entry & PTE_PROTNONE and entry & PTE_SPECIAL == 0 and page_folio(m, entry >> PTE_SHIFT) == folio:
+            m.pt[slot + at - vpn] = made_present(m, entry, flags)
+
+
+@kernel
+def do_numa_page(m, mm, vma, vpn, slot, access):
+    """Service: a fault on an entry, huge or not, that a scan made PROT_NONE. The folio may move to the task's node; the entry is present
+    afterwards.
+
+    One that moved is mapped as the VMA's protection says, which is read-only unless it is shared memory: a write faults once more, which
+    is counted here and left to the caller."""
+    task, node = m.sc[SC_TASK], m.sc[SC_NODE]
+    entry = m.pt[slot]
+    folio = -1 if entry & PTE_SPECIAL else page_folio(m, entry >> PTE_SHIFT)
+    if folio >= 0 and task >= 0:
+        monitor_hint_fault(m, task, vpn, entry >> PTE_SHIFT)
+    if folio < 0 or task < 0 or m.sc[SC_NUMA_BALANCING] == 0:
+        rebuild_mapping(m, vma, vpn, slot, folio)
         return 0
-    pfn = entry >> PTE_SHIFT
-    folio = page_folio(m, pfn)
-    source = page_node(m, folio)
+    source, nr = page_node(m, folio), folio_nr_pages(m, folio)
     tiering = m.sc[SC_NUMA_BALANCING] & NUMA_BALANCING_MEMORY_TIERING and node_is_toptier(m, source) == 0
     last = 0 if tiering else np.int64(m.cpupid[folio])
-    m.vma[row + VMA_NUMAB_PIDS] |= pid_bit(m.task[task * TASK_STRIDE + T_PID])
+    m.vma[vma * VMA_STRIDE + VMA_NUMAB_PIDS] |= pid_bit(m.task[task * TASK_STRIDE + T_PID])
     m.vmstat[V_NUMA_HINT_FAULTS] += 1
     local = 1 if source == node else 0
     m.vmstat[V_NUMA_HINT_FAULTS_LOCAL] += local
     dst = -1
     failed = 0
     if local == 0 and vma_policy_mof(m, vma, task) and tiering_should_migrate(m, task, folio, source, node):
-        dst = migrate_misplaced_folio(m, vma, pfn, source, node)
+        dst = migrate_misplaced_folio(m, vma, folio, source, node)
         failed = 1 if dst < 0 else 0
-    if dst >= 0:
-        untracked = flags & (VM_SHARED | VM_WRITE) == VM_SHARED | VM_WRITE and page_test(m, dst, PG_SWAPBACKED)
-        m.pt[slot] = (m.pt[slot] & ~(PTE_PROTNONE | PTE_WRITE)) | PTE_PRESENT | (PTE_WRITE if untracked else 0)
-    else:
-        m.pt[slot] = made_present(m, entry, flags)
-    task_numa_fault(m, task, mm, last, node if dst >= 0 else source, local, failed)
+    if dst < 0:
+        rebuild_mapping(m, vma, vpn, slot, folio)
+    task_numa_fault(m, task, mm, last, node if dst >= 0 else source, nr, local, failed)
     if access == WRITE and m.pt[slot] & PTE_WRITE == 0:
         m.sc[SC_NOW_NS] += m.cost[COST_FAULT]
         m.vmstat[V_PGFAULT] += 1

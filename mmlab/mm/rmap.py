@@ -23,7 +23,7 @@ from mmlab.model.rows import (
     CACHE_ANON_VMA_CHAIN, INODE_STRIDE, I_MAP_FIRST, MM_STRIDE, MM_SWAPENTS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE,
     PTE_SEEN, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE, SC_ANON_VMA_FREE, SC_ANON_VMA_TOP, SC_AVC_FREE, SC_AVC_TOP,
     SC_MIGRATE_DELTA, VMA_ANON_VMA, VMA_AVC_FIRST, VMA_END, VMA_FILE, VMA_FLAGS, VMA_MAP_NEXT, VMA_MM, VMA_PGOFF, VMA_POLICY, VMA_START,
-    VMA_STRIDE, VM_EXEC, VM_LOCKED, VM_RAND_READ, VM_READ, VM_SEQ_READ, VM_SOFTDIRTY, VM_WRITE, SC_ZERO_PFN,
+    VMA_STRIDE, VM_EXEC, VM_LOCKED, VM_RAND_READ, VM_READ, VM_SEQ_READ, VM_SHARED, VM_SOFTDIRTY, VM_WRITE, SC_ZERO_PFN,
 )
 
 ACCESS_FLAGS = VM_READ | VM_WRITE | VM_EXEC | VM_SOFTDIRTY
@@ -261,6 +261,17 @@ def _referenced(m, vma, slot, pfn):
 
 
 @leaf
+def _migrated(m, entry, flags, swapbacked):
+    """remove_migration_pte(): the entry names the new place. One that a NUMA scan closed is open again, with the VMA's protection: that does
+    not let write unless memory is shared and nobody has to notice."""
+    entry += m.sc[SC_MIGRATE_DELTA] << PTE_SHIFT
+    if entry & PTE_PROTNONE == 0 or flags & (VM_READ | VM_WRITE) == 0:
+        return entry
+    write = PTE_WRITE if flags & VM_SHARED and flags & VM_WRITE and swapbacked else 0
+    return (entry & ~(PTE_PROTNONE | PTE_WRITE)) | PTE_PRESENT | write
+
+
+@leaf
 def _act(m, vma, slot, pfn, what):
     """Do `what` to one entry; what it adds to the sum."""
     entry = m.pt[slot]
@@ -284,7 +295,7 @@ def _act(m, vma, slot, pfn, what):
     if what == RMAP_LOCKED:
         return 1 if m.vma[vma * VMA_STRIDE + VMA_FLAGS] & VM_LOCKED else 0
     if what == RMAP_MIGRATE:
-        m.pt[slot] = entry + (m.sc[SC_MIGRATE_DELTA] << PTE_SHIFT)
+        m.pt[slot] = _migrated(m, entry, m.vma[vma * VMA_STRIDE + VMA_FLAGS], page_test(m, pfn, PG_SWAPBACKED))
         return 1
     mm = m.vma[vma * VMA_STRIDE + VMA_MM]
     if what == RMAP_ZEROPAGE:

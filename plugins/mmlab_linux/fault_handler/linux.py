@@ -227,7 +227,8 @@ def handle_mm_fault(m, st, mm, vma, vpn, access):
             return result
     elif entry & PTE_HUGE:
         if entry & PTE_PROTNONE:
-            entry = (entry & ~PTE_PROTNONE) | PTE_PRESENT
+            do_numa_page(m, mm, vma, vpn, pmd, access)
+            entry = m.pt[pmd]
         if access != WRITE or entry & PTE_WRITE:
             m.pt[pmd] = entry | PTE_ACCESSED | (PTE_DIRTY if access == WRITE else 0)
             return 0
@@ -314,7 +315,7 @@ LINUX_FAULT = FaultHandler(
     name="linux",
     summary="demand paging with zero page, copy-on-write, swap-in and fault-around",
     models="mm/memory.c handle_mm_fault(), copy_page_range()",
-    left_out="NUMA hinting of huge pages, userfaultfd",
+    left_out="userfaultfd",
     level="L4",
     handle_mm_fault=handle_mm_fault,
     copy_page_range=copy_page_range,

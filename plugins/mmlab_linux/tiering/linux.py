@@ -10,6 +10,7 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.memory_tiers import jiffies_ms, node_has_room, node_is_toptier
 from mmlab.model.const import NUMA_BALANCING_MEMORY_TIERING
 from mmlab.model.gfp import ZONE_MOVABLE
+from mmlab.model.page import folio_nr_pages
 from mmlab.model.rows import (
     N_DEMOTION_TARGETS, N_NBP_RL_NR_CAND, N_NBP_RL_START, N_NBP_TH_NR_CAND, N_NBP_TH_START, N_NBP_THRESHOLD, N_PRESENT, NB_HOT_THRESHOLD,
     NB_RATE_LIMIT, NB_SCAN_PERIOD_MAX, NODE_STRIDE, NT_PREFERRED, NT_SCAN_SEQ, NT_STRIDE, SC_NR_NODES, SC_NUMA_BALANCING, T_CPU, T_PID, TASK_STRIDE,
@@ -63,11 +64,11 @@ def numa_promotion_adjust_threshold(m, node, rate_limit):
 
 
 @leaf
-def numa_promotion_rate_limit(m, node, rate_limit):
-    """Count a candidate; 1 if as many have asked within this second as the limit allows."""
+def numa_promotion_rate_limit(m, node, rate_limit, nr):
+    """Count nr candidates; 1 if as many pages have asked within this second as the limit allows."""
     row = node * NODE_STRIDE
     now = jiffies_ms(m)
-    mod_node_state(m, node, V_PGPROMOTE_CANDIDATE, 1)
+    mod_node_state(m, node, V_PGPROMOTE_CANDIDATE, nr)
     nr_cand = m.vmstat[node * VMSTAT_STRIDE + V_PGPROMOTE_CANDIDATE]
     if now - m.node[row + N_NBP_RL_START] > 1000:
         m.node[row + N_NBP_RL_START] = now
@@ -90,7 +91,7 @@ def is_hot_enough(m, folio, node):
     m.cpupid[folio] = jiffies_ms(m) + 1
     if latency >= (threshold if threshold else m.numab[NB_HOT_THRESHOLD]):
         return 0
-    return 1 - numa_promotion_rate_limit(m, node, rate_limit)
+    return 1 - numa_promotion_rate_limit(m, node, rate_limit, folio_nr_pages(m, folio))
 
 
 @leaf

@@ -1,4 +1,4 @@
-"""Large folios change nodes whole: mbind() with MOVE, a cpuset's nodes, demotion, DAMON's migrate_cold."""
+"""Large folios change nodes whole: mbind() with MOVE, a cpuset's nodes, NUMA balancing, demotion and promotion, DAMON's migrate_cold."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from mmlab.procfs.walk import entries, mapped_pages
 pytestmark = pytest.mark.nojit
 NODES = [{"memory": "320M", "cpus": [0]}, {"memory": "320M"}]  # with less than 512 MiB there are no huge pages
 HUGE = {"memory": "640M", "nodes": NODES, "cmdline": "transparent_hugepage=always numa_balancing=disable"}
+TIERS = {**HUGE, "hmat": [[0, 0, 10, 10], [0, 1, 20, 5]]}
 ADDR = 0x10040000000
 FILL = f"spawn A\nmmap A r 4M anon huge=yes at={ADDR:#x}\ntouch A r 0 4M w\nsnapshot a\n"
 
@@ -58,9 +59,8 @@ def test_a_cpuset_takes_huge_pages_along():
 
 
 def test_reclaim_demotes_huge_pages_whole():
-    tiers = {**HUGE, "hmat": [[0, 0, 10, 10], [0, 1, 20, 5]]}
     script = f"spawn A\nsysfs mm/numa/demotion_enabled 1\nset_mempolicy A bind nodes=0\nmmap A r 340M anon huge=yes at={ADDR:#x}\ntouch A r 0 340M w\nsnapshot b\n"
-    ran = Ran(script, **tiers)
+    ran = Ran(script, **TIERS)
     moved = ran.vmstat("b", "thp_migration_success")
     demoted = ran.vmstat("b", "pgdemote_kswapd") + ran.vmstat("b", "pgdemote_direct")
     assert moved > 5 and ran.vmstat("b", "pgmigrate_success") == demoted >= 512 * moved
@@ -79,3 +79,48 @@ def test_damon_migrates_huge_pages():
     ]  # fmt: skip
     ran = Ran(FILL + "\n".join(lines) + f"\n{base}0/state off\nsnapshot b\n", monitor={"use": "damon", "params": {"autostart": False}}, **HUGE)
     assert nodes(ran, "b") == {1: 1024} and ran.vmstat("b", "thp_migration_success") == 2
+
+
+BALANCED = FILL.replace("touch", "set_mempolicy A bind nodes=1\ntouch").replace("snapshot a", "set_mempolicy A default\nsnapshot a")
+COUNTERS = "numa_pte_updates numa_huge_pte_updates numa_hint_faults numa_hint_faults_local numa_pages_migrated thp_migration_success".split()
+
+
+def deltas(ran: Ran, first: str, last: str, names: list[str] = COUNTERS) -> list[int]:
+    """By how much vmstat's counters grew."""
+    return [ran.vmstat(last, name) - ran.vmstat(first, name) for name in names]
+
+
+@pytest.mark.parametrize("access, faults", [("r", 2), ("w", 4)])
+def test_a_hinting_fault_moves_a_huge_page_and_a_write_faults_once_more(access, faults):
+    ran = Ran(BALANCED + f"sysctl kernel.numa_balancing 1\nloop A r 0 4M 1500 {access}\nsnapshot b\n", **HUGE)
+    assert nodes(ran, "a") == {1: 1024} and nodes(ran, "b") == {0: 1024}
+    assert deltas(ran, "a", "b") == [1024, 2, 2, 0, 1024, 2]
+    assert ran.minflt(8) == [faults] and ran.smaps("b", "A", ADDR, "AnonHugePages") == 4096
+
+
+def test_huge_pages_are_marked_where_they_are_local_already():
+    """A single page would be left alone: the scan knows which node the task runs on, but does not ask for huge entries."""
+    ran = Ran(FILL + "sysctl kernel.numa_balancing 1\nloop A r 0 4M 1500 w\nsnapshot b\n", **HUGE)
+    assert deltas(ran, "a", "b") == [1024, 2, 2, 2, 0, 0]
+    assert ran.minflt(6) == [2]  # writable again at once
+
+
+def test_a_large_folio_mapped_page_by_page_faults_once_and_moves_whole():
+    cut = "mprotect A r 0 1 r\nmprotect A r 0 1 rw\nsysctl kernel.numa_balancing 1\nloop A r 100 412 1500 r\nsnapshot b\n"
+    ran = Ran(BALANCED + cut, **HUGE)
+    assert deltas(ran, "a", "b") == [1024, 1, 1, 0, 512, 1] and ran.vmstat("b", "thp_split_pmd") == 1
+    assert nodes(ran, "b") == {0: 512, 1: 512} and ran.minflt(10) == [1]
+
+
+def test_all_entries_of_a_large_folio_that_stays_are_open_after_one_fault():
+    """Without memory tiering a page of slow memory that nobody was seen to use before stays where it is."""
+    cut = "mprotect A r 0 1 r\nmprotect A r 0 1 rw\nsysctl kernel.numa_balancing 1\nloop A r 100 412 1500 r\nsnapshot b\n"
+    ran = Ran(BALANCED + cut, **TIERS)
+    assert deltas(ran, "a", "b") == [1024, 1, 1, 0, 0, 0] and ran.minflt(10) == [1]
+    assert nodes(ran, "b") == {1: 1024}
+
+
+def test_the_promotion_rate_limit_counts_the_pages_of_a_huge_page():
+    setting = "sysctl kernel.numa_balancing_promote_rate_limit_MBps 1\nsysctl kernel.numa_balancing 2\n"
+    ran = Ran(BALANCED + setting + "loop A r 0 4M 1500 r\nsnapshot b\n", **TIERS)
+    assert deltas(ran, "a", "b", ["pgpromote_candidate", "pgpromote_success"]) == [1024, 512]

@@ -6,7 +6,7 @@ __damon_pa_check_access(); mm/damon/core.c damon_update_region_access_rate(). O(
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.prefetch import prefetch
-from mmlab.kernels.pte import walk_pmd
+from mmlab.kernels.pte import pte_offset, walk_pmd
 from mmlab.model.rows import (
     COST_DAMON_CHECK, MM_STRIDE, MM_USERS, PTE_HUGE, PTE_SHIFT, PTE_SPECIAL, SC_MAX_PFN, SC_MONITOR_CHECKS, SC_NOW_NS, T_ALIVE, T_MM, T_PID,
     TASK_STRIDE,
@@ -16,12 +16,9 @@ from mmlab_linux.monitor.damon.ops_common import MAPPED, damon_get_folio, damon_
 from mmlab_linux.monitor.damon.rand import damon_rand
 from mmlab_linux.monitor.damon.region import next_region, target_row
 from mmlab_linux.monitor.damon.state import (
-    C_NR_CHECKS, C_NR_TARGETS, C_OPS, CTX_STRIDE, ONE_LAST_ACCESSED, ONE_LAST_ADDR, ONE_LAST_FOLIO_SZ, OPS_PADDR, R_END, R_LAST_NR_ACCESSES,
+    AHEAD, C_NR_CHECKS, C_NR_TARGETS, C_OPS, CTX_STRIDE, ONE_LAST_ACCESSED, ONE_LAST_ADDR, ONE_LAST_FOLIO_SZ, OPS_PADDR, R_END, R_LAST_NR_ACCESSES,
     R_NR_ACCESSES, R_NR_ACCESSES_BP, R_SAMPLING_ADDR, R_START, REGION_STRIDE, T_HEAD, T_PID_NR, T_TASK,
 )
-
-AHEAD = 24  # regions from one stage of look_ahead() to the next, and to the check
-
 
 @leaf
 def target_mm(m, st, k, index):
@@ -35,37 +32,55 @@ def target_mm(m, st, k, index):
 
 
 @leaf
-def look_ahead(m, st, mm, paddr, r, head, stage):
-    """Start loading what the check of region r will want: stage 0 the entry of the upper table, 1 that of the lower one, 2 the frame's record.
-    The region after r, or the list's head. Pages lie anywhere in memory; without this each check would wait for it, the longer the larger
-    memory is."""
-    if r == head:
-        return head
-    vpn = st.region[r * REGION_STRIDE + R_SAMPLING_ADDR] >> 12
-    pfn = -1
-    if paddr:
-        pfn = vpn if stage == 0 and vpn < m.sc[SC_MAX_PFN] else -1
-    else:
-        slot = walk_pmd(m, mm, vpn)
-        if slot >= 0 and stage == 0:
-            prefetch(m.pt, slot)
-        elif slot >= 0:
-            entry = m.pt[slot]
-            if entry and entry & PTE_HUGE == 0:
-                slot = (entry >> PTE_SHIFT) * 512 + (vpn & 511)
-                if stage == 1:
-                    prefetch(m.pt, slot)
-                    entry = 0
-                else:
-                    entry = m.pt[slot]
-            elif stage == 2:
-                entry = 0
-            pfn = entry >> PTE_SHIFT if entry & MAPPED and entry & PTE_SPECIAL == 0 else -1
-    if pfn >= 0:
+def prefetch_frame(m, pfn, paddr):
+    """Start loading what damon_get_folio() will want, and for paddr the folio's size."""
+    if pfn < m.sc[SC_MAX_PFN]:
         prefetch(m.page, pfn * 4)
         if paddr:
-            prefetch(m.pagex, pfn * 4)  # its size
-    return next_region(st, r)
+            prefetch(m.pagex, pfn * 4)
+
+
+@kernel
+def look_ahead(m, st, k, mm, paddr, first, head, choose):
+    """Find where the pages of up to AHEAD regions from `first` on are mapped: their rows, and slots in m.pt (-1: nowhere), go to st.ahead.
+    choose: the pages are drawn now. Returns how many regions.
+
+    Pages lie anywhere in memory, and each step of a walk would wait for it, the longer the larger memory is: so all of them take a step together.
+    """
+    nr = 0
+    r = first
+    while nr < AHEAD and r != head:
+        base = r * REGION_STRIDE
+        if choose:
+            st.region[base + R_SAMPLING_ADDR] = damon_rand(m, st, k, st.region[base + R_START], st.region[base + R_END])
+        vpn = st.region[base + R_SAMPLING_ADDR] >> 12
+        slot = -1 if paddr else walk_pmd(m, mm, vpn)
+        if paddr:
+            prefetch_frame(m, vpn, 1)
+        elif slot >= 0:
+            prefetch(m.pt, slot)
+        st.ahead[2 * nr], st.ahead[2 * nr + 1] = r, slot
+        nr += 1
+        r = next_region(st, r)
+    if paddr:
+        return nr
+    for i in range(nr):
+        slot = st.ahead[2 * i + 1]
+        if slot >= 0 and m.pt[slot] & PTE_HUGE == 0:
+            vpn = st.region[st.ahead[2 * i] * REGION_STRIDE + R_SAMPLING_ADDR] >> 12
+            slot = pte_offset(m, slot, vpn) if m.pt[slot] else -1
+            if slot >= 0:
+                prefetch(m.pt, slot)
+            st.ahead[2 * i + 1] = slot
+        elif slot >= 0:
+            prefetch_frame(m, m.pt[slot] >> PTE_SHIFT, 0)
+    for i in range(nr):
+        slot = st.ahead[2 * i + 1]
+        if slot >= 0 and (m.pt[slot] & MAPPED == 0 or m.pt[slot] & PTE_SPECIAL):
+            st.ahead[2 * i + 1] = -1
+        elif slot >= 0:
+            prefetch_frame(m, m.pt[slot] >> PTE_SHIFT, 0)
+    return nr
 
 
 @kernel
@@ -79,25 +94,14 @@ def prepare_access_checks(m, st, k):
         head = st.target[target_row(k, index) + T_HEAD]
         r = next_region(st, head)
         while r != head:
-            base = r * REGION_STRIDE
-            st.region[base + R_SAMPLING_ADDR] = damon_rand(m, st, k, st.region[base + R_START], st.region[base + R_END])
-            r = next_region(st, r)
-        step = 0
-        r = upper = lower = frame = next_region(st, head)
-        while r != head:
-            upper = look_ahead(m, st, mm, paddr, upper, head, 0)
-            if step >= AHEAD:
-                lower = look_ahead(m, st, mm, paddr, lower, head, 1)
-            if step >= 2 * AHEAD:
-                frame = look_ahead(m, st, mm, paddr, frame, head, 2)
-            if step >= 3 * AHEAD:
-                addr = st.region[r * REGION_STRIDE + R_SAMPLING_ADDR]
+            nr = look_ahead(m, st, k, mm, paddr, r, head, 1)
+            for i in range(nr):
+                r = st.ahead[2 * i]
                 if paddr:
-                    damon_pa_mkold(m, addr)
+                    damon_pa_mkold(m, st.region[r * REGION_STRIDE + R_SAMPLING_ADDR])
                 else:
-                    damon_va_mkold(m, mm, addr)
-                r = next_region(st, r)
-            step += 1
+                    damon_va_mkold(m, st.ahead[2 * i + 1])
+            r = next_region(st, r)
     return 0
 
 
@@ -122,33 +126,29 @@ def check_accesses(m, st, k):
     for index in range(st.ctx[base + C_NR_TARGETS]):
         mm = 0 if paddr else target_mm(m, st, k, index)
         head = st.target[target_row(k, index) + T_HEAD]
-        r = upper = lower = frame = next_region(st, head)
+        r = next_region(st, head)
         same_target = 1 if paddr and index > 0 else 0
-        step = 0
+        while r != head and mm < 0:
+            update_region_access_rate(st, r, 0, top)
+            most = max(most, st.region[r * REGION_STRIDE + R_NR_ACCESSES])
+            checks += 1
+            walks += 1
+            r = next_region(st, r)
         while r != head:
-            if mm >= 0:
-                upper = look_ahead(m, st, mm, paddr, upper, head, 0)
-                if step >= AHEAD:
-                    lower = look_ahead(m, st, mm, paddr, lower, head, 1)
-                if step >= 2 * AHEAD:
-                    frame = look_ahead(m, st, mm, paddr, frame, head, 2)
-                step += 1
-                if step <= 3 * AHEAD:
-                    continue
-            addr = st.region[r * REGION_STRIDE + R_SAMPLING_ADDR]
-            if mm < 0:
-                update_region_access_rate(st, r, 0, top)
-            else:
+            nr = look_ahead(m, st, k, mm, paddr, r, head, 0)
+            for i in range(nr):
+                r = st.ahead[2 * i]
+                addr = st.region[r * REGION_STRIDE + R_SAMPLING_ADDR]
                 folio_sz = st.one[ONE_LAST_FOLIO_SZ]
                 if same_target == 0 or addr // folio_sz != st.one[ONE_LAST_ADDR] // folio_sz:
-                    st.one[ONE_LAST_ACCESSED] = damon_pa_young(m, st, addr) if paddr else damon_va_young(m, st, mm, addr)
+                    st.one[ONE_LAST_ACCESSED] = damon_pa_young(m, st, addr) if paddr else damon_va_young(m, st, st.ahead[2 * i + 1])
                     st.one[ONE_LAST_ADDR] = addr
+                same_target = 1
                 update_region_access_rate(st, r, st.one[ONE_LAST_ACCESSED], top)
-            most = max(most, st.region[r * REGION_STRIDE + R_NR_ACCESSES])
-            same_target = 1
-            checks += 1
-            if paddr == 0 or damon_get_folio(m, addr >> 12) >= 0:
-                walks += 1  # a frame that is on no LRU list takes no time to speak of
+                most = max(most, st.region[r * REGION_STRIDE + R_NR_ACCESSES])
+                if paddr == 0 or damon_get_folio(m, addr >> 12) >= 0:
+                    walks += 1  # a frame that is on no LRU list takes no time to speak of
+            checks += nr
             r = next_region(st, r)
     st.ctx[base + C_NR_CHECKS] += checks
     m.sc[SC_MONITOR_CHECKS] += checks

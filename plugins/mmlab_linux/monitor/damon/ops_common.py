@@ -5,11 +5,10 @@ mm/damon/paddr.c damon_folio_mkold(), damon_folio_young(). Left out: MMU notifie
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.pte import walk_pmd
 from mmlab.kernels.services import rmap_walk
 from mmlab.model.const import RMAP_CLEAR_YOUNG, RMAP_YOUNG
 from mmlab.model.page import PG_HEAD, PG_IDLE, PG_LRU, PG_YOUNG, page_folio, page_order, page_set, page_test
-from mmlab.model.rows import PTE_ACCESSED, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, SC_MAX_PFN
+from mmlab.model.rows import PTE_ACCESSED, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, SC_MAX_PFN
 from mmlab_linux.monitor.damon.state import D_MIN, ONE_LAST_FOLIO_SZ
 
 MAPPED = PTE_PRESENT | PTE_PROTNONE
@@ -30,21 +29,9 @@ def folio_sz(m, folio):
     return D_MIN << page_order(m, folio) if page_test(m, folio, PG_HEAD) else D_MIN
 
 
-@leaf
-def leaf_slot(m, mm, vpn):
-    """Slot of the entry that maps a page, huge or not, or -1."""
-    slot = walk_pmd(m, mm, vpn)
-    if slot < 0 or m.pt[slot] == 0:
-        return -1
-    if m.pt[slot] & PTE_HUGE == 0:
-        slot = (m.pt[slot] >> PTE_SHIFT) * 512 + (vpn & 511)
-    return slot if m.pt[slot] & MAPPED and m.pt[slot] & PTE_SPECIAL == 0 else -1
-
-
 @kernel
-def damon_va_mkold(m, mm, addr):
-    """Clear the entry's accessed bit; its folio is idle from now on, and young if the bit was set, so that reclaim loses nothing."""
-    slot = leaf_slot(m, mm, addr >> 12)
+def damon_va_mkold(m, slot):
+    """Clear the accessed bit of the entry at slot of m.pt (-1: there is none); its folio is idle from now on, and young if the bit was set, so that reclaim loses nothing."""
     folio = damon_get_folio(m, m.pt[slot] >> PTE_SHIFT) if slot >= 0 else -1
     if folio < 0:
         return 0
@@ -58,9 +45,8 @@ def damon_va_mkold(m, mm, addr):
 
 
 @kernel
-def damon_va_young(m, st, mm, addr):
-    """1 if the page was accessed since damon_va_mkold(); remembers its folio's size."""
-    slot = leaf_slot(m, mm, addr >> 12)
+def damon_va_young(m, st, slot):
+    """1 if the page that the entry at slot maps was accessed since damon_va_mkold(); remembers its folio's size."""
     folio = damon_get_folio(m, m.pt[slot] >> PTE_SHIFT) if slot >= 0 else -1
     if folio < 0:
         return 0

@@ -15,6 +15,7 @@ from attrs.validators import ge
 
 from mmlab.model.layout import reserve
 
+AHEAD = 64  # regions whose pages are looked for together
 D_MIN = 4096  # DAMON_MIN_REGION
 TICK_NS = 4_000_000  # a jiffy: HZ is 250
 ULONG_MAX = (1 << 63) - 1
@@ -120,7 +121,8 @@ def refuse_contradictions(p: Any) -> None:
 
 
 def new_state(params: Params, machine: Any) -> dict[str, np.ndarray]:
-    """ctx, target, region, scheme, goal, filter, range: rows as above; score: bytes by score; trace, tried: what was noted; one: single values."""
+    """ctx, target, region, scheme, goal, filter, range: rows as above; score: bytes by score; trace, tried: what was noted; ahead: row and slot of the
+    entry of the regions that are looked for together; one: single values."""
     one = np.zeros(16, np.int64)
     one[ONE_LAST_FOLIO_SZ], one[ONE_REGION_FREE] = D_MIN, -1
     return {
@@ -133,6 +135,7 @@ def new_state(params: Params, machine: Any) -> dict[str, np.ndarray]:
         "filter": np.zeros(2 * NR_CTX * MAX_SCHEMES * MAX_FILTERS * FILTER_STRIDE, np.int64),
         "score": np.zeros(NR_SCORES, np.int64),
         "trace": reserve(NR_TRACE_ROWS * TRACE_STRIDE, "int64"),
+        "ahead": np.zeros(2 * AHEAD, np.int64),
         "tried": reserve(NR_TRIED_ROWS * TRIED_STRIDE, "int64"),
         "one": one,
     }
