@@ -164,7 +164,7 @@ SLOTS: dict[str, SlotContract] = {c.slot: c for c in (
         INIT,
         _op("fault_orders", "mm vma vpn access", "bit set of orders to try, largest first (bit 9: a PMD)",
             "An anonymous fault; the core checks that the folio fits the VMA and an empty table.", bound="O(1)"),
-        _op("fault_gfp", "mm vma order", "GFP flags of the allocation", "defrag: how hard to try."),
+        _op("fault_gfp", "mm vma order", "GFP flags of the allocation", "defrag: how hard to try. vma and mm -1: a write() to tmpfs."),
         _op("use_zero_page", "mm vma", "1 to map the huge zero page on a read", "A read fault of a whole empty PMD.", optional=True),
         _op("step", "now_ns", "ns until the next step, 0: never", "Background work (khugepaged).", optional=True, bound="one pass"),
         _op("place", "mm vma vpn", "a frame for a single anonymous page at vpn, or -1: any will do",

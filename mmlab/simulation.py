@@ -560,7 +560,7 @@ class Simulation:
 
     # -- files -------------------------------------------------------------------------------------------------------------------------------
     def _make_inode(self, size: int, shmem: bool) -> int:
-        inode = self.machine.run(files.inode_create, size, r.IF_SHMEM | r.IF_NORESERVE if shmem else 0)
+        inode = self.machine.run(files.inode_create, size, r.IF_SHMEM | r.IF_NORESERVE | r.IF_MNT if shmem else 0)
         if inode < 0:
             raise MmlabError("no memory for an inode")
         if not shmem and self.machine.sc[r.SC_BDEV]:
@@ -583,7 +583,7 @@ class Simulation:
     def mkfile(self, fname: str, size: int) -> int:
         """A file of `size` bytes, its pages cached and clean; on tmpfs where the machine has no disk."""
         self.machine.sc[r.SC_TASK] = self._driver
-        inode = self._make_inode(size, shmem=not self.cfg.disk_bytes)
+        inode = self._make_inode(size if self.cfg.disk_bytes else 0, shmem=not self.cfg.disk_bytes)  # a tmpfs file grows as it is written
         self._files[fname] = inode
         self._file_names[inode] = fname
         row = self._open_inode(inode)

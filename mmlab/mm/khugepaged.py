@@ -77,7 +77,7 @@ def _first_eligible_shmem(m, vma, force):
     if m.inode[inode * INODE_STRIDE + I_FLAGS] & IF_SHMEM == 0 or m.vma[row + VMA_FLAGS] & VM_SPECIAL:
         return -1
     first = (m.vma[row + VMA_START] + (1 << 21) - 1) >> 21 << 9
-    if shmem_huge_allowed(m, inode, m.vma[row + VMA_PGOFF], m.vma[row + VMA_FLAGS], force) == 0 or suitable(m, vma, first) == 0:
+    if shmem_huge_allowed(m, inode, m.vma[row + VMA_PGOFF], m.vma[row + VMA_FLAGS], 0, force) == 0 or suitable(m, vma, first) == 0:
         return -1
     return first
 

@@ -16,7 +16,7 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_PID_NEXT, SC_NR_HEADS, SC_SLAB_HEADS, SC_KSWAPD_AWAKE, SC_MEMBLOCK_PFN, SC_MEMBLOCK_ZONE, SC_MONITOR_TIMER_NS, SC_THP_TIMER_NS,
     SC_NR_KILLS, SC_MTHP_ORDERS,
     SC_ZAP_BATCH, SC_KHUGEPAGED_MM, SC_KHUGEPAGED_ADDRESS, SC_KHUGEPAGED_COLLAPSED, SC_KHUGEPAGED_FULL_SCANS, SC_KHUGEPAGED_SEQUENCE,
-    SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE, SC_NR_LOOPS, SC_IDLE_NS, SC_KHUGEPAGED_WAKE, SC_KHUGEPAGED_READY,
+    SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE, SC_TMPFS_HUGE, SC_NR_LOOPS, SC_IDLE_NS, SC_KHUGEPAGED_WAKE, SC_KHUGEPAGED_READY,
     SC_NR_MEMCGS, SC_RECLAIM_MEMCG, SC_SHRINK_MEMCG, SC_PROTECTION, SC_SCAN_PRIORITY, SC_NR_SCANNED, SC_NR_RECLAIMED,
     SC_RECLAIM_NOTES, SC_OOM_MEMCG, SC_IN_LRU_FAULT, SC_MM_WALK, SC_PROACTIVE,
     SC_MIGRATE_DELTA, SC_EXTFRAG_THRESHOLD, SC_PROACTIVENESS, SC_COMPACT_RESULT, SC_INTERLEAVE_NODE,
@@ -24,7 +24,7 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_VFS_CACHE_PRESSURE, SC_STORE_CLASS, SC_YIELD_NS, SC_YIELDED, SC_KCOMPACTD_NS, SC_HIGHMEM, SC_MONITOR_NS, SC_MONITOR_CHECKS,
     SC_TIERING_TIMER_NS, SC_TIERING_NS, SC_SHARED_TABLES, SC_OOM_TIMER_NS, SC_PANIC_ON_OOM, SC_OOM_KILL_ALLOCATING, SC_OOM_FAULT, SC_OOM_CHOSEN, SC_NR_CANDIDATES,
     SC_BDEV, SC_BUDDY, SC_EXT4_BLOCKS, SC_EXT4_INO,
-) = range(125)
+) = range(126)
 NR_SCALARS = 128
 # m.sc[SC_KHUGEPAGED_WAKE]: the thread has not been woken since it was started; its first waker lost the CPU to it at once; that one held the mmap
 # lock; it has run
@@ -222,6 +222,7 @@ SHR_SUPER, SHR_EXTENTS, SHR_SHADOWS, SHR_SPLIT, SHR_PROC, SHR_SYSFS, SHR_KFREE_R
 NR_SHRINKERS = 12
 IF_SHMEM = 1  # swap-backed: tmpfs or shared anonymous memory
 IF_ANON_SHMEM = 4  # a shared anonymous map's
+IF_MNT = 64  # of the tmpfs that is mounted at /mnt
 IF_PROC, IF_SYSFS, IF_NEGATIVE = 8, 16, 32  # a name of /proc or /sys; one that does not exist
 IF_NORESERVE = 2  # commit charge is taken a page at a time (tmpfs files, MAP_NORESERVE); I_COMMITTED: what the inode holds of it
 SP_STRIDE = 4  # m.shared_policy: a range of pages of a shared memory object that has a NUMA policy
