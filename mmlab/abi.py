@@ -252,6 +252,8 @@ ALL_SERVICES: tuple[Op, ...] = (
     _op("wb_step", "", "1 while the flusher is awake, else 0", "A part of the flusher's work.", bound="O(32)"),
     _op("writeback_timers", "", "0", "m.wb[WB_NEXT_NS] has come: writes that are done end, and the flusher looks for old data.", bound="O(writes done)"),
     _op("shrink_slab", "priority", "objects freed", "All shrinkers of kernel objects once.", bound="O(objects >> priority)"),
+    _op("shrink_deferred_split", "memcg priority", "folios split", "The shrinker that splits folios which are mapped in part, for a cgroup.",
+        bound="O(folios >> priority)", rare=True),
     _op("wakeup_flusher_threads", "", "0", "A batch of reclaim met nothing but dirty pages of files: all that is dirty is to be written."),
     _op("out_of_memory", "task order", "1 if a victim was killed, else 0", "out_of_memory(): asks the OOM policy, kills, counts.", rare=True),
     _op("oom_kill", "task", "1 if it was killed, else 0", "A killer in user space ends a task by SIGKILL: its memory goes at once.", rare=True),

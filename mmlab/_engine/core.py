@@ -59,6 +59,7 @@ SERVICES: dict[str, Callable] = {
     "wb_step": fs_writeback.wb_step,
     "writeback_timers": fs_writeback.writeback_timers,
     "shrink_slab": shrinker.do_shrink_all,
+    "shrink_deferred_split": shrinker.shrink_deferred_split,
     "wakeup_flusher_threads": fs_writeback.wakeup_flusher_threads,
     "out_of_memory": fork.do_out_of_memory,
     "oom_kill": fork.do_oom_kill,

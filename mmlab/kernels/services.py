@@ -52,23 +52,24 @@ _balance_dirty_pages = service_stub(223, 39)
 _wb_step = service_stub(224, 40)
 _writeback_timers = service_stub(225, 41)
 _shrink_slab = service_stub(226, 42)
-_wakeup_flusher_threads = service_stub(227, 43)
-_out_of_memory = service_stub(228, 44)
-_oom_kill = service_stub(229, 45)
-_shrink_memcg = service_stub(230, 46)
-_xa_store = service_stub(231, 47)
-_shmem_get_page = service_stub(232, 48)
-_inode_put = service_stub(233, 49)
-_zap_range = service_stub(234, 50)
-_background = service_stub(235, 51)
-_run_due_work = service_stub(236, 52)
-_handle_over_high = service_stub(237, 53)
-_expand_stack = service_stub(238, 54)
-_mlock_faulted = service_stub(239, 55)
-_task_zonelist = service_stub(240, 56)
-_vma_zonelist = service_stub(241, 57)
-_migrate_folio = service_stub(242, 58)
-_shrink_worker = service_stub(243, 59)
+_shrink_deferred_split = service_stub(227, 43)
+_wakeup_flusher_threads = service_stub(228, 44)
+_out_of_memory = service_stub(229, 45)
+_oom_kill = service_stub(230, 46)
+_shrink_memcg = service_stub(231, 47)
+_xa_store = service_stub(232, 48)
+_shmem_get_page = service_stub(233, 49)
+_inode_put = service_stub(234, 50)
+_zap_range = service_stub(235, 51)
+_background = service_stub(236, 52)
+_run_due_work = service_stub(237, 53)
+_handle_over_high = service_stub(238, 54)
+_expand_stack = service_stub(239, 55)
+_mlock_faulted = service_stub(240, 56)
+_task_zonelist = service_stub(241, 57)
+_vma_zonelist = service_stub(242, 58)
+_migrate_folio = service_stub(243, 59)
+_shrink_worker = service_stub(244, 60)
 
 
 @leaf
@@ -393,6 +394,12 @@ def writeback_timers(m):
 def shrink_slab(m, priority):
     """All shrinkers of kernel objects once. Returns objects freed."""
     return _shrink_slab(m, priority)
+
+
+@leaf
+def shrink_deferred_split(m, memcg, priority):
+    """The shrinker that splits folios which are mapped in part, for a cgroup. Returns folios split."""
+    return _shrink_deferred_split(m, memcg, priority)
 
 
 @leaf

@@ -145,6 +145,7 @@ MEMCG_STRIDE = 64
 (
     MC_ZSWAP_BYTES, MC_ZSWAPPED, MC_ZSWAP_MAX_BYTES, MC_ZSWAP_NO_WRITEBACK, MC_ZSWAP_FIRST, MC_ZSWAP_LAST,
 ) = range(40, 46)  # entries of zswap: their bytes and how many, the cgroup's limit; slots of its own entries, oldest first
+MC_SPLIT_QUEUE = 48  # SHR_*: folios that wait to be split (heads + 1), oldest first
 MC_LOCAL = 24  # from MC_EVENT_LOW on: the same events, of the cgroup itself only, at MC_EVENT_* - MC_EVENT_LOW + MC_LOCAL
 MEMCG_MAX = 1 << 50  # the limit "max"
 STOCK_STRIDE = 2  # m.memcg_stock, a CPU: the cgroup that has pages charged in advance, and how many
@@ -216,7 +217,7 @@ PSI_SOME_NS, PSI_FULL_NS, PSI_SEEN, PSI_AVG, PSI_NEXT_NS, PSI_LAST_NS, PSI_DEPTH
 SHR_STRIDE = 4
 KVFREE_BULK_MAX_ENTR = 510  # objects of m.kfree_rcu: pointers in a page
 SHR_DEFERRED, SHR_NR, SHR_FIRST, SHR_LAST = range(4)
-# super_cache_scan of the disk (its lists are the last two), ext4_es_scan, workingset, deferred_split_scan (its list: heads of folios + 1),
+# super_cache_scan of the disk (its lists are the last two), ext4_es_scan, workingset, deferred_split_scan (its lists: at MC_SPLIT_QUEUE),
 # super_cache_scan of /proc and of /sys, kfree_rcu_shrink_scan (SHR_FIRST: when, in ns, what waits is freed anyway)
 SHR_SUPER, SHR_EXTENTS, SHR_SHADOWS, SHR_SPLIT, SHR_PROC, SHR_SYSFS, SHR_KFREE_RCU, SHR_DENTRIES, SHR_INODES = range(9)
 NR_SHRINKERS = 12
