@@ -218,7 +218,7 @@ class Simulation:
         costs = self.policies["cost_model"].policy.costs(self.policies["cost_model"].params)
         for name, ns in costs.items():
             cost[r.COST_NAMES.index(name)] = int(ns)
-        start_swap(self.machine, self.cfg.swap_devices, self.cfg.compression, r.CLASS_TOUCHED if script else r.CLASS_DATA)
+        start_swap(self.machine, self.cfg.swap_devices, self.cfg.compression, script)
         sc[r.SC_PAGE_CLUSTER], sc[r.SC_SWAPPINESS], sc[r.SC_BOOST_FACTOR] = 3, 60, 15000
         sc[r.SC_STACK_GUARD_GAP], sc[r.SC_MAX_MAP_COUNT], sc[r.SC_MMAP_MIN_ADDR] = 256, 65530, 65536
         sc[r.SC_FAULT_AROUND], sc[r.SC_READAHEAD_PAGES], sc[r.SC_PGTABLE_LEVELS] = 16, 32, self.cfg.pgtable_levels

@@ -30,5 +30,7 @@ def keep_result(sim: Any, target: Path, text: str | bytes) -> None:
         file = machine.run(files.file_open, inode) if inode >= 0 else -1
         if file >= 0:
             length = max(len(data), SLABINFO_BYTES) if target.name == "slabinfo" else len(data)
+            machine.sc[r.SC_WRITE_CLASS] = machine.sc[r.SC_STORE_CLASS]  # text, which compresses
             machine.run(loop.file_io, file, 0, length, PIECE_BYTES, 1)
+            machine.sc[r.SC_WRITE_CLASS] = r.CLASS_ZERO
             machine.run(files.file_close, file)

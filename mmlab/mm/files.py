@@ -23,9 +23,9 @@ from mmlab.model.const import EINVAL, ENOMEM, HPAGE_PMD_NR, PAGEVEC_SIZE, PAGE_S
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE, GFP_WRITE
 from mmlab.model.page import PG_DIRTY, PG_IDLE, PG_READAHEAD, PG_UPTODATE, add_refs, page_clear, page_folio, page_set, page_test
 from mmlab.model.rows import (
-    CACHE_FILP, COST_COPY_PAGE, COST_SYSCALL, FF_RANDOM, FF_SEQUENTIAL, FILE_STRIDE, F_FLAGS, F_INODE, F_NEXT_FREE, F_OBJ, F_PREV_POS,
+    CACHE_FILP, CLASS_ZERO, COST_COPY_PAGE, COST_SYSCALL, FF_RANDOM, FF_SEQUENTIAL, FILE_STRIDE, F_FLAGS, F_INODE, F_NEXT_FREE, F_OBJ, F_PREV_POS,
     F_RA_PAGES, F_USERS, INODE_STRIDE, I_COMMITTED, I_FLAGS, I_MAP_FIRST, I_NEXT_FREE, I_NLINK, I_SIZE_BYTES, SC_COMMITTED_AS,
-    SC_FILE_FREE, SC_FILE_TOP, SC_INODE_FREE, SC_INODE_TOP, SC_NOW_NS, SC_NR_CPUS, SC_READAHEAD_PAGES, SC_SHMEM_HUGE, SC_STORE_CLASS, SC_TMPFS_HUGE, VMA_END, VMA_FLAGS,
+    SC_FILE_FREE, SC_FILE_TOP, SC_INODE_FREE, SC_INODE_TOP, SC_NOW_NS, SC_NR_CPUS, SC_READAHEAD_PAGES, SC_SHMEM_HUGE, SC_TMPFS_HUGE, SC_WRITE_CLASS, VMA_END, VMA_FLAGS,
     VMA_MAP_NEXT, VMA_MM, VMA_PGOFF, VMA_START, VMA_STRIDE, VM_SHARED, I_DENTRY, I_INO, I_OBJ,
 )
 from mmlab.model.vmstat import V_DROP_PAGECACHE
@@ -245,7 +245,8 @@ def file_write(m, file, offset_bytes, length_bytes):
         pfn = _write_page(m, inode, index, pos, stop, end)
         if pfn < 0:
             return pos - offset_bytes if pos > offset_bytes else -ENOMEM
-        m.page_class[page_folio(m, pfn)] = m.sc[SC_STORE_CLASS]
+        if m.sc[SC_WRITE_CLASS] != CLASS_ZERO:
+            m.page_class[page_folio(m, pfn)] = m.sc[SC_WRITE_CLASS]
         m.sc[SC_NOW_NS] += m.cost[COST_COPY_PAGE]
         pos = stop
         m.inode[inode * INODE_STRIDE + I_SIZE_BYTES] = max(m.inode[inode * INODE_STRIDE + I_SIZE_BYTES], pos)

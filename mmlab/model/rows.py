@@ -23,9 +23,9 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_NODE_RECLAIM_MODE, SC_MIN_UNMAPPED_RATIO, SC_SHARED_POLICIES, SC_OOM_NODEMASK, SC_DEMOTION_ENABLED, SC_NUMA_BALANCING, SC_RUN_SINCE_NS,
     SC_VFS_CACHE_PRESSURE, SC_STORE_CLASS, SC_YIELD_NS, SC_YIELDED, SC_KCOMPACTD_NS, SC_HIGHMEM, SC_MONITOR_NS, SC_MONITOR_CHECKS,
     SC_TIERING_TIMER_NS, SC_TIERING_NS, SC_SHARED_TABLES, SC_OOM_TIMER_NS, SC_PANIC_ON_OOM, SC_OOM_KILL_ALLOCATING, SC_OOM_FAULT, SC_OOM_CHOSEN, SC_NR_CANDIDATES,
-    SC_BDEV, SC_BUDDY, SC_EXT4_BLOCKS, SC_EXT4_INO,
-) = range(126)
-NR_SCALARS = 128
+    SC_BDEV, SC_BUDDY, SC_EXT4_BLOCKS, SC_EXT4_INO, SC_WRITE_CLASS, SC_MLOCK_BATCH,
+) = range(128)
+NR_SCALARS = 192
 # m.sc[SC_KHUGEPAGED_WAKE]: the thread has not been woken since it was started; its first waker lost the CPU to it at once; that one held the mmap
 # lock; it has run
 KHUGEPAGED_NEW, KHUGEPAGED_PREEMPTS, KHUGEPAGED_LOCKED_OUT, KHUGEPAGED_RAN = range(4)
@@ -268,7 +268,7 @@ SS_ACTIVE, SS_NR, SS_CUR, SS_NR_RET, SS_DIRECT, SS_SLOTS, SS_RET = 0, 1, 2, 3, 4
 BIO_HEAD, BIO_SENT, BIO_TAIL, BIO_DONE_NS, BIO_DISK_NS, BIO_LAST_SLOT, BIO_LAST_PAGES, BIO_REQUESTS, BIO_READS, BIO_WAITS, BIO_RING = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 16
 BIO_ENTRIES = 1 << 14
 # what a page of memory holds (m.page_class, m.swap_class): how well it compresses. m.compress: bytes by class for zram, then for zswap;
-# m.sc[SC_STORE_CLASS]: what a task's stores make of a page
+# m.sc[SC_STORE_CLASS]: what a task's stores make of a page; SC_WRITE_CLASS: what write() does, and what files hold (a script's write zeroes)
 CLASS_ZERO, CLASS_TOUCHED, CLASS_DATA = 0, 1, 2
 NR_CLASSES = 8
 CLASS_NAMES = ("zero", "touched", "data")
