@@ -218,7 +218,7 @@ class Simulation:
         costs = self.policies["cost_model"].policy.costs(self.policies["cost_model"].params)
         for name, ns in costs.items():
             cost[r.COST_NAMES.index(name)] = int(ns)
-        start_swap(self.machine, self.cfg.swap_devices, self.cfg.compression, r.CLASS_TOUCHED if script else r.CLASS_DATA)
+        start_swap(self.machine, self.cfg.swap_devices, self.cfg.compression, script)
         sc[r.SC_PAGE_CLUSTER], sc[r.SC_SWAPPINESS], sc[r.SC_BOOST_FACTOR] = 3, 60, 15000
         sc[r.SC_STACK_GUARD_GAP], sc[r.SC_MAX_MAP_COUNT], sc[r.SC_MMAP_MIN_ADDR] = 256, 65530, 65536
         sc[r.SC_FAULT_AROUND], sc[r.SC_READAHEAD_PAGES], sc[r.SC_PGTABLE_LEVELS] = 16, 32, self.cfg.pgtable_levels
@@ -562,7 +562,7 @@ class Simulation:
 
     # -- files -------------------------------------------------------------------------------------------------------------------------------
     def _make_inode(self, size: int, shmem: bool) -> int:
-        inode = self.machine.run(files.inode_create, size, r.IF_SHMEM | r.IF_NORESERVE if shmem else 0)
+        inode = self.machine.run(files.inode_create, size, r.IF_SHMEM | r.IF_NORESERVE | r.IF_MNT if shmem else 0)
         if inode < 0:
             raise MmlabError("no memory for an inode")
         if not shmem and self.machine.sc[r.SC_BDEV]:
@@ -585,7 +585,7 @@ class Simulation:
     def mkfile(self, fname: str, size: int) -> int:
         """A file of `size` bytes, its pages cached and clean; on tmpfs where the machine has no disk."""
         self.machine.sc[r.SC_TASK] = self._driver
-        inode = self._make_inode(size, shmem=not self.cfg.disk_bytes)
+        inode = self._make_inode(size if self.cfg.disk_bytes else 0, shmem=not self.cfg.disk_bytes)  # a tmpfs file grows as it is written
         self._files[fname] = inode
         self._file_names[inode] = fname
         row = self._open_inode(inode)

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 
 from mmlab import abi
-from mmlab.kernels.large_folio import PG_ON_SPLIT_QUEUE, SPLIT_QUEUE
+from mmlab.kernels.large_folio import PG_ON_SPLIT_QUEUE
 from mmlab.model import rows as r
 from mmlab.model.page import (
     KIND_ANON, KIND_FILE, KIND_FREE, KIND_SHMEM, KIND_TABLE, MAPCOUNT_MASK, PG_ANON, PG_DIRTY, PG_HEAD, PG_SWAPBACKED, PG_TAIL, PG_WRITEBACK,
@@ -162,19 +162,27 @@ def _large_folios(machine, words: Counter) -> list[str]:
 
 
 def _split_queue(machine, flags: np.ndarray) -> list[str]:
-    """Folios that wait for the shrinker that splits are those with the mark, linked both ways, and counted; all that are mapped in part wait."""
+    """Folios that wait for the shrinker that splits are those with the mark, each on the queue of its cgroup, linked both ways, and counted."""
     queued: list[int] = []
-    before = 0
-    at = int(machine.shrinker[SPLIT_QUEUE + r.SHR_FIRST])
-    while at and len(queued) <= int(machine.shrinker[SPLIT_QUEUE + r.SHR_NR]):
-        links = machine.page[4 * (at + 1) : 4 * (at + 1) + 2]  # of the second tail
-        if int(links[1]) != before:
-            return [f"the queue of folios to split: {at - 1} does not point back to {before - 1}"]
-        queued.append(at - 1)
-        before, at = at, int(links[0])
+    for memcg in range(max(1, int(machine.sc[r.SC_NR_MEMCGS]))):
+        row = memcg * r.MEMCG_STRIDE + r.MC_SPLIT_QUEUE
+        before = nr = 0
+        at = int(machine.memcg[row + r.SHR_FIRST])
+        while at and nr <= int(machine.memcg[row + r.SHR_NR]):
+            links = machine.page[4 * (at + 1) : 4 * (at + 1) + 2]  # of the second tail
+            if int(links[1]) != before:
+                return [f"the queue of folios to split: {at - 1} does not point back to {before - 1}"]
+            owner = int(machine.pagex[4 * (at - 1) + 3]) >> 16
+            if owner != memcg:
+                return [f"the queue of folios to split of cgroup {memcg} holds {at - 1}, which is cgroup {owner}'s"]
+            queued.append(at - 1)
+            nr += 1
+            before, at = at, int(links[0])
+        if nr != machine.memcg[row + r.SHR_NR] or before != machine.memcg[row + r.SHR_LAST]:
+            return [f"{nr} folios are on the queue of those to split of cgroup {memcg}, the count is {machine.memcg[row + r.SHR_NR]}"]
     marked = np.flatnonzero(flags[1:] & PG_ON_SPLIT_QUEUE & np.where(flags[1:] & PG_TAIL, -1, 0) & np.where(flags[:-1] & PG_HEAD, -1, 0)).tolist()
-    if sorted(queued) != marked or len(queued) != machine.shrinker[SPLIT_QUEUE + r.SHR_NR] or before != machine.shrinker[SPLIT_QUEUE + r.SHR_LAST]:
-        return [f"{len(queued)} folios are on the queue of those to split, {len(marked)} are marked, the count is {machine.shrinker[SPLIT_QUEUE + r.SHR_NR]}"]
+    if sorted(queued) != marked:
+        return [f"{len(queued)} folios are on the queues of those to split, {len(marked)} are marked"]
     return []
 
 

@@ -129,10 +129,10 @@ def make_driver(sim) -> int:
         machine.mm[mm * r.MM_STRIDE + r.MM_MMAP_BASE] -= MMAP_LOWER
     length = max(v.offset + v.end - v.start for v in image if v.is_file)
     program = sim._open_inode(sim.machine.run(inode_create, length, r.IF_SHMEM))  # a part of what boot committed
-    machine.run(image_cache_pages, sim._inode_of(program), length >> 12)
+    machine.run(image_cache_pages, sim._inode_of(program), length >> 12, 0)
     vdso_inode = sim._make_inode(6 << 12, shmem=False)
     vdso = sim._open_inode(vdso_inode)
-    machine.run(image_cache_pages, vdso_inode, 6)
+    machine.run(image_cache_pages, vdso_inode, 6, 1)
     for index in range(6):  # pages of the kernel itself: on no list
         machine.op("reclaimer", "folio_removed", machine.run(filemap_get_page, vdso_inode, index))
     for v in image:
@@ -174,7 +174,7 @@ def make_initramfs(sim) -> None:
     if count <= 0:
         return
     inode = machine.run(inode_create, count << 12, r.IF_SHMEM)
-    machine.run(image_cache_pages, inode, count)
+    machine.run(image_cache_pages, inode, count, 0)
     machine.run(lru_add_drain)
     for index in range(count):
         pfn = machine.run(filemap_get_page, inode, index)

@@ -64,7 +64,10 @@ def _write(sim: Any, copy: int, target: Path, text: str | bytes) -> None:
     if copy >= 0:
         length = max(len(data), SLABINFO_BYTES) if target.name == "slabinfo" else len(data)
         with on_driver(sim):
-            sim.machine.run(loop.file_io, copy, 0, length, PIECE_BYTES, 1)
+            machine = sim.machine
+            machine.sc[r.SC_WRITE_CLASS] = machine.sc[r.SC_STORE_CLASS]  # text, which compresses
+            machine.run(loop.file_io, copy, 0, length, PIECE_BYTES, 1)
+            machine.sc[r.SC_WRITE_CLASS] = r.CLASS_ZERO
 
 
 def _close(sim: Any, copy: int) -> None:

@@ -52,7 +52,7 @@ _balance_dirty_pages = service_stub(223, 39)
 _wb_step = service_stub(224, 40)
 _writeback_timers = service_stub(225, 41)
 _shrink_slab = service_stub(226, 42)
-_shrink_zswap = service_stub(227, 43)
+_shrink_slab_memcg = service_stub(227, 43)
 _wakeup_flusher_threads = service_stub(228, 44)
 _out_of_memory = service_stub(229, 45)
 _oom_kill = service_stub(230, 46)
@@ -398,9 +398,9 @@ def shrink_slab(m, priority):
 
 
 @leaf
-def shrink_zswap(m, memcg, priority):
-    """The shrinker of zswap for a cgroup, while it is enabled. Returns entries written back."""
-    return _shrink_zswap(m, memcg, priority)
+def shrink_slab_memcg(m, memcg, priority):
+    """The shrinkers that keep one count for each cgroup (folios to split, zswap), once at this one. Returns objects freed."""
+    return _shrink_slab_memcg(m, memcg, priority)
 
 
 @leaf

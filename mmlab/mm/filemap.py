@@ -22,7 +22,7 @@ from mmlab.model.page import (
     PG_DIRTY, PG_HEAD, PG_LOCKED, PG_TAIL, PG_UPTODATE, PG_WRITEBACK, add_refs, page_folio,
     page_index, page_mapcount, page_refs, page_set, page_test,
 )
-from mmlab.model.rows import INODE_STRIDE, I_SIZE_BYTES, SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE, VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_START, VMA_STRIDE
+from mmlab.model.rows import INODE_STRIDE, I_SIZE_BYTES, SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE, SC_TMPFS_HUGE, VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_START, VMA_STRIDE
 from mmlab.model.vmstat import V_PGMAJFAULT
 
 __all__ = [
@@ -58,10 +58,10 @@ def filemap_fault(m, mm, vma, vpn, access):
         return -VM_FAULT_SIGBUS
     if is_shmem(m, inode):
         # where the PMD was empty, a huge page was tried already
-        if m.sc[SC_SHMEM_MOUNT_HUGE] or m.sc[SC_SHMEM_HUGE]:
+        if m.sc[SC_SHMEM_MOUNT_HUGE] or m.sc[SC_SHMEM_HUGE] or m.sc[SC_TMPFS_HUGE]:
             pmd = walk_pmd(m, mm, vpn)
             if pmd >= 0 and m.pt[pmd] and xa_load(m, inode, index) == 0:
-                head = shmem_alloc_huge(m, mm, inode, index, vma, vpn)
+                head = shmem_alloc_huge(m, mm, inode, index, vma, vpn, 0)
                 if head >= 0:
                     return head + (index & (HPAGE_PMD_NR - 1))
         found = shmem_get_page(m, inode, index)

@@ -6,7 +6,7 @@ choice of a node, pages on per-CPU lists of other CPUs (all are drained first).
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.large_folio import deferred_split_folio, folio_add_rmap_pmd, folio_likely_mapped_shared
+from mmlab.kernels.large_folio import deferred_split_folio, entire_mapcount, folio_add_rmap_pmd, folio_likely_mapped_shared, nr_pages_mapped
 from mmlab.kernels.ops import reclaimer_drain, reclaimer_folio_added, reclaimer_folio_removed, thp_fault_orders, vma_index_find
 from mmlab.kernels.pte import remove_rmap, walk_pmd, walk_pte
 from mmlab.kernels.services import alloc_anon_folio, folio_put, swap_in, zap_range
@@ -77,7 +77,7 @@ def _first_eligible_shmem(m, vma, force):
     if m.inode[inode * INODE_STRIDE + I_FLAGS] & IF_SHMEM == 0 or m.vma[row + VMA_FLAGS] & VM_SPECIAL:
         return -1
     first = (m.vma[row + VMA_START] + (1 << 21) - 1) >> 21 << 9
-    if shmem_huge_allowed(m, inode, m.vma[row + VMA_PGOFF], m.vma[row + VMA_FLAGS], force) == 0 or suitable(m, vma, first) == 0:
+    if shmem_huge_allowed(m, inode, m.vma[row + VMA_PGOFF], m.vma[row + VMA_FLAGS], 0, force) == 0 or suitable(m, vma, first) == 0:
         return -1
     return first
 
@@ -167,6 +167,12 @@ def collapse_huge_page(m, mm, vma, first, gfp):
             entry = m.pt[table * 512 + i]
             if entry & PTE_PRESENT and entry & PTE_SPECIAL == 0:
                 m.subpage[folio + i] = m.subpage[entry >> PTE_SHIFT]
+    for i in range(HPAGE_PMD_NR):  # they are unmapped one by one, a large folio in part at first
+        entry = m.pt[table * 512 + i]
+        if entry & PTE_PRESENT and entry & PTE_SPECIAL == 0 and page_test(m, entry >> PTE_SHIFT, PG_HEAD | PG_TAIL):
+            head = page_folio(m, entry >> PTE_SHIFT)
+            if entire_mapcount(m, head) == 0 and nr_pages_mapped(m, head) > 1:
+                deferred_split_folio(m, head, 1)
     zap_range(m, mm, vma, first, first + HPAGE_PMD_NR)
     m.sc[SC_NOW_NS] += HPAGE_PMD_NR * m.cost[COST_COPY_PAGE]
     pgtable_deposit(m, pmd >> 9, table)

@@ -9,8 +9,8 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.memory_tiers import can_demote
 from mmlab.kernels.memcg import memcg_is_descendant, nr_lruvecs
 from mmlab.kernels.ops import reclaimer_end_reclaim, reclaimer_nr_lru_pages, reclaimer_prepare_scan, reclaimer_shrink_node
-from mmlab.kernels.large_folio import SPLIT_QUEUE
-from mmlab.kernels.services import shrink_slab, shrink_zswap, wakeup_flusher_threads, wb_step, writeback_timers
+from mmlab.kernels.large_folio import split_queue
+from mmlab.kernels.services import shrink_slab, shrink_slab_memcg, wakeup_flusher_threads, wb_step, writeback_timers
 from mmlab.kernels.trace import trace_event
 from mmlab.kernels.zones import request_zone, zonelist_of
 from mmlab.mm.page_counter import memcg_memory_event
@@ -123,12 +123,12 @@ def shrink_node_memcgs(m, node, memcg, nr_to_reclaim, scan_flags, full):
         if at == resumed or (memcg_is_descendant(m, at, memcg) and set_protection(m, memcg, at, scan_flags)):
             m.sc[SC_SHRINK_MEMCG] = at
             got = reclaimer_shrink_node(m, at * m.sc[SC_NR_NODES] + node, m.sc[SC_SCAN_PRIORITY], nr_to_reclaim, flags)
-            if at == 0 and (m.sc[SC_INODE_TOP] > 0 or m.shrinker[SPLIT_QUEUE + SHR_NR]) and m.sc[SC_YIELDED] == 0:
+            if (m.memcg[split_queue(at) + SHR_NR] or m.zswap[ZSW_SHRINKER]) and m.sc[SC_YIELDED] == 0:
+                shrink_slab_memcg(m, at, m.sc[SC_SCAN_PRIORITY])
+            if at == 0 and m.sc[SC_INODE_TOP] > 0 and m.sc[SC_YIELDED] == 0:
                 pages = m.vmstat[V_NR_SLAB_RECLAIMABLE]
                 shrink_slab(m, m.sc[SC_SCAN_PRIORITY])
                 got += pages - m.vmstat[V_NR_SLAB_RECLAIMABLE]
-            if m.zswap[ZSW_SHRINKER] and m.sc[SC_YIELDED] == 0:
-                shrink_zswap(m, at, m.sc[SC_SCAN_PRIORITY])
             reclaimed += got
             m.sc[SC_NR_RECLAIMED] += got
             if m.sc[SC_YIELDED]:

@@ -16,16 +16,16 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_PID_NEXT, SC_NR_HEADS, SC_SLAB_HEADS, SC_KSWAPD_AWAKE, SC_MEMBLOCK_PFN, SC_MEMBLOCK_ZONE, SC_MONITOR_TIMER_NS, SC_THP_TIMER_NS,
     SC_NR_KILLS, SC_MTHP_ORDERS,
     SC_ZAP_BATCH, SC_KHUGEPAGED_MM, SC_KHUGEPAGED_ADDRESS, SC_KHUGEPAGED_COLLAPSED, SC_KHUGEPAGED_FULL_SCANS, SC_KHUGEPAGED_SEQUENCE,
-    SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE, SC_NR_LOOPS, SC_IDLE_NS, SC_KHUGEPAGED_WAKE, SC_KHUGEPAGED_READY,
+    SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE, SC_TMPFS_HUGE, SC_NR_LOOPS, SC_IDLE_NS, SC_KHUGEPAGED_WAKE, SC_KHUGEPAGED_READY,
     SC_NR_MEMCGS, SC_RECLAIM_MEMCG, SC_SHRINK_MEMCG, SC_PROTECTION, SC_SCAN_PRIORITY, SC_NR_SCANNED, SC_NR_RECLAIMED,
     SC_RECLAIM_NOTES, SC_OOM_MEMCG, SC_IN_LRU_FAULT, SC_MM_WALK, SC_PROACTIVE,
     SC_MIGRATE_DELTA, SC_EXTFRAG_THRESHOLD, SC_PROACTIVENESS, SC_COMPACT_RESULT, SC_INTERLEAVE_NODE,
     SC_NODE_RECLAIM_MODE, SC_MIN_UNMAPPED_RATIO, SC_SHARED_POLICIES, SC_OOM_NODEMASK, SC_DEMOTION_ENABLED, SC_NUMA_BALANCING, SC_RUN_SINCE_NS,
     SC_VFS_CACHE_PRESSURE, SC_STORE_CLASS, SC_YIELD_NS, SC_YIELDED, SC_KCOMPACTD_NS, SC_HIGHMEM, SC_MONITOR_NS, SC_MONITOR_CHECKS,
     SC_TIERING_TIMER_NS, SC_TIERING_NS, SC_SHARED_TABLES, SC_OOM_TIMER_NS, SC_PANIC_ON_OOM, SC_OOM_KILL_ALLOCATING, SC_OOM_FAULT, SC_OOM_CHOSEN, SC_NR_CANDIDATES,
-    SC_BDEV, SC_BUDDY, SC_EXT4_BLOCKS, SC_EXT4_INO, SC_MOBILITY_DISABLED,
-) = range(126)
-NR_SCALARS = 128
+    SC_BDEV, SC_BUDDY, SC_EXT4_BLOCKS, SC_EXT4_INO, SC_MOBILITY_DISABLED, SC_WRITE_CLASS, SC_MLOCK_BATCH,
+) = range(129)
+NR_SCALARS = 192
 # m.sc[SC_KHUGEPAGED_WAKE]: the thread has not been woken since it was started; its first waker lost the CPU to it at once; that one held the mmap
 # lock; it has run
 KHUGEPAGED_NEW, KHUGEPAGED_PREEMPTS, KHUGEPAGED_LOCKED_OUT, KHUGEPAGED_RAN = range(4)
@@ -158,6 +158,7 @@ MEMCG_STRIDE = 64
     MC_ZSWAP_DISK_SWAPINS, MC_ZSWAP_DEFERRED,
 ) = range(40, 49)  # entries of zswap: their bytes and how many, the cgroup's limit; slots of its own entries, oldest first, and how many;
 # for the shrinker: pages read from the device that were not in zswap, what it has left for its next run
+MC_SPLIT_QUEUE = 52  # SHR_*: folios that wait to be split (heads + 1), oldest first
 MC_LOCAL = 24  # from MC_EVENT_LOW on: the same events, of the cgroup itself only, at MC_EVENT_* - MC_EVENT_LOW + MC_LOCAL
 MEMCG_MAX = 1 << 50  # the limit "max"
 STOCK_STRIDE = 2  # m.memcg_stock, a CPU: the cgroup that has pages charged in advance, and how many
@@ -230,13 +231,14 @@ PSI_SOME_NS, PSI_FULL_NS, PSI_SEEN, PSI_AVG, PSI_NEXT_NS, PSI_LAST_NS, PSI_DEPTH
 SHR_STRIDE = 4
 KVFREE_BULK_MAX_ENTR = 510  # objects of m.kfree_rcu: pointers in a page
 SHR_DEFERRED, SHR_NR, SHR_FIRST, SHR_LAST = range(4)
-# super_cache_scan of the disk (its lists are the last two), ext4_es_scan, workingset, deferred_split_scan (its list: heads of folios + 1),
+# super_cache_scan of the disk (its lists are the last two), ext4_es_scan, workingset, deferred_split_scan (its lists: at MC_SPLIT_QUEUE),
 # super_cache_scan of /proc and of /sys, kfree_rcu_shrink_scan (SHR_FIRST: when, in ns, what waits is freed anyway); zswap_shrinker (what it
 # left is in m.memcg)
 SHR_SUPER, SHR_EXTENTS, SHR_SHADOWS, SHR_SPLIT, SHR_PROC, SHR_SYSFS, SHR_KFREE_RCU, SHR_DENTRIES, SHR_INODES, SHR_ZSWAP = range(10)
 NR_SHRINKERS = 12
 IF_SHMEM = 1  # swap-backed: tmpfs or shared anonymous memory
 IF_ANON_SHMEM = 4  # a shared anonymous map's
+IF_MNT = 128  # of the tmpfs that is mounted at /mnt
 IF_PROC, IF_SYSFS, IF_NEGATIVE, IF_LINK = 8, 16, 32, 64  # a name of /proc or /sys; one that does not exist; a symbolic link
 IF_NORESERVE = 2  # commit charge is taken a page at a time (tmpfs files, MAP_NORESERVE); I_COMMITTED: what the inode holds of it
 SP_STRIDE = 4  # m.shared_policy: a range of pages of a shared memory object that has a NUMA policy
@@ -281,7 +283,7 @@ SS_ACTIVE, SS_NR, SS_CUR, SS_NR_RET, SS_DIRECT, SS_SLOTS, SS_RET = 0, 1, 2, 3, 4
 BIO_HEAD, BIO_SENT, BIO_TAIL, BIO_DONE_NS, BIO_DISK_NS, BIO_LAST_SLOT, BIO_LAST_PAGES, BIO_REQUESTS, BIO_READS, BIO_WAITS, BIO_RING = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 16
 BIO_ENTRIES = 1 << 14
 # what a page of memory holds (m.page_class, m.swap_class): how well it compresses. m.compress: bytes by class for zram, then for zswap;
-# m.sc[SC_STORE_CLASS]: what a task's stores make of a page
+# m.sc[SC_STORE_CLASS]: what a task's stores make of a page; SC_WRITE_CLASS: what write() does, and what files hold (a script's write zeroes)
 CLASS_ZERO, CLASS_TOUCHED, CLASS_DATA = 0, 1, 2
 NR_CLASSES = 8
 CLASS_NAMES = ("zero", "touched", "data")

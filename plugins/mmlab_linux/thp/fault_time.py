@@ -88,7 +88,7 @@ def fault_orders(m, st, mm, vma, vpn, access):
 def fault_gfp(m, st, mm, vma, order):
     """GFP flags by defrag, and by whether madvise() asked for huge pages."""
     defrag = st.defrag[0]
-    madvised = m.vma[vma * VMA_STRIDE + VMA_FLAGS] & VM_HUGEPAGE
+    madvised = m.vma[vma * VMA_STRIDE + VMA_FLAGS] & VM_HUGEPAGE if vma >= 0 else 0
     if defrag == DEFRAG_ALWAYS:
         return GFP_TRANSHUGE if madvised else GFP_TRANSHUGE | GFP_NORETRY
     if defrag == DEFRAG_DEFER:

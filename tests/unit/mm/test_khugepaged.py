@@ -240,3 +240,21 @@ snapshot s2
     )  # fmt: skip
     assert [ran.vmstat(label, "thp_collapse_alloc") for label in ("s0", "s1", "s2")] == [0, 1, 2]
     assert ran.files["scans"].strip() == b"1"
+
+
+def test_large_folios_are_unmapped_in_part_for_a_moment_when_they_are_collapsed():
+    """Two folios of 1 MiB become a huge page: each counts as put off for a split once, and none waits."""
+    ran = Ran(
+        """
+spawn A
+sysfs mm/transparent_hugepage/hugepages-1024kB/enabled always
+mmap A r 2M anon align=2M
+touch A r 0 2M w
+madvise A r 0 2M collapse
+snapshot s0
+""",
+        **HUGE_MACHINE,
+    )
+    stats = dict(line.split() for line in ran.files["s0/mthp"].decode().splitlines())
+    assert [stats[f"1024kB.{name}"] for name in ("anon_fault_alloc", "split_deferred", "nr_anon", "nr_anon_partially_mapped")] == ["2", "2", "0", "0"]
+    assert ran.vmstat("s0", "thp_collapse_alloc") == 1

@@ -89,3 +89,48 @@ mremap A r 20
 """)
     assert ran.minflt(2, 3) == [8, 12]
     assert locked_kb(ran) == 80
+
+
+def test_the_page_that_fills_the_batch_is_not_marked_as_accessed():
+    """populate marks each page as accessed, but not one that is unevictable by then: every 31st. What fork copies has no young entries."""
+    ran = Ran(
+        """
+spawn A
+mlockall A future
+mmap A v 128 anon
+fork A B
+snapshot s0
+""",
+    )
+    assert ran.smaps("s0", "B", ran.op[3]["addr"], "Referenced") == (128 - 4) * 4
+
+
+def test_locked_copies_of_a_file_hold_what_it_holds_until_they_are_written():
+    """A script's files hold zeroes: of 16 copies that munlock() leaves, the 4 that were written go to the swap device."""
+    ran = Ran(
+        """
+spawn A
+mkfile f 64K
+mmap A p 16 file:f
+mlock A p 0 16
+munlock A p 0 16
+touch A p 0 4 w
+madvise A p 0 16 pageout
+snapshot s0
+""",
+        disk="64M", swap="64M",
+    )  # fmt: skip
+    assert ran.smaps("s0", "A", ran.op[3]["addr"], "Swap") == 64
+    assert [ran.vmstat("s0", name) for name in ("pswpout", "swpout_zero")] == [4, 12]
+
+
+def test_dropping_caches_leaves_the_vdso():
+    ran = Ran(
+        """
+spawn A
+sysctl vm.drop_caches 1
+mlockall A current
+snapshot s0
+""",
+    )
+    assert ran.vmstat("s0", "pgmajfault") == 0
