@@ -10,7 +10,8 @@ from mmlab import abi
 from mmlab.kernels.large_folio import PG_ON_SPLIT_QUEUE
 from mmlab.model import rows as r
 from mmlab.model.page import (
-    KIND_ANON, KIND_FILE, KIND_FREE, KIND_SHMEM, KIND_TABLE, MAPCOUNT_MASK, PG_ANON, PG_DIRTY, PG_HEAD, PG_SWAPBACKED, PG_TAIL, PG_WRITEBACK,
+    KIND_ANON, KIND_FILE, KIND_FREE, KIND_SHMEM, KIND_TABLE, MAPCOUNT_MASK, PG_ANON, PG_DIRTY, PG_HEAD, PG_SWAPBACKED, PG_TAIL,
+    PG_WRITEBACK,
 )
 from mmlab.model.page import page_folio as folio_of
 from mmlab.model.vmstat import V_NR_DIRTY, VMSTAT_STRIDE
@@ -202,6 +203,14 @@ def _dirty_pages(machine) -> list[str]:
     dirty = int(np.count_nonzero(of_file & (flags & PG_DIRTY > 0)))
     if (counted := _node_sum(machine, V_NR_DIRTY)) != dirty:
         found.append(f"{dirty} file pages are dirty, nr_dirty says {counted}")
+    memcgs = machine.pagex[3::4] >> 16
+    for what, bit, field, which in (("dirty", PG_DIRTY, r.MC_NR_DIRTY, of_file), ("under write-back", PG_WRITEBACK, r.MC_NR_WRITEBACK, flags >= 0)):
+        of_memcg = Counter(memcgs[which & (flags & bit > 0)].tolist())
+        for memcg in reversed(range(1, int(machine.sc[r.SC_NR_MEMCGS]))):  # children have higher numbers than their parents
+            row = memcg * r.MEMCG_STRIDE
+            if of_memcg[memcg] != machine.memcg[row + field]:
+                found.append(f"cgroup {memcg}: {of_memcg[memcg]} pages are {what}, it has counted {machine.memcg[row + field]}")
+            of_memcg[int(machine.memcg[row + r.MC_PARENT])] += of_memcg[memcg]
     listed: Counter[int] = Counter()
     for io_list in (r.IO_DIRTY, r.IO_QUEUED, r.IO_MORE):
         inode = int(machine.wb[r.WB_LISTS + 2 * io_list])

@@ -6,6 +6,7 @@ filemap_get_page(), filemap_add() and filemap_remove() come from mmlab.mm.page_c
 """
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.memcg import count_memcg_event_mm
 from mmlab.kernels.ops import reclaimer_folio_deactivate_file
 from mmlab.kernels.pte import walk_pmd
 from mmlab.kernels.services import folio_put, rmap_walk, shmem_get_page, xa_store
@@ -76,6 +77,7 @@ def filemap_fault(m, mm, vma, vpn, access):
         page_set(m, pfn, PG_UPTODATE)  # what write() left of the last page is zeroed now
         return pfn
     m.vmstat[V_PGMAJFAULT] += 1
+    count_memcg_event_mm(m, V_PGMAJFAULT)
     if file >= 0:
         do_sync_mmap_readahead(m, file, index, m.vma[row + VMA_FLAGS])
         pfn = filemap_get_page(m, inode, index)

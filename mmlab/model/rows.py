@@ -155,10 +155,13 @@ MEMCG_STRIDE = 64
 ) = range(24)
 (
     MC_ZSWAP_BYTES, MC_ZSWAPPED, MC_ZSWAP_MAX_BYTES, MC_ZSWAP_NO_WRITEBACK, MC_ZSWAP_FIRST, MC_ZSWAP_LAST, MC_ZSWAP_ENTRIES,
-    MC_ZSWAP_DISK_SWAPINS, MC_ZSWAP_DEFERRED,
-) = range(40, 49)  # entries of zswap: their bytes and how many, the cgroup's limit; slots of its own entries, oldest first, and how many;
-# for the shrinker: pages read from the device that were not in zswap, what it has left for its next run
-MC_SPLIT_QUEUE = 52  # SHR_*: folios that wait to be split (heads + 1), oldest first
+    MC_ZSWAP_DISK_SWAPINS, MC_ZSWAP_DEFERRED, MC_NR_DIRTY, MC_NR_WRITEBACK, MC_WB_DIRTY,
+    MC_SEEN_FILE, MC_SEEN_DIRTY, MC_SEEN_WRITEBACK,
+) = range(40, 55)  # entries of zswap: their bytes and how many, the cgroup's limit; slots of its own entries, oldest first, and how many;
+# for the shrinker: pages read from the device that were not in zswap, what it has left for its next run; pages that are dirty, and under write-back,
+# with those of cgroups below; pages that are either in files that it writes back; MC_SEEN_*: what
+# write-back takes it to have, as of WB_STATS_NS
+MC_SPLIT_QUEUE = 56  # SHR_*: folios that wait to be split (heads + 1), oldest first
 MC_LOCAL = 24  # from MC_EVENT_LOW on: the same events, of the cgroup itself only, at MC_EVENT_* - MC_EVENT_LOW + MC_LOCAL
 MEMCG_MAX = 1 << 50  # the limit "max"
 STOCK_STRIDE = 2  # m.memcg_stock, a CPU: the cgroup that has pages charged in advance, and how many
@@ -241,6 +244,7 @@ IF_ANON_SHMEM = 4  # a shared anonymous map's
 IF_MNT = 128  # of the tmpfs that is mounted at /mnt
 IF_PROC, IF_SYSFS, IF_NEGATIVE, IF_LINK = 8, 16, 32, 64  # a name of /proc or /sys; one that does not exist; a symbolic link
 IF_NORESERVE = 2  # commit charge is taken a page at a time (tmpfs files, MAP_NORESERVE); I_COMMITTED: what the inode holds of it
+IF_WB_SHIFT = 16  # I_FLAGS above: 1 + the cgroup that writes the file back, 0: it was never dirty
 SP_STRIDE = 4  # m.shared_policy: a range of pages of a shared memory object that has a NUMA policy
 SP_INODE, SP_START, SP_END, SP_POLICY = range(4)
 # m.wb: write-back of dirty pages. The settings vm.dirty_*, then the flusher of the machine's disk (struct bdi_writeback and its work), file pages
@@ -252,7 +256,8 @@ SP_INODE, SP_START, SP_END, SP_POLICY = range(4)
     WB_ROUND_NS, WB_INODE, WB_INDEX, WB_END, WB_CYCLED, WB_CHUNK, WB_RATELIMIT, WB_BANDWIDTH, WB_BW_NS, WB_BW_WRITTEN,
     WB_BW_DIRTIED, WB_DIRTY_LIMIT, WB_AVG_BANDWIDTH, WB_BALANCED_RATELIMIT,
     WB_SC_TAKEN, WB_SC_DIRTY, WB_SC_UNQUEUED_DIRTY, WB_SC_CONGESTED,
-) = range(34)
+    WB_MEMCG, WB_STATS_NS,
+) = range(36)  # WB_MEMCG: the cgroup whose files the flusher writes, 0: all; WB_STATS_NS: until when statistics of cgroups stand still
 WB_LISTS = 40  # first and last inode of each list, by IO_*
 IO_NONE, IO_DIRTY, IO_QUEUED, IO_MORE, IO_SYNC = 0, 1, 2, 3, 4  # b_dirty, b_io, b_more_io, I_SYNC
 NR_WB = 64

@@ -6,7 +6,7 @@ import pytest
 from mm_script import Ran
 
 from mmlab import procfs
-from mmlab.mm.shrinker import shrink_zswap
+from mmlab.mm.shrinker import shrink_slab_memcg
 from mmlab.mm.zswap import zswap_shrinker_count
 from mmlab.model import rows as r
 from mmlab.model import vmstat as v
@@ -294,9 +294,9 @@ def test_the_shrinker_counts_what_writing_back_would_free_and_spares_what_comes_
 def test_the_shrinker_gives_a_second_chance_then_writes_back_and_reads_from_the_disk_are_noted():
     sim, addr = in_zswap()
     vmstat = sim.machine.vmstat
-    assert sim.machine.run(shrink_zswap, 1, 0) == 0  # at most twice 50 are looked at: the second chance of each
+    assert sim.machine.run(shrink_slab_memcg, 1, 0) == 0  # at most twice 50 are looked at: the second chance of each
     assert sim.machine.memcg[r.MEMCG_STRIDE + r.MC_ZSWAP_DEFERRED] == 100 and vmstat[v.V_SLABS_SCANNED] == 0
-    assert sim.machine.run(shrink_zswap, 1, 0) == 100 and vmstat[v.V_SLABS_SCANNED] == 100
+    assert sim.machine.run(shrink_slab_memcg, 1, 0) == 100 and vmstat[v.V_SLABS_SCANNED] == 100
     assert (vmstat[v.V_ZSWPWB], sim.machine.zswap[r.ZSW_WRITTEN_BACK], sim.machine.zswap[r.ZSW_STORED]) == (100, 100, 0)
     assert sim.machine.memcg[r.MEMCG_STRIDE + r.MC_ZSWAP_ENTRIES] == 0 and not sim.check_state()
     sim.sleep(100)
