@@ -20,10 +20,13 @@ from mmlab.mm.xarray import XA_PAGE, entry_is, xa_load, xa_next
 from mmlab.model.const import HPAGE_PMD_NR, PAGE_SHIFT, PAGE_SIZE, RMAP_UNMAP, VM_FAULT_MAJOR, VM_FAULT_OOM, VM_FAULT_SIGBUS
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
 from mmlab.model.page import (
-    PG_DIRTY, PG_HEAD, PG_LOCKED, PG_TAIL, PG_UPTODATE, PG_WRITEBACK, add_refs, page_folio,
-    page_index, page_mapcount, page_refs, page_set, page_test,
+    PG_DIRTY, PG_HEAD, PG_LOCKED, PG_TAIL, PG_UPTODATE, PG_WRITEBACK, add_refs, page_folio, page_index, page_mapcount, page_refs, page_set,
+    page_test,
 )
-from mmlab.model.rows import INODE_STRIDE, I_SIZE_BYTES, SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE, SC_TMPFS_HUGE, VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_START, VMA_STRIDE
+from mmlab.model.rows import (
+    COST_ZAP_PTE, INODE_STRIDE, I_SIZE_BYTES, SC_NOW_NS, SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE, SC_TMPFS_HUGE, VMA_FILE, VMA_FLAGS, VMA_INODE,
+    VMA_PGOFF, VMA_START, VMA_STRIDE,
+)
 from mmlab.model.vmstat import V_PGMAJFAULT
 
 __all__ = [
@@ -90,7 +93,8 @@ def filemap_fault(m, mm, vma, vpn, access):
 
 @leaf
 def _drop(m, pfn):
-    """Out of the cache without a shadow, and free unless something still holds the page."""
+    """Out of the cache without a shadow, and free unless something still holds the page; it takes the time of unmapping one."""
+    m.sc[SC_NOW_NS] += m.cost[COST_ZAP_PTE]
     add_refs(m, pfn, 1)
     filemap_remove(m, pfn, -1)
     folio_put(m, pfn)
