@@ -51,6 +51,20 @@ def test_writes_to_a_file_on_a_disk_are_no_accesses():
     assert on_list(sim, LRU_ACTIVE_FILE) == counted(sim, v.V_PGACTIVATE) == TWO_BATCHES and sim.check_state() == []
 
 
+def test_dropping_takes_time_in_which_others_have_their_turns():
+    sim = machine()
+    sim.mkfile("g", 3000 << 12)
+    sim.fread("A", "g", 0, 3000 << 12)
+    sc, clean = sim.machine.sc, on_list(sim, LRU_INACTIVE_FILE)
+    before = sc[r.SC_NOW_NS]
+    sc[r.SC_NEXT_TICK_NS] = sc[r.SC_NEXT_EVENT_NS] = before + 1
+    dropped = sim.machine.run(files.drop_caches)
+    assert dropped >= 3000 and clean > 2900
+    assert sc[r.SC_NOW_NS] - before >= dropped * 134  # vm_guest's zap_pte
+    assert sc[r.SC_NEXT_TICK_NS] > before + 1  # the timer of the statistics did not wait for the end
+    assert sim.check_state() == []
+
+
 def test_writes_to_tmpfs_are_accesses():
     sim = machine(disk="0")
     sim.fwrite("A", "f", 0, TWO_BATCHES << 12)

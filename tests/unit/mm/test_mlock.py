@@ -7,6 +7,8 @@ from mmlab.model import rows as r
 
 pytestmark = pytest.mark.nojit
 
+DRIVER_LOCKED = 472  # pages of the process behind a script, which has locked itself in memory
+
 
 def locked_kb(ran, task="A"):
     return int(ran.sim.machine.mm[ran.sim.task(task).mm * r.MM_STRIDE + r.MM_LOCKED_VM]) * 4
@@ -21,14 +23,16 @@ touch A r 8 8 w
 mlock A r 0 32
 snapshot s1
 munlock A r 0 16
+sysctl vm.stat_refresh 1
 snapshot s2
 munmap A r
+sysctl vm.stat_refresh 1
 snapshot s3
 """)
     assert ran.minflt(5) == [24]  # 8 zero pages, 16 untouched; 8 were written before
-    assert [ran.vmstat(label, "nr_mlock") for label in ("s1", "s2", "s3")] == [32, 16, 0]
+    assert [ran.vmstat(label, "nr_mlock") - DRIVER_LOCKED for label in ("s1", "s2", "s3")] == [32, 16, 0]
     assert ran.vmstat("s2", "unevictable_pgs_munlocked") == 16
-    assert ran.vmstat("s2", "nr_unevictable") == 16
+    assert ran.vmstat("s2", "nr_unevictable") - ran.vmstat("s3", "nr_unevictable") == 16
 
 
 def test_errors_over_holes_and_protections_leave_the_flags_set():
@@ -60,7 +64,7 @@ munlockall A
 snapshot s2
 """)
     assert ran.minflt(3, 5, 6) == [32, 0, 5]
-    assert ran.vmstat("s1", "nr_mlock") == 37 and ran.vmstat("s2", "nr_mlock") == 0
+    assert [ran.vmstat(label, "nr_mlock") - DRIVER_LOCKED for label in ("s1", "s2")] == [37, 0]
     assert locked_kb(ran) == 0
 
 
@@ -78,7 +82,7 @@ snapshot s2
 munlock B r 0 8
 snapshot s3
 """)
-    assert [ran.vmstat(label, "nr_mlock") for label in ("s1", "s2", "s3")] == [8, 8, 0]
+    assert [ran.vmstat(label, "nr_mlock") - DRIVER_LOCKED for label in ("s1", "s2", "s3")] == [8, 8, 0]
 
 
 def test_growing_a_locked_map_populates_the_new_part():
