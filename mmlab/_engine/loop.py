@@ -33,7 +33,7 @@ from mmlab.model.rows import (
     SC_NEXT_SAMPLE_NS, SC_NEXT_TICK_NS, SC_NODE, SC_NOW_NS, SC_NR_CPUS, SC_NR_LOOPS, SC_NR_NODES, SC_NUMA_BALANCING, SC_OOM_TIMER_NS,
     SC_OOM_VICTIM, SC_RUN_SINCE_NS, SC_PANIC, SC_STAT_INTERVAL_NS, SC_TASK, SC_THP_TIMER_NS, SC_TIERING_NS, SC_TIERING_TIMER_NS,
     SC_WANTS_ACCESS, SC_YIELD_NS, T_CPU, T_FLAGS, T_MM, T_NODE, TASK_STRIDE, TF_KILLED, WANTS_MONITOR, WANTS_NODES, WANTS_RECLAIMER,
-    WANTS_SUBPAGES, WANTS_TIERING, WANTS_TLB, WB_AWAKE, WB_BALANCE, WB_CLOCK_NS, WB_NEXT_NS, ZSW_SHRINK_PENDING, SC_IDLE_NS,
+    WANTS_SUBPAGES, WANTS_TIERING, WANTS_TLB, WB_AWAKE, WB_BALANCE, WB_CLOCK_NS, WB_NEXT_NS, ZSW_SHRINK_PENDING, SC_IDLE_NS, SC_UNPREEMPTED_NS,
 )
 
 # why the loop stopped, in m.sc[SC_EVENT]
@@ -147,10 +147,11 @@ def do_background(m):
     upcoming = min(upcoming, m.sc[SC_KCOMPACTD_NS])
     if now >= m.sc[SC_MONITOR_TIMER_NS]:
         m.sc[SC_TASK] = -1
+        m.sc[SC_UNPREEMPTED_NS] = 0
         wait = monitor_sample(m, now)
         m.sc[SC_MONITOR_NS] += m.sc[SC_NOW_NS] - now
         blk_flush_plug(m)
-        preempt_by_loops(m, m.sc[SC_NOW_NS] - now)
+        preempt_by_loops(m, m.sc[SC_NOW_NS] - now - m.sc[SC_UNPREEMPTED_NS])
         m.sc[SC_MONITOR_TIMER_NS] = m.sc[SC_NOW_NS] + wait if wait > 0 else NEVER_NS
         if m.sc[SC_NR_CPUS] > 1:
             m.sc[SC_NOW_NS] = now  # it worked on another CPU

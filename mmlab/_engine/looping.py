@@ -1,11 +1,13 @@
 """Tasks that touch a range again and again beside what the script does: rows of m.loop, one a task (`loop`, and `touch` under `bg`).
 
-A pass touches every page of the range in order. With a period a pass begins every period and the task sleeps in between; without one the task
+A pass touches every page of the range in order. With a period a pass begins every period and the task sleeps in between; a monitor that wakes
+meanwhile waits for the end of the pass or of the base slice that the scheduler grants it (RUN_TO_PARITY). Without a period the task
 is always runnable and gets the CPU in slices, so that a woken thread waits for the slice's end. What faults nothing is not done twice in a
 slice: its time alone is counted. O(page tables of the range) a pass while all pages are there.
 """
 
 from mmlab.kernels.jit import kernel
+from mmlab.kernels.memory_tiers import TICK_NS
 from mmlab.kernels.pte import mapped_entry, walk_pmd, walk_pte
 from mmlab.kernels.retouch import retouch
 from mmlab.kernels.services import task_tick_numa
@@ -15,11 +17,13 @@ from mmlab.model.const import NEVER_NS
 from mmlab.model.rows import (
     COST_HIT, LOOP_ACCESS, LOOP_AT, LOOP_COUNT, LOOP_DONE, LOOP_END_NS, LOOP_ENDED_NS, LOOP_FAILED, LOOP_NEXT_NS, LOOP_NOFLUSH,
     LOOP_PASSES, LOOP_PERIOD_NS, LOOP_RUNS, LOOP_STATE, LOOP_STEP, LOOP_STRIDE, LOOP_VPN, MM_STRIDE, MM_USERS, PTE_ACCESSED, PTE_DIRTY,
-    PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_WRITE, SC_CPU, SC_KSWAPD_SLICE_NS, SC_NODE, SC_NOW_NS, SC_NR_CPUS, SC_NR_LOOPS, SC_NR_TASKS,
+    PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_WRITE, SC_CPU, SC_KSWAPD_SLICE_NS, SC_MONITOR_TIMER_NS, SC_NODE, SC_NOW_NS, SC_NR_CPUS, SC_NR_LOOPS, SC_NR_TASKS,
     SC_NUMA_BALANCING, SC_PANIC, SC_RUN_SINCE_NS, SC_TASK, T_ALIVE, T_CPU, T_FLAGS, T_MM, T_NODE, TASK_STRIDE, TF_KILLED, SC_WANTS_ACCESS,
     SUBPAGE_WRITTEN, WANTS_SUBPAGES,
 )
 
+
+BASE_SLICE_NS = 750_000  # sysctl_sched_base_slice on one CPU
 
 
 @kernel
@@ -106,13 +110,22 @@ def run_slice(m, task, until_ns):
 
 @kernel
 def run_pass(m, task):
-    """The pass that a loop with a period owes now, or its end."""
+    """The pass that a loop with a period owes now (on one CPU up to where a monitor's thread takes its turn), or its end."""
     row = task * LOOP_STRIDE
-    if m.loop[row + LOOP_PASSES] > 0 and m.sc[SC_NOW_NS] >= m.loop[row + LOOP_END_NS]:
+    at, count = m.loop[row + LOOP_AT], m.loop[row + LOOP_COUNT]
+    if at == 0 and m.loop[row + LOOP_PASSES] > 0 and m.sc[SC_NOW_NS] >= m.loop[row + LOOP_END_NS]:
         m.loop[row + LOOP_STATE] = LOOP_DONE
         return 0
     touch_own_pages(m, task)
-    if touch_again(m, task, 0, m.loop[row + LOOP_COUNT]) == m.loop[row + LOOP_COUNT]:
+    nr = count - at
+    if m.sc[SC_NR_CPUS] == 1 and m.cost[COST_HIT] > 0:
+        until = max(m.sc[SC_NOW_NS] + BASE_SLICE_NS, m.sc[SC_MONITOR_TIMER_NS])
+        nr = min(nr, max(1, (until - m.sc[SC_NOW_NS]) // m.cost[COST_HIT]))
+    if touch_again(m, task, at, at + nr) < nr:
+        return 0
+    m.loop[row + LOOP_AT] = at + nr
+    if at + nr == count:
+        m.loop[row + LOOP_AT] = 0
         m.loop[row + LOOP_PASSES] += 1
         m.loop[row + LOOP_NEXT_NS] += m.loop[row + LOOP_PERIOD_NS]  # passes that are late are made up for
     return 0
@@ -129,9 +142,7 @@ def run_due(m, task, now, current):
     if m.task[task * TASK_STRIDE + T_ALIVE] == 0 or m.mm[m.task[task * TASK_STRIDE + T_MM] * MM_STRIDE + MM_USERS] == 0:
         m.loop[row + LOOP_STATE] = LOOP_FAILED
     else:
-        m.sc[SC_RUN_SINCE_NS] = m.sc[SC_NOW_NS]
-        if m.sc[SC_NUMA_BALANCING]:
-            task_tick_numa(m, task)
+        began = m.sc[SC_RUN_SINCE_NS] = m.sc[SC_NOW_NS]
         if m.loop[row + LOOP_PERIOD_NS] > 0:
             run_pass(m, task)
         else:
@@ -139,6 +150,8 @@ def run_due(m, task, now, current):
             m.loop[row + LOOP_NEXT_NS] = m.sc[SC_NOW_NS]
             if alone and current >= 0:
                 m.loop[row + LOOP_NEXT_NS] += m.sc[SC_KSWAPD_SLICE_NS]  # the task that was running has its turn
+        if m.sc[SC_NUMA_BALANCING] and m.sc[SC_NOW_NS] // TICK_NS > began // TICK_NS:
+            task_tick_numa(m, task)  # a task that sleeps whenever the timer ticks is never scanned
         account_runtime(m, task)
     if m.loop[row + LOOP_STATE] != LOOP_RUNS:
         m.loop[row + LOOP_ENDED_NS] = m.sc[SC_NOW_NS]
@@ -167,7 +180,8 @@ def run_loops(m):
 
 @kernel
 def preempt_by_loops(m, used_ns):
-    """A kernel thread ran for so long on the only CPU: tasks that sleep between their passes woke meanwhile and went first, so it ends later."""
+    """A kernel thread worked for so long on the only CPU where it lets others go first: tasks that sleep between their passes woke meanwhile, so
+    it ends later."""
     if m.sc[SC_NR_CPUS] > 1 or m.sc[SC_NR_LOOPS] == 0 or used_ns <= m.sc[SC_KSWAPD_SLICE_NS]:
         return 0
     cpu, node, current = m.sc[SC_CPU], m.sc[SC_NODE], m.sc[SC_TASK]

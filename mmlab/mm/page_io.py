@@ -22,7 +22,7 @@ from mmlab.model.page import PG_HEAD, PG_WRITEBACK, page_order, page_private, pa
 from mmlab.model.rows import (
     BIO_DISK_NS, BIO_DONE_NS, BIO_ENTRIES, BIO_HEAD, BIO_LAST_PAGES, BIO_LAST_SLOT, BIO_READS, BIO_REQUESTS, BIO_RING, BIO_SENT, BIO_TAIL,
     BIO_WAITS, CLASS_ZERO, COST_COMPRESS_PAGE, COST_DECOMPRESS_PAGE, COST_DEVICE_READ, COST_DEVICE_READ_PAGE, COST_DEVICE_WRITE,
-    COST_DEVICE_WRITE_PAGE, COST_SUBMIT_PAGE, MTHP_STRIDE, MTHP_SWPOUT, SC_NEXT_EVENT_NS, SC_NOW_NS, SI_FLAGS, SWAP_INFO_STRIDE,
+    COST_DEVICE_WRITE_PAGE, COST_SUBMIT_PAGE, COST_SUBMIT_REQUEST, MTHP_STRIDE, MTHP_SWPOUT, SC_NEXT_EVENT_NS, SC_NOW_NS, SI_FLAGS, SWAP_INFO_STRIDE,
     SWAP_SYNCHRONOUS,
 )
 from mmlab.model.vmstat import V_PGPGIN, V_PGPGOUT, V_PSWPIN, V_PSWPOUT, V_SWPIN_ZERO, V_SWPOUT_ZERO, V_THP_SWPOUT
@@ -86,6 +86,7 @@ def blk_finish_plug(m):
             pages += m.bio[_ring(end) + 1] >> 1
             more = m.bio[_ring(end) + 1] & 1
             end += 1
+        m.sc[SC_NOW_NS] += m.cost[COST_SUBMIT_REQUEST]
         m.bio[BIO_DISK_NS] = max(m.bio[BIO_DISK_NS], m.sc[SC_NOW_NS]) + pages * m.cost[COST_DEVICE_WRITE_PAGE]
         for at in range(first, end):
             m.bio[_ring(at) + 1] = m.bio[BIO_DISK_NS] + m.cost[COST_DEVICE_WRITE]

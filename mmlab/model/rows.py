@@ -23,8 +23,8 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_NODE_RECLAIM_MODE, SC_MIN_UNMAPPED_RATIO, SC_SHARED_POLICIES, SC_OOM_NODEMASK, SC_DEMOTION_ENABLED, SC_NUMA_BALANCING, SC_RUN_SINCE_NS,
     SC_VFS_CACHE_PRESSURE, SC_STORE_CLASS, SC_YIELD_NS, SC_YIELDED, SC_KCOMPACTD_NS, SC_HIGHMEM, SC_MONITOR_NS, SC_MONITOR_CHECKS,
     SC_TIERING_TIMER_NS, SC_TIERING_NS, SC_SHARED_TABLES, SC_OOM_TIMER_NS, SC_PANIC_ON_OOM, SC_OOM_KILL_ALLOCATING, SC_OOM_FAULT, SC_OOM_CHOSEN, SC_NR_CANDIDATES,
-    SC_BDEV, SC_BUDDY, SC_EXT4_BLOCKS, SC_EXT4_INO, SC_MOBILITY_DISABLED, SC_WRITE_CLASS, SC_MLOCK_BATCH,
-) = range(129)
+    SC_BDEV, SC_BUDDY, SC_EXT4_BLOCKS, SC_EXT4_INO, SC_MOBILITY_DISABLED, SC_WRITE_CLASS, SC_MLOCK_BATCH, SC_UNPREEMPTED_NS,
+) = range(130)
 NR_SCALARS = 192
 # m.sc[SC_KHUGEPAGED_WAKE]: the thread has not been woken since it was started; its first waker lost the CPU to it at once; that one held the mmap
 # lock; it has run
@@ -349,13 +349,14 @@ MTHP_NAMES = (
     COST_DEVICE_READ_PAGE, COST_LOCK_WAIT, COST_SPLIT_THP, COST_OOM_KILL,
     COST_DAMOS_PAGE, COST_DAMON_CHECK, COST_LRU_MOVE, COST_PROT_NUMA, COST_WRITEPAGE,
     COST_DEVICE_WRITE_PAGE, COST_SUBMIT_PAGE, COST_COMPRESS_PAGE, COST_DECOMPRESS_PAGE, COST_TLB_MISS_HUGE, COST_TLB_L2_HIT,
-) = range(33)
+    COST_SUBMIT_REQUEST,
+) = range(34)
 NR_COSTS = 64
 COST_NAMES = (
     "hit", "fault", "zero_page", "copy_page", "device_read", "device_write", "scan_page", "reclaim_page", "alloc_bulk", "syscall", "fork_pte",
     "zap_pte", "tlb_miss", "ipi", "context_switch", "huge_zero", "swap_cache_hit", "page_table", "device_read_page", "lock_wait", "split_thp", "oom_kill",
     "damos_page", "damon_check", "lru_move", "prot_numa", "writepage", "device_write_page", "submit_page", "compress_page", "decompress_page",
-    "tlb_miss_huge", "tlb_l2_hit",
+    "tlb_miss_huge", "tlb_l2_hit", "submit_request",
 )
 
 # m.tlb: the data TLBs of all CPUs: their geometry (sets and ways of a level: small pages, huge pages, both), words a CPU, what they counted,

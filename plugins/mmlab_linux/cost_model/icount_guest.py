@@ -42,6 +42,7 @@ def costs(params: Params) -> dict[str, float]:
         "device_write": params.device_write_ns,
         "device_write_page": 2000,  # estimated: the host's page cache takes it
         "submit_page": 54_500,  # derived: pageout of 16384 pages on an idle machine takes 61.5 us a page, 7 of them in the walk
+        "submit_request": 49_000,  # measured: pageout takes 114 us a page where each is a request of its own, 64 where hundreds are one
         "compress_page": 160_000,  # scaled
         "decompress_page": 60_000,  # scaled
         "ipi": 100_000,  # estimated

@@ -40,6 +40,7 @@ def costs(params: Params) -> dict[str, float]:
         "device_read_page": 1200,  # data sheets: 3.5 GB/s
         "device_write": params.device_write_ns,
         "device_write_page": 1400,  # data sheets: 3 GB/s
+        "submit_request": 700,  # estimated: as vm_guest, without leaving a guest
         "submit_page": 500,
         "compress_page": 2500,  # estimated: lz4 or lzo at 1.6 GB/s
         "decompress_page": 1000,  # estimated: at 4 GB/s

@@ -26,10 +26,10 @@ def costs(params: Params) -> dict[str, float]:
         "tlb_miss_huge": 0,
         "tlb_l2_hit": 0,
         "fault": 2350,  # measured: read faults that map the zero page
-        "zero_page": 16_500,  # derived: the first touch of a page takes 18.9 us
-        "copy_page": 24_000,  # derived: copy-on-write after fork takes 26.3 us a page
+        "zero_page": 6500,  # derived: the first touch of a page takes 8.8 us
+        "copy_page": 14_000,  # derived: copy-on-write after fork takes 26.3 us a page, 10 of them for memory that is new to the host
         "huge_zero": 5_000_000,  # measured: huge faults, 4.6 to 6.7 ms
-        "page_table": 16_500,  # estimated: as "zero_page"
+        "page_table": 6500,  # estimated: as "zero_page"
         "fork_pte": 370,  # measured: fork, per page
         "zap_pte": 800,  # measured: exit, munmap, MADV_DONTNEED: 0.65 to 1.5 us a page
         "syscall": 500,  # scaled

@@ -47,6 +47,7 @@ def costs(params: Params) -> dict[str, float]:
         "device_write": params.device_write_ns,
         "device_write_page": 2000,  # estimated: each page of a request, 2 GB/s into the host's page cache
         "submit_page": 1000,  # estimated: unmap a page, give it a slot, queue it
+        "submit_request": 1300,  # estimated: tell the device, be interrupted
         "compress_page": 4000,  # estimated: lz4 or lzo at 1 GB/s
         "decompress_page": 1500,  # estimated: at 2.7 GB/s
         "ipi": 4000,  # estimated: with an exit to the hypervisor

@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 from mm_script import Ran
 
+from mmlab._engine.script import run_script
 from mmlab.model import rows as r
+from mmlab.model.vmstat import V_NUMA_PTE_UPDATES
+from mmlab.simulation import Simulation
+from mmlab.workload.ops import parse_ops
 
 pytestmark = pytest.mark.nojit
 NODES = {"memory": "128M", "cpus": 1, "bare": True, "nodes": [{"memory": "64M", "cpus": [0]}, {"memory": "64M"}]}
@@ -95,6 +99,18 @@ def test_switched_off_nothing_is_scanned_and_what_was_marked_is_usable():
     ran = Ran(ON_NODE_1.format(pages=512) + "loop A r 0 64 1500 r\nsnapshot s1\nsysctl kernel.numa_balancing 0\nloop A r 0 512 3000 w\nsnapshot s2\n", **NODES)
     assert deltas(ran, "s0", "s1") == [512, 64, 0, 64]
     assert deltas(ran, "s1", "s2") == [0, 0, 0, 0] and node_pages(ran, "s2") == {0: 64, 1: 448}
+
+
+def test_a_task_that_sleeps_whenever_the_timer_ticks_is_not_scanned(tmp_path):
+    """Passes of 1 ms begin every 4 ms, as often as the timer ticks: of four tasks that begin a millisecond apart one is running at each tick."""
+    marked = []
+    for wait in range(4):
+        sim = Simulation.from_table(NODES, script=True)
+        sim.machine.cost[r.COST_HIT] = 62_500
+        script = ON_NODE_1.lstrip().replace("snapshot s0\n", "").format(pages=16)
+        run_script(sim, parse_ops(script + f"sleep {wait}\nloop A r 0 16 4500 r period=4000", "test"), tmp_path / f"out{wait}", tmp_path)
+        marked.append(int(sim.machine.vmstat[V_NUMA_PTE_UPDATES]))
+    assert sorted(marked) == [0, 0, 0, 16]
 
 
 def test_scan_size_bounds_what_one_scan_marks():

@@ -6,11 +6,13 @@ import pytest
 from mm_script import Ran
 
 from mmlab import procfs
+from mmlab.mm.monitoring import pageout_folio
 from mmlab.mm.shrinker import shrink_slab_memcg
 from mmlab.mm.zswap import zswap_shrinker_count
 from mmlab.model import rows as r
 from mmlab.model import vmstat as v
 from mmlab.procfs import cgroups
+from mmlab.procfs.walk import entries, mapped_pages
 from mmlab.simulation import Simulation
 
 pytestmark = pytest.mark.nojit
@@ -92,6 +94,28 @@ def test_what_is_written_is_freed_without_a_second_write():
     assert counters(sim, "pswpout", "nr_writeback", "nr_swapcached") == [100, 0, 50]  # not mapped: MADV_PAGEOUT does not see the others
     assert sim.machine.zone[r.Z_FREE :: r.ZONE_STRIDE].sum() >= free
     assert sim.touch("A", addr, 50).majflt > 0 and sim.check_state() == []
+
+
+def test_a_request_takes_the_cpu_time_once_however_many_pages_it_has():
+    """MADV_PAGEOUT gathers 100 neighbours in one request; DAMON's pageout sends off each page by itself."""
+    sim, addr = swapped_out()
+    taken = []
+    for price in (0, 500_000):
+        sim.machine.cost[r.COST_SUBMIT_REQUEST] = price
+        sim.touch("A", addr, 100, 1)
+        sim.sleep(5)
+        began = sim.now_ns
+        sim.madvise("A", addr, 100 * 4096, "pageout")
+        taken.append(sim.now_ns - began)
+    assert taken[1] - taken[0] == 500_000
+    sim.touch("A", addr, 100, 1)
+    sim.sleep(5)
+    pages = mapped_pages(sim.machine, entries(sim.machine, sim.tasks["A"].mm, addr >> 12, (addr >> 12) + 3)).pfn
+    sim.machine.cost[r.COST_SUBMIT_PAGE] = sim.machine.cost[r.COST_SCAN_PAGE] = sim.machine.cost[r.COST_RECLAIM_PAGE] = 0
+    began = sim.now_ns
+    for pfn in pages.tolist():
+        sim.machine.run(pageout_folio, pfn)
+    assert sim.now_ns - began == 3 * 500_000
 
 
 def test_a_page_that_is_being_written_outlives_its_task():

@@ -42,10 +42,10 @@ def scheme(number: int, action: str, nr_accesses: tuple[int, int], age: tuple[in
     return "".join(f"{base}{line}\n" for line in [*lines, *more.strip().splitlines()])
 
 
-def run(tmp_path: Path, script: str, memory: str = "64M", swap: str = "0", reclaimer: str = "two_list", **machine) -> SimpleNamespace:
+def run(tmp_path: Path, script: str, memory: str = "64M", swap: str = "0", reclaimer: str = "two_list", cost_model: str = "vm_guest", **machine) -> SimpleNamespace:
     """rows: answers of ops.jsonl in order; trace: DAMON's; folder, sim, st."""
     table = {"memory": memory, "swap": swap, "bare": True, **machine}
-    choice = {"monitor": {"use": "damon", "params": {"autostart": False}}, "reclaimer": {"use": reclaimer}}
+    choice = {"monitor": {"use": "damon", "params": {"autostart": False}}, "reclaimer": {"use": reclaimer}, "cost_model": {"use": cost_model}}
     sim = Simulation.from_table(table, policies=choice, script=not table["bare"])
     run_script(sim, parse_ops(script, "test.ops"), tmp_path / "out", tmp_path)
     assert sim.check_state() == []

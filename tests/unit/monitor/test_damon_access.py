@@ -136,3 +136,34 @@ def test_check_finds_what_is_broken(tmp_path):
     assert machine.op("monitor", "check") == 3
     st.region[first * s.REGION_STRIDE + s.R_END] += 1 << 30
     assert machine.op("monitor", "check") == 3 or machine.op("monitor", "check") == 2
+
+
+def aggregation_ms(found):
+    """How long each window took, the first left out."""
+    moments = [moment for moment, _ in found.trace.aggregations]
+    return [(b - a) * 1000 for a, b in zip(moments, moments[1:], strict=False)]
+
+
+BUSY = "spawn A\nmmap A r 40M anon align=2M huge=no\ntouch A r 0 40M w\n" + setup("fvaddr") + pid(0, "A") + regions(0, ONE_PAGE[0])
+
+
+def test_a_monitor_that_wakes_waits_for_the_base_slice_of_the_running_task(tmp_path):
+    """A pass takes 0.72 of 2 ms and is over before its slice of 0.75: kdamond, which wakes within it with 36 in 100, waits 0.36 ms on average.
+
+    One of 1.43 ms it leaves after the slice: what wakes in the first 0.75 of 2 ms waits for the end of the slice, 0.375 ms on average, the rest
+    for nobody. A sampling interval is 5 ms, that, and 0.08 ms of kdamond's own.
+    """
+    short = run(_folder(tmp_path, "short"), BUSY + "bg loop A r 0 40M 1500 w period=2000\n" + ON + "sleep 1450\n" + OFF, memory="128M", cost_model="icount_guest")
+    assert all(20 * 5.08 < ms < 20 * (5.08 + 0.72) for ms in aggregation_ms(short))
+    twice = BUSY.replace("40M", "80M")
+    long = run(_folder(tmp_path, "long"), twice + "bg loop A r 0 80M 1500 w period=2000\n" + ON + "sleep 1450\n" + OFF, memory="128M", cost_model="icount_guest")
+    assert all(20 * 5.08 < ms < 20 * (5.08 + 0.76) for ms in aggregation_ms(long))
+
+
+def test_a_walk_of_frames_is_not_preempted(tmp_path):
+    """lru_prio visits 65536 frames, half of them on a list: 32768 * 1.8 + 32768 * 0.9 = 88 ms in which the task does not run, so its passes are
+    late and catch up; with its 0.36 of every 2 ms the walk would take 108 ms."""
+    fill = "spawn A\nmmap A r 128M anon align=2M huge=no\ntouch A r 0 128M w\n"
+    script = fill + setup("paddr", schemes=1) + regions(0, ("0", "268435456")) + scheme(0, "lru_prio", (0, 20)) + "bg loop A r 0 20M 1500 w period=2000\n"
+    found = run(tmp_path, script + ON + "sleep 1450\n" + OFF, memory="256M", cost_model="icount_guest")
+    assert all(88 + 20 * 5.08 < ms < 108 + 20 * 5.08 for ms in aggregation_ms(found)[3:])

@@ -11,7 +11,7 @@ from mmlab_linux.monitor.damon.quota import scheme_row
 from mmlab_linux.monitor.damon.region import split_region_at
 from mmlab_linux.monitor.damon.state import (
     D_MIN, F_END, F_MATCHING, F_MEMCG, F_START, F_TARGET, F_TYPE, FILTER_ADDR, FILTER_ANON, FILTER_MEMCG, FILTER_STRIDE, FILTER_TARGET,
-    FILTER_YOUNG, MAX_FILTERS, MAX_SCHEMES, R_END, R_START, REGION_STRIDE, S_NR_FILTERS,
+    FILTER_YOUNG, MAX_FILTERS, MAX_SCHEMES, ONE_RESCHED_NS, R_END, R_START, REGION_STRIDE, S_NR_FILTERS,
 )
 
 
@@ -54,6 +54,17 @@ def damos_filter_out(st, k, scheme, index, row, r):
 
 
 @kernel
+def young_old(m, st, folio):
+    """1 if the folio is young; then it is made old. Each asks all of its mappings, and lets other tasks go first meanwhile."""
+    young = damon_folio_young(m, folio)
+    if young:
+        damon_folio_mkold(m, folio)
+    m.sc[SC_NOW_NS] += (1 + young) * m.cost[COST_SCAN_PAGE]
+    st.one[ONE_RESCHED_NS] += (1 + young) * m.cost[COST_SCAN_PAGE]
+    return young
+
+
+@kernel
 def damos_pa_filter_out(m, st, k, scheme, folio):
     """1 if a filter of pages rejects the folio. A young folio that a young filter looks at is old afterwards."""
     for i in range(st.scheme[scheme_row(k, scheme) + S_NR_FILTERS]):
@@ -67,10 +78,7 @@ def damos_pa_filter_out(m, st, k, scheme, folio):
         elif kind == FILTER_MEMCG:
             matched = 1 if page_memcg(m, folio) == st.filter[at + F_MEMCG] else 0
         elif kind == FILTER_YOUNG:
-            m.sc[SC_NOW_NS] += m.cost[COST_SCAN_PAGE]
-            matched = damon_folio_young(m, folio)
-            if matched:
-                damon_folio_mkold(m, folio)
+            matched = young_old(m, st, folio)
         if matched == st.filter[at + F_MATCHING]:
             return 1
     return 0

@@ -5,7 +5,7 @@ time: a late kdamond stretches everything. Left out: being pre-empted within a s
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.model.rows import COST_CONTEXT_SWITCH, SC_NOW_NS
+from mmlab.model.rows import COST_CONTEXT_SWITCH, SC_NOW_NS, SC_UNPREEMPTED_NS
 from mmlab_linux.monitor.damon.access import check_accesses, prepare_access_checks, target_mm
 from mmlab_linux.monitor.damon.commit import commit_ctx, commit_goals, init_scheme
 from mmlab_linux.monitor.damon.damos import kdamond_apply_schemes
@@ -15,7 +15,7 @@ from mmlab_linux.monitor.damon.region import destroy_target, init_target, next_r
 from mmlab_linux.monitor.damon.state import (
     C_AGGR_US, C_MIN_NR_REGIONS, C_NEXT_AGGREGATION, C_NEXT_OPS_UPDATE, C_NR_AGGREGATIONS, C_NR_REGIONS, C_NR_SCHEMES, C_NR_TARGETS, C_OPS,
     C_PHASE, C_REQUEST, C_SAMPLE_US, C_SIS, C_STATE, C_SZ_LIMIT, C_UPDATE_US, C_WAKE_NS, CTX_OFF, CTX_STRIDE, D_MIN, EVENT_AGGREGATED,
-    OPS_PADDR, OPS_VADDR, PHASE_SAMPLE, PHASE_START, PHASE_WAIT, R_LAST_NR_ACCESSES, R_NR_ACCESSES, REGION_STRIDE, REQ_COMMIT, REQ_GOALS,
+    ONE_RESCHED_NS, OPS_PADDR, OPS_VADDR, PHASE_SAMPLE, PHASE_START, PHASE_WAIT, R_LAST_NR_ACCESSES, R_NR_ACCESSES, REGION_STRIDE, REQ_COMMIT, REQ_GOALS,
     REQ_LOOK, REQ_NONE, REQ_OFF, REQ_TRIED, S_TRIED_WANTED, T_HEAD, T_NR_REGIONS,
 )
 from mmlab_linux.monitor.damon.trace import trace_region
@@ -144,6 +144,16 @@ def after_sample(m, st, k):
 
 @kernel
 def kdamond_step(m, st, k):
+    """run_kdamond(), which cannot be preempted but where it reclaims, migrates or calls madvise()."""
+    began = m.sc[SC_NOW_NS]
+    st.one[ONE_RESCHED_NS] = 0
+    run_kdamond(m, st, k)
+    m.sc[SC_UNPREEMPTED_NS] += m.sc[SC_NOW_NS] - began - st.one[ONE_RESCHED_NS]
+    return 0
+
+
+@kernel
+def run_kdamond(m, st, k):
     """Run the thread until it sleeps: C_WAKE_NS says until when."""
     base = k * CTX_STRIDE
     m.sc[SC_NOW_NS] += 2 * m.cost[COST_CONTEXT_SWITCH]

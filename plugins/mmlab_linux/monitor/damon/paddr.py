@@ -9,12 +9,12 @@ from mmlab.kernels.services import folio_deactivate, folio_mark_accessed, migrat
 from mmlab.kernels.zones import page_node
 from mmlab.model.const import RMAP_CLEAR_YOUNG
 from mmlab.model.page import PG_LRU, PG_MLOCKED, PG_REFERENCED, PG_UNEVICTABLE, PG_YOUNG, page_clear, page_test
-from mmlab.model.rows import COST_DAMOS_PAGE, COST_LRU_MOVE, COST_SCAN_PAGE, SC_NOW_NS, SC_NR_NODES
-from mmlab_linux.monitor.damon.filters import damos_pa_filter_out, has_young_filter
-from mmlab_linux.monitor.damon.ops_common import damon_folio_mkold, damon_folio_young, damon_get_folio, folio_sz
+from mmlab.model.rows import COST_DAMOS_PAGE, COST_LRU_MOVE, SC_NOW_NS, SC_NR_NODES
+from mmlab_linux.monitor.damon.filters import damos_pa_filter_out, has_young_filter, young_old
+from mmlab_linux.monitor.damon.ops_common import damon_get_folio, folio_sz
 from mmlab_linux.monitor.damon.quota import scheme_row
 from mmlab_linux.monitor.damon.state import (
-    D_MIN, DAMOS_LRU_DEPRIO, DAMOS_LRU_PRIO, DAMOS_MIGRATE_COLD, DAMOS_MIGRATE_HOT, DAMOS_PAGEOUT, R_END, R_START, REGION_STRIDE,
+    D_MIN, DAMOS_LRU_DEPRIO, DAMOS_LRU_PRIO, DAMOS_MIGRATE_COLD, DAMOS_MIGRATE_HOT, DAMOS_PAGEOUT, ONE_RESCHED_NS, R_END, R_START, REGION_STRIDE,
     S_TARGET_NID,
 )
 
@@ -54,16 +54,17 @@ def pa_apply_scheme(m, st, k, scheme, r, action):
         if damos_pa_filter_out(m, st, k, scheme, folio):
             continue
         if action == DAMOS_PAGEOUT:
-            if skip_young:
-                m.sc[SC_NOW_NS] += m.cost[COST_SCAN_PAGE]
-                if damon_folio_young(m, folio):
-                    damon_folio_mkold(m, folio)
-                    continue
+            if skip_young and young_old(m, st, folio):
+                continue
+            began = m.sc[SC_NOW_NS]
             applied += pageout(m, folio)
+            st.one[ONE_RESCHED_NS] += m.sc[SC_NOW_NS] - began
             continue
         if migrate:
+            began = m.sc[SC_NOW_NS]
             if page_node(m, folio) != node and migrate_folio_to(m, folio, node):
                 applied += sz
+            st.one[ONE_RESCHED_NS] += m.sc[SC_NOW_NS] - began
             continue
         if action == DAMOS_LRU_PRIO:
             folio_mark_accessed(m, folio)

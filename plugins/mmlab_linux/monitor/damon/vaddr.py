@@ -6,11 +6,11 @@ damon_va_apply_scheme(). O(VMAs).
 
 from mmlab.kernels.jit import kernel
 from mmlab.kernels.services import find_vma, madvise
-from mmlab.model.rows import T_MM, TASK_STRIDE, VMA_END, VMA_START, VMA_STRIDE
+from mmlab.model.rows import SC_NOW_NS, T_MM, TASK_STRIDE, VMA_END, VMA_START, VMA_STRIDE
 from mmlab_linux.monitor.damon.region import insert_region, region_sz, set_regions, target_row
 from mmlab_linux.monitor.damon.state import (
-    C_MIN_NR_REGIONS, CTX_STRIDE, D_MIN, DAMOS_COLD, DAMOS_HUGEPAGE, DAMOS_NOHUGEPAGE, DAMOS_PAGEOUT, DAMOS_WILLNEED, MAX_RANGES, R_END,
-    R_START, REGION_STRIDE, T_HEAD, T_TASK,
+    C_MIN_NR_REGIONS, CTX_STRIDE, D_MIN, DAMOS_COLD, DAMOS_HUGEPAGE, DAMOS_NOHUGEPAGE, DAMOS_PAGEOUT, DAMOS_WILLNEED, MAX_RANGES,
+    ONE_RESCHED_NS, R_END, R_START, REGION_STRIDE, T_HEAD, T_TASK,
 )
 
 MADV_WILLNEED, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_COLD, MADV_PAGEOUT = 3, 14, 15, 20, 21
@@ -112,4 +112,7 @@ def va_apply_scheme(m, st, k, index, r, action):
         return 0
     start, sz = st.region[r * REGION_STRIDE + R_START], region_sz(st, r)
     mm = m.task[st.target[target_row(k, index) + T_TASK] * TASK_STRIDE + T_MM]
-    return sz if madvise(m, mm, start, sz, advice) == 0 else 0
+    began = m.sc[SC_NOW_NS]
+    answer = madvise(m, mm, start, sz, advice)
+    st.one[ONE_RESCHED_NS] += m.sc[SC_NOW_NS] - began
+    return sz if answer == 0 else 0
