@@ -23,6 +23,7 @@ from mmlab.mm.swap import lru_add_drain
 from mmlab.model import rows as r
 from mmlab.model.gfp import GFP_KERNEL
 from mmlab.model.page import PG_DIRTY, PG_REFERENCED
+from mmlab.procfs.tasks import PROGRAM
 from mmlab.procfs.walk import entries
 
 DATA = Path(__file__).resolve().parent.parent / "verify" / "data"
@@ -130,6 +131,9 @@ def make_driver(sim) -> int:
     length = max(v.offset + v.end - v.start for v in image if v.is_file)
     program = sim._open_inode(sim.machine.run(inode_create, length, r.IF_SHMEM))  # a part of what boot committed
     machine.run(image_cache_pages, sim._inode_of(program), length >> 12, 0)
+    sim._file_names[sim._inode_of(program)] = PROGRAM
+    code = next(v for v in image if v.is_file and v.flags & r.VM_EXEC)
+    machine.mm[mm * r.MM_STRIDE + r.MM_START_CODE], machine.mm[mm * r.MM_STRIDE + r.MM_END_CODE] = code.start, code.end
     vdso_inode = sim._make_inode(6 << 12, shmem=False)
     vdso = sim._open_inode(vdso_inode)
     machine.run(image_cache_pages, vdso_inode, 6, 1)
