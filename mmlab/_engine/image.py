@@ -19,9 +19,9 @@ from mmlab.mm.page_cache import filemap_get_page
 from mmlab.mm.exec import image_anon_pages, image_cache_pages, image_file_pages, image_vma
 from mmlab.mm.swap import lru_add_drain
 from mmlab.model import rows as r
-from mmlab.model.const import LRU_ACTIVE_ANON, LRU_INACTIVE_FILE
+from mmlab.model.const import LRU_ACTIVE_ANON, LRU_INACTIVE_FILE, LRU_UNEVICTABLE
 from mmlab.model.gfp import GFP_KERNEL
-from mmlab.model.page import PG_DIRTY, PG_MLOCKED, PG_REFERENCED
+from mmlab.model.page import PG_DIRTY, PG_LRU, PG_MLOCKED, PG_REFERENCED
 from mmlab.procfs.walk import entries
 
 DATA = Path(__file__).resolve().parent.parent / "verify" / "data"
@@ -146,20 +146,39 @@ def make_driver(sim) -> int:
         elif v.name == r.NAME_VDSO:
             machine.run(image_file_pages, mm, vma, v.start >> 12, 1)
     machine.run(lru_add_drain)
+    locked = []
     for v in image:  # it has locked itself in memory; boot's figures count that
         vma = machine.op("vma_index", "find", mm, v.start)
         if not v.flags & r.VM_SPECIAL:
             machine.vma[vma * r.VMA_STRIDE + r.VMA_FLAGS] |= r.VM_LOCKED
             slots = entries(machine, mm, v.start >> 12, v.end >> 12)
-            machine.page[(slots.entry >> r.PTE_SHIFT) * 4 + 2] |= np.uint32(PG_MLOCKED)
+            locked += (slots.entry >> r.PTE_SHIFT).tolist()
             if v.anonymous == v.rss:  # forks find them referenced without having touched them; those not are among the last, which forks do not write
                 machine.page[(slots.entry[: v.referenced] >> r.PTE_SHIFT) * 4 + 2] |= np.uint32(PG_REFERENCED)
+    _lock(sim, locked)
     own = [(randomize(int(line, 16)) if sim.randomized else int(line, 16)) >> 12 for line in (DATA / "loop.pages").read_text().split()]
     machine.loop_page[: len(own)] = own
     heap = next(v for v in image if v.name == r.NAME_HEAP)
     machine.mm[mm * r.MM_STRIDE + r.MM_START_BRK] = heap.end
     machine.mm[mm * r.MM_STRIDE + r.MM_BRK] = heap.end
     return driver
+
+
+def _lock(sim, pfns: list[int]) -> None:
+    """The driver's pages go to the unevictable list, out of those that boot has counted there."""
+    machine = sim.machine
+    pfns = [pfn for pfn in pfns if machine.page[pfn * 4 + 2] & PG_LRU]
+    for pfn in pfns:
+        machine.op("reclaimer", "folio_removed", pfn)
+        machine.page[pfn * 4 + 2] |= np.uint32(PG_MLOCKED)
+        machine.op("reclaimer", "folio_added", pfn)
+    machine.run(lru_add_drain)
+    left = len(pfns)
+    for number, zone in enumerate(sim.boot.zones):
+        taken = min(left, zone.lru.get("unevictable", 0))
+        zone.lru["unevictable"] = zone.lru.get("unevictable", 0) - taken
+        machine.zone[number * r.ZONE_STRIDE + r.Z_BOOT_LRU + LRU_UNEVICTABLE] -= taken
+        left -= taken
 
 
 def make_initramfs(sim) -> None:
