@@ -192,8 +192,8 @@ def make_initramfs(sim) -> None:
 def _take_from_boot(sim, lru: str, count: int) -> None:
     """Pages of a list that boot left are simulated from now on: they count no more among those that are not."""
     for number, zone in enumerate(sim.boot.zones):
-        taken = min(count, zone.lru[lru])
-        zone.lru[lru] -= taken
+        taken = min(count, zone.lru.get(lru, 0))
+        zone.lru[lru] = zone.lru.get(lru, 0) - taken
         sim.machine.zone[number * r.ZONE_STRIDE + r.Z_BOOT_LRU + LRU_LISTS.index(lru)] -= taken
         count -= taken
 
