@@ -233,7 +233,7 @@ def _hold_zeroes(machine, found) -> None:
     machine.pt[found.slot[present]] &= ~r.PTE_DIRTY
     pages = found.entry[present] >> r.PTE_SHIFT
     machine.page[pages * 4 + 2] |= np.uint32(PG_DIRTY)
-    machine.page_class[pages] = r.CLASS_ZERO
+    machine.page_class[pages] = r.CLASS_ZERO | r.PAGE_USED
 
 
 def driver_grows(sim) -> None:
