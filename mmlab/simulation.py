@@ -13,31 +13,27 @@ from mmlab._engine import cma, loop, tlb
 from mmlab._engine.aged import age
 from mmlab._engine.alloc_run import ENTRIES as AGING
 from mmlab._engine.compile import Entry
+from mmlab._engine.bring_up import apply_setting, early_memory, settings
+from mmlab._engine.choose import choose, choose_one
 from mmlab._engine.boot import boot_machine, device_memmap, nodemask_slot, sizes_of
-from mmlab._engine.core import SERVICES, memblock_services
+from mmlab._engine.core import SERVICES
 from mmlab._engine.explained import EXPLAINED, decisions
 from mmlab._engine.page_calls import HeldBlocks
 from mmlab._engine.machine import Chosen, Machine
 from mmlab._engine.memory_hotplug import MemoryBlocks
-from mmlab._engine.swap_devices import nr_swap_slots, start_swap
+from mmlab._engine.swap_devices import nr_swap_slots
 from mmlab.errors import InputError, MmlabError, NotSupported
-from mmlab.machine import MachineConfig, ZoneTuning, build_machine, default_policy, machine_from_table, memory_tiers
+from mmlab.machine import MachineConfig, ZoneTuning, build_machine, machine_from_table
 from mmlab.mm import files, fork, gup, madvise, mbind, mempolicy, mmap, mremap, sys_mlock
-from mmlab.mm.ext4_meta import ext4_commit_super, ext4_create
-from mmlab.mm.kcompactd import CHECK_INTERVAL_NS
-from mmlab.mm.memblock import memblock_alloc
-from mmlab.mm.memory import memblock_zeroed_folio
-from mmlab.mm.slab import create_kernel_caches
+from mmlab.mm.ext4_meta import ext4_create
 from mmlab.model import rows as r
 from mmlab.model import vmstat as v
 from mmlab.model.const import EINVAL, PAGE_SIZE, READ, WRITE
-from mmlab.model.gfp import ZONE_MOVABLE
 from mmlab.model.page import PG_ANON
 from mmlab.procfs import cpusets
 from mmlab.procfs.cgroups import NR_MEMCGS
 from mmlab.procfs.cgroups import make as make_cgroup
 from mmlab.pluginmanager import Registry, load_plugins
-from mmlab.policies import DEFAULTS
 from mmlab.workload.stream import EventStream, touched_ranges, work_of_tasks
 
 if TYPE_CHECKING:
@@ -50,10 +46,7 @@ MAP_FLAGS = {
     "shared": mmap.MAP_SHARED, "fixed": mmap.MAP_FIXED, "fixed_noreplace": mmap.MAP_FIXED_NOREPLACE, "noreserve": mmap.MAP_NORESERVE,
     "growsdown": mmap.MAP_GROWSDOWN, "locked": mmap.MAP_LOCKED, "populate": mmap.MAP_POPULATE,
 }
-FIRST_PID = 150
 WRITE_BYTES = 1 << 16  # of one write() of mkfile
-LONG_AGO_MS = 10_000
-NUMAB_DEFAULTS = (1000, 1000, 60000, 256, 1000, 65536)  # in the order of NB_*
 
 
 @attrs.frozen
@@ -109,7 +102,7 @@ class Simulation:
         self.registry = registry or load_plugins()
         self.warm_text, self.seed = warm_text, seed
         self.randomized = str(cfg.sysctl.get("kernel.randomize_va_space", "0")) != "0"
-        self.policies = _choose(self.registry, policies or {}, cfg)
+        self.policies = choose(self.registry, policies or {}, cfg)
         self.cfg, self.layout, self.boot = build_machine(cfg)
         self.tuning = ZoneTuning(self.layout, thp=cfg.options.transparent_hugepage)
         self.tasks: dict[str, Task] = {}
@@ -150,18 +143,20 @@ class Simulation:
             work = work_of_tasks(stream.words, len(stream.tasks))
             self.machine.future_task[: work.size] = work.ravel()
         self.cma = cma.reserve(self.machine, self.layout, self.cfg.options.cma)
-        self._settings(script)
+        settings(self, script)
         device_memmap(self.machine, self.layout)
         self.blocks = MemoryBlocks(self)
         if self.cfg.options.memhp_default_state == "offline":
             for block in (block for dimm in self.blocks.dimms for block in dimm if block in self.blocks.state):  # a boot record may lack them
                 self.blocks.offline(block)
-        self._early(script)
-        self._defaults_of_settings()
+        early_memory(self, script)
+        from mmlab.procfs.settings import settings_of
+
+        settings_of(self).set_dirty_limit()
         for key, value in self.cfg.sysctl.items():
-            self._setting("/proc/sys/" + key.replace(".", "/"), value)
+            apply_setting(self, "/proc/sys/" + key.replace(".", "/"), value)
         for key, value in self.cfg.sysfs.items():
-            self._setting("/sys/" + key, value)
+            apply_setting(self, "/sys/" + key, value)
         tiering = self.policies["tiering"].policy
         if not tiering.hint_faults:
             self.machine.sc[r.SC_NUMA_BALANCING] = 0
@@ -183,7 +178,7 @@ class Simulation:
 
     def choose(self, slot: str, name: str) -> Chosen:
         """A policy with its defaults, for a machine that changes it while it runs."""
-        return _choose_one(self.registry, slot, name, {}, self.cfg)
+        return choose_one(self.registry, slot, name, {}, self.cfg)
 
     def explained(self) -> list[dict[str, Any]]:
         """A sample of the pages that reclaim took up or found accessed so far, and of others that stay, with what the reclaimer knows of them.
@@ -211,86 +206,6 @@ class Simulation:
     def from_table(cls, table: Mapping[str, Any], *, sysctl: Mapping[str, Any] | None = None, sysfs: Mapping[str, Any] | None = None, where: str = "", **more: Any) -> Simulation:
         """A simulation of a [machine] table; see the class for the other arguments."""
         return cls(machine_from_table(dict(table), where, sysctl=sysctl, sysfs=sysfs), **more)
-
-    # -- bringing up -----------------------------------------------------------------------------------------------------------------------
-    def _settings(self, script: bool) -> None:
-        sc, cost = self.machine.sc, self.machine.cost
-        costs = self.policies["cost_model"].policy.costs(self.policies["cost_model"].params)
-        for name, ns in costs.items():
-            cost[r.COST_NAMES.index(name)] = int(ns)
-        start_swap(self.machine, self.cfg.swap_devices, self.cfg.compression, script)
-        sc[r.SC_PAGE_CLUSTER], sc[r.SC_SWAPPINESS], sc[r.SC_BOOST_FACTOR] = 3, 60, 15000
-        sc[r.SC_STACK_GUARD_GAP], sc[r.SC_MAX_MAP_COUNT], sc[r.SC_MMAP_MIN_ADDR] = 256, 65530, 65536
-        sc[r.SC_FAULT_AROUND], sc[r.SC_READAHEAD_PAGES], sc[r.SC_PGTABLE_LEVELS] = 16, 32, self.cfg.pgtable_levels
-        sc[r.SC_COMMIT_LIMIT] = sc[r.SC_TOTALRAM] // 2 + max(0, sc[r.SC_NR_SWAP_SLOTS] - 1)
-        sc[r.SC_EXTFRAG_THRESHOLD], sc[r.SC_PROACTIVENESS], sc[r.SC_MIN_UNMAPPED_RATIO], sc[r.SC_VFS_CACHE_PRESSURE] = 500, 20, 1, 100
-        self.machine.numab[: len(NUMAB_DEFAULTS)] = NUMAB_DEFAULTS
-        balanced = self.cfg.options.numa_balancing
-        sc[r.SC_NUMA_BALANCING] = int(self.layout.nr_nodes > 1 if balanced is None else balanced)
-        sc[r.SC_STAT_INTERVAL_NS] = sc[r.SC_NEXT_TICK_NS] = 1_000_000_000
-        sc[r.SC_KSWAPD_SLICE_NS], sc[r.SC_NEXT_SAMPLE_NS], sc[r.SC_NEXT_EVENT_NS] = 3_000_000, loop.NEVER_NS, 0
-        sc[r.SC_KHUGEPAGED_MM], sc[r.SC_KCOMPACTD_NS] = -1, CHECK_INTERVAL_NS
-        sc[r.SC_OOM_VICTIM], sc[r.SC_SEED], sc[r.SC_PID_NEXT] = -1, self.seed, FIRST_PID
-        wants = r.WANTS_RECLAIMER if self.policies["reclaimer"].policy.wants_accesses else 0
-        wants |= r.WANTS_MONITOR if self.policies["monitor"].policy.wants_accesses else 0
-        wants |= r.WANTS_TIERING if self.policies["tiering"].policy.wants_accesses else 0
-        wants |= r.WANTS_TLB if self.machine.sizes.tlb_entries else 0
-        wants |= r.WANTS_SUBPAGES if self.machine.sizes.subpages else 0
-        sc[r.SC_WANTS_ACCESS] = wants
-        sc[r.SC_MTHP_ORDERS] = r.MTHP_PLACES if "place" in self.policies["thp"].policy.ops() else 0
-        sc[r.SC_NEEDS_FUTURE] = int(self._future)
-        tiers = memory_tiers(self.cfg, self.layout)
-        for initiator, target, latency, _ in self.cfg.hmat:
-            fastest = min(row[2] for row in self.cfg.hmat if row[0] == initiator)
-            self.machine.node_extra[initiator * self.layout.nr_nodes + target] = latency - fastest
-        if self.machine.node_extra.any():
-            sc[r.SC_WANTS_ACCESS] |= r.WANTS_NODES
-        for node, cpus in enumerate(self.layout.node_cpus):
-            row = node * r.NODE_STRIDE
-            self.machine.node[row + r.N_KCOMPACTD_IDX], self.machine.node[row + r.N_KCOMPACTD_NEXT_NS] = ZONE_MOVABLE, CHECK_INTERVAL_NS
-            self.machine.node[row + r.N_KSWAPD_CPU] = cpus[0] if cpus else 0
-            self.machine.node[row + r.N_TOPTIER], self.machine.node[row + r.N_LOWER_TIERS] = tiers.toptier[node], tiers.lower[node]
-            self.machine.node[row + r.N_DEMOTION_TARGETS] = tiers.targets[node]
-            self.machine.node[row + r.N_NBP_RL_START] = -LONG_AGO_MS  # the machine was up for a while when the clock began
-
-    def _early(self, script: bool) -> None:
-        """What exists before the workload: kernel caches, the zero page, a script's driver; out of memory that boot left in use."""
-        machine = self.machine
-        machine.sc[r.SC_MEMBLOCK_ZONE] = len(self.layout.zones) - 1
-        machine.sc[r.SC_MEMBLOCK_PFN] = self.layout.zones[-1].end_pfn
-        with memblock_services(machine, {"alloc_pages": memblock_alloc, "vma_alloc_zeroed_movable_folio": memblock_zeroed_folio}):
-            create_kernel_caches(machine)
-            zero = machine.run(memblock_alloc, 0, 0, -1)
-            machine.sc[r.SC_ZERO_PFN] = zero if zero >= 0 else 0
-            if script:
-                from mmlab._engine.image import make_driver, make_initramfs, mount_disk
-                from mmlab._engine.script_driver import driver_starts
-
-                machine.sc[r.SC_IN_LRU_FAULT] = 1  # its memory came by page faults
-                self._driver = make_driver(self)
-                driver_starts(self)
-                machine.sc[r.SC_IN_LRU_FAULT] = 0
-                make_initramfs(self)
-                if self.cfg.disk_bytes:
-                    mount_disk(self)
-        machine.vmstat[:] = 0
-        machine.nr_calls[:] = 0
-        machine.sc[r.SC_COMMITTED_AS] = self.boot.committed_as_kb // 4
-        machine.sc[r.SC_NOW_NS] = 0
-        if machine.sc[r.SC_BDEV]:
-            machine.run(ext4_commit_super)
-
-    def _defaults_of_settings(self) -> None:
-        from mmlab.procfs.settings import settings_of
-
-        settings_of(self).set_dirty_limit()
-
-    def _setting(self, path: str, value: str) -> None:
-        from mmlab.procfs import write
-
-        error = write(self, path, value)
-        if error:
-            raise InputError(f"machine setting {path}: cannot be set to {value!r} (errno {-error})")
 
     # -- plumbing --------------------------------------------------------------------------------------------------------------------------
     @property
@@ -667,29 +582,6 @@ class Simulation:
         from mmlab._engine.check import check_state
 
         return check_state(self)
-
-
-def _choose(registry: Registry, policies: Mapping[str, Mapping[str, Any]], cfg: MachineConfig) -> dict[str, Chosen]:
-    chosen = {}
-    for slot, default in DEFAULTS.items():
-        table = dict(policies.get(slot) or {})
-        chosen[slot] = _choose_one(registry, slot, table.get("use", default_policy(slot, cfg, default)), dict(table.get("params") or {}), cfg)
-    return chosen
-
-
-def _choose_one(registry: Registry, slot: str, name: str, params: dict[str, Any], cfg: MachineConfig) -> Chosen:
-    entry = registry.get(slot, name)
-    made = entry.make_params(_boot_params(cfg, slot, entry) | params, slot)
-    return Chosen(entry.policy, made, f"plugin {entry.plugin} ({entry.distribution} {entry.version}): {slot} {name!r}")
-
-
-def _boot_params(cfg: MachineConfig, slot: str, entry: Any) -> dict[str, int]:
-    """Params of the slab allocator that the machine's command line sets, if the policy has them."""
-    if slot != "slab_allocator" or entry.policy.params is None:
-        return {}
-    known = {field.name for field in attrs.fields(entry.policy.params)}
-    given = {name: getattr(cfg.options, name) for name in ("slab_min_order", "slab_max_order", "slab_min_objects")}
-    return {name: value for name, value in given.items() if value is not None and name in known}
 
 
 def run_cell(*args: Any, **kwargs: Any) -> Any:
