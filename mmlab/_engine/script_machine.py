@@ -29,7 +29,7 @@ def _is_new(run: ScriptState, op: Operation, name: str) -> None:
 
 
 def _spawn(run: ScriptState, op: Operation) -> Answer:
-    _is_new(run, op, op.task)
+    _is_new(run, op, str(op.task))
     make_pipes(run.sim)
     where = {} if op.args["cgroup"] is None else {"cgroup": op.args["cgroup"]}
     task = run.sim.spawn(op.task, cpu=op.args["cpu"] or 0, oom_score_adj=op.args["oom_score_adj"], **where)
