@@ -22,7 +22,14 @@ from mmlab.workload.tokens import task_reference
 
 
 
+def _is_new(run: ScriptState, op: Operation, name: str) -> None:
+    """Raises InputError if a task of this name still runs, which only the run can know: it may have been killed."""
+    if name in run.sim.tasks and run.sim.alive(name):
+        raise InputError(f"line {op.line}: {op.name}: a task named {name!r} still runs (let it exit first, or take another name)")
+
+
 def _spawn(run: ScriptState, op: Operation) -> Answer:
+    _is_new(run, op, str(op.task))
     make_pipes(run.sim)
     where = {} if op.args["cgroup"] is None else {"cgroup": op.args["cgroup"]}
     task = run.sim.spawn(op.task, cpu=op.args["cpu"] or 0, oom_score_adj=op.args["oom_score_adj"], **where)
@@ -42,6 +49,7 @@ def _cgroup(run: ScriptState, op: Operation) -> Answer:
 
 def _fork(run: ScriptState, op: Operation) -> Answer:
     parent, child = run.tasks[op.task], op.args["child"]
+    _is_new(run, op, child)
     make_pipes(run.sim)
     task = run.sim.fork(op.task, child)
     if isinstance(task, int):

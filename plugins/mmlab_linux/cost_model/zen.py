@@ -3,7 +3,7 @@
 Geometry: Software Optimization Guide for AMD Family 17h Processors, publication 55723 revision 3.00, section 2.7: 64 entries, fully associative, for
 pages of all sizes, and 1536 entries, 12-way, for 4 KiB and 2 MiB pages behind them.
 Times, of a Ryzen 7 1800X: a walk costs one load, of a PTE from the third cache, 11.0 ns, of a PMD from the second, 4.6 ns (AMD's figures in
-AnandTech's review of the second generation Ryzen, 19 April 2018), after a hit's time in the second level, for which AMD gives no figure: that of
+AnandTech's review of the second generation Ryzen), after a hit's time in the second level, for which AMD gives no figure: that of
 skylake. Left out: that four neighbouring pages may share an entry, that ways of the second level belong to one size, entries of page
 directories kept there.
 """

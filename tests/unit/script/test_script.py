@@ -371,3 +371,13 @@ def test_progress_is_told(run):
     seen = []
     run("spawn A\nsleep 1", progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 2), (2, 2)]
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("second", ["spawn A", "spawn B\nfork B A"])
+def test_a_name_that_is_taken_is_an_error_of_the_line(second, tmp_path):
+    from mmlab.simulation import Simulation
+
+    lines = f"spawn A\n{second}"
+    with pytest.raises(InputError, match=rf"line {lines.count(chr(10)) + 1}: .*'A' still runs"):
+        run_script(Simulation.from_table({"memory": "256M"}, script=True), parse_ops(lines, "x.ops"), tmp_path / "out", tmp_path)
