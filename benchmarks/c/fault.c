@@ -94,7 +94,8 @@ int64_t fault(struct machine *m, int64_t task, int64_t vpn, int64_t count) {
         MAPPING(p) = VMA(vma)[VMA_ANON_VMA];
         INDEX(p) = index;
         KIND(p) = (KIND(p) & ~0xffffu) | (index >> 32 & 255) | KIND_ANON << 12;
-        m->page_class[p] = CLASS_ZERO;
+        if (!(m->page_class[p] & PAGE_USED)) m->sc[SC_NOW_NS] += m->cost[COST_HOST_FAULT];
+        m->page_class[p] = CLASS_ZERO | PAGE_USED;
         m->sc[SC_NOW_NS] += m->cost[COST_ZERO_PAGE];
         MM(mm)[MM_RSS_ANON]++;
         m->vmstat[ZONE(FLAGS(p) >> ZONE_SHIFT)[Z_NODE] * VMSTAT_STRIDE + V_NR_ANON_PAGES]++;

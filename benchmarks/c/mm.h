@@ -37,10 +37,12 @@ static inline void set_order(struct machine *m, int64_t p, int64_t order) { KIND
 
 static inline int64_t lru_head(struct machine *m, int64_t node, int64_t lru) { return m->sc[SC_POLICY_LISTS] + node * NR_POLICY_LISTS + lru; }
 
-/* Pages join (or leave) a list of a zone: the machine's books and those of the page's memory cgroup. */
+/* Pages join (or leave) a list of a zone: the machine's books, what the CPU has not told yet of them, and those of the page's memory cgroup. */
 static inline void update_lru_size(struct machine *m, int64_t p, int64_t lru, int64_t pages) {
     int64_t zone = FLAGS(p) >> ZONE_SHIFT, memcg = KIND(p) >> 16;
     ZONE(zone)[Z_LRU + lru] += pages;
+    int64_t *told = PCP(zone) + PCP_LRU_DIFF + lru, diff = *told + pages, threshold = ZONE(zone)[Z_STAT_THRESHOLD];
+    *told = diff > threshold || diff < -threshold ? 0 : diff;
     m->size[(memcg * m->sc[SC_NR_ZONES] + zone) * 8 + lru] += pages;
 }
 

@@ -66,7 +66,7 @@ static int64_t swap_alloc(struct machine *m) {
 
 /* A page of zeroes is only noted. */
 static int swap_writepage(struct machine *m, int64_t p, int64_t slot) {
-    if (m->page_class[p] != CLASS_ZERO || m->zswap_entry[slot] || m->zram[slot]) return -1;
+    if ((m->page_class[p] & (PAGE_USED - 1)) != CLASS_ZERO || m->zswap_entry[slot] || m->zram[slot]) return -1;
     m->swap_class[slot] = CLASS_ZERO;
     m->vmstat[V_SWPOUT_ZERO]++;
     if (m->sc[SC_NR_MEMCGS] > 1) m->memcg_stat[V_SWPOUT_ZERO]++;
@@ -88,7 +88,7 @@ static int reclaim_page(struct machine *m, int64_t p) {
 
     pte = rmap_one(m, p, &mm); /* the unmapping walks by itself, as in the kernel */
     if (pte < 0) return -1;
-    if (m->pt[pte] & PTE_DIRTY) m->page_class[p] = m->sc[SC_STORE_CLASS];
+    if (m->pt[pte] & PTE_DIRTY) m->page_class[p] = m->sc[SC_STORE_CLASS] | PAGE_USED;
     m->swap_map[slot]++;
     m->pt[pte] = slot << PTE_SHIFT | PTE_SWAP | (FLAGS(p) & PG_ANON_EXCLUSIVE ? PTE_SWAP_EXCLUSIVE : 0);
     int64_t *row = MM(mm), rss = row[MM_RSS_ANON] + row[MM_RSS_FILE] + row[MM_RSS_SHMEM];

@@ -37,7 +37,7 @@ def test_c_reference_ends_in_the_same_state(path, reference, array, benchmarks, 
 
     if not have_gcc():
         pytest.skip("gcc is missing")
-    run = getattr(paths, path)(2048)
+    run = getattr(paths, path)(4096)
     before = run.snapshot.values()
     run.ours()
     ours = run.snapshot.values()

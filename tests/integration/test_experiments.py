@@ -53,8 +53,8 @@ def test_reclaim_shootout(tmp_path):
 def test_mglru_vs_lru(tmp_path):
     """All three reclaim by kswapd and swap."""
     shown, found = run(
-        tmp_path, "mglru_vs_lru.toml", 'matrix.workload.source=["loop"]', 'matrix.machine.memory=["8M"]', "seeds.count=1",
-        "workload.sources.loop.params.pages=2400", "workload.sources.loop.params.events=6000",
+        tmp_path, "mglru_vs_lru.toml", 'matrix.workload.source=["loop"]', 'matrix.machine.memory=["12M"]', "seeds.count=1",
+        "workload.sources.loop.params.pages=4800", "workload.sources.loop.params.events=14000",
     )  # fmt: skip
     for policy in ("two_list", "mglru", "opt"):
         assert found["loop", policy, "pgscan_kswapd"] > 0
