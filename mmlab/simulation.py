@@ -268,11 +268,11 @@ class Simulation:
 
                 machine.sc[r.SC_IN_LRU_FAULT] = 1  # its memory came by page faults
                 self._driver = make_driver(self)
-                driver_starts(self)
                 machine.sc[r.SC_IN_LRU_FAULT] = 0
                 make_initramfs(self)
                 if self.cfg.disk_bytes:
                     mount_disk(self)
+                driver_starts(self)
         machine.vmstat[:] = 0
         machine.nr_calls[:] = 0
         machine.sc[r.SC_COMMITTED_AS] = self.boot.committed_as_kb // 4
