@@ -320,6 +320,13 @@ def _movable_pages(machine: Machine, zone: ZoneLayout, count: int) -> None:
         machine.page[4 * pfn + 2] |= np.uint32(PG_SWAPBACKED)
 
 
+def above_low_pages(machine: Machine, zone: ZoneLayout, count: int, most: int) -> int:
+    """The frame below which lie `count` pages that boot left in use, the kernel's image not among them; `most` if there are not so many."""
+    first = max(zone.start_pfn, KERNEL_LOAD_PFN + KERNEL_PAGES)
+    low = np.flatnonzero(machine.pagex[4 * first + 3 : 4 * most : 4] >> 12 & 15 == KIND_BOOT)
+    return first + int(low[count - 1]) + 1 if count <= len(low) else most
+
+
 def _boot_pages(machine: Machine, zone: ZoneLayout):
     kinds = machine.pagex[3::4]
     for start, end in reversed(zone.ranges):

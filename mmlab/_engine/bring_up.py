@@ -83,11 +83,11 @@ def early_memory(sim: Simulation, script: bool) -> None:
 
             machine.sc[r.SC_IN_LRU_FAULT] = 1  # its memory came by page faults
             sim._driver = make_driver(sim)
-            driver_starts(sim)
             machine.sc[r.SC_IN_LRU_FAULT] = 0
             make_initramfs(sim)
             if sim.cfg.disk_bytes:
                 mount_disk(sim)
+            driver_starts(sim)
     machine.vmstat[:] = 0
     machine.nr_calls[:] = 0
     machine.sc[r.SC_COMMITTED_AS] = sim.boot.committed_as_kb // 4

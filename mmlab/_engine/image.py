@@ -13,6 +13,7 @@ from pathlib import Path
 import attrs
 import numpy as np
 
+from mmlab._engine.boot import above_low_pages
 from mmlab.machine.record import LRU_LISTS
 from mmlab.mm.ext4_meta import ext4_mount
 from mmlab.mm.files import inode_create
@@ -173,13 +174,17 @@ def make_driver(sim) -> int:
 
 def make_initramfs(sim) -> None:
     """Pages of the root file system that are not locked, which reclaim can swap out: a part of what boot left on the lists of anonymous memory,
-    all active. Their memory and their counters are boot's. Left out: that the shell maps some."""
+    all active. Their memory and their counters are boot's: the lowest above the kernel's image, as the first to be taken. Left out: that the
+    shell maps some."""
     machine = sim.machine
     count = min(sim.boot.totals["shmem"] - INITRAMFS_LOCKED, sum(zone.lru["active_anon"] for zone in sim.boot.zones))
     if count <= 0:
         return
     inode = machine.run(inode_create, count << 12, r.IF_SHMEM)
+    top = int(machine.sc[r.SC_MEMBLOCK_PFN])
+    machine.sc[r.SC_MEMBLOCK_PFN] = above_low_pages(machine, sim.layout.zones[machine.sc[r.SC_MEMBLOCK_ZONE]], count, top)
     machine.run(image_cache_pages, inode, count, 0)
+    machine.sc[r.SC_MEMBLOCK_PFN] = top
     machine.run(lru_add_drain)
     for index in range(count):
         pfn = machine.run(filemap_get_page, inode, index)

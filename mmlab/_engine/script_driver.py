@@ -23,6 +23,7 @@ from mmlab.procfs import mthp
 #: objects that the CPU's slabs have room for when the shell of a plain recorded machine makes its last settings: what boot and the shell left
 FREE_OBJECTS = {
     r.CACHE_DENTRY: 28, r.CACHE_LSM_INODE: 40, r.CACHE_SHMEM_INODE: 20, r.CACHE_PROC_INODE: 19, r.CACHE_SYSFS_INODE: 3, KERNFS_OPEN_NODE: 9,
+    r.CACHE_RADIX_TREE_NODE: 9,
 }  # fmt: skip
 #: what the shell and the driver keep in files
 BOOT_RESULTS = ("boot.txt", "dmesg.boot", "ops.jsonl")

@@ -3,14 +3,17 @@
 import pytest
 
 from mmlab import procfs
+from mmlab._engine.boot import above_low_pages
 from mmlab._engine.script import run_script
 from mmlab._engine.script_driver import leave_room
 from mmlab.kernels.services import kmem_cache_alloc
+from mmlab.machine.overheads import KERNEL_LOAD_PFN, KERNEL_PAGES
 from mmlab.mm import dcache, files, shrinker
 from mmlab.mm.slab import KMALLOC_FIRST
 from mmlab.model import rows as r
 from mmlab.model import vmstat as v
 from mmlab.model.gfp import GFP_KERNEL
+from mmlab.model.page import KIND_BOOT
 from mmlab.model.const import (
     LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, SLAB_STAT_NUM_SLABS,
 )
@@ -248,3 +251,12 @@ def test_what_waits_for_rcu_is_freed_together():
     for _ in range(83):
         m.run(dcache.name_use, inode)
     assert slabs() == 3 and sim.check_state() == []
+
+
+def test_low_pages_that_boot_left_in_use():
+    sim = Simulation.from_table({"memory": "256M", "cpus": 1})
+    zone = sim.layout.zones[-1]
+    free = range(KERNEL_LOAD_PFN + KERNEL_PAGES, zone.end_pfn)
+    used = [pfn for pfn in free if int(sim.machine.pagex[4 * pfn + 3]) >> 12 & 15 == KIND_BOOT]
+    assert above_low_pages(sim.machine, zone, 100, zone.end_pfn) == used[99] + 1
+    assert above_low_pages(sim.machine, zone, len(used) + 1, zone.end_pfn) == zone.end_pfn  # there are not so many
