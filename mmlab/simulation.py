@@ -218,7 +218,7 @@ class Simulation:
         costs = self.policies["cost_model"].policy.costs(self.policies["cost_model"].params)
         for name, ns in costs.items():
             cost[r.COST_NAMES.index(name)] = int(ns)
-        start_swap(self.machine, self.cfg.swap_devices, self.cfg.compression, r.CLASS_TOUCHED if script else r.CLASS_DATA)
+        start_swap(self.machine, self.cfg.swap_devices, self.cfg.compression, script)
         sc[r.SC_PAGE_CLUSTER], sc[r.SC_SWAPPINESS], sc[r.SC_BOOST_FACTOR] = 3, 60, 15000
         sc[r.SC_STACK_GUARD_GAP], sc[r.SC_MAX_MAP_COUNT], sc[r.SC_MMAP_MIN_ADDR] = 256, 65530, 65536
         sc[r.SC_FAULT_AROUND], sc[r.SC_READAHEAD_PAGES], sc[r.SC_PGTABLE_LEVELS] = 16, 32, self.cfg.pgtable_levels
@@ -256,17 +256,20 @@ class Simulation:
     def _early(self, script: bool) -> None:
         """What exists before the workload: kernel caches, the zero page, a script's driver; out of memory that boot left in use."""
         machine = self.machine
-        machine.sc[r.SC_MEMBLOCK_ZONE] = len(self.layout.zones) - 1
-        machine.sc[r.SC_MEMBLOCK_PFN] = self.layout.zones[-1].end_pfn
+        on_lists = [sum(zone.lru.values()) for zone in self.boot.zones]
+        zone = max(range(len(on_lists)), key=lambda i: (on_lists[i], i))  # the node that the programs of the image lie on; unknown: the last
+        machine.sc[r.SC_MEMBLOCK_ZONE], machine.sc[r.SC_MEMBLOCK_PFN] = zone, self.layout.zones[zone].end_pfn
         with memblock_services(machine, {"alloc_pages": memblock_alloc, "vma_alloc_zeroed_movable_folio": memblock_zeroed_folio}):
             create_kernel_caches(machine)
             zero = machine.run(memblock_alloc, 0, 0, -1)
             machine.sc[r.SC_ZERO_PFN] = zero if zero >= 0 else 0
             if script:
                 from mmlab._engine.image import make_driver, make_initramfs, mount_disk
+                from mmlab._engine.script_driver import driver_starts
 
                 machine.sc[r.SC_IN_LRU_FAULT] = 1  # its memory came by page faults
                 self._driver = make_driver(self)
+                driver_starts(self)
                 machine.sc[r.SC_IN_LRU_FAULT] = 0
                 make_initramfs(self)
                 if self.cfg.disk_bytes:
@@ -322,7 +325,7 @@ class Simulation:
         sc, row = self.machine.sc, index * r.TASK_STRIDE
         sc[r.SC_TASK], sc[r.SC_CPU], sc[r.SC_NODE] = index, self.machine.task[row + r.T_CPU], self.machine.task[row + r.T_NODE]
         self.machine.mm[int(self.machine.task[row + r.T_MM]) * r.MM_STRIDE + r.MM_LRU_GEN] |= r.MM_LRU_ALL_USED
-        sc[r.SC_RUN_SINCE_NS] = sc[r.SC_BUSY_SINCE_NS] = sc[r.SC_NOW_NS]
+        sc[r.SC_RUN_SINCE_NS] = sc[r.SC_NOW_NS]
         if sc[r.SC_NUMA_BALANCING]:
             sc[r.SC_NEXT_EVENT_NS] = 0  # when this task's next tick matters is not known yet
 
@@ -560,7 +563,7 @@ class Simulation:
 
     # -- files -------------------------------------------------------------------------------------------------------------------------------
     def _make_inode(self, size: int, shmem: bool) -> int:
-        inode = self.machine.run(files.inode_create, size, r.IF_SHMEM | r.IF_NORESERVE if shmem else 0)
+        inode = self.machine.run(files.inode_create, size, r.IF_SHMEM | r.IF_NORESERVE | r.IF_MNT if shmem else 0)
         if inode < 0:
             raise MmlabError("no memory for an inode")
         if not shmem and self.machine.sc[r.SC_BDEV]:
@@ -583,7 +586,7 @@ class Simulation:
     def mkfile(self, fname: str, size: int) -> int:
         """A file of `size` bytes, its pages cached and clean; on tmpfs where the machine has no disk."""
         self.machine.sc[r.SC_TASK] = self._driver
-        inode = self._make_inode(size, shmem=not self.cfg.disk_bytes)
+        inode = self._make_inode(size if self.cfg.disk_bytes else 0, shmem=not self.cfg.disk_bytes)  # a tmpfs file grows as it is written
         self._files[fname] = inode
         self._file_names[inode] = fname
         row = self._open_inode(inode)

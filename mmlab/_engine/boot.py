@@ -20,7 +20,9 @@ from mmlab.mm.psi import PSI_PERIOD_NS
 from mmlab.mm.page_writeback import init_writeback
 from mmlab.mm.memblock import add_range, boot_free_to_pcp, init_heads, init_range, mark_free, mark_range
 from mmlab.model import rows as r
-from mmlab.model.const import MAX_ORDER, MIGRATETYPE_NAMES, NR_POLICY_LISTS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES
+from mmlab.model.const import (
+    MAX_ORDER, MIGRATETYPE_NAMES, MIGRATE_TYPES, NR_POLICY_LISTS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, PAGE_SHIFT,
+)
 from mmlab.model.gfp import GFP_DIRECT_RECLAIM, GFP_KERNEL
 from mmlab.model.layout import FREE_HEADS_PER_ZONE, PCP_HEADS, Sizes, count_heads
 from mmlab.model.page import KIND_BOOT, KIND_RESERVED, PG_SWAPBACKED
@@ -37,6 +39,9 @@ def sizes_of(layout: MachineLayout, nr_tasks: int = 256, nr_swap_slots: int = 0,
     heads = count_heads(layout.nr_cpus, layout.nr_nodes, len(layout.zones), nr_memcgs)
     return Sizes(frames, present, heads, layout.nr_cpus, layout.nr_nodes, len(layout.zones), nr_tasks, nr_swap_slots, next_use,
                  nr_memcgs=nr_memcgs, tlb_entries=tlb_entries, subpages=subpages, future_ranges=future_ranges, future_tasks=future_tasks, explain=explain)
+
+NR_MIGRATETYPES = MIGRATE_TYPES - 1  # of a kernel without CMA
+STRUCT_PAGE_BYTES = 64
 
 
 def boot_machine(machine: Machine, layout: MachineLayout, tuning: ZoneTuning, boot: BootState) -> None:
@@ -124,6 +129,16 @@ def build_all_zonelists(machine: Machine, layout: MachineLayout) -> None:
             machine.zonelist[at : at + len(which)] = which
     for slot in range(len(machine.nodemasks)):
         _nodemask_zonelists(machine, layout, slot)
+    machine.sc[r.SC_MOBILITY_DISABLED] = int(nr_free_pagecache_pages(machine, layout) < PAGEBLOCK_PAGES * NR_MIGRATETYPES)
+
+
+def nr_free_pagecache_pages(machine: Machine, layout: MachineLayout) -> int:
+    """Memory above the high watermarks. At boot, when the kernel asks first, there are no watermarks, and what it will keep is unknown to it
+    but for struct pages."""
+    rows = machine.zone[: len(layout.zones) * r.ZONE_STRIDE].reshape(-1, r.ZONE_STRIDE)
+    if rows[:, r.Z_WMARK_HIGH].any():
+        return int(np.maximum(0, rows[:, r.Z_MANAGED] - rows[:, r.Z_WMARK_HIGH]).sum())
+    return sum(zone.present - (zone.present * STRUCT_PAGE_BYTES >> PAGE_SHIFT) for zone in layout.zones)
 
 
 def nodemask_slot(machine: Machine, layout: MachineLayout, mask: int, then: int) -> int:

@@ -7,10 +7,11 @@ from collections import Counter
 import numpy as np
 
 from mmlab import abi
-from mmlab.kernels.large_folio import PG_ON_SPLIT_QUEUE, SPLIT_QUEUE
+from mmlab.kernels.large_folio import PG_ON_SPLIT_QUEUE
 from mmlab.model import rows as r
 from mmlab.model.page import (
-    KIND_ANON, KIND_FILE, KIND_FREE, KIND_SHMEM, KIND_TABLE, MAPCOUNT_MASK, PG_ANON, PG_DIRTY, PG_HEAD, PG_SWAPBACKED, PG_TAIL, PG_WRITEBACK,
+    KIND_ANON, KIND_FILE, KIND_FREE, KIND_SHMEM, KIND_TABLE, MAPCOUNT_MASK, PG_ANON, PG_DIRTY, PG_HEAD, PG_SWAPBACKED, PG_TAIL,
+    PG_WRITEBACK,
 )
 from mmlab.model.page import page_folio as folio_of
 from mmlab.model.vmstat import V_NR_DIRTY, VMSTAT_STRIDE
@@ -162,19 +163,27 @@ def _large_folios(machine, words: Counter) -> list[str]:
 
 
 def _split_queue(machine, flags: np.ndarray) -> list[str]:
-    """Folios that wait for the shrinker that splits are those with the mark, linked both ways, and counted; all that are mapped in part wait."""
+    """Folios that wait for the shrinker that splits are those with the mark, each on the queue of its cgroup, linked both ways, and counted."""
     queued: list[int] = []
-    before = 0
-    at = int(machine.shrinker[SPLIT_QUEUE + r.SHR_FIRST])
-    while at and len(queued) <= int(machine.shrinker[SPLIT_QUEUE + r.SHR_NR]):
-        links = machine.page[4 * (at + 1) : 4 * (at + 1) + 2]  # of the second tail
-        if int(links[1]) != before:
-            return [f"the queue of folios to split: {at - 1} does not point back to {before - 1}"]
-        queued.append(at - 1)
-        before, at = at, int(links[0])
+    for memcg in range(max(1, int(machine.sc[r.SC_NR_MEMCGS]))):
+        row = memcg * r.MEMCG_STRIDE + r.MC_SPLIT_QUEUE
+        before = nr = 0
+        at = int(machine.memcg[row + r.SHR_FIRST])
+        while at and nr <= int(machine.memcg[row + r.SHR_NR]):
+            links = machine.page[4 * (at + 1) : 4 * (at + 1) + 2]  # of the second tail
+            if int(links[1]) != before:
+                return [f"the queue of folios to split: {at - 1} does not point back to {before - 1}"]
+            owner = int(machine.pagex[4 * (at - 1) + 3]) >> 16
+            if owner != memcg:
+                return [f"the queue of folios to split of cgroup {memcg} holds {at - 1}, which is cgroup {owner}'s"]
+            queued.append(at - 1)
+            nr += 1
+            before, at = at, int(links[0])
+        if nr != machine.memcg[row + r.SHR_NR] or before != machine.memcg[row + r.SHR_LAST]:
+            return [f"{nr} folios are on the queue of those to split of cgroup {memcg}, the count is {machine.memcg[row + r.SHR_NR]}"]
     marked = np.flatnonzero(flags[1:] & PG_ON_SPLIT_QUEUE & np.where(flags[1:] & PG_TAIL, -1, 0) & np.where(flags[:-1] & PG_HEAD, -1, 0)).tolist()
-    if sorted(queued) != marked or len(queued) != machine.shrinker[SPLIT_QUEUE + r.SHR_NR] or before != machine.shrinker[SPLIT_QUEUE + r.SHR_LAST]:
-        return [f"{len(queued)} folios are on the queue of those to split, {len(marked)} are marked, the count is {machine.shrinker[SPLIT_QUEUE + r.SHR_NR]}"]
+    if sorted(queued) != marked:
+        return [f"{len(queued)} folios are on the queues of those to split, {len(marked)} are marked"]
     return []
 
 
@@ -194,6 +203,14 @@ def _dirty_pages(machine) -> list[str]:
     dirty = int(np.count_nonzero(of_file & (flags & PG_DIRTY > 0)))
     if (counted := _node_sum(machine, V_NR_DIRTY)) != dirty:
         found.append(f"{dirty} file pages are dirty, nr_dirty says {counted}")
+    memcgs = machine.pagex[3::4] >> 16
+    for what, bit, field, which in (("dirty", PG_DIRTY, r.MC_NR_DIRTY, of_file), ("under write-back", PG_WRITEBACK, r.MC_NR_WRITEBACK, flags >= 0)):
+        of_memcg = Counter(memcgs[which & (flags & bit > 0)].tolist())
+        for memcg in reversed(range(1, int(machine.sc[r.SC_NR_MEMCGS]))):  # children have higher numbers than their parents
+            row = memcg * r.MEMCG_STRIDE
+            if of_memcg[memcg] != machine.memcg[row + field]:
+                found.append(f"cgroup {memcg}: {of_memcg[memcg]} pages are {what}, it has counted {machine.memcg[row + field]}")
+            of_memcg[int(machine.memcg[row + r.MC_PARENT])] += of_memcg[memcg]
     listed: Counter[int] = Counter()
     for io_list in (r.IO_DIRTY, r.IO_QUEUED, r.IO_MORE):
         inode = int(machine.wb[r.WB_LISTS + 2 * io_list])

@@ -13,19 +13,20 @@ from pathlib import Path
 import attrs
 import numpy as np
 
+from mmlab.machine.record import LRU_LISTS
 from mmlab.mm.ext4_meta import ext4_mount
 from mmlab.mm.files import inode_create
 from mmlab.mm.page_cache import filemap_get_page
 from mmlab.mm.exec import image_anon_pages, image_cache_pages, image_file_pages, image_vma
+from mmlab.mm.mlock import mlock_folio
 from mmlab.mm.swap import lru_add_drain
 from mmlab.model import rows as r
-from mmlab.model.const import LRU_ACTIVE_ANON, LRU_INACTIVE_FILE
 from mmlab.model.gfp import GFP_KERNEL
-from mmlab.model.page import PG_DIRTY, PG_MLOCKED, PG_REFERENCED
+from mmlab.model.page import PG_DIRTY, PG_REFERENCED
 from mmlab.procfs.walk import entries
 
 DATA = Path(__file__).resolve().parent.parent / "verify" / "data"
-INITRAMFS_MAPPED = 600  # pages of the recorded machines' initramfs that are mapped: the programs that run
+INITRAMFS_LOCKED = 202  # pages of the recorded machines' initramfs that the driver has locked: its program
 DRIVER_PAGE = 0x7FFFF7E00000  # beside the kernel's own pages, whose page table it shares
 _FLAGS = {
     "rd": r.VM_READ, "wr": r.VM_WRITE, "ex": r.VM_EXEC, "sh": r.VM_SHARED, "mr": r.VM_MAYREAD, "mw": r.VM_MAYWRITE, "me": r.VM_MAYEXEC, "ms": r.VM_MAYSHARE,
@@ -128,10 +129,10 @@ def make_driver(sim) -> int:
         machine.mm[mm * r.MM_STRIDE + r.MM_MMAP_BASE] -= MMAP_LOWER
     length = max(v.offset + v.end - v.start for v in image if v.is_file)
     program = sim._open_inode(sim.machine.run(inode_create, length, r.IF_SHMEM))  # a part of what boot committed
-    machine.run(image_cache_pages, sim._inode_of(program), length >> 12)
+    machine.run(image_cache_pages, sim._inode_of(program), length >> 12, 0)
     vdso_inode = sim._make_inode(6 << 12, shmem=False)
     vdso = sim._open_inode(vdso_inode)
-    machine.run(image_cache_pages, vdso_inode, 6)
+    machine.run(image_cache_pages, vdso_inode, 6, 1)
     for index in range(6):  # pages of the kernel itself: on no list
         machine.op("reclaimer", "folio_removed", machine.run(filemap_get_page, vdso_inode, index))
     for v in image:
@@ -146,14 +147,17 @@ def make_driver(sim) -> int:
         elif v.name == r.NAME_VDSO:
             machine.run(image_file_pages, mm, vma, v.start >> 12, 1)
     machine.run(lru_add_drain)
+    locked = sum(machine.run(mlock_folio, machine.run(filemap_get_page, sim._inode_of(program), index)) for index in range(length >> 12))
     for v in image:  # it has locked itself in memory; boot's figures count that
         vma = machine.op("vma_index", "find", mm, v.start)
         if not v.flags & r.VM_SPECIAL:
             machine.vma[vma * r.VMA_STRIDE + r.VMA_FLAGS] |= r.VM_LOCKED
             slots = entries(machine, mm, v.start >> 12, v.end >> 12)
-            machine.page[(slots.entry >> r.PTE_SHIFT) * 4 + 2] |= np.uint32(PG_MLOCKED)
+            for pfn in slots.entry >> r.PTE_SHIFT:
+                locked += machine.run(mlock_folio, int(pfn))
             if v.anonymous == v.rss:  # forks find them referenced without having touched them; those not are among the last, which forks do not write
                 machine.page[(slots.entry[: v.referenced] >> r.PTE_SHIFT) * 4 + 2] |= np.uint32(PG_REFERENCED)
+    _take_from_boot(sim, "unevictable", locked)
     own = [(randomize(int(line, 16)) if sim.randomized else int(line, 16)) >> 12 for line in (DATA / "loop.pages").read_text().split()]
     machine.loop_page[: len(own)] = own
     heap = next(v for v in image if v.name == r.NAME_HEAP)
@@ -163,27 +167,31 @@ def make_driver(sim) -> int:
 
 
 def make_initramfs(sim) -> None:
-    """Pages of the root file system that nobody maps, which reclaim can swap out: a part of what boot left on the lists of anonymous memory,
-    all active. Their memory and their counters are boot's."""
+    """Pages of the root file system that are not locked, which reclaim can swap out: a part of what boot left on the lists of anonymous memory,
+    all active. Their memory and their counters are boot's. Left out: that the shell maps some."""
     machine = sim.machine
-    zones = [zone.lru for zone in sim.boot.zones]
-    count = min(sim.boot.totals["shmem"] - INITRAMFS_MAPPED, sum(lru["active_anon"] for lru in zones))
+    count = min(sim.boot.totals["shmem"] - INITRAMFS_LOCKED, sum(zone.lru["active_anon"] for zone in sim.boot.zones))
     if count <= 0:
         return
     inode = machine.run(inode_create, count << 12, r.IF_SHMEM)
-    machine.run(image_cache_pages, inode, count)
+    machine.run(image_cache_pages, inode, count, 0)
     machine.run(lru_add_drain)
     for index in range(count):
         pfn = machine.run(filemap_get_page, inode, index)
         machine.op("reclaimer", "folio_accessed", pfn)  # written a part of a page at a time: used twice
         machine.op("reclaimer", "folio_accessed", pfn)
     machine.run(lru_add_drain)
-    for number, lru in enumerate(zones):
-        taken = min(count, lru["active_anon"])
-        lru["active_anon"] -= taken
-        machine.zone[number * r.ZONE_STRIDE + r.Z_BOOT_LRU + LRU_ACTIVE_ANON] -= taken
-        count -= taken
+    _take_from_boot(sim, "active_anon", count)
     machine.op("reclaimer", "flush_stats")
+
+
+def _take_from_boot(sim, lru: str, count: int) -> None:
+    """Pages of a list that boot left are simulated from now on: they count no more among those that are not."""
+    for number, zone in enumerate(sim.boot.zones):
+        taken = min(count, zone.lru[lru])
+        zone.lru[lru] -= taken
+        sim.machine.zone[number * r.ZONE_STRIDE + r.Z_BOOT_LRU + LRU_LISTS.index(lru)] -= taken
+        count -= taken
 
 
 def mount_disk(sim) -> None:
@@ -195,12 +203,9 @@ def mount_disk(sim) -> None:
     before = int(machine.inode[bdev * r.INODE_STRIDE + r.I_NRPAGES])
     machine.run(ext4_mount, bdev, buddy)
     cached = int(machine.inode[bdev * r.INODE_STRIDE + r.I_NRPAGES]) - before
-    for number, zone in enumerate(sim.boot.zones):
-        if zone.lru["inactive_file"] >= cached:  # they had reached the list by then
-            machine.run(lru_add_drain)
-            zone.lru["inactive_file"] -= cached
-            machine.zone[number * r.ZONE_STRIDE + r.Z_BOOT_LRU + LRU_INACTIVE_FILE] -= cached
-            break
+    if sum(zone.lru["inactive_file"] for zone in sim.boot.zones) >= cached:  # they had reached the list by then
+        machine.run(lru_add_drain)
+        _take_from_boot(sim, "inactive_file", cached)
 
 
 def settle(sim, task: int, who: str, text: bool) -> None:

@@ -11,11 +11,12 @@ from mmlab._engine.tlb import watch_access
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.likely import unlikely
 from mmlab.kernels.ops import (
-    monitor_on_access, monitor_sample, oom_policy_step, page_allocator_tick, reclaimer_folio_accessed, thp_step, tiering_page_accessed, tiering_step,
+    monitor_on_access, monitor_sample, oom_policy_step, page_allocator_tick, reclaimer_folio_accessed, thp_step, tiering_page_accessed,
+    tiering_step,
 )
 from mmlab.kernels.pte import lru_gen_use_mm, mapped_entry, walk_pmd
 from mmlab.kernels.services import background, balance_dirty_pages, run_due_work, task_tick_numa, wb_step, writeback_timers
-from mmlab.kernels.zones import page_node
+from mmlab.kernels.zones import fold_lru_diffs, page_node
 from mmlab.mm.files import file_read, file_write
 from mmlab.mm.kcompactd import kcompactd
 from mmlab.mm.memcontrol import resume_user_mode
@@ -32,10 +33,9 @@ from mmlab.model.rows import (
     SC_NEXT_SAMPLE_NS, SC_NEXT_TICK_NS, SC_NODE, SC_NOW_NS, SC_NR_CPUS, SC_NR_LOOPS, SC_NR_NODES, SC_NUMA_BALANCING, SC_OOM_TIMER_NS,
     SC_OOM_VICTIM, SC_RUN_SINCE_NS, SC_PANIC, SC_STAT_INTERVAL_NS, SC_TASK, SC_THP_TIMER_NS, SC_TIERING_NS, SC_TIERING_TIMER_NS,
     SC_WANTS_ACCESS, SC_YIELD_NS, T_CPU, T_FLAGS, T_MM, T_NODE, TASK_STRIDE, TF_KILLED, WANTS_MONITOR, WANTS_NODES, WANTS_RECLAIMER,
-    WANTS_SUBPAGES, WANTS_TIERING, WANTS_TLB, WB_AWAKE, WB_BALANCE, WB_CLOCK_NS, WB_NEXT_NS, ZSW_SHRINK_PENDING, SC_BUSY_SINCE_NS, SC_UNPREEMPTED_NS,
+    WANTS_SUBPAGES, WANTS_TIERING, WANTS_TLB, WB_AWAKE, WB_BALANCE, WB_CLOCK_NS, WB_NEXT_NS, ZSW_SHRINK_PENDING, SC_IDLE_NS, SC_UNPREEMPTED_NS,
 )
 
-IDLE = -1 << 62  # in m.sc[SC_BUSY_SINCE_NS]: no task wants a CPU
 # why the loop stopped, in m.sc[SC_EVENT]
 STOP_DONE, STOP_OPERATION, STOP_SAMPLE, STOP_SIGNAL, STOP_KILL = 0, 1, 2, 3, 4
 
@@ -132,6 +132,7 @@ def do_background(m):
         for c in range(m.sc[SC_NR_CPUS]):
             m.sc[SC_CPU] = c
             page_allocator_tick(m, c)
+            fold_lru_diffs(m, c)
         m.sc[SC_CPU] = cpu
         update_averages(m)
     if now >= m.sc[SC_KCOMPACTD_NS]:
@@ -426,19 +427,25 @@ def return_to_user(m, task):
         run_due_work(m)
 
 
+@leaf
+def be_idle(m, until_ns):
+    """The clock jumps to a later moment: no task wants a CPU before."""
+    if until_ns > m.sc[SC_NOW_NS]:
+        m.sc[SC_IDLE_NS] += until_ns - m.sc[SC_NOW_NS]
+        m.sc[SC_NOW_NS] = until_ns
+
+
 @kernel
 def sleep_until(m, until_ns):
     """Nothing runs but background threads and loops until the clock reaches until_ns."""
     guard = 0
     m.sc[SC_TASK] = -1
-    m.sc[SC_BUSY_SINCE_NS] = IDLE
     while m.sc[SC_NOW_NS] < until_ns and guard < 1 << 24:
         background(m)
         guard += 1
         if m.sc[SC_KSWAPD_AWAKE] > 0 and m.sc[SC_NR_CPUS] == 1:
             continue
-        m.sc[SC_NOW_NS] = max(m.sc[SC_NOW_NS], min(until_ns, max(m.sc[SC_NEXT_EVENT_NS], m.sc[SC_NOW_NS] + 1)))
-    m.sc[SC_BUSY_SINCE_NS] = m.sc[SC_NOW_NS]
+        be_idle(m, min(until_ns, max(m.sc[SC_NEXT_EVENT_NS], m.sc[SC_NOW_NS] + 1)))
     return 0
 
 
@@ -449,6 +456,5 @@ def wait_for_loop(m, task):
     while m.loop[task * LOOP_STRIDE + LOOP_STATE] == LOOP_RUNS:
         background(m)
         if m.loop[task * LOOP_STRIDE + LOOP_STATE] == LOOP_RUNS and (m.sc[SC_KSWAPD_AWAKE] == 0 or m.sc[SC_NR_CPUS] > 1):
-            m.sc[SC_NOW_NS] = max(m.sc[SC_NOW_NS], m.sc[SC_NEXT_EVENT_NS])
-    m.sc[SC_BUSY_SINCE_NS] = m.sc[SC_NOW_NS]
+            be_idle(m, m.sc[SC_NEXT_EVENT_NS])
     return 0

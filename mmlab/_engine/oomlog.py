@@ -37,16 +37,25 @@ def notice(sim: Any) -> None:
         sim.kills.append({
             "number": first + i, **_called(names, task), "total-vm": total * 4, "anon-rss": anon * 4, "file-rss": file * 4,
             "shmem-rss": shmem * 4, "pgtables": tables // 1024, "oom_score_adj": adj, "order": max(0, order), "constraint": _constraint(machine, *entry[8:11]),
+            "oom_memcg": cgroup_path(sim, entry[8]), "task_memcg": cgroup_path(sim, int(machine.task[task * r.TASK_STRIDE + r.T_MEMCG])),
             "by": _BY.get(order, "kernel"), "invoker": _called(names, entry[11])["task"] if entry[11] >= 0 else "kworker/0:0", "ns": entry[12],
         })  # fmt: skip
     new = _candidates(sim, names, victims, first)
     sim.candidates += new
+    chosen = {row["kill"] for row in new}
+    for kill in sim.kills[first:]:
+        kill["with_group"] = kill["by"] == "kernel" and kill["number"] not in chosen  # memory.oom.group: nobody chose this one
     machine.sc[r.SC_NR_KILLS] = machine.sc[r.SC_NR_CANDIDATES] = 0
     machine.sc[r.SC_OOM_VICTIM] = -1
     if machine.sc[r.SC_OOM_FAULT]:
         raise _fault(sim, names, [row for row in new if row["kill"] == first + count])
     if machine.sc[r.SC_PANIC]:
         raise MmlabError(_PANIC[int(machine.sc[r.SC_PANIC])])
+
+
+def cgroup_path(sim: Any, memcg: int) -> str:
+    """`/`, `/a/b`: the path of a cgroup by its row."""
+    return "/" + next((path for path, row in getattr(sim, "cgroups", {}).items() if row == memcg), "")
 
 
 def _called(names: dict[int, Any], task: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 from mmlab._engine import script_access, script_loop, script_machine, script_mem
 from mmlab._engine.script_dmesg import dmesg
+from mmlab._engine.script_driver import proc_flush_pid
 from mmlab._engine.script_mem import Answer
 from mmlab._engine.script_state import ScriptError, ScriptState, TaskName, TaskState
 from mmlab._engine.script_trace import write_trace
@@ -116,6 +117,7 @@ def _dead(run: ScriptState, name: TaskName) -> Answer | None:
     if run.runs(name):
         return None
     state.alive = False
+    proc_flush_pid(run.sim, state.task.pid)
     signal = run.ended_by(name)
     return {"ret": 0, "died": True, "signal": signal, "status": signal}
 

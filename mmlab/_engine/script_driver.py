@@ -1,24 +1,37 @@
 """Names of /proc and /sys that the driving process of a script looks up: they and their inodes stay in memory like any others.
 
-Only machines with a driver (those of scripts) have it; what it keeps of the files is in results_tmpfs.py. Left out: directories, symbolic links
-of /sys but those of block devices.
+Only machines with a driver (those of scripts) have it; what it keeps of the files is in results_tmpfs.py. Left out: symbolic links of /sys but
+those of block devices.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mmlab.mm.dcache import name_use
-from mmlab.mm.files import inode_create
+from mmlab.kernels.services import kmem_cache_alloc, kmem_cache_free
+from mmlab.mm.dcache import KERNFS_OPEN_NODE, dentry_kill, name_use
+from mmlab.mm.files import do_inode_put, file_close, file_open, inode_create
 from mmlab.mm.slab_common import free_large_kmalloc, kmalloc_large
 from mmlab.model import rows as r
-from mmlab.model.gfp import GFP_KERNEL_ACCOUNT
+from mmlab.model.const import SLAB_STAT_NUM_SLABS, SLAB_STAT_OBJPERSLAB
+from mmlab.model.gfp import GFP_KERNEL, GFP_KERNEL_ACCOUNT
 from mmlab.procfs import mthp
 
+#: objects that the CPU's slabs have room for when the shell of a plain recorded machine makes its last settings: what boot and the shell left
+FREE_OBJECTS = {
+    r.CACHE_DENTRY: 28, r.CACHE_LSM_INODE: 40, r.CACHE_SHMEM_INODE: 20, r.CACHE_PROC_INODE: 19, r.CACHE_SYSFS_INODE: 3, KERNFS_OPEN_NODE: 9,
+}  # fmt: skip
+#: what the shell and the driver keep in files
+BOOT_RESULTS = ("boot.txt", "dmesg.boot", "ops.jsonl")
 #: names of /proc that starting a recorded machine, and the driver, leave in memory
-BOOT_NAMES = ("sys/kernel/printk", "cmdline", "version", "self", "self/oom_score_adj")
+BOOT_NAMES = ("sys/kernel/printk", "cmdline", "version", "self/exe", "self/oom_score_adj")
+#: directories that stay in memory as long as the machine runs: roots, and those below which other file systems are mounted
+PINNED = ("/proc", "/sys", "/sys/kernel", "/sys/fs")
+#: where the links of /sys/block lead
+DISKS, VIRTUAL_DISKS = "/sys/devices/pci0000:00/0000:00:04.0/virtio1/block", "/sys/devices/virtual/block"
 
 
 def has_driver(sim: Any) -> bool:
@@ -43,6 +56,32 @@ def on_driver(sim: Any) -> Iterator[None]:
         machine.sc[r.SC_TASK], machine.sc[r.SC_CPU], machine.sc[r.SC_NODE] = current
 
 
+def driver_starts(sim: Any) -> None:
+    """What the shell and the driver have looked up and made before the script's first line."""
+    machine = sim.machine
+    sim._looked_up = {}
+    for cache, count in FREE_OBJECTS.items():
+        leave_room(machine, cache, count)
+    for name in BOOT_NAMES:
+        _use_name(sim, f"/proc/{name}", r.IF_PROC)
+    for _ in BOOT_RESULTS:
+        machine.run(file_close, machine.run(file_open, machine.run(inode_create, 0, r.IF_SHMEM | r.IF_NORESERVE)))
+
+
+def leave_room(machine: Any, cache: int, count: int) -> None:
+    """Use a slab cache until its slabs on this CPU have room for so many objects."""
+    def stat(what: int) -> int:
+        return machine.op("slab_allocator", "stat", cache, what)
+
+    slabs = stat(SLAB_STAT_NUM_SLABS)
+    while stat(SLAB_STAT_NUM_SLABS) == slabs:
+        machine.run(kmem_cache_alloc, cache, GFP_KERNEL)
+    size = stat(SLAB_STAT_OBJPERSLAB)
+    objects = [machine.run(kmem_cache_alloc, cache, GFP_KERNEL) for _ in range(size - 1 + count // size * size)]
+    for obj in objects[len(objects) - count :]:
+        machine.run(kmem_cache_free, obj)
+
+
 def look_up(sim: Any, path: str, exists: bool = True) -> None:
     """A file of /proc or /sys is opened and closed: its name stays in memory, until reclaim takes it."""
     flags = _flags(path)
@@ -52,19 +91,40 @@ def look_up(sim: Any, path: str, exists: bool = True) -> None:
 
 
 def _use_name(sim: Any, path: str, flags: int) -> None:
-    if not hasattr(sim, "_looked_up"):
-        sim._looked_up = {}
-        for name in BOOT_NAMES:
-            _use_name(sim, f"/proc/{name}", r.IF_PROC)
+    disk = re.match(r"/sys/block/(\w+)/(.*)", path)
+    if disk:  # a symbolic link
+        _use_name(sim, f"/sys/block/{disk[1]}", r.IF_SYSFS | r.IF_LINK)
+        path = f"{VIRTUAL_DISKS if disk[1].startswith('zram') else DISKS}/{disk[1]}/{disk[2]}"
+    inode = _name(sim, path, flags)
+    if inode:
+        sim.machine.run(name_use, inode)
+
+
+def _name(sim: Any, path: str, flags: int) -> int:
+    """The row of a name and those of the directories above; 0 for what is always in memory, or if there is no room for it."""
+    if path in PINNED:
+        return 0
     if path not in sim._looked_up:
+        parent = _name(sim, path.rpartition("/")[0], flags & ~r.IF_NEGATIVE)
         inode = sim.machine.run(inode_create, 0, flags)
         if inode < 0:
-            return
+            return 0
+        sim.machine.inode[inode * r.INODE_STRIDE + r.I_PARENT] = parent
         sim._looked_up[path] = inode
-        device = "/".join(path.split("/")[:4])
-        if path.startswith("/sys/block/") and path != device:
-            _use_name(sim, device, r.IF_SYSFS | r.IF_NEGATIVE)  # a symbolic link: no file to open
-    sim.machine.run(name_use, sim._looked_up[path])
+    return sim._looked_up[path]
+
+
+def proc_flush_pid(sim: Any, pid: int) -> None:
+    """A task is gone, and so are the names of its files."""
+    machine, names = sim.machine, getattr(sim, "_looked_up", {})
+    for path in [path for path in names if path.startswith(f"/proc/{pid}/")]:
+        inode = names.pop(path)
+        if machine.inode[inode * r.INODE_STRIDE + r.I_DENTRY]:
+            machine.run(dentry_kill, inode)
+        machine.run(do_inode_put, inode)
+    directory = names.pop(f"/proc/{pid}", 0)
+    if directory:
+        machine.run(do_inode_put, directory)
 
 
 def open_numa_maps(sim: Any) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 
 from mmlab import procfs
 from mmlab._engine import script_loop
-from mmlab._engine.results_tmpfs import keep_result
+from mmlab._engine.results_tmpfs import keep_file, keep_result, make_pipes
 from mmlab._engine.script_mem import Answer
-from mmlab._engine.script_driver import look_up
+from mmlab._engine.script_driver import look_up, proc_flush_pid
 from mmlab._engine.script_probe import run_probe
 from mmlab._engine.script_shell import run_shell
 from mmlab._engine.script_snapshot import snapshot
@@ -22,9 +23,11 @@ from mmlab.workload.tokens import task_reference
 
 
 def _spawn(run: ScriptState, op: Operation) -> Answer:
+    make_pipes(run.sim)
     where = {} if op.args["cgroup"] is None else {"cgroup": op.args["cgroup"]}
     task = run.sim.spawn(op.task, cpu=op.args["cpu"] or 0, oom_score_adj=op.args["oom_score_adj"], **where)
     run.tasks[op.task] = TaskState(task)
+    look_up(run.sim, f"/proc/{task.pid}/oom_score_adj")
     return {"ret": 0, "pid": task.pid}
 
 
@@ -39,6 +42,7 @@ def _cgroup(run: ScriptState, op: Operation) -> Answer:
 
 def _fork(run: ScriptState, op: Operation) -> Answer:
     parent, child = run.tasks[op.task], op.args["child"]
+    make_pipes(run.sim)
     task = run.sim.fork(op.task, child)
     if isinstance(task, int):
         run.tasks[child] = TaskState(None, op.task, alive=False)
@@ -52,6 +56,7 @@ def _kill(run: ScriptState, op: Operation) -> Answer:
     script_loop.forget(run, op.task)
     if run.tasks[op.task].alive and run.runs(op.task):
         run.sim.kill(op.task)
+        proc_flush_pid(run.sim, run.tasks[op.task].task.pid)
     run.tasks[op.task].alive = False
     return {"ret": 0}
 
@@ -94,7 +99,7 @@ def _write(run: ScriptState, op: Operation) -> Answer:
 
 
 def _oom_score_adj(run: ScriptState, op: Operation) -> Answer:
-    return {"ret": procfs.write(run.sim, f"/proc/{run.tasks[op.task].task.pid}/oom_score_adj", str(op.args["value"]))}
+    return _write_setting(run, f"/proc/{run.tasks[op.task].task.pid}/oom_score_adj", str(op.args["value"]))
 
 
 def _sh(run: ScriptState, op: Operation) -> Answer:
@@ -119,12 +124,8 @@ def _snapshot(run: ScriptState, op: Operation) -> Answer:
 
 def _cat(run: ScriptState, op: Operation) -> Answer:
     path = _path(run, op.args["path"])
-    try:
-        text = procfs.read(run.sim, path)
-    except FileNotFoundError:
-        return {"ret": 0}  # the executor keeps nothing then, and says nothing
-    look_up(run.sim, path)
-    keep_result(run.sim, run.out / op.args["label"], text)
+    with suppress(FileNotFoundError):  # the executor keeps nothing then, and says nothing
+        keep_file(run.sim, path, run.out / op.args["label"])
     return {"ret": 0}
 
 

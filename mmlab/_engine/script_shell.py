@@ -1,4 +1,5 @@
-"""What `sh COMMAND` may say here: true, echo, cat and ls, `;`, `for NAME in WORDS; do …; done`, `$NAME`, `$(cat PATH)`, `*` and redirections.
+"""What `sh COMMAND` may say here: true, echo, cat and ls, `;`, `for NAME in WORDS; do …; done`, `$NAME`, `$(cat PATH)`, `*` and redirections;
+`mount -o remount,huge=VALUE /mnt`.
 
 Paths below /out are files of the result folder; all others are the simulated machine's. Everything else a shell can do is not supported.
 """
@@ -12,7 +13,10 @@ import shlex
 from mmlab import procfs
 from mmlab._engine.script_state import ScriptState
 from mmlab.errors import NotSupported
+from mmlab.model import rows as r
+from mmlab.procfs.settings import SHMEM_HUGE
 
+MOUNT_HUGE = ("never", "always", "within_size", "advise")
 SHELL_FAILED = 256  # wait status of a shell that exits with 1
 _CAT = re.compile(r"\$\(\s*cat\s+([^\s()]+)\s*\)")
 _INSERTED = "\x01"  # begins a word that stands for a file's text
@@ -85,7 +89,16 @@ class _Shell:
         if name == "ls":
             found = {path.split("/")[0] for folder in arguments for path, _ in procfs.files(self.run.sim, folder)}
             return "".join(f"{entry}\n" for entry in sorted(found))
+        if name == "mount":
+            return self._remount(arguments)
         raise NotSupported(f"sh {self.command}")
+
+    def _remount(self, arguments: list[str]) -> str:
+        option, huge = arguments[1].split(",huge=") if len(arguments) == 3 and ",huge=" in arguments[1] else ("", "")
+        if arguments[:1] != ["-o"] or option != "remount" or arguments[2] != "/mnt" or huge not in MOUNT_HUGE or self.run.sim.cfg.disk_bytes:
+            raise NotSupported(f"sh {self.command}")
+        self.run.sim.machine.sc[r.SC_TMPFS_HUGE] = SHMEM_HUGE[huge]
+        return ""
 
     def _expanded(self, words: list[str]) -> list[str]:
         """Words with variables, files' texts and patterns filled in."""

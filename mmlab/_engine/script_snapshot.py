@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mmlab import procfs
 from mmlab._engine.image import driver_grows
-from mmlab._engine.results_tmpfs import keep_result
+from mmlab._engine.results_tmpfs import keep_file, keep_folder, keep_result
 from mmlab._engine.script_driver import look_up, look_up_sizes, open_numa_maps
 from mmlab.errors import NotSupported
 from mmlab.mm.page_io import swap_io_wait
@@ -38,7 +38,7 @@ TASK = ("smaps", "status", "stat", "statm", "oom_score", "oom_score_adj", "numa_
 
 def snapshot(sim: Any, folder: Path, brief: bool) -> None:
     """Write the files into a folder (made here). A file that is not simulated is left out, as the executor leaves out what is not there."""
-    folder.mkdir(exist_ok=True)
+    keep_folder(sim, folder)
     if hasattr(sim.machine, "run"):
         sim.machine.run(swap_io_wait)  # the executor takes some milliseconds before it reads the first file
     for path in MACHINE[:NR_BRIEF] if brief else MACHINE:
@@ -64,9 +64,5 @@ def snapshot(sim: Any, folder: Path, brief: bool) -> None:
 
 
 def _keep(sim: Any, path: str, target: Path) -> None:
-    try:
-        text = procfs.read(sim, path)
-    except NotSupported:
-        return
-    look_up(sim, path)
-    keep_result(sim, target, text)
+    with suppress(NotSupported):
+        keep_file(sim, path, target)

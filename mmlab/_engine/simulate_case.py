@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmlab._engine import trace_buffers
 from mmlab._engine.script import run_script
@@ -15,11 +15,15 @@ from mmlab.errors import NotSupported
 from mmlab.machine.fragmentation import extfrag_index, unusable_index
 from mmlab.machine.srat import with_kernel_numbers
 from mmlab.model.rows import SC_BOOST_FACTOR
+from mmlab.procfs import tracing
 from mmlab.verify.cases import Case
 from mmlab.verify.ids import Unsupported
 from mmlab.verify.probe_run import ProbeRun, load_state
 from mmlab.workload.operation import Operation
 from mmlab.workload.ops import parse_ops
+
+if TYPE_CHECKING:
+    from mmlab.simulation import Simulation
 
 
 def start_record(case: Case) -> dict[str, Any]:
@@ -34,12 +38,21 @@ def start_record(case: Case) -> dict[str, Any]:
 
 def case_policies(case: Case) -> dict[str, dict[str, Any]]:
     """Policies other than the defaults that the case's sysctls, machine and script stand for."""
-    chosen: dict[str, dict[str, Any]] = {}
-    if case.machine.get("icount"):
-        chosen["cost_model"] = {"use": "icount_guest"}
+    chosen: dict[str, dict[str, Any]] = {"cost_model": {"use": "icount_guest" if case.machine.get("icount") else "tcg_guest"}}
     if "damon" in case.script:
         chosen["monitor"] = {"use": "damon", "params": {"autostart": False}}
     return chosen
+
+
+def simulation_of(case: Case) -> Simulation:
+    """The case's machine as it is before its script."""
+    from mmlab.simulation import Simulation
+
+    where = str(case.path / "case.toml")
+    return Simulation.from_table(
+        with_kernel_numbers({**case.machine, "boot": start_record(case)}, where),
+        sysctl={"kernel.randomize_va_space": "2"} | case.sysctl, sysfs=case.sysfs, where=where, policies=case_policies(case), script=True, warm_text=case.warm_text,
+    )  # fmt: skip
 
 
 def simulate_case(case: Case, out_dir: Path) -> None:
@@ -48,16 +61,11 @@ def simulate_case(case: Case, out_dir: Path) -> None:
     An operation that is not simulated ends the run: what was done before it stays, so that its figures can be compared, and
     ``unsupported.txt`` says what is missing; if nothing was done, Unsupported is raised.
     """
-    from mmlab.simulation import Simulation
-
-    where = str(case.path / "case.toml")
-    operations = parse_ops(case.script, where)
+    operations = parse_ops(case.script, str(case.path / "case.toml"))
     try:
-        sim = Simulation.from_table(
-            with_kernel_numbers({**case.machine, "boot": start_record(case)}, where),
-            sysctl={"kernel.randomize_va_space": "2"} | case.sysctl, sysfs=case.sysfs, where=where, policies=case_policies(case), script=True, warm_text=case.warm_text,
-        )  # fmt: skip
+        sim = simulation_of(case)
         _trace_buffers(case, sim)
+        tracing.switch_on(sim, case.trace.get("events", ()))
         look_up_settings(sim, case.sysctl, case.sysfs)
         try:
             run_script(sim, operations, out_dir, case.path, keep_partial=True)

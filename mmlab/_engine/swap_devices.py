@@ -16,12 +16,14 @@ def nr_swap_slots(devices: Sequence[SwapDevice]) -> int:
     return 1 + sum(device.pages for device in devices) if devices else 0
 
 
-def start_swap(machine: Machine, devices: Sequence[SwapDevice], compressed: Mapping[str, tuple[int, int]], store_class: int) -> None:
-    """Start the devices, highest priority first. compressed: (zram's, zswap's) bytes by class name; store_class: what tasks' stores make."""
+def start_swap(machine: Machine, devices: Sequence[SwapDevice], compressed: Mapping[str, tuple[int, int]], script: bool) -> None:
+    """Start the devices, highest priority first. compressed: (zram's, zswap's) bytes by class name; script: tasks store little
+    and write() zeroes, as the scripts' executor does."""
     for device in devices:
         flags = r.SWAP_SSD * (not device.rotational) | r.SWAP_SYNCHRONOUS * device.zram
         machine.run(swapon, device.pages + 1, flags, device.priority)
-    machine.sc[r.SC_STORE_CLASS] = store_class
+    machine.sc[r.SC_STORE_CLASS] = r.CLASS_TOUCHED if script else r.CLASS_DATA
+    machine.sc[r.SC_WRITE_CLASS] = r.CLASS_ZERO if script else r.CLASS_DATA
     set_compression(machine, compressed)
 
 

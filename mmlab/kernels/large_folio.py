@@ -2,8 +2,8 @@
 
 The head's mapcount is that of all entries that map something of the folio; a tail's is that of the PTEs that map just this page. Three words
 lie in the mapping words of the first tails: PTEs of the head page itself, PMDs that map the folio whole, and how many of its pages have PTEs.
-Models: mm/rmap.c __folio_add_rmap(), __folio_remove_rmap(); mm/huge_memory.c deferred_split_folio(). Left out: a queue for each node and cgroup
-(there is one); the folio's order is 2 or more.
+The folios that wait to be split are on their cgroup's queue; what no cgroup was made for is the root's, whatever its node.
+Models: mm/rmap.c __folio_add_rmap(), __folio_remove_rmap(); mm/huge_memory.c deferred_split_folio(). The folio's order is 2 or more.
 """
 
 from mmlab.kernels.jit import kernel, leaf
@@ -11,11 +11,11 @@ from mmlab.kernels.zones import page_node
 from mmlab.model.const import HPAGE_PMD_NR, HPAGE_PMD_ORDER
 from mmlab.model.page import (
     PG_ANON, PG_HEAD, PG_RECLAIM, PG_SWAPBACKED, PG_SWAPCACHE, PG_WORKINGSET, add_mapcount, page_clear, page_folio, page_mapcount, page_mapping,
-    page_next, page_order, page_prev, page_set, page_test, set_page_mapping, set_page_next, set_page_prev,
+    page_memcg, page_next, page_order, page_prev, page_set, page_test, set_page_mapping, set_page_next, set_page_prev,
 )
 from mmlab.model.rows import (
-    MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STRIDE, MTHP_NR_ANON_PARTIALLY_MAPPED, MTHP_SPLIT_DEFERRED, MTHP_STRIDE,
-    SHR_FIRST, SHR_LAST, SHR_NR, SHR_SPLIT, SHR_STRIDE,
+    MC_SPLIT_QUEUE, MEMCG_STRIDE, MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STRIDE, MTHP_NR_ANON_PARTIALLY_MAPPED, MTHP_SPLIT_DEFERRED,
+    MTHP_STRIDE, SHR_FIRST, SHR_LAST, SHR_NR,
 )
 from mmlab.model.vmstat import (
     V_NR_ANON_PAGES, V_NR_ANON_TRANSPARENT_HUGEPAGES, V_NR_FILE_PMDMAPPED, V_NR_MAPPED, V_NR_SHMEM_PMDMAPPED, V_THP_DEFERRED_SPLIT_PAGE,
@@ -24,7 +24,12 @@ from mmlab.model.vmstat import (
 
 # on the first tail; the second one's list words link the queue (head + 1, 0: none)
 PG_PARTIALLY_MAPPED, PG_ON_SPLIT_QUEUE = PG_RECLAIM, PG_WORKINGSET
-SPLIT_QUEUE = SHR_SPLIT * SHR_STRIDE  # in m.shrinker
+
+
+@leaf
+def split_queue(memcg):
+    """Where the queue of a cgroup's folios that wait to be split is in m.memcg."""
+    return memcg * MEMCG_STRIDE + MC_SPLIT_QUEUE
 
 
 @leaf
@@ -114,50 +119,52 @@ def deferred_split_folio(m, head, partially_mapped):
         m.mthp[order * MTHP_STRIDE + MTHP_NR_ANON_PARTIALLY_MAPPED] += 1
     if page_test(m, head + 1, PG_ON_SPLIT_QUEUE) == 0:
         page_set(m, head + 1, PG_ON_SPLIT_QUEUE)
-        _queue_tail(m, head)
+        _queue_tail(m, head, split_queue(page_memcg(m, head)))
     return 0
 
 
 @leaf
-def _queue_tail(m, head):
-    last = m.shrinker[SPLIT_QUEUE + SHR_LAST]
+def _queue_tail(m, head, queue):
+    last = m.memcg[queue + SHR_LAST]
     set_page_prev(m, head + 2, last)
     set_page_next(m, head + 2, 0)
     if last:
         set_page_next(m, last - 1 + 2, head + 1)
     else:
-        m.shrinker[SPLIT_QUEUE + SHR_FIRST] = head + 1
-    m.shrinker[SPLIT_QUEUE + SHR_LAST] = head + 1
-    m.shrinker[SPLIT_QUEUE + SHR_NR] += 1
+        m.memcg[queue + SHR_FIRST] = head + 1
+    m.memcg[queue + SHR_LAST] = head + 1
+    m.memcg[queue + SHR_NR] += 1
 
 
 @leaf
-def _dequeue(m, head):
+def _dequeue(m, head, queue):
     before, after = page_prev(m, head + 2), page_next(m, head + 2)
     if before:
         set_page_next(m, before - 1 + 2, after)
     else:
-        m.shrinker[SPLIT_QUEUE + SHR_FIRST] = after
+        m.memcg[queue + SHR_FIRST] = after
     if after:
         set_page_prev(m, after - 1 + 2, before)
     else:
-        m.shrinker[SPLIT_QUEUE + SHR_LAST] = before
-    m.shrinker[SPLIT_QUEUE + SHR_NR] -= 1
+        m.memcg[queue + SHR_LAST] = before
+    m.memcg[queue + SHR_NR] -= 1
 
 
 @leaf
 def requeue_deferred_split(m, head):
     """To the end of the queue that it is on."""
-    _dequeue(m, head)
-    _queue_tail(m, head)
+    queue = split_queue(page_memcg(m, head))
+    _dequeue(m, head, queue)
+    _queue_tail(m, head, queue)
 
 
 @leaf
 def move_deferred_split(m, src, dst):
-    """A folio that may be on the queue has moved, its marks with it."""
+    """A folio that may be on a queue has moved, its marks and its charge with it."""
     if page_test(m, dst + 1, PG_ON_SPLIT_QUEUE):
-        _dequeue(m, src)
-        _queue_tail(m, dst)
+        queue = split_queue(page_memcg(m, dst))
+        _dequeue(m, src, queue)
+        _queue_tail(m, dst, queue)
 
 
 @leaf
@@ -165,7 +172,7 @@ def folio_unqueue_deferred_split(m, head):
     """The folio is split or freed, or nothing is to be won by a split: it waits no more."""
     if page_test(m, head + 1, PG_ON_SPLIT_QUEUE):
         page_clear(m, head + 1, PG_ON_SPLIT_QUEUE)
-        _dequeue(m, head)
+        _dequeue(m, head, split_queue(page_memcg(m, head)))
     if page_test(m, head + 1, PG_PARTIALLY_MAPPED):
         page_clear(m, head + 1, PG_PARTIALLY_MAPPED)
         m.mthp[page_order(m, head) * MTHP_STRIDE + MTHP_NR_ANON_PARTIALLY_MAPPED] -= 1

@@ -6,11 +6,13 @@ mem_cgroup_get_nr_swap_pages(), count_memcg_events(); mm/vmscan.c get_scan_count
 """
 
 from mmlab.kernels.jit import leaf
+from mmlab.kernels.likely import unlikely
 from mmlab.kernels.zones import page_node
 from mmlab.model.const import SWAP_CLUSTER_MAX
 from mmlab.model.page import page_memcg
 from mmlab.model.rows import (
-    MC_PARENT, MC_SWAP_MAX, MC_SWAP_USAGE, MC_USAGE, MEMCG_STRIDE, SC_NR_MEMCGS, SC_NR_NODES, SC_NR_SWAP_FREE, SC_PROTECTION, SC_SHRINK_MEMCG,
+    MC_PARENT, MC_SWAP_MAX, MC_SWAP_USAGE, MC_USAGE, MEMCG_STRIDE, SC_NR_MEMCGS, SC_NR_NODES, SC_NR_SWAP_FREE, SC_PROTECTION,
+    SC_SHRINK_MEMCG, SC_TASK, TASK_STRIDE, T_MEMCG,
 )
 from mmlab.model.vmstat import VMSTAT_STRIDE
 
@@ -79,6 +81,13 @@ def protected_size(m, size):
         return size
     usage = max(m.memcg[m.sc[SC_SHRINK_MEMCG] * MEMCG_STRIDE + MC_USAGE], protection)
     return max(size - size * protection // (usage + 1), SWAP_CLUSTER_MAX)
+
+
+@leaf
+def count_memcg_event_mm(m, item):
+    """An event of the running task: its cgroup's count (the machine's is the caller's)."""
+    if unlikely(m.sc[SC_NR_MEMCGS] > 1) and m.sc[SC_TASK] >= 0:
+        m.memcg_stat[m.task[m.sc[SC_TASK] * TASK_STRIDE + T_MEMCG] * VMSTAT_STRIDE + item] += 1
 
 
 @leaf

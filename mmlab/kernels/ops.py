@@ -667,7 +667,7 @@ def thp_fault_orders(m, mm, vma, vpn, access):
 
 @leaf
 def thp_fault_gfp(m, mm, vma, order):
-    """defrag: how hard to try. Returns GFP flags of the allocation."""
+    """defrag: how hard to try. vma and mm -1: a write() to tmpfs. Returns GFP flags of the allocation."""
     m.nr_calls[76] += 1
     return _thp_fault_gfp(m, mm, vma, order)
 

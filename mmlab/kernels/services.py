@@ -52,23 +52,25 @@ _balance_dirty_pages = service_stub(223, 39)
 _wb_step = service_stub(224, 40)
 _writeback_timers = service_stub(225, 41)
 _shrink_slab = service_stub(226, 42)
-_wakeup_flusher_threads = service_stub(227, 43)
-_out_of_memory = service_stub(228, 44)
-_oom_kill = service_stub(229, 45)
-_shrink_memcg = service_stub(230, 46)
-_xa_store = service_stub(231, 47)
-_shmem_get_page = service_stub(232, 48)
-_inode_put = service_stub(233, 49)
-_zap_range = service_stub(234, 50)
-_background = service_stub(235, 51)
-_run_due_work = service_stub(236, 52)
-_handle_over_high = service_stub(237, 53)
-_expand_stack = service_stub(238, 54)
-_mlock_faulted = service_stub(239, 55)
-_task_zonelist = service_stub(240, 56)
-_vma_zonelist = service_stub(241, 57)
-_migrate_folio = service_stub(242, 58)
-_shrink_worker = service_stub(243, 59)
+_shrink_slab_memcg = service_stub(227, 43)
+_wakeup_flusher_threads = service_stub(228, 44)
+_out_of_memory = service_stub(229, 45)
+_oom_kill = service_stub(230, 46)
+_shrink_memcg = service_stub(231, 47)
+_xa_store = service_stub(232, 48)
+_shmem_get_page = service_stub(233, 49)
+_inode_put = service_stub(234, 50)
+_zap_range = service_stub(235, 51)
+_background = service_stub(236, 52)
+_run_due_work = service_stub(237, 53)
+_handle_over_high = service_stub(238, 54)
+_expand_stack = service_stub(239, 55)
+_mlock_faulted = service_stub(240, 56)
+_task_zonelist = service_stub(241, 57)
+_vma_zonelist = service_stub(242, 58)
+_migrate_folio = service_stub(243, 59)
+_zswap_shrinker_scan = service_stub(244, 60)
+_shrink_worker = service_stub(245, 61)
 
 
 @leaf
@@ -222,8 +224,8 @@ def copy_huge_pmd(m, dst_mm, src_mm, vpn):
 
 @leaf
 def khugepaged_scan_mm_slot(m, pages, max_ptes_none, max_ptes_swap, max_ptes_shared, gfp):
-    """khugepaged goes on where it stopped (m.sc[SC_KHUGEPAGED_MM]) until it has collapsed a range or made so much progress. Returns
-    progress in pages | SCAN_* of the last range << 32.
+    """khugepaged goes on where it stopped (m.sc[SC_KHUGEPAGED_MM]) until it has found or collapsed a range or made so much progress.
+    Returns progress in pages | SCAN_* of the last range << 32.
     """
     return _khugepaged_scan_mm_slot(m, pages, max_ptes_none, max_ptes_swap, max_ptes_shared, gfp)
 
@@ -396,6 +398,12 @@ def shrink_slab(m, priority):
 
 
 @leaf
+def shrink_slab_memcg(m, memcg, priority):
+    """The shrinkers that keep one count for each cgroup (folios to split, zswap), once at this one. Returns objects freed."""
+    return _shrink_slab_memcg(m, memcg, priority)
+
+
+@leaf
 def wakeup_flusher_threads(m):
     """A batch of reclaim met nothing but dirty pages of files: all that is dirty is to be written. Returns 0."""
     return _wakeup_flusher_threads(m)
@@ -495,6 +503,12 @@ def vma_zonelist(m, vma, vpn, order):
 def migrate_folio(m, src, dst):
     """Everything that is at src, an isolated page, moves to dst, a free page; src is freed. Returns 0."""
     return _migrate_folio(m, src, dst)
+
+
+@leaf
+def zswap_shrinker_scan(m, memcg, nr_to_scan):
+    """Look at so many of a cgroup's oldest entries in zswap. Returns entries written back, -1: none."""
+    return _zswap_shrinker_scan(m, memcg, nr_to_scan)
 
 
 @leaf

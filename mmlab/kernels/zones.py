@@ -1,16 +1,17 @@
-"""Zones: free-page counting with per-CPU differences, watermarks of order 0, the zone and node of a frame.
+"""Zones: free pages and list sizes counted with per-CPU differences, watermarks of order 0, the zone and node of a frame.
 
 Models: mm/vmstat.c __mod_zone_page_state(), include/linux/mmzone.h wmark_pages(), mm/page_alloc.c __zone_watermark_ok().
 """
 
 import numpy as np
 
-from mmlab.kernels.jit import leaf
-from mmlab.model.const import ALLOC_CMA, ALLOC_HIGHATOMIC, ALLOC_MIN_RESERVE, ALLOC_NON_BLOCK, ALLOC_OOM
+from mmlab.kernels.jit import kernel, leaf
+from mmlab.model.const import ALLOC_CMA, ALLOC_HIGHATOMIC, ALLOC_MIN_RESERVE, ALLOC_NON_BLOCK, ALLOC_OOM, NR_LRU_LISTS
 from mmlab.model.gfp import GFP_HIGHMEM, GFP_MOVABLE, GFP_THISNODE, ZONE_HIGHMEM, gfp_zone
 from mmlab.model.rows import (
-    PCP_FREE_DIFF, PCP_STRIDE, SC_CPU, SC_HIGHMEM, SC_NR_CPUS, SC_NR_ZONES, Z_FREE, Z_FREE_CMA, Z_FREE_HIGHATOMIC, Z_LOWMEM_RESERVE, Z_NODE, Z_STAT_THRESHOLD,
-    Z_WATERMARK_BOOST, Z_WMARK_HIGH, Z_WMARK_MIN, ZONELIST_STRIDE, ZONELIST_THISNODE, ZONE_STRIDE,
+    PCP_FREE_DIFF, PCP_LRU_DIFF, PCP_STRIDE, SC_CPU, SC_HIGHMEM, SC_NR_CPUS, SC_NR_ZONES, Z_FREE, Z_FREE_CMA, Z_FREE_HIGHATOMIC,
+    Z_LOWMEM_RESERVE, Z_LRU, Z_NODE, Z_STAT_THRESHOLD, Z_WATERMARK_BOOST, Z_WMARK_HIGH, Z_WMARK_MIN, ZONELIST_STRIDE, ZONELIST_THISNODE,
+    ZONE_STRIDE,
 )
 
 
@@ -24,6 +25,24 @@ def mod_zone_free(m, zone, delta):
         m.zone[zone * ZONE_STRIDE + Z_FREE] += diff
         diff = 0
     m.pcp[slot] = diff
+
+
+@leaf
+def mod_zone_lru(m, zone, lru, pages):
+    """Pages join a list of the reclaimer's (LRU_*). The zone's count is exact; what /proc shows lags behind it by this CPU's difference."""
+    m.zone[zone * ZONE_STRIDE + Z_LRU + lru] += pages
+    slot = (m.sc[SC_CPU] * m.sc[SC_NR_ZONES] + zone) * PCP_STRIDE + PCP_LRU_DIFF + lru
+    diff = m.pcp[slot] + pages
+    m.pcp[slot] = 0 if abs(diff) > m.zone[zone * ZONE_STRIDE + Z_STAT_THRESHOLD] else diff
+
+
+@kernel
+def fold_lru_diffs(m, cpu):
+    """refresh_cpu_vm_stats(): /proc shows from now on what the CPU's differences have kept back."""
+    for zone in range(m.sc[SC_NR_ZONES]):
+        for lru in range(NR_LRU_LISTS):
+            m.pcp[(cpu * m.sc[SC_NR_ZONES] + zone) * PCP_STRIDE + PCP_LRU_DIFF + lru] = 0
+    return 0
 
 
 @leaf

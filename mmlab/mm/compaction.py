@@ -282,7 +282,7 @@ def compact_zone_order(m, zone, order, gfp, alloc_flags, prio):
     if compaction_suitable(m, zone, order, highest) == 0:
         return COMPACT_SKIPPED
     mode = MIGRATE_ASYNC if prio == COMPACT_PRIO_ASYNC else MIGRATE_SYNC_LIGHT
-    describe_run(m, zone, order, mode, gfp_migratetype(gfp), 1 if prio == COMPACT_PRIO_SYNC_FULL else 0, 1)
+    describe_run(m, zone, order, mode, gfp_migratetype(m, gfp), 1 if prio == COMPACT_PRIO_SYNC_FULL else 0, 1)
     m.cc[CC_CAPTURE] = order
     result = compact_zone(m)
     m.cc[CC_CAPTURE] = 0

@@ -2,10 +2,10 @@
 
 A file's dentry waits on a list once nobody has the file open; without a dentry the inode waits on another, if it has no pages and is not
 dirty. What goes is read again at the next open. Names of /proc and /sys wait as well, on lists of their own, and take their inodes with
-them. The cached map of a file's blocks (ext4's extent status) has a shrinker of its own.
-Models: fs/dcache.c dput(), prune_dcache_sb(); fs/inode.c iput(), inode_lru_isolate(), evict(); fs/super.c super_cache_count(),
-super_cache_scan(); fs/ext4/extents_status.c ext4_es_count(), ext4_es_scan(); fs/kernfs/file.c kernfs_unlink_open_file(). Left out: directories,
-RCU (objects are freed at once), a list a node and cgroup.
+them; their directories are held by the names in them (I_OPENS counts these too) and go with the last one. The cached map of a file's blocks (ext4's extent status) has a shrinker of its own.
+Models: fs/dcache.c dput(), __dentry_kill(), shrink_dentry_list(), prune_dcache_sb(); fs/namei.c link_path_walk(); fs/inode.c iput(), inode_lru_isolate(), evict(); fs/super.c super_cache_count(),
+super_cache_scan(); fs/ext4/extents_status.c ext4_es_count(), ext4_es_scan(); fs/kernfs/file.c kernfs_unlink_open_file(). Left out: directories of
+the disk, RCU (objects are freed at once), a list a node and cgroup.
 """
 
 from mmlab.kernels.jit import kernel, leaf
@@ -17,9 +17,9 @@ from mmlab.mm.xarray import xa_next
 from mmlab.model.const import ENOMEM
 from mmlab.model.gfp import GFP_KERNEL, GFP_NOFS
 from mmlab.model.rows import (
-    CACHE_DENTRY, CACHE_EXTENT_STATUS, CACHE_INODE, CACHE_LSM_INODE, CACHE_PROC_INODE, CACHE_SHMEM_INODE, CACHE_SYSFS_INODE, IF_NEGATIVE,
-    IF_PROC, IF_SHMEM, IF_SYSFS, INODE_STRIDE, IO_NONE, I_DENTRY, I_EXTENTS, I_EXTENT_OBJ, I_FLAGS, I_HEIGHT, I_IO_LIST, I_LRU, I_LSM,
-    I_NRPAGES, I_OBJ, I_OPENS, I_REFERENCED, I_REF_DENTRY, I_REF_EXTENTS, I_REF_INODE, I_ROOT, KVFREE_BULK_MAX_ENTR, SC_INODE_TOP,
+    CACHE_DENTRY, CACHE_EXTENT_STATUS, CACHE_INODE, CACHE_LSM_INODE, CACHE_PROC_INODE, CACHE_SHMEM_INODE, CACHE_SYSFS_INODE, IF_LINK,
+    IF_NEGATIVE, IF_PROC, IF_SHMEM, IF_SYSFS, IF_WB_SHIFT, INODE_STRIDE, IO_NONE, I_DENTRY, I_EXTENTS, I_EXTENT_OBJ, I_FLAGS, I_HEIGHT, I_IO_LIST, I_LRU, I_LSM,
+    I_NRPAGES, I_OBJ, I_OPENS, I_PARENT, I_REFERENCED, I_REF_DENTRY, I_REF_EXTENTS, I_REF_INODE, I_ROOT, KVFREE_BULK_MAX_ENTR, SC_INODE_TOP,
     SC_NOW_NS, SHR_DENTRIES, SHR_EXTENTS, SHR_FIRST, SHR_INODES, SHR_KFREE_RCU, SHR_NR, SHR_PROC, SHR_STRIDE, SHR_SYSFS,
 )
 
@@ -58,26 +58,61 @@ def dentry_lru(m, inode):
     return SHR_PROC if flags & IF_PROC else SHR_SYSFS if flags & IF_SYSFS else SHR_DENTRIES
 
 
+@leaf
+def parent_of(m, inode):
+    """The directory of a name of /proc or /sys: its row, 0 for what lies at the top (and for files of disks)."""
+    row = inode * INODE_STRIDE
+    return m.inode[row + I_PARENT] if m.inode[row + I_FLAGS] & (IF_PROC | IF_SYSFS) else 0
+
+
 @kernel
-def d_open(m, inode):
-    """Somebody opens the file: its inode and dentry are in memory from now on. Returns 0, or -ENOMEM."""
+def d_alloc(m, inode):
+    """A dentry and the inode for a name whose directory is in memory: the name holds the directory. 0, or -ENOMEM."""
     row = inode * INODE_STRIDE
     if iget(m, inode) < 0:
         return -ENOMEM
-    if m.inode[row + I_DENTRY] == 0:
-        obj = alloc_object(m, CACHE_DENTRY)
-        if obj < 0:
+    obj = alloc_object(m, CACHE_DENTRY)
+    if obj < 0:
+        return -ENOMEM
+    if m.inode[row + I_LRU] == SHR_INODES:
+        list_lru_del(m, inode)
+    m.inode[row + I_DENTRY] = obj
+    parent = parent_of(m, inode)
+    if parent:
+        m.inode[parent * INODE_STRIDE + I_OPENS] += 1
+    return 0
+
+
+@kernel
+def link_path_walk(m, inode):
+    """The directories above a name are in memory from now on, from the top down. 0, or -ENOMEM."""
+    while True:
+        at = parent_of(m, inode)
+        if at == 0 or m.inode[at * INODE_STRIDE + I_DENTRY]:
+            return 0
+        above = parent_of(m, at)
+        while above and m.inode[above * INODE_STRIDE + I_DENTRY] == 0:
+            at = above
+            above = parent_of(m, at)
+        if d_alloc(m, at) < 0:
             return -ENOMEM
-        if m.inode[row + I_LRU] == SHR_INODES:
-            list_lru_del(m, inode)
-        m.inode[row + I_DENTRY] = obj
+
+
+@kernel
+def d_open(m, inode):
+    """Somebody opens the file: its inode, its dentry and the directories above are in memory from now on. Returns 0, or -ENOMEM."""
+    row = inode * INODE_STRIDE
+    if iget(m, inode) < 0:
+        return -ENOMEM
+    if m.inode[row + I_DENTRY] == 0 and (link_path_walk(m, inode) < 0 or d_alloc(m, inode) < 0):
+        return -ENOMEM
     m.inode[row + I_OPENS] += 1
     return 0
 
 
 @leaf
 def d_free(m, inode):
-    """The dentry goes."""
+    """The dentry goes; what it held of its directory is the caller's to drop."""
     row = inode * INODE_STRIDE
     if m.inode[row + I_LRU] != SHR_INODES:
         list_lru_del(m, inode)
@@ -158,6 +193,7 @@ def evict(m, inode):
         kmem_cache_free(m, m.inode[row + I_LSM])
     m.inode[row + I_OBJ] = 0
     m.inode[row + I_REFERENCED] = 0
+    m.inode[row + I_FLAGS] &= (1 << IF_WB_SHIFT) - 1
     return 0
 
 
@@ -167,7 +203,7 @@ def name_use(m, inode):
     if d_open(m, inode) < 0:
         return -ENOMEM
     dput(m, inode)
-    if m.inode[inode * INODE_STRIDE + I_FLAGS] & (IF_SYSFS | IF_NEGATIVE) == IF_SYSFS:
+    if m.inode[inode * INODE_STRIDE + I_FLAGS] & (IF_SYSFS | IF_NEGATIVE | IF_LINK) == IF_SYSFS:
         open_node = kmem_cache_alloc(m, KERNFS_OPEN_NODE, GFP_KERNEL)
         if open_node < 0:
             return -ENOMEM
@@ -212,6 +248,20 @@ def kfree_rcu_scan(m):
 
 
 @kernel
+def dentry_kill(m, inode):
+    """A name of /proc or /sys goes with its inode, and so do the directories above that nothing else holds."""
+    while inode:
+        d_free(m, inode)
+        evict(m, inode)
+        inode = parent_of(m, inode)
+        if inode:
+            m.inode[inode * INODE_STRIDE + I_OPENS] -= 1
+            if m.inode[inode * INODE_STRIDE + I_OPENS]:
+                break
+    return 0
+
+
+@kernel
 def prune_dcache(m, which, nr_to_scan):
     """Walk a list of dentries from the oldest on: those in use leave it, used ones get another round, the others go. Returns how many left."""
     freed = 0
@@ -227,11 +277,11 @@ def prune_dcache(m, which, nr_to_scan):
             list_lru_del(m, inode)
             freed += 1
             if m.inode[row + I_OPENS] == 0:
-                d_free(m, inode)
                 if which == SHR_DENTRIES:
+                    d_free(m, inode)
                     inode_add_lru(m, inode)
                 else:
-                    evict(m, inode)
+                    dentry_kill(m, inode)
         inode = m.shrinker[which * SHR_STRIDE + SHR_FIRST]
     return freed
 

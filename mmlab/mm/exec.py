@@ -10,7 +10,7 @@ from mmlab.mm.page_cache import filemap_add, is_shmem
 from mmlab.mm.vma import vm_area_alloc, vm_stat_account, vma_link
 from mmlab.model.const import ENOMEM
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
-from mmlab.model.page import PG_DIRTY, PG_UPTODATE, page_set
+from mmlab.model.page import PG_DIRTY, PG_UPTODATE, add_refs, page_set
 from mmlab.model.rows import (
     CLASS_DATA, F_INODE, FILE_STRIDE, MM_HIWATER_VM, MM_STRIDE, MM_TOTAL_VM, PTE_ACCESSED, PTE_DIRTY, PTE_PRESENT, PTE_SHIFT, PTE_WRITE,
     SC_COMMITTED_AS, VM_ACCOUNT, VM_WRITE, VMA_END, VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_NAME, VMA_PGOFF, VMA_START, VMA_STRIDE,
@@ -56,8 +56,9 @@ def image_anon_pages(m, mm, vma, vpn, count):
 
 
 @kernel
-def image_cache_pages(m, inode, count):
-    """Fill a program file's page cache; pages of tmpfs have no other place, so they are dirty. Returns count, or -ENOMEM."""
+def image_cache_pages(m, inode, count, pinned):
+    """Fill a program file's page cache; pages of tmpfs have no other place, so they are dirty. pinned: 1 for pages of the kernel itself, which
+    nothing takes out of it. Returns count, or -ENOMEM."""
     flags = PG_UPTODATE | (PG_DIRTY if is_shmem(m, inode) else 0)
     for index in range(count):
         pfn = filemap_add(m, inode, index, GFP_HIGHUSER_MOVABLE, -1)
@@ -65,6 +66,7 @@ def image_cache_pages(m, inode, count):
             return -ENOMEM
         page_set(m, pfn, flags)
         m.page_class[pfn] = CLASS_DATA
+        add_refs(m, pfn, pinned)
     return count
 
 

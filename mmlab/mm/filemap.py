@@ -6,6 +6,7 @@ filemap_get_page(), filemap_add() and filemap_remove() come from mmlab.mm.page_c
 """
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.memcg import count_memcg_event_mm
 from mmlab.kernels.ops import reclaimer_folio_deactivate_file
 from mmlab.kernels.pte import walk_pmd
 from mmlab.kernels.services import folio_put, rmap_walk, shmem_get_page, xa_store
@@ -19,10 +20,13 @@ from mmlab.mm.xarray import XA_PAGE, entry_is, xa_load, xa_next
 from mmlab.model.const import HPAGE_PMD_NR, PAGE_SHIFT, PAGE_SIZE, RMAP_UNMAP, VM_FAULT_MAJOR, VM_FAULT_OOM, VM_FAULT_SIGBUS
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
 from mmlab.model.page import (
-    PG_DIRTY, PG_HEAD, PG_LOCKED, PG_TAIL, PG_UPTODATE, PG_WRITEBACK, add_refs, page_folio,
-    page_index, page_mapcount, page_refs, page_set, page_test,
+    PG_DIRTY, PG_HEAD, PG_LOCKED, PG_TAIL, PG_UPTODATE, PG_WRITEBACK, add_refs, page_folio, page_index, page_mapcount, page_refs, page_set,
+    page_test,
 )
-from mmlab.model.rows import INODE_STRIDE, I_SIZE_BYTES, SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE, VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_START, VMA_STRIDE
+from mmlab.model.rows import (
+    COST_ZAP_PTE, INODE_STRIDE, I_SIZE_BYTES, SC_NOW_NS, SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE, SC_TMPFS_HUGE, VMA_FILE, VMA_FLAGS, VMA_INODE,
+    VMA_PGOFF, VMA_START, VMA_STRIDE,
+)
 from mmlab.model.vmstat import V_PGMAJFAULT
 
 __all__ = [
@@ -58,10 +62,10 @@ def filemap_fault(m, mm, vma, vpn, access):
         return -VM_FAULT_SIGBUS
     if is_shmem(m, inode):
         # where the PMD was empty, a huge page was tried already
-        if m.sc[SC_SHMEM_MOUNT_HUGE] or m.sc[SC_SHMEM_HUGE]:
+        if m.sc[SC_SHMEM_MOUNT_HUGE] or m.sc[SC_SHMEM_HUGE] or m.sc[SC_TMPFS_HUGE]:
             pmd = walk_pmd(m, mm, vpn)
             if pmd >= 0 and m.pt[pmd] and xa_load(m, inode, index) == 0:
-                head = shmem_alloc_huge(m, mm, inode, index, vma, vpn)
+                head = shmem_alloc_huge(m, mm, inode, index, vma, vpn, 0)
                 if head >= 0:
                     return head + (index & (HPAGE_PMD_NR - 1))
         found = shmem_get_page(m, inode, index)
@@ -76,6 +80,7 @@ def filemap_fault(m, mm, vma, vpn, access):
         page_set(m, pfn, PG_UPTODATE)  # what write() left of the last page is zeroed now
         return pfn
     m.vmstat[V_PGMAJFAULT] += 1
+    count_memcg_event_mm(m, V_PGMAJFAULT)
     if file >= 0:
         do_sync_mmap_readahead(m, file, index, m.vma[row + VMA_FLAGS])
         pfn = filemap_get_page(m, inode, index)
@@ -88,7 +93,8 @@ def filemap_fault(m, mm, vma, vpn, access):
 
 @leaf
 def _drop(m, pfn):
-    """Out of the cache without a shadow, and free unless something still holds the page."""
+    """Out of the cache without a shadow, and free unless something still holds the page; it takes the time of unmapping one."""
+    m.sc[SC_NOW_NS] += m.cost[COST_ZAP_PTE]
     add_refs(m, pfn, 1)
     filemap_remove(m, pfn, -1)
     folio_put(m, pfn)

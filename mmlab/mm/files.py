@@ -8,7 +8,7 @@ written without fsync(): mm/fs_writeback.py. The disk's blocks have 1 KiB, as ex
 from mmlab.kernels.dirty import folio_mark_dirty
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import reclaimer_drain, reclaimer_folio_accessed
-from mmlab.kernels.services import inode_put, shmem_get_page, zap_range
+from mmlab.kernels.services import inode_put, run_due_work, shmem_get_page, zap_range
 from mmlab.mm.dcache import d_free, d_open, dput, es_insert, evict, iget
 from mmlab.mm.ext4_meta import ext4_dirty_inode, ext4_lookup
 from mmlab.mm.filemap import invalidate_pages, read_page, size_pages, truncate_pages
@@ -17,20 +17,23 @@ from mmlab.mm.objcg import alloc_object, free_object
 from mmlab.mm.page_cache import create_empty_buffers, filemap_add, filemap_get_page, is_shmem
 from mmlab.mm.readahead import count_read, force_page_cache_ra, page_cache_async_ra, page_cache_sync_ra
 from mmlab.mm.shared_policy import set_shared_policy
-from mmlab.mm.xarray import xa_next
-from mmlab.model.const import EINVAL, ENOMEM, PAGEVEC_SIZE, PAGE_SHIFT, PAGE_SIZE
+from mmlab.mm.shmem_huge import shmem_alloc_huge
+from mmlab.mm.xarray import xa_load, xa_next
+from mmlab.model.const import EINVAL, ENOMEM, HPAGE_PMD_NR, PAGEVEC_SIZE, PAGE_SHIFT, PAGE_SIZE
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE, GFP_WRITE
 from mmlab.model.page import PG_DIRTY, PG_IDLE, PG_READAHEAD, PG_UPTODATE, add_refs, page_clear, page_folio, page_set, page_test
 from mmlab.model.rows import (
-    CACHE_FILP, COST_COPY_PAGE, COST_SYSCALL, FF_RANDOM, FF_SEQUENTIAL, FILE_STRIDE, F_FLAGS, F_INODE, F_NEXT_FREE, F_OBJ, F_PREV_POS,
-    F_RA_PAGES, F_USERS, INODE_STRIDE, I_COMMITTED, I_FLAGS, I_MAP_FIRST, I_NEXT_FREE, I_NLINK, I_SIZE_BYTES, SC_COMMITTED_AS,
-    SC_FILE_FREE, SC_FILE_TOP, SC_INODE_FREE, SC_INODE_TOP, SC_NOW_NS, SC_NR_CPUS, SC_READAHEAD_PAGES, SC_STORE_CLASS, VMA_END, VMA_FLAGS,
-    VMA_MAP_NEXT, VMA_MM, VMA_PGOFF, VMA_START, VMA_STRIDE, VM_SHARED, I_DENTRY, I_INO, I_OBJ,
+    CACHE_FILP, CLASS_ZERO, COST_COPY_PAGE, COST_SYSCALL, FF_RANDOM, FF_SEQUENTIAL, FILE_STRIDE, F_FLAGS, F_INODE, F_NEXT_FREE, F_OBJ,
+    F_PREV_POS, F_RA_PAGES, F_USERS, INODE_STRIDE, I_COMMITTED, I_DENTRY, I_FLAGS, I_INO, I_MAP_FIRST, I_NEXT_FREE, I_NLINK, I_OBJ,
+    I_SIZE_BYTES, SC_COMMITTED_AS, SC_FILE_FREE, SC_FILE_TOP, SC_INODE_FREE, SC_INODE_TOP, SC_NEXT_EVENT_NS, SC_NOW_NS, SC_NR_CPUS,
+    SC_READAHEAD_PAGES, SC_SHMEM_HUGE, SC_TMPFS_HUGE, SC_WRITE_CLASS, VMA_END, VMA_FLAGS, VMA_MAP_NEXT, VMA_MM, VMA_PGOFF, VMA_START,
+    VMA_STRIDE, VM_SHARED,
 )
 from mmlab.model.vmstat import V_DROP_PAGECACHE
 
 BLOCK_SIZE = 1024
 MAX_PAGES = 1 << 40  # more than any file has
+DROP_BATCH = 1024  # pages of a file that drop_caches goes through between looks at what is due
 FADV_NORMAL, FADV_RANDOM, FADV_SEQUENTIAL, FADV_WILLNEED, FADV_DONTNEED, FADV_NOREUSE = 0, 1, 2, 3, 4, 5
 
 
@@ -194,10 +197,13 @@ def _shmem_read(m, inode, offset_bytes, end):
 
 
 @kernel
-def _write_page(m, inode, index, begin, end):
-    """The cached page that a write of bytes [begin, end) of the file goes to, dirty: its pfn, or -ENOMEM."""
+def _write_page(m, inode, index, begin, end, write_end):
+    """The cached page that a write of bytes [begin, end) of the file, and more up to write_end, goes to, dirty: its pfn, or -ENOMEM."""
     if is_shmem(m, inode):
-        found = shmem_get_page(m, inode, index)
+        found = -1
+        if (m.sc[SC_TMPFS_HUGE] or m.sc[SC_SHMEM_HUGE]) and xa_load(m, inode, index) == 0:
+            found = shmem_alloc_huge(m, -1, inode, index, -1, -1, write_end)
+        found = shmem_get_page(m, inode, index) if found < 0 else found + (index & (HPAGE_PMD_NR - 1))
         if found < 0:
             return -ENOMEM
         page_set(m, page_folio(m, found & (MAX_PAGES - 1)), PG_DIRTY)
@@ -238,10 +244,11 @@ def file_write(m, file, offset_bytes, length_bytes):
     while pos < end:
         index = pos >> PAGE_SHIFT
         stop = min((index + 1) << PAGE_SHIFT, end)
-        pfn = _write_page(m, inode, index, pos, stop)
+        pfn = _write_page(m, inode, index, pos, stop, end)
         if pfn < 0:
             return pos - offset_bytes if pos > offset_bytes else -ENOMEM
-        m.page_class[page_folio(m, pfn)] = m.sc[SC_STORE_CLASS]
+        if m.sc[SC_WRITE_CLASS] != CLASS_ZERO:
+            m.page_class[page_folio(m, pfn)] = m.sc[SC_WRITE_CLASS]
         m.sc[SC_NOW_NS] += m.cost[COST_COPY_PAGE]
         pos = stop
         m.inode[inode * INODE_STRIDE + I_SIZE_BYTES] = max(m.inode[inode * INODE_STRIDE + I_SIZE_BYTES], pos)
@@ -293,7 +300,12 @@ def drop_caches(m):
     dropped = 0
     for inode in range(1, m.sc[SC_INODE_TOP] + 1):
         if m.inode[inode * INODE_STRIDE + I_NLINK] > 0:
-            dropped += invalidate_pages(m, inode, 0, MAX_PAGES)
+            first = xa_next(m, inode, 0)
+            while first >= 0:
+                dropped += invalidate_pages(m, inode, first, first + DROP_BATCH)
+                if m.sc[SC_NOW_NS] >= m.sc[SC_NEXT_EVENT_NS]:
+                    run_due_work(m)  # kswapd, for one, ends its pass while there still is something to look at
+                first = xa_next(m, inode, first + DROP_BATCH)
     return dropped
 
 

@@ -2,12 +2,12 @@
 
 It takes dirty inodes oldest first, a chunk of each in turn, and goes on in each where it stopped last. wb_step() does a part of that, so that
 tasks run in between; what it is at lies in m.wb. Models: fs/fs-writeback.c wb_workfn(), wb_do_writeback(), wb_check_old_data_flush(),
-wb_check_background_flush(), wb_check_start_all(), wb_writeback(), queue_io(), writeback_sb_inodes(), requeue_inode(),
-writeback_chunk_size(); fs/ext4/inode.c ext4_writepages(); mm/page-writeback.c folio_clear_dirty_for_io(). Left out: metadata, cgroup
-write-back, sync(2), several disks.
+wb_check_background_flush(), wb_over_bg_thresh(), wb_check_start_all(), wb_writeback(), queue_io(), writeback_sb_inodes(), requeue_inode(),
+writeback_chunk_size(); fs/ext4/inode.c ext4_writepages(); mm/page-writeback.c folio_clear_dirty_for_io(). Left out: metadata, sync(2),
+several disks; a cgroup's files are written for its sake by the one flusher, and never change their cgroup.
 """
 
-from mmlab.kernels.dirty import folio_clear_dirty, io_list_add, io_list_del, set_writeback_timer
+from mmlab.kernels.dirty import folio_clear_dirty, inode_wb, io_list_add, io_list_del, set_writeback_timer
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.services import rmap_walk
 from mmlab.mm.blk_mq import blk_complete, folio_wait_writeback, submit_write, wait_for_disk
@@ -15,16 +15,18 @@ from mmlab.mm.dcache import inode_add_lru
 from mmlab.mm.ext4_meta import ext4_map_blocks
 from mmlab.mm.page_cache import filemap_get_page
 from mmlab.mm.page_writeback import (
-    NEVER_NS, background_threshold, dirty_threshold, folio_start_writeback, global_node_page_state, wakeup_flusher, wb_update_bandwidth,
+    NEVER_NS, background_threshold, dirty_threshold, folio_start_writeback, global_node_page_state, memcg_background_threshold,
+    memcg_dirty_threshold, wakeup_flusher, wb_update_bandwidth,
 )
 from mmlab.mm.xarray import xa_next
 from mmlab.model.const import RMAP_MKCLEAN
 from mmlab.model.page import PG_DIRTY, PG_WRITEBACK, page_mapcount, page_test
 from mmlab.model.rows import (
-    COST_WRITEPAGE, DISK_FILES, INODE_STRIDE, IO_DIRTY, IO_MORE, IO_NONE, IO_QUEUED, IO_SYNC, I_BLOCKS, I_DIRTIED_NS, I_DIRTY_END, I_DIRTY_FIRST, I_INO, I_IO_LIST,
-    I_NR_DIRTY, I_NR_WRITEBACK, I_WRITEBACK_INDEX, SC_NOW_NS, WB_AVG_BANDWIDTH, WB_AWAKE, WB_CHUNK, WB_CYCLED,
-    WB_DIRTY_LIMIT, WB_END, WB_EXPIRE_NS, WB_INDEX, WB_INODE, WB_INTERVAL_NS, WB_LAST_OLD_FLUSH_NS, WB_LISTS, WB_NEXT_NS, WB_NR_PAGES,
-    WB_IO_NEXT_NS, WB_ROUND_NS, WB_START_ALL, WB_TIMER_NS, WB_WORK,
+    COST_WRITEPAGE, DISK_FILES, INODE_STRIDE, IO_DIRTY, IO_MORE, IO_NONE, IO_QUEUED, IO_SYNC, I_BLOCKS, I_DIRTIED_NS, I_DIRTY_END,
+    I_DIRTY_FIRST, I_INO, I_IO_LIST, I_IO_NEXT, MC_NR_DIRTY, MC_SEEN_DIRTY, MC_WB_DIRTY, MEMCG_STRIDE, SC_NR_MEMCGS, WB_MEMCG, I_NR_DIRTY,
+    I_NR_WRITEBACK, I_WRITEBACK_INDEX, SC_NOW_NS, WB_AVG_BANDWIDTH, WB_AWAKE, WB_CHUNK, WB_CYCLED, WB_DIRTY_LIMIT, WB_END, WB_EXPIRE_NS,
+    WB_INDEX, WB_INODE, WB_INTERVAL_NS, WB_LAST_OLD_FLUSH_NS, WB_LISTS, WB_NEXT_NS, WB_NR_PAGES, WB_IO_NEXT_NS, WB_ROUND_NS, WB_START_ALL,
+    WB_TIMER_NS, WB_WORK,
 )
 from mmlab.model.vmstat import V_NR_DIRTY
 
@@ -47,6 +49,7 @@ def write_folio(m, inode, index, pfn):
     folio_clear_dirty(m, pfn)
     folio_start_writeback(m, pfn)
     m.inode[inode * INODE_STRIDE + I_NR_WRITEBACK] += 1
+    m.memcg[inode_wb(m, inode) * MEMCG_STRIDE + MC_WB_DIRTY] += 1
     m.sc[SC_NOW_NS] += m.cost[COST_WRITEPAGE]
     return submit_write(m, DISK_FILES, pfn, (inode << FILE_SECTORS_SHIFT) + index)
 
@@ -72,15 +75,41 @@ def file_write_and_wait(m, inode):
     return written
 
 
-@leaf
-def over_background_threshold(m):
-    """1 if more is dirty than the background threshold allows."""
+@kernel
+def over_background_threshold(m, memcg):
+    """wb_over_bg_thresh(): 1 if more is dirty, of a cgroup's files or (0) in all, than the background threshold allows."""
+    if memcg:
+        background = memcg_background_threshold(m, memcg, memcg_dirty_threshold(m, memcg))
+        return 1 if m.memcg[memcg * MEMCG_STRIDE + MC_SEEN_DIRTY] > background else 0
     return 1 if global_node_page_state(m, V_NR_DIRTY) > background_threshold(m, dirty_threshold(m)) else 0
+
+
+@kernel
+def inode_of_memcg(m, io_list, memcg):
+    """The first inode on a list of dirty ones that belongs to a cgroup (0: to any), or 0."""
+    inode = m.wb[WB_LISTS + 2 * io_list]
+    while inode and memcg and inode_wb(m, inode) != memcg:
+        inode = m.inode[inode * INODE_STRIDE + I_IO_NEXT]
+    return inode
+
+
+@kernel
+def who_is_over_background(m):
+    """0 if the machine is over its background threshold, else the first cgroup that is over its own, or -1."""
+    if over_background_threshold(m, 0):
+        return 0
+    for memcg in range(1, m.sc[SC_NR_MEMCGS]):
+        if m.memcg[memcg * MEMCG_STRIDE + MC_NR_DIRTY] and over_background_threshold(m, memcg):
+            for io_list in range(IO_DIRTY, IO_SYNC):
+                if inode_of_memcg(m, io_list, memcg):
+                    return memcg
+    return -1
 
 
 @leaf
 def _begin_work(m, kind, nr_pages):
     m.wb[WB_WORK] = kind
+    m.wb[WB_MEMCG] = 0
     m.wb[WB_NR_PAGES] = nr_pages
     m.wb[WB_ROUND_NS] = m.sc[SC_NOW_NS]
 
@@ -96,8 +125,11 @@ def next_work(m):
     elif m.wb[WB_INTERVAL_NS] > 0 and now >= m.wb[WB_LAST_OLD_FLUSH_NS] + m.wb[WB_INTERVAL_NS] and dirty > 0:
         m.wb[WB_LAST_OLD_FLUSH_NS] = now
         _begin_work(m, WORK_KUPDATE, dirty)
-    elif over_background_threshold(m):
-        _begin_work(m, WORK_BACKGROUND, LONG_MAX)
+    else:
+        memcg = who_is_over_background(m)
+        if memcg >= 0:
+            _begin_work(m, WORK_BACKGROUND, LONG_MAX)
+            m.wb[WB_MEMCG] = memcg
     return m.wb[WB_WORK]
 
 
@@ -129,12 +161,12 @@ def next_inode(m):
         return 1
     queued = m.wb[WB_LISTS + 2 * IO_QUEUED]
     if queued == 0 or m.sc[SC_NOW_NS] >= m.wb[WB_ROUND_NS] + ROUND_NS:
-        if m.wb[WB_WORK] == WORK_BACKGROUND and over_background_threshold(m) == 0:
+        if m.wb[WB_WORK] == WORK_BACKGROUND and over_background_threshold(m, m.wb[WB_MEMCG]) == 0:
             return 1
         m.wb[WB_ROUND_NS] = m.sc[SC_NOW_NS]
-    if queued == 0:
+    if queued == 0 or m.wb[WB_MEMCG]:
         queue_io(m, m.sc[SC_NOW_NS] - (m.wb[WB_EXPIRE_NS] if m.wb[WB_WORK] == WORK_KUPDATE else 0))
-        queued = m.wb[WB_LISTS + 2 * IO_QUEUED]
+        queued = inode_of_memcg(m, IO_QUEUED, m.wb[WB_MEMCG])
     if queued == 0:
         return 1
     io_list_del(m, queued)

@@ -9,9 +9,9 @@ from mmlab.kernels.dirty import folio_mark_dirty
 from mmlab.kernels.jit import kernel
 from mmlab.kernels.ops import fault_handler_handle_mm_fault, reclaimer_folio_accessed, vma_index_find
 from mmlab.kernels.pte import walk_pmd, walk_pte
-from mmlab.mm.mlock import mlock_pte_range
+from mmlab.mm.mlock import mlock_new_folio, mlock_pte_range
 from mmlab.model.const import EFAULT, EINVAL, ENOMEM, READ, VM_FAULT_ERROR, VM_FAULT_MAJOR, VM_FAULT_OOM, VM_FAULT_RETRY, WRITE
-from mmlab.model.page import page_folio
+from mmlab.model.page import PG_ANON, page_folio, page_test
 from mmlab.model.rows import (
     BIO_WAITS, COST_FAULT, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, PTE_WRITE, SC_NOW_NS, SC_TASK, T_MAJ_FLT,
     T_MIN_FLT, TASK_STRIDE, VM_EXEC, VM_IO, VM_LOCKED, VM_LOCKONFAULT, VM_PFNMAP, VM_READ, VM_SHARED, VM_WRITE, VMA_END, VMA_FLAGS,
@@ -31,8 +31,10 @@ def populate_vma_page_range(m, mm, vma, start_vpn, end_vpn, access):
             if slot >= 0 and m.pt[slot] & PTE_HUGE == 0:
                 slot = -1
         entry = m.pt[slot] if slot >= 0 else 0
+        unevictable = 0
         if entry & PTE_PRESENT == 0 or (access == WRITE and entry & PTE_WRITE == 0):
             m.sc[SC_NOW_NS] += m.cost[COST_FAULT]
+            file_page = entry & PTE_PRESENT and entry & (PTE_HUGE | PTE_SPECIAL) == 0 and page_test(m, entry >> PTE_SHIFT, PG_ANON) == 0
             waits = m.bio[BIO_WAITS]
             result = VM_FAULT_RETRY
             tries = 0
@@ -47,17 +49,21 @@ def populate_vma_page_range(m, mm, vma, start_vpn, end_vpn, access):
             major = result & VM_FAULT_MAJOR and entry & PTE_SWAP and m.bio[BIO_WAITS] == waits
             if m.sc[SC_TASK] >= 0:
                 m.task[m.sc[SC_TASK] * TASK_STRIDE + (T_MAJ_FLT if major else T_MIN_FLT)] += 1
-            fresh = (entry == 0 or entry & PTE_SPECIAL) and m.vma[vma * VMA_STRIDE + VMA_INODE] < 0
+            shared = m.vma[vma * VMA_STRIDE + VMA_INODE] >= 0 and (access == READ or m.vma[vma * VMA_STRIDE + VMA_FLAGS] & VM_SHARED)
+            fresh = shared == 0 and (entry == 0 or entry & PTE_SPECIAL or file_page)
             slot = walk_pte(m, mm, vpn)
             entry = m.pt[slot] if slot >= 0 else 0
+            if m.vma[vma * VMA_STRIDE + VMA_FLAGS] & VM_LOCKED and entry & PTE_PRESENT and entry & (PTE_HUGE | PTE_SPECIAL) == 0:
+                unevictable = mlock_new_folio(m, page_folio(m, entry >> PTE_SHIFT))
             if fresh and entry & PTE_DIRTY:
-                entry &= ~PTE_DIRTY  # the page is dirty, but full of zeroes: nobody has stored anything into it
+                entry &= ~PTE_DIRTY  # the page is dirty, but full of zeroes or a file's: nobody has stored anything into it
                 m.pt[slot] = entry
         if entry & PTE_PRESENT and entry & (PTE_HUGE | PTE_SPECIAL) == 0:
             head = page_folio(m, entry >> PTE_SHIFT)
             if access == WRITE and entry & PTE_DIRTY == 0:
                 folio_mark_dirty(m, head)
-            reclaimer_folio_accessed(m, head)
+            if unevictable == 0:
+                reclaimer_folio_accessed(m, head)
         vpn += 1
     if m.vma[vma * VMA_STRIDE + VMA_FLAGS] & VM_LOCKED:
         mlock_pte_range(m, mm, vma, start_vpn, end_vpn)

@@ -1,12 +1,12 @@
 """Collapsing small pages into a huge one: khugepaged's scan of an address space, and MADV_COLLAPSE.
 
 Models: mm/khugepaged.c hpage_collapse_scan_pmd(), collapse_huge_page(), khugepaged_scan_mm_slot(), khugepaged_enter_vma(), madvise_collapse().
-When and how much khugepaged scans is the thp slot's business (its op step). Left out: files, the choice of a node, pages on per-CPU lists of
-other CPUs (all are drained first).
+When and how much khugepaged scans is the thp slot's business (its op step). Left out: files of a disk (as CONFIG_READ_ONLY_THP_FOR_FS=n), the
+choice of a node, pages on per-CPU lists of other CPUs (all are drained first).
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.large_folio import deferred_split_folio, folio_add_rmap_pmd, folio_likely_mapped_shared
+from mmlab.kernels.large_folio import deferred_split_folio, entire_mapcount, folio_add_rmap_pmd, folio_likely_mapped_shared, nr_pages_mapped
 from mmlab.kernels.ops import reclaimer_drain, reclaimer_folio_added, reclaimer_folio_removed, thp_fault_orders, vma_index_find
 from mmlab.kernels.pte import remove_rmap, walk_pmd, walk_pte
 from mmlab.kernels.services import alloc_anon_folio, folio_put, swap_in, zap_range
@@ -27,9 +27,9 @@ from mmlab.model.page import (
     page_mapcount, page_mapping, page_memcg, page_refs, page_test, set_page_counts,
 )
 from mmlab.model.rows import (
-    COST_COPY_PAGE, COST_HUGE_ZERO, COST_SPLIT_THP, I_FLAGS, IF_SHMEM, INODE_STRIDE, MM_KHUGEPAGED, MM_STRIDE, MM_USERS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE,
+    COST_COPY_PAGE, COST_SPLIT_THP, I_FLAGS, IF_SHMEM, INODE_STRIDE, MM_KHUGEPAGED, MM_STRIDE, MM_USERS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE,
     PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, PTE_WRITE, SC_KHUGEPAGED_ADDRESS, SC_KHUGEPAGED_COLLAPSED,
-    SC_KHUGEPAGED_FULL_SCANS, SC_KHUGEPAGED_MM, SC_NOW_NS, SC_NR_CPUS, SC_NR_TASKS, SC_WANTS_ACCESS, VM_LOCKED, VM_NOHUGEPAGE, VM_SHARED, VM_SPECIAL,
+    SC_KHUGEPAGED_FULL_SCANS, SC_KHUGEPAGED_MM, SC_KHUGEPAGED_READY, SC_NOW_NS, SC_NR_CPUS, SC_NR_TASKS, SC_WANTS_ACCESS, VM_LOCKED, VM_NOHUGEPAGE, VM_SHARED, VM_SPECIAL,
     VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_START, VMA_STRIDE, WANTS_SUBPAGES,
 )
 from mmlab.model.vmstat import (
@@ -37,7 +37,6 @@ from mmlab.model.vmstat import (
 )
 
 NO_LIMIT = 1 << 20  # of max_ptes_*: MADV_COLLAPSE knows none
-TRIED = 1 << 32  # beside SCAN_*: the range could be collapsed, and the mmap lock was let go for that
 
 
 @leaf
@@ -78,7 +77,7 @@ def _first_eligible_shmem(m, vma, force):
     if m.inode[inode * INODE_STRIDE + I_FLAGS] & IF_SHMEM == 0 or m.vma[row + VMA_FLAGS] & VM_SPECIAL:
         return -1
     first = (m.vma[row + VMA_START] + (1 << 21) - 1) >> 21 << 9
-    if shmem_huge_allowed(m, inode, m.vma[row + VMA_PGOFF], m.vma[row + VMA_FLAGS], force) == 0 or suitable(m, vma, first) == 0:
+    if shmem_huge_allowed(m, inode, m.vma[row + VMA_PGOFF], m.vma[row + VMA_FLAGS], 0, force) == 0 or suitable(m, vma, first) == 0:
         return -1
     return first
 
@@ -97,7 +96,7 @@ def khugepaged_enter_vma(m, mm, vma):
 
 
 @kernel
-def collapse_scan_ptes(m, mm, vma, first, max_ptes_none, max_ptes_swap, max_ptes_shared, by_khugepaged):
+def collapse_scan_ptes(m, mm, first, max_ptes_none, max_ptes_swap, max_ptes_shared, by_khugepaged):
     """May the 512 PTEs from page `first` on become one huge page: SCAN_SUCCEED, or why not."""
     pmd = walk_pmd(m, mm, first)
     if pmd < 0:
@@ -168,8 +167,14 @@ def collapse_huge_page(m, mm, vma, first, gfp):
             entry = m.pt[table * 512 + i]
             if entry & PTE_PRESENT and entry & PTE_SPECIAL == 0:
                 m.subpage[folio + i] = m.subpage[entry >> PTE_SHIFT]
+    for i in range(HPAGE_PMD_NR):  # they are unmapped one by one, a large folio in part at first
+        entry = m.pt[table * 512 + i]
+        if entry & PTE_PRESENT and entry & PTE_SPECIAL == 0 and page_test(m, entry >> PTE_SHIFT, PG_HEAD | PG_TAIL):
+            head = page_folio(m, entry >> PTE_SHIFT)
+            if entire_mapcount(m, head) == 0 and nr_pages_mapped(m, head) > 1:
+                deferred_split_folio(m, head, 1)
     zap_range(m, mm, vma, first, first + HPAGE_PMD_NR)
-    m.sc[SC_NOW_NS] += HPAGE_PMD_NR * m.cost[COST_COPY_PAGE] - m.cost[COST_HUGE_ZERO]
+    m.sc[SC_NOW_NS] += HPAGE_PMD_NR * m.cost[COST_COPY_PAGE]
     pgtable_deposit(m, pmd >> 9, table)
     folio_add_rmap_pmd(m, mm, folio)
     add_refs(m, folio, -1)
@@ -184,10 +189,10 @@ def collapse_huge_page(m, mm, vma, first, gfp):
 
 @kernel
 def collapse_pmd(m, mm, vma, first, max_ptes_none, max_ptes_swap, max_ptes_shared, by_khugepaged, gfp):
-    """Scan the 512 PTEs from page `first` on and collapse them if they may be: SCAN_* | 1 << 32 if it got as far as collapsing."""
-    result = collapse_scan_ptes(m, mm, vma, first, max_ptes_none, max_ptes_swap, max_ptes_shared, by_khugepaged)
+    """Scan the 512 PTEs from page `first` on and collapse them if they may be: SCAN_*."""
+    result = collapse_scan_ptes(m, mm, first, max_ptes_none, max_ptes_swap, max_ptes_shared, by_khugepaged)
     if result == SCAN_SUCCEED:
-        return collapse_huge_page(m, mm, vma, first, gfp) | TRIED
+        return collapse_huge_page(m, mm, vma, first, gfp)
     return result
 
 
@@ -200,7 +205,7 @@ def collapse_range(m, mm, vpn, max_ptes_none, gfp):
         return SCAN_FAIL
     if _first_eligible(m, vma) < 0:
         return SCAN_FAIL
-    return collapse_pmd(m, mm, vma, first, max_ptes_none, HPAGE_PMD_NR // 8, HPAGE_PMD_NR // 2, 0, gfp) & ~TRIED
+    return collapse_pmd(m, mm, vma, first, max_ptes_none, HPAGE_PMD_NR // 8, HPAGE_PMD_NR // 2, 0, gfp)
 
 
 @kernel
@@ -249,10 +254,14 @@ def do_collapse_in_place(m, mm, vpn):
 
 @kernel
 def khugepaged_scan_mm_slot(m, pages, max_ptes_none, max_ptes_swap, max_ptes_shared, gfp):
-    """Service: go on with the current address space until one range is collapsed or `pages` of progress are made.
+    """Service: go on with the current address space until one range may be collapsed or `pages` of progress are made.
 
-    Returns the progress (512 a range, 1 an address space visited or VMA skipped), | SCAN_* of the last range << 32.
+    Returns the progress (512 a range, 1 an address space visited or VMA skipped), | SCAN_* of the last range << 32. A range that may be
+    collapsed (m.sc[SC_KHUGEPAGED_READY]) is, if it still may, by the next call, which ends with it; the time of the work is the caller's.
     """
+    ready = m.sc[SC_KHUGEPAGED_READY]
+    m.sc[SC_KHUGEPAGED_READY] = 0
+    at = m.sc[SC_KHUGEPAGED_ADDRESS]
     mm = m.sc[SC_KHUGEPAGED_MM]
     if mm < 0 or m.mm[mm * MM_STRIDE + MM_USERS] == 0:
         mm = _next_mm(m, 0 if mm < 0 else m.mm[mm * MM_STRIDE + MM_KHUGEPAGED])
@@ -261,7 +270,8 @@ def khugepaged_scan_mm_slot(m, pages, max_ptes_none, max_ptes_swap, max_ptes_sha
             return pages
         m.sc[SC_KHUGEPAGED_MM] = mm
         m.sc[SC_KHUGEPAGED_ADDRESS] = 0
-    progress = 1
+        ready = 0
+    progress = 0 if ready else 1
     result = SCAN_FAIL
     address = m.sc[SC_KHUGEPAGED_ADDRESS]
     vma = vma_index_find(m, mm, address)
@@ -278,13 +288,18 @@ def khugepaged_scan_mm_slot(m, pages, max_ptes_none, max_ptes_swap, max_ptes_sha
             continue
         address = max(address, first << 12)
         while address < end:
+            collapses = ready and address == at
             if shared:
-                released = True
-                result = collapse_shmem_range(m, mm, vma, address >> 12, max_ptes_none, max_ptes_swap, gfp, 0)
-            else:
+                result = collapse_shmem_range(m, mm, vma, address >> 12, max_ptes_none, max_ptes_swap, gfp, 0 if collapses else -1)
+            elif collapses:
                 result = collapse_pmd(m, mm, vma, address >> 12, max_ptes_none, max_ptes_swap, max_ptes_shared, 1, gfp)
-                released = result & TRIED > 0
-                result &= ~TRIED
+            else:
+                result = collapse_scan_ptes(m, mm, address >> 12, max_ptes_none, max_ptes_swap, max_ptes_shared, 1)
+            if result == SCAN_SUCCEED and not collapses:
+                m.sc[SC_KHUGEPAGED_ADDRESS] = address
+                m.sc[SC_KHUGEPAGED_READY] = 1
+                return progress | (result << 32)
+            released = shared or collapses
             if result == SCAN_SUCCEED:
                 m.sc[SC_KHUGEPAGED_COLLAPSED] += 1
             address += HPAGE_PMD_NR << 12
@@ -304,7 +319,8 @@ def khugepaged_scan_mm_slot(m, pages, max_ptes_none, max_ptes_swap, max_ptes_sha
 
 @kernel
 def collapse_shmem_range(m, mm, vma, vpn, max_ptes_none, max_ptes_swap, gfp, map_it):
-    """hpage_collapse_scan_file() and what follows for the 2 MiB at vpn of a VMA over a swap-backed file. map_it: MADV_COLLAPSE maps it too."""
+    """hpage_collapse_scan_file() and what follows for the 2 MiB at vpn of a VMA over a swap-backed file. map_it: 1 MADV_COLLAPSE maps it too,
+    -1 only the scan."""
     row = vma * VMA_STRIDE
     pmd = walk_pmd(m, mm, vpn)
     if pmd >= 0 and m.pt[pmd] & PTE_HUGE:
@@ -312,9 +328,9 @@ def collapse_shmem_range(m, mm, vma, vpn, max_ptes_none, max_ptes_swap, gfp, map
     inode = m.vma[row + VMA_INODE]
     first = vpn - (m.vma[row + VMA_START] >> 12) + m.vma[row + VMA_PGOFF]
     result = scan_file(m, inode, first, max_ptes_none, max_ptes_swap)
-    if result == SCAN_SUCCEED:
+    if result == SCAN_SUCCEED and map_it >= 0:
         result = collapse_file(m, inode, first, gfp)
-    if map_it and result in (SCAN_SUCCEED, SCAN_PMD_MAPPED):
+    if map_it > 0 and result in (SCAN_SUCCEED, SCAN_PMD_MAPPED):
         pmd = walk_pmd(m, mm, vpn)
         if pmd >= 0 and m.pt[pmd]:
             zap_range(m, mm, vma, vpn, vpn + HPAGE_PMD_NR)
@@ -345,7 +361,7 @@ def madvise_collapse(m, mm, vma, start, end):
         if shared:
             result = collapse_shmem_range(m, mm, vma, address >> 12, NO_LIMIT, NO_LIMIT, GFP_TRANSHUGE, 1)
         else:
-            result = collapse_pmd(m, mm, vma, address >> 12, NO_LIMIT, NO_LIMIT, NO_LIMIT, 0, GFP_TRANSHUGE) & ~TRIED
+            result = collapse_pmd(m, mm, vma, address >> 12, NO_LIMIT, NO_LIMIT, NO_LIMIT, 0, GFP_TRANSHUGE)
         if result == SCAN_SUCCEED or result == SCAN_PMD_MAPPED:
             done += 1
         else:

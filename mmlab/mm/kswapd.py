@@ -6,6 +6,7 @@ Models: mm/vmscan.c balance_pgdat(), wakeup_kswapd(), kswapd_try_to_sleep(), pgd
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import page_allocator_can_alloc, reclaimer_age_node, reclaimer_end_reclaim
 from mmlab.kernels.services import wakeup_kcompactd
+from mmlab.kernels.trace import trace_event
 from mmlab.kernels.zones import wmark_pages, zone_watermark_order0
 from mmlab.mm.compaction_reset import reset_isolation_suitable
 from mmlab.mm.psi import psi_memstall_enter, psi_memstall_leave
@@ -15,11 +16,11 @@ from mmlab.model.const import (
     SCAN_NO_TRIM_MODE, SCAN_RECLAIM_IDX_SHIFT, SCAN_RESUME, SWAP_CLUSTER_MAX,
 )
 from mmlab.model.rows import (
-    NODE_STRIDE, N_KSWAPD_ALLOC_ORDER, N_KSWAPD_AWAKE, N_KSWAPD_BOOST, N_KSWAPD_FAILURES, N_KSWAPD_FLAGS, N_KSWAPD_IDX,
-    N_KSWAPD_LIGHT_SLEEP_NS, N_KSWAPD_ORDER, N_KSWAPD_PRIORITY, N_KSWAPD_RECLAIMED, N_KSWAPD_WAKE_NS, N_PASS_MEMCG, N_PASS_NOTES,
-    N_PASS_RECLAIMED, N_PASS_SCANNED, SC_KSWAPD_AWAKE, SC_NEXT_EVENT_NS, SC_NOW_NS, SC_NR_RECLAIMED, SC_NR_SCANNED, SC_NR_ZONES,
-    SC_NUMA_BALANCING, SC_RECLAIM_NOTES, SC_SCAN_PRIORITY, SC_YIELDED, ZONE_RECLAIM_ACTIVE, ZONE_STRIDE, Z_FLAGS, Z_INDEX, Z_NODE,
-    Z_WATERMARK_BOOST,
+    EVENT_KSWAPD_SLEEP, EVENT_KSWAPD_WAKE, EVENT_WAKEUP_KSWAPD, NODE_STRIDE, N_KSWAPD_ALLOC_ORDER, N_KSWAPD_AWAKE, N_KSWAPD_BOOST,
+    N_KSWAPD_FAILURES, N_KSWAPD_FLAGS, N_KSWAPD_IDX, N_KSWAPD_LIGHT_SLEEP_NS, N_KSWAPD_ORDER, N_KSWAPD_PRIORITY, N_KSWAPD_RECLAIMED,
+    N_KSWAPD_WAKE_NS, N_PASS_MEMCG, N_PASS_NOTES, N_PASS_RECLAIMED, N_PASS_SCANNED, SC_KSWAPD_AWAKE, SC_NEXT_EVENT_NS, SC_NOW_NS,
+    SC_NR_RECLAIMED, SC_NR_SCANNED, SC_NR_ZONES, SC_NUMA_BALANCING, SC_RECLAIM_NOTES, SC_SCAN_PRIORITY, SC_YIELDED, TRACE_KSWAPD,
+    TRACE_ORDER, ZONE_RECLAIM_ACTIVE, ZONE_STRIDE, Z_FLAGS, Z_INDEX, Z_NODE, Z_WATERMARK_BOOST,
 )
 from mmlab.model.vmstat import V_KSWAPD_LOW_WMARK_HIT_QUICKLY, V_PAGEOUTRUN
 
@@ -64,6 +65,8 @@ def wakeup_kswapd(m, node, order):
         return 1
     if pgdat_balanced(m, node, order, highest) and pgdat_boost(m, node, highest) == 0:
         return 1
+    trace_full_sleep(m, node)
+    trace_event(m, EVENT_WAKEUP_KSWAPD, node, order, 0, 0, 0)
     m.node[base + N_KSWAPD_AWAKE] = 1
     m.node[base + N_KSWAPD_ORDER] = m.node[base + N_KSWAPD_ALLOC_ORDER] = order
     if m.sc[SC_NOW_NS] < m.node[base + N_KSWAPD_LIGHT_SLEEP_NS]:
@@ -73,8 +76,32 @@ def wakeup_kswapd(m, node, order):
     m.sc[SC_KSWAPD_AWAKE] += 1
     m.sc[SC_NEXT_EVENT_NS] = 0  # it preempts at the next chance
     _begin_balance(m, node, pgdat_boost(m, node, highest), 0)
-    m.vmstat[V_PAGEOUTRUN] += 1
+    _count_run(m, node)
     return 0
+
+
+@kernel
+def trace_full_sleep(m, node):
+    """The tracepoint of a kswapd that nobody woke from its light sleep: it is noted when it wakes, or when the trace is read."""
+    at = m.node[node * NODE_STRIDE + N_KSWAPD_LIGHT_SLEEP_NS]
+    now = m.sc[SC_NOW_NS]
+    if 0 < at <= now:
+        m.node[node * NODE_STRIDE + N_KSWAPD_LIGHT_SLEEP_NS] = 0
+        m.sc[SC_NOW_NS] = at
+        m.trace[TRACE_KSWAPD] = 1 + node
+        trace_event(m, EVENT_KSWAPD_SLEEP, node, 0, 0, 0, 0)
+        m.trace[TRACE_KSWAPD] = 0
+        m.sc[SC_NOW_NS] = now
+    return 0
+
+
+@leaf
+def _count_run(m, node):
+    """kswapd begins to work."""
+    m.vmstat[V_PAGEOUTRUN] += 1
+    m.trace[TRACE_KSWAPD] = 1 + node
+    trace_event(m, EVENT_KSWAPD_WAKE, node, m.node[node * NODE_STRIDE + N_KSWAPD_ALLOC_ORDER], 0, 0, 0)
+    m.trace[TRACE_KSWAPD] = 0
 
 
 @leaf
@@ -151,6 +178,7 @@ def kswapd_step(m, node):
     if balanced and boost == 0:
         _kswapd_sleep(m, node)
         return 0
+    m.trace[TRACE_KSWAPD] = 1 + node
     reclaimer_age_node(m, node)
     return _kswapd_pass(m, node, 0)
 
@@ -168,9 +196,12 @@ def _kswapd_pass(m, node, resume):
     if resume:
         m.sc[SC_NR_SCANNED], m.sc[SC_NR_RECLAIMED] = m.node[base + N_PASS_SCANNED], m.node[base + N_PASS_RECLAIMED]
         m.sc[SC_RECLAIM_NOTES] = m.node[base + N_PASS_NOTES]
+    m.trace[TRACE_KSWAPD] = 1 + node
+    m.trace[TRACE_ORDER] = m.node[base + N_KSWAPD_ORDER]
     psi_memstall_enter(m)
     shrink_node(m, node, 0, m.node[base + N_KSWAPD_PRIORITY], target, flags, 1)
     psi_memstall_leave(m)
+    m.trace[TRACE_KSWAPD] = 0
     m.node[base + N_KSWAPD_PRIORITY] = m.sc[SC_SCAN_PRIORITY]
     if m.sc[SC_YIELDED]:
         m.node[base + N_PASS_SCANNED], m.node[base + N_PASS_RECLAIMED] = m.sc[SC_NR_SCANNED], m.sc[SC_NR_RECLAIMED]
@@ -209,5 +240,5 @@ def _kswapd_gave_up(m, node):
         m.sc[SC_KSWAPD_AWAKE] -= 1
         return 0
     _begin_balance(m, node, 0, 0)
-    m.vmstat[V_PAGEOUTRUN] += 1
+    _count_run(m, node)
     return 1

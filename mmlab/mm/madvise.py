@@ -33,9 +33,9 @@ from mmlab.model.page import (
 )
 from mmlab.model.rows import (
     COST_DAMOS_PAGE, COST_LRU_MOVE, COST_RECLAIM_PAGE, COST_SYSCALL, MTHP_SPLIT, MTHP_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE,
-    PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, SC_IN_RECLAIM, SC_NOW_NS, SC_SHARED_TABLES, VM_DONTCOPY, VM_HUGEPAGE, VM_LOCKED,
+    PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, SC_IN_RECLAIM, SC_NOW_NS, SC_SHARED_TABLES, VM_DONTCOPY, VM_HUGEPAGE, VM_LOCKED, VM_PFNMAP,
     VM_MAYWRITE, VM_MERGEABLE, VM_NOHUGEPAGE, VM_RAND_READ, VM_SEQ_READ, VM_SHARED, VM_SPECIAL, VM_WIPEONFORK, VMA_END, VMA_FILE,
-    VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE, SC_KHUGEPAGED_LOCKED_OUT, SC_THP_TIMER_NS,
+    VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE, KHUGEPAGED_LOCKED_OUT, KHUGEPAGED_NEW, KHUGEPAGED_PREEMPTS, SC_KHUGEPAGED_WAKE,
 )
 from mmlab.model.vmstat import V_PGACTIVATE
 
@@ -286,12 +286,12 @@ def sys_madvise(m, mm, start, length, advice):
         stop = min(end, m.vma[row + VMA_END])
         flags = m.vma[row + VMA_FLAGS]
         if advice in (MADV_DONTNEED, MADV_DONTNEED_LOCKED):
-            if flags & VM_LOCKED and advice == MADV_DONTNEED:
+            if flags & (VM_PFNMAP | VM_LOCKED if advice == MADV_DONTNEED else VM_PFNMAP):
                 return -EINVAL
             lru_add_drain(m)
             zap_range(m, mm, vma, at >> 12, stop >> 12)
         elif advice in (MADV_COLD, MADV_PAGEOUT, MADV_FREE):
-            if flags & VM_LOCKED or (advice == MADV_FREE and m.vma[row + VMA_INODE] >= 0):
+            if flags & (VM_LOCKED | VM_PFNMAP) or (advice == MADV_FREE and m.vma[row + VMA_INODE] >= 0):
                 return -EINVAL
             madvise_lru_range(m, mm, vma, at >> 12, stop >> 12, advice)
             blk_flush_plug(m)
@@ -310,9 +310,9 @@ def sys_madvise(m, mm, start, length, advice):
                 if vma < 0:
                     return -EAGAIN
             if advice == MADV_HUGEPAGE:
-                timer_ns = m.sc[SC_THP_TIMER_NS]
+                asleep = m.sc[SC_KHUGEPAGED_WAKE] == KHUGEPAGED_NEW
                 khugepaged_enter_vma(m, mm, vma)
-                if m.sc[SC_THP_TIMER_NS] != timer_ns:
-                    m.sc[SC_KHUGEPAGED_LOCKED_OUT] = 1
+                if asleep and m.sc[SC_KHUGEPAGED_WAKE] == KHUGEPAGED_PREEMPTS:
+                    m.sc[SC_KHUGEPAGED_WAKE] = KHUGEPAGED_LOCKED_OUT
         at = stop
     return -ENOMEM if holes else 0

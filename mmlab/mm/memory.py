@@ -7,6 +7,7 @@ arch/x86/mm/fault.c do_user_addr_fault(). Left out: userfaultfd, hugetlb, protec
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.likely import unlikely
+from mmlab.kernels.memcg import count_memcg_event_mm
 from mmlab.kernels.ops import (
     fault_handler_handle_mm_fault, fault_handler_unshare, reclaimer_folio_removed, thp_place, vma_index_find,
 )
@@ -276,6 +277,7 @@ def do_user_addr_fault(m, task, vpn, access):
     mm = m.task[row + T_MM]
     m.sc[SC_NOW_NS] += m.cost[COST_FAULT]
     m.vmstat[V_PGFAULT] += 1
+    count_memcg_event_mm(m, V_PGFAULT)
     if unlikely(vpn < 0 or vpn >= 1 << 44):
         high = vpn & ((1 << 51) - 1)  # a kernel address; the sign bit is put back without a shift that overflows
         return force_sig_fault(m, task, SIGSEGV, SEGV_MAPERR, (high << 12) | (-1 << 63) if vpn & (1 << 51) else high << 12)
@@ -337,6 +339,7 @@ def do_swap_page(m, mm, vma, vpn, entry, access):
     major = 0
     if pfn < 0:
         m.vmstat[V_PGMAJFAULT] += 1
+        count_memcg_event_mm(m, V_PGMAJFAULT)
         major = VM_FAULT_MAJOR
     else:
         m.sc[SC_NOW_NS] += m.cost[COST_SWAP_CACHE_HIT]

@@ -1,8 +1,8 @@
 """Locking pages in memory: the mark on a page, and the walk that sets or clears it under a VMA.
 
 Models: mm/mlock.c mlock_folio(), mlock_new_folio(), munlock_folio(), mlock_pte_range(). A page is locked while an entry of a VM_LOCKED VMA maps
-it; zero pages are not. Left out: the per-CPU batch of such pages (every call that could leave one behind drains it), mlock_count (a reverse
-walk says whether another VMA still locks the page).
+it; zero pages are not. Of the batch of such pages only how many are in it is known (m.sc[SC_MLOCK_BATCH], for all CPUs). Left out: that pages in it are
+not yet marked, mlock_count (a reverse walk says whether another VMA still locks the page).
 """
 
 from mmlab.kernels.jit import kernel, leaf
@@ -10,10 +10,10 @@ from mmlab.kernels.ops import reclaimer_folio_added, reclaimer_folio_removed
 from mmlab.kernels.pte import walk_pmd, walk_pte
 from mmlab.kernels.services import rmap_walk
 from mmlab.kernels.zones import zone_of
-from mmlab.model.const import RMAP_LOCKED
+from mmlab.model.const import PAGEVEC_SIZE, RMAP_LOCKED
 from mmlab.model.page import PG_HEAD, PG_MLOCKED, PG_TAIL, folio_nr_pages, page_clear, page_folio, page_set, page_test
 from mmlab.model.rows import (
-    PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, VM_LOCKED, VMA_END, VMA_FLAGS, VMA_INODE, VMA_START, VMA_STRIDE, Z_NR_MLOCK,
+    PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, SC_MLOCK_BATCH, VM_LOCKED, VMA_END, VMA_FLAGS, VMA_INODE, VMA_START, VMA_STRIDE, Z_NR_MLOCK,
     ZONE_STRIDE,
 )
 from mmlab.model.vmstat import V_UNEVICTABLE_PGS_CLEARED, V_UNEVICTABLE_PGS_MLOCKED, V_UNEVICTABLE_PGS_MUNLOCKED
@@ -31,6 +31,16 @@ def mlock_folio(m, pfn):
     page_set(m, pfn, PG_MLOCKED)
     reclaimer_folio_added(m, pfn)
     return 1
+
+
+@kernel
+def mlock_new_folio(m, pfn):
+    """A page that was faulted into a VM_LOCKED VMA goes to the batch; the one that fills it is unevictable at once. 1 if so, else 0."""
+    m.sc[SC_MLOCK_BATCH] += 1
+    if m.sc[SC_MLOCK_BATCH] < PAGEVEC_SIZE:
+        return 0
+    m.sc[SC_MLOCK_BATCH] = 0
+    return mlock_folio(m, pfn)
 
 
 @kernel

@@ -12,7 +12,7 @@ from mmlab.mm.files import file_close, file_open, inode_create
 from mmlab.mm.gup import mm_populate
 from mmlab.mm.khugepaged import khugepaged_enter_vma
 from mmlab.mm.pgtable import free_pgtables
-from mmlab.mm.shmem_huge import SHMEM_HUGE_DENY, SHMEM_HUGE_FORCE
+from mmlab.mm.shmem_huge import SHMEM_HUGE_DENY, SHMEM_HUGE_FORCE, shmem_mount_huge
 from mmlab.mm.swap import lru_lazyfree_drain
 from mmlab.mm.vma import split_vma, vm_area_alloc, vm_area_free, vm_stat_account, vma_link, vma_merge_new_range, vma_modify, vma_unlink
 from mmlab.model.const import EACCES, EEXIST, EINVAL, ENOMEM, TASK_SIZE
@@ -22,7 +22,7 @@ from mmlab.model.rows import (
     MM_DEF_FLAGS, MM_HIWATER_VM, MM_KHUGEPAGED, MM_LOCKED_VM, MM_MAP_COUNT, MM_MMAP_BASE, MM_RLIMIT_AS, MM_RLIMIT_DATA, MM_RLIMIT_STACK, MM_START_BRK,
     MM_STRIDE, MM_TOTAL_VM, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_COMMIT_LIMIT,
     SC_COMMITTED_AS, SC_CPU, SC_MAX_MAP_COUNT, SC_MMAP_MIN_ADDR, SC_NOW_NS, SC_NR_SWAP_SLOTS, SC_OVERCOMMIT, SC_SHARED_TABLES,
-    SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE, SC_STACK_GUARD_GAP, SC_TOTALRAM, VM_ACCOUNT, VM_EXEC, VM_GROWSDOWN, VM_LOCKED, VM_MAYEXEC,
+    SC_SHMEM_HUGE, SC_STACK_GUARD_GAP, SC_TOTALRAM, VM_ACCOUNT, VM_EXEC, VM_GROWSDOWN, VM_LOCKED, VM_MAYEXEC,
     VM_MAYREAD, VM_MAYSHARE, VM_MAYWRITE, VM_NORESERVE, VM_READ, VM_SHARED, VM_SOFTDIRTY, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FILE,
     VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
 )
@@ -122,10 +122,8 @@ def thp_alignment(m, length, file, pgoff, shared):
         return 1 if length % HPAGE == 0 else 0, 0
     huge = m.sc[SC_SHMEM_HUGE] == SHMEM_HUGE_FORCE
     kind = IF_SHMEM | IF_ANON_SHMEM if file < 0 else m.inode[m.file[file * FILE_STRIDE + F_INODE] * INODE_STRIDE + I_FLAGS]
-    if kind & IF_ANON_SHMEM:
-        return 0, 1 if huge or (m.sc[SC_SHMEM_MOUNT_HUGE] and m.sc[SC_SHMEM_HUGE] != SHMEM_HUGE_DENY) else 0
     if kind & IF_SHMEM:
-        return 0, 1 if huge else 0
+        return 0, 1 if huge or (shmem_mount_huge(m, kind) and m.sc[SC_SHMEM_HUGE] != SHMEM_HUGE_DENY) else 0
     offset = pgoff << 12
     return 1 if offset + length - ((offset + HPAGE - 1) & ~(HPAGE - 1)) >= HPAGE else 0, 0
 

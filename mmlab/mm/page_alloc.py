@@ -108,7 +108,7 @@ def zone_has_room(m, zone, preferred, gfp, highest, order, alloc_flags):
 def try_this_zone(m, zone, preferred, gfp, highest, order, alloc_flags):
     """A block of the zone, if it passes its watermark and has one: the block's pfn, or -ENOMEM. highest: request_zone() of gfp."""
     base = zone * ZONE_STRIDE
-    migratetype = gfp_migratetype(gfp)
+    migratetype = gfp_migratetype(m, gfp)
     if migratetype == MIGRATE_MOVABLE:
         alloc_flags |= ALLOC_CMA
     passes = 0
@@ -224,7 +224,7 @@ def unreserve_highatomic_pageblock(m, gfp, node, force):
         zone = m.zonelist[at]
         at += 1
         if m.zone[zone * ZONE_STRIDE + Z_INDEX] <= request_zone(m, gfp):
-            pages = page_allocator_unreserve_highatomic(m, zone, gfp_migratetype(gfp), force)
+            pages = page_allocator_unreserve_highatomic(m, zone, gfp_migratetype(m, gfp), force)
             if pages:
                 return pages
     return 0
@@ -306,7 +306,7 @@ def do_alloc_pages_slowpath(m, gfp, order, node):
     prio = COMPACT_PRIO_SYNC_LIGHT
     compact_retries = 0
     direct = gfp & GFP_DIRECT_RECLAIM and m.sc[SC_IN_RECLAIM] == 0
-    if direct and (order > COSTLY_ORDER or (order > 0 and gfp_migratetype(gfp) != MIGRATE_MOVABLE)):
+    if direct and (order > COSTLY_ORDER or (order > 0 and gfp_migratetype(m, gfp) != MIGRATE_MOVABLE)):
         pfn = alloc_pages_direct_compact(m, gfp, order, flags, node, COMPACT_PRIO_ASYNC)
         if pfn >= 0:
             return pfn

@@ -22,7 +22,7 @@ def alloc_pages_bulk(m, pages, gfp, node):
     wanted = len(pages)
     if node < 0:
         node = m.sc[SC_NODE] if m.sc[SC_NR_NODES] == 1 else task_zonelist(m)
-    migratetype = gfp_migratetype(gfp)
+    migratetype = gfp_migratetype(m, gfp)
     flags = ALLOC_WMARK_LOW | (ALLOC_KSWAPD if gfp & GFP_KSWAPD_RECLAIM else 0) | (ALLOC_CMA if migratetype == MIGRATE_MOVABLE else 0)
     highest = request_zone(m, gfp)
     preferred = -1

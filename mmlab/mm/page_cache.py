@@ -22,7 +22,7 @@ from mmlab.model.page import (
     page_mapping, page_private, page_set, page_test, page_test_clear, set_page_index, set_page_kind, set_page_mapping,
     set_page_private,
 )
-from mmlab.model.rows import CACHE_BUFFER_HEAD, CLASS_ZERO, IF_SHMEM, INODE_STRIDE, I_FLAGS, I_NRPAGES
+from mmlab.model.rows import CACHE_BUFFER_HEAD, CLASS_ZERO, IF_SHMEM, INODE_STRIDE, I_FLAGS, I_NRPAGES, SC_WRITE_CLASS
 from mmlab.model.vmstat import V_NR_FILE_PAGES, V_NR_SHMEM, mod_node_state
 
 OBJ_SHIFT = 3  # objects are aligned
@@ -91,6 +91,7 @@ def filemap_add(m, inode, index, gfp, zonelist):
         set_page_kind(m, pfn, KIND_SHMEM)
     else:
         page_set(m, pfn, PG_UPTODATE)
+        m.page_class[pfn] = m.sc[SC_WRITE_CLASS]
         set_page_kind(m, pfn, KIND_FILE)
     count_cached(m, pfn, inode, 1)
     if entry_is(old, XA_VALUE) and gfp & GFP_WRITE == 0:

@@ -16,7 +16,7 @@ from mmlab.kernels.pte import lru_gen_use_mm
 from mmlab.mm.page_writeback import folio_end_writeback, folio_start_writeback
 from mmlab.mm.swap_slots import swap_device
 from mmlab.mm.zsmalloc import zs_free, zs_malloc
-from mmlab.mm.zswap import zswap_invalidate, zswap_load, zswap_store
+from mmlab.mm.zswap import zswap_folio_swapin, zswap_invalidate, zswap_load, zswap_store
 from mmlab.model.const import HPAGE_PMD_ORDER, NEVER_NS
 from mmlab.model.page import PG_HEAD, PG_WRITEBACK, page_order, page_private, page_test
 from mmlab.model.rows import (
@@ -229,6 +229,7 @@ def swap_read_folio(m, pfn, slot):
         return 0
     if zswap_load(m, pfn, slot):
         return 0
+    zswap_folio_swapin(m, pfn)
     m.vmstat[V_PSWPIN] += 1
     m.vmstat[V_PGPGIN] += 4
     if m.swap_info[swap_device(m, slot) * SWAP_INFO_STRIDE + SI_FLAGS] & SWAP_SYNCHRONOUS:

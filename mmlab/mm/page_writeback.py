@@ -2,14 +2,16 @@
 
 Models: mm/page-writeback.c global_dirtyable_memory(), domain_dirty_limits(), balance_dirty_pages(), wb_position_ratio(), wb_max_pause(),
 wb_min_pause(), wb_update_bandwidth(), wb_update_dirty_ratelimit(), domain_update_dirty_limit(), __folio_start_writeback(),
-__folio_end_writeback(). One disk, so its share of the limits is all of them. Left out: the limits of memory cgroups, strictlimit, the per-CPU
-rate limit, the reserve of real-time tasks.
+__folio_end_writeback(), mdtc_calc_avail(); mm/memcontrol.c mem_cgroup_wb_stats(). One disk, so its share of the limits is all of them. Left out:
+bandwidths of their own for cgroups, strictlimit, the per-CPU rate limit, the reserve of real-time tasks.
 """
 
 from typing import Any
 
+from mmlab.kernels.dirty import inode_wb, mod_memcg_pages
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.ops import reclaimer_folio_rotate
+from mmlab.kernels.memcg import memcg_is_descendant
+from mmlab.kernels.ops import reclaimer_folio_rotate, reclaimer_nr_lru_pages
 from mmlab.kernels.zones import page_node
 from mmlab.model.const import HZ, LRU_ACTIVE_FILE, LRU_INACTIVE_FILE, NEVER_NS, PAGE_SHIFT
 from mmlab.model.page import (
@@ -17,15 +19,18 @@ from mmlab.model.page import (
     page_test_clear, page_zone,
 )
 from mmlab.model.rows import (
-    INODE_STRIDE, I_NR_WRITEBACK, SC_NEXT_EVENT_NS, SC_NOW_NS, SC_NR_NODES, SC_NR_ZONES, SC_TASK, SC_TOTALRESERVE, TASK_STRIDE, T_DIRTY_PAUSED_NS, T_NR_DIRTIED,
-    T_NR_DIRTIED_PAUSE, WB_AWAKE, WB_BACKGROUND_BYTES, WB_BACKGROUND_RATIO, WB_BALANCE, WB_BALANCED_RATELIMIT, WB_BANDWIDTH,
-    WB_AVG_BANDWIDTH, WB_BW_DIRTIED, WB_BW_NS, WB_BW_WRITTEN, WB_CLOCK_NS, WB_DIRTY_BYTES, WB_DIRTY_LIMIT, WB_DIRTY_RATIO, WB_EXPIRE_NS, WB_INTERVAL_NS,
-    WB_IO_NEXT_NS, WB_NEXT_NS, WB_RATELIMIT, WB_TIMER_NS, WB_WORK, ZONE_STRIDE, Z_BOOT_LRU, Z_FREE, Z_LRU, Z_WRITE_PENDING,
+    INODE_STRIDE, I_NR_WRITEBACK, MC_HIGH, MC_MAX, MC_NR_DIRTY, MC_NR_WRITEBACK, MC_PARENT, MC_SEEN_DIRTY, MC_SEEN_FILE, MC_SEEN_WRITEBACK,
+    MC_USAGE, MC_WB_DIRTY, MEMCG_MAX, MEMCG_STRIDE, SC_NEXT_EVENT_NS, SC_NOW_NS, SC_NR_CPUS, SC_NR_MEMCGS, T_MEMCG, SC_NR_NODES,
+    SC_NR_ZONES, SC_TASK, SC_TOTALRESERVE, TASK_STRIDE, T_DIRTY_PAUSED_NS, T_NR_DIRTIED, T_NR_DIRTIED_PAUSE, WB_AWAKE, WB_BACKGROUND_BYTES,
+    WB_BACKGROUND_RATIO, WB_BALANCE, WB_BALANCED_RATELIMIT, WB_BANDWIDTH, WB_AVG_BANDWIDTH, WB_BW_DIRTIED, WB_BW_NS, WB_BW_WRITTEN,
+    WB_CLOCK_NS, WB_DIRTY_BYTES, WB_DIRTY_LIMIT, WB_DIRTY_RATIO, WB_EXPIRE_NS, WB_INTERVAL_NS, WB_IO_NEXT_NS, WB_NEXT_NS, WB_RATELIMIT,
+    WB_STATS_NS, WB_TIMER_NS, WB_WORK, ZONE_STRIDE, Z_BOOT_LRU, Z_FREE, Z_LRU, Z_WRITE_PENDING,
 )
 from mmlab.model.vmstat import V_NR_DIRTIED, V_NR_DIRTY, V_NR_WRITEBACK, V_NR_WRITTEN, VMSTAT_STRIDE, mod_node_state
 
 PAGE_SIZE = 1 << PAGE_SHIFT
 JIFFY_NS = 1_000_000_000 // HZ
+STATS_PERIOD_NS = 2_000_000_000
 BANDWIDTH_INTERVAL_NS = 200_000_000
 MAX_PAUSE = HZ // 5  # jiffies
 DIRTY_POLL_THRESH = 128 >> (PAGE_SHIFT - 10)  # pages
@@ -88,6 +93,79 @@ def background_threshold(m, threshold):
     return background if background < threshold else threshold // 2
 
 
+@leaf
+def memcg_headroom(m, memcg):
+    """Pages that a cgroup may still be charged for before it, or one above it, is at its limit."""
+    headroom = MEMCG_MAX
+    while memcg > 0:
+        row = memcg * MEMCG_STRIDE
+        ceiling = min(m.memcg[row + MC_MAX], m.memcg[row + MC_HIGH])
+        headroom = min(headroom, ceiling - min(ceiling, m.memcg[row + MC_USAGE]))
+        memcg = m.memcg[row + MC_PARENT]
+    return headroom
+
+
+@leaf
+def memcg_file_pages(m, memcg):
+    """Pages on the file lists of a cgroup and those below it."""
+    pages = 0
+    for other in range(memcg, m.sc[SC_NR_MEMCGS]):
+        if memcg_is_descendant(m, other, memcg):
+            for node in range(m.sc[SC_NR_NODES]):
+                lruvec = other * m.sc[SC_NR_NODES] + node
+                pages += reclaimer_nr_lru_pages(m, lruvec, LRU_INACTIVE_FILE) + reclaimer_nr_lru_pages(m, lruvec, LRU_ACTIVE_FILE)
+    return pages
+
+
+@kernel
+def refresh_wb_stats(m):
+    """flush_memcg_stats_dwork(): statistics of cgroups come up to date every two seconds."""
+    if m.sc[SC_NOW_NS] < m.wb[WB_STATS_NS]:
+        return 0
+    m.wb[WB_STATS_NS] = (m.sc[SC_NOW_NS] // STATS_PERIOD_NS + 1) * STATS_PERIOD_NS
+    for memcg in range(1, m.sc[SC_NR_MEMCGS]):
+        row = memcg * MEMCG_STRIDE
+        m.memcg[row + MC_SEEN_FILE] = memcg_file_pages(m, memcg)
+        m.memcg[row + MC_SEEN_DIRTY] = m.memcg[row + MC_NR_DIRTY]
+        m.memcg[row + MC_SEEN_WRITEBACK] = m.memcg[row + MC_NR_WRITEBACK]
+    return 0
+
+
+@kernel
+def memcg_dirtyable_memory(m, memcg):
+    """Pages of a cgroup that may hold dirty data: its files', and what it may still take of what is clean or free elsewhere."""
+    pages = m.memcg[memcg * MEMCG_STRIDE + MC_SEEN_FILE]
+    everywhere = global_dirtyable_memory(m)
+    dirty = global_node_page_state(m, V_NR_DIRTY)
+    clean = pages - min(pages, m.memcg[memcg * MEMCG_STRIDE + MC_SEEN_DIRTY])
+    global_clean = everywhere - min(everywhere, dirty)
+    return pages + min(memcg_headroom(m, memcg), global_clean - min(global_clean, clean))
+
+
+@leaf
+def _memcg_limit(m, bytes_field, ratio_field, available):
+    """A limit for a cgroup; one in bytes is the share of all dirtyable memory that it is for the machine."""
+    ratio = m.wb[ratio_field] * PAGE_SIZE // 100
+    if m.wb[bytes_field]:
+        everywhere = global_dirtyable_memory(m)
+        ratio = min((m.wb[bytes_field] + everywhere - 1) // everywhere, PAGE_SIZE)
+    return ratio * available >> PAGE_SHIFT
+
+
+@kernel
+def memcg_dirty_threshold(m, memcg):
+    """dirty_threshold() of a cgroup, by its statistics."""
+    refresh_wb_stats(m)
+    return _memcg_limit(m, WB_DIRTY_BYTES, WB_DIRTY_RATIO, memcg_dirtyable_memory(m, memcg))
+
+
+@kernel
+def memcg_background_threshold(m, memcg, threshold):
+    """background_threshold() of a cgroup, given memcg_dirty_threshold()."""
+    background = _memcg_limit(m, WB_BACKGROUND_BYTES, WB_BACKGROUND_RATIO, memcg_dirtyable_memory(m, memcg))
+    return background if background < threshold else threshold // 2
+
+
 @kernel
 def set_dirty_limit(m):
     """writeback_set_ratelimit(): the limit starts from the threshold of now."""
@@ -120,6 +198,7 @@ def folio_start_writeback(m, pfn):
     page_set(m, pfn, PG_WRITEBACK)
     nr = folio_nr_pages(m, pfn)
     mod_node_state(m, page_node(m, pfn), V_NR_WRITEBACK, nr)
+    mod_memcg_pages(m, pfn, MC_NR_WRITEBACK, nr)
     if page_test(m, pfn, PG_SWAPBACKED):  # a file's page counts from its dirtying on
         m.zone[page_zone(m, pfn) * ZONE_STRIDE + Z_WRITE_PENDING] += nr
 
@@ -132,10 +211,12 @@ def folio_end_writeback(m, pfn):
     rotate = page_test_clear(m, pfn, PG_RECLAIM)
     page_clear(m, pfn, PG_WRITEBACK)
     mod_node_state(m, node, V_NR_WRITEBACK, -nr)
+    mod_memcg_pages(m, pfn, MC_NR_WRITEBACK, -nr)
     mod_node_state(m, node, V_NR_WRITTEN, nr)
     m.zone[page_zone(m, pfn) * ZONE_STRIDE + Z_WRITE_PENDING] -= nr
     if page_test(m, pfn, PG_SWAPBACKED) == 0:
         m.inode[page_mapping(m, pfn) * INODE_STRIDE + I_NR_WRITEBACK] -= 1
+        m.memcg[inode_wb(m, page_mapping(m, pfn)) * MEMCG_STRIDE + MC_WB_DIRTY] -= 1
     if rotate:
         reclaimer_folio_rotate(m, pfn)
     return 0
@@ -170,9 +251,8 @@ def _update_dirty_limit(m, threshold, dirty):
 
 
 @leaf
-def position_ratio(m, threshold, background, dirty):
+def position_ratio(m, limit, threshold, background, dirty):
     """How much faster (above 1 << 10) or slower than the balanced rate a task may dirty: 2 at the free-run ceiling, 1 half way, 0 at the limit."""
-    limit = max(m.wb[WB_DIRTY_LIMIT], threshold)
     if dirty >= limit:
         return 0
     setpoint = ((threshold + background) // 2 + limit) // 2
@@ -223,8 +303,9 @@ def wb_update_bandwidth(m, throttled):
     dirtied = global_node_page_state(m, V_NR_DIRTIED)
     _update_dirty_limit(m, threshold, dirty)
     if throttled:
-        ratio = position_ratio(m, threshold, background, dirty)
-        setpoint = ((threshold + background) // 2 + max(m.wb[WB_DIRTY_LIMIT], threshold)) // 2
+        limit = max(m.wb[WB_DIRTY_LIMIT], threshold)
+        ratio = position_ratio(m, limit, threshold, background, dirty)
+        setpoint = ((threshold + background) // 2 + limit) // 2
         _update_ratelimit(m, dirtied, elapsed, ratio, dirty, setpoint)
     _update_write_bandwidth(m, written, elapsed)
     m.wb[WB_BW_NS] = m.sc[SC_NOW_NS]
@@ -237,6 +318,12 @@ def wb_update_bandwidth(m, throttled):
 def wb_max_pause(m, dirty):
     """Longest pause in jiffies: the disk must not run dry meanwhile."""
     return min(dirty // (1 + m.wb[WB_AVG_BANDWIDTH] // 32) + 1, MAX_PAUSE)
+
+
+@leaf
+def wb_stat_error(m):
+    """Dirty pages that a disk's counter may be off by."""
+    return m.sc[SC_NR_CPUS] * 8 * (1 + ilog2(m.sc[SC_NR_CPUS]))
 
 
 @leaf
@@ -283,19 +370,33 @@ def balance_dirty_pages(m):
     reclaimable = global_node_page_state(m, V_NR_DIRTY)
     dirty = reclaimable + global_node_page_state(m, V_NR_WRITEBACK)
     throttled = dirty > (threshold + background) // 2
+    memcg = m.task[row + T_MEMCG]
+    memcg_threshold = memcg_background = memcg_dirty = 0
+    if memcg > 0:
+        memcg_threshold = memcg_dirty_threshold(m, memcg)
+        memcg_background = memcg_background_threshold(m, memcg, memcg_threshold)
+        memcg_dirty = m.memcg[memcg * MEMCG_STRIDE + MC_SEEN_DIRTY] + m.memcg[memcg * MEMCG_STRIDE + MC_SEEN_WRITEBACK]
+        throttled = throttled or memcg_dirty > (memcg_threshold + memcg_background) // 2
     if (reclaimable > background or throttled) and m.wb[WB_WORK] == 0:
         wakeup_flusher(m)
     if not throttled:
         m.task[row + T_NR_DIRTIED] = 0
         m.task[row + T_NR_DIRTIED_PAUSE] = dirty_poll_interval(dirty, threshold)
+        if memcg > 0:
+            m.task[row + T_NR_DIRTIED_PAUSE] = min(m.task[row + T_NR_DIRTIED_PAUSE], dirty_poll_interval(memcg_dirty, memcg_threshold))
         m.task[row + T_DIRTY_PAUSED_NS] = now
         return 0
     wb_update_bandwidth(m, 1)
-    task_rate = m.wb[WB_RATELIMIT] * position_ratio(m, threshold, background, dirty) >> RATIO_SHIFT
+    ratio = position_ratio(m, max(m.wb[WB_DIRTY_LIMIT], threshold), threshold, background, dirty)
+    if memcg > 0:  # the stricter of the two
+        of_memcg = position_ratio(m, memcg_threshold, memcg_threshold, memcg_background, memcg_dirty)
+        if of_memcg < ratio:
+            ratio, dirty = of_memcg, m.memcg[memcg * MEMCG_STRIDE + MC_WB_DIRTY]
+    task_rate = m.wb[WB_RATELIMIT] * ratio >> RATIO_SHIFT
     max_pause = wb_max_pause(m, dirty)
     min_pause = wb_min_pause(m, task, max_pause, task_rate)
     if task_rate == 0:
-        m.wb[WB_BALANCE] = 1
+        m.wb[WB_BALANCE] = 1 if memcg == 0 or m.memcg[memcg * MEMCG_STRIDE + MC_WB_DIRTY] > wb_stat_error(m) else 0  # not for others' files
         pause = max_pause * JIFFY_NS
     else:
         period = HZ * m.task[row + T_NR_DIRTIED] // task_rate * JIFFY_NS

@@ -8,21 +8,22 @@ from mmlab.kernels.large_folio import PG_PARTIALLY_MAPPED, entire_mapcount, nr_p
 from mmlab.kernels.memory_tiers import can_demote
 from mmlab.kernels.ops import reclaimer_eviction_shadow, reclaimer_folio_removed
 from mmlab.kernels.services import free_pages, rmap_walk
+from mmlab.kernels.trace import trace_event
 from mmlab.kernels.zones import page_node
 from mmlab.mm.demotion import demote_folio
 from mmlab.mm.huge_memory import free_large_folio, split_folio, split_huge_pmds_of
 from mmlab.mm.page_cache import filemap_remove
 from mmlab.mm.page_io import swap_io_poll, swap_writepage
-from mmlab.mm.shmem import shmem_writepage
+from mmlab.mm.shmem import shmem_acct_blocks, shmem_writepage
 from mmlab.mm.swap_state import add_to_swap, delete_from_swap_cache
 from mmlab.model.const import (
     HPAGE_PMD_ORDER, RECLAIM_ACTIVATE, RECLAIM_FREED, RECLAIM_KEEP, RMAP_DIRTY, RMAP_UNMAP, SCAN_MAY_SWAP, SCAN_MAY_WRITEPAGE,
 )
 from mmlab.model.page import (
     KIND_FREE, NO_MAPPING, PG_ANON, PG_DIRTY, PG_HEAD, PG_MLOCKED, PG_RECLAIM, PG_SWAPBACKED, PG_SWAPCACHE, PG_UNEVICTABLE, PG_WRITEBACK,
-    page_clear, page_kind, page_mapcount, page_order, page_refs, page_set, page_test, set_page_counts, set_page_mapping,
+    page_clear, page_kind, page_mapcount, page_mapping, page_order, page_refs, page_set, page_test, set_page_counts, set_page_mapping,
 )
-from mmlab.model.rows import MTHP_STRIDE, MTHP_SWPOUT_FALLBACK, SC_NR_SWAP_SLOTS
+from mmlab.model.rows import EVENT_WRITE_FOLIO, MTHP_STRIDE, MTHP_SWPOUT_FALLBACK, SC_NR_SWAP_SLOTS
 from mmlab.model.vmstat import V_NR_VMSCAN_IMMEDIATE_RECLAIM, V_NR_VMSCAN_WRITE, V_PGLAZYFREED, V_THP_SWPOUT_FALLBACK
 
 
@@ -57,6 +58,7 @@ def pageout(m, pfn, nr):
     page_set(m, pfn, PG_RECLAIM)
     swap_writepage(m, pfn)
     m.vmstat[V_NR_VMSCAN_WRITE] += nr
+    trace_event(m, EVENT_WRITE_FOLIO, pfn, 0, 0, 0, 0)
     if page_test(m, pfn, PG_WRITEBACK):
         return 1
     page_clear(m, pfn, PG_RECLAIM)
@@ -134,6 +136,13 @@ def reclaim_small_folio(m, pfn, scan_flags):
             rmap_walk(m, pfn, RMAP_UNMAP)
             if page_mapcount(m, pfn) > 0:
                 return RECLAIM_ACTIVATE
+        if page_test(m, pfn, PG_SWAPBACKED) and page_test(m, pfn, PG_DIRTY) == 0:
+            inode = page_mapping(m, pfn)  # read only, it holds zeroes: nothing is lost
+            filemap_remove(m, pfn, -1)
+            shmem_acct_blocks(m, inode, -1)
+            set_page_counts(m, pfn, 0, 0)
+            free_pages(m, pfn, 0)
+            return RECLAIM_FREED
         if page_test(m, pfn, PG_SWAPBACKED):
             if scan_flags & SCAN_MAY_SWAP == 0 or shmem_writepage(m, pfn) < 0:
                 return RECLAIM_ACTIVATE

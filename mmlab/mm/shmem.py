@@ -5,6 +5,7 @@ is a swap slot (the shadow lies in the swap cache). Left out: size limits of the
 """
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.memcg import count_memcg_event_mm
 from mmlab.kernels.services import folio_put, xa_store
 from mmlab.mm.page_cache import count_cached, filemap_add
 from mmlab.mm.page_io import folio_wait_writeback
@@ -49,6 +50,7 @@ def shmem_get_page(m, inode, index):
     major = 0
     if swap_cache_get(m, slot) < 0:
         m.vmstat[V_PGMAJFAULT] += 1
+        count_memcg_event_mm(m, V_PGMAJFAULT)
         major = VM_FAULT_MAJOR << 40
     else:
         m.sc[SC_NOW_NS] += m.cost[COST_SWAP_CACHE_HIT]

@@ -2,7 +2,7 @@
 
 Models: mm/shmem.c shmem_huge_global_enabled(), shmem_allowable_huge_orders(), shmem_alloc_and_add_folio(), shmem_get_unmapped_area();
 mm/memory.c do_set_pmd(); mm/khugepaged.c collapse_file(), retract_page_tables(), collapse_pte_mapped_thp(). The cache's tree has an entry a
-page. Left out: sizes below 2 MiB, the huge= option of a tmpfs mount, the list of huge pages that reach beyond a file's end.
+page. Left out: sizes below 2 MiB, the list of huge pages that reach beyond a file's end.
 """
 
 from mmlab.kernels.dirty import folio_mark_dirty
@@ -28,9 +28,9 @@ from mmlab.model.page import (
     page_order, page_refs, page_set, page_test, set_page_index, set_page_kind, set_page_mapping,
 )
 from mmlab.model.rows import (
-    CLASS_ZERO, COST_COPY_PAGE, COST_HUGE_ZERO, I_FLAGS, I_MAP_FIRST, I_SIZE_BYTES, IF_ANON_SHMEM, IF_SHMEM, INODE_STRIDE, MTHP_SHMEM_ALLOC,
+    CLASS_ZERO, COST_COPY_PAGE, COST_HUGE_ZERO, I_FLAGS, I_MAP_FIRST, I_SIZE_BYTES, IF_ANON_SHMEM, IF_MNT, IF_SHMEM, INODE_STRIDE, MTHP_SHMEM_ALLOC,
     MTHP_SHMEM_FALLBACK, MTHP_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_WRITE, SC_NOW_NS, SC_SHMEM_HUGE,
-    SC_SHMEM_MOUNT_HUGE, VM_HUGEPAGE, VM_NOHUGEPAGE, VM_SHARED, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_INODE, VMA_MAP_NEXT, VMA_MM,
+    SC_SHMEM_MOUNT_HUGE, SC_TMPFS_HUGE, VM_HUGEPAGE, VM_NOHUGEPAGE, VM_SHARED, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_INODE, VMA_MAP_NEXT, VMA_MM,
     VMA_PGOFF, VMA_START, VMA_STRIDE,
 )
 from mmlab.model.vmstat import (
@@ -38,23 +38,32 @@ from mmlab.model.vmstat import (
     V_THP_FILE_FALLBACK, V_THP_FILE_MAPPED, mod_node_state, V_THP_SCAN_EXCEED_NONE_PTE, V_THP_SCAN_EXCEED_SWAP_PTE,
 )
 
-# m.sc[SC_SHMEM_HUGE], what shmem_enabled says; SC_SHMEM_MOUNT_HUGE: the last value that was not deny or force, which shared anonymous memory goes by
+# m.sc[SC_SHMEM_HUGE], what shmem_enabled says; SC_SHMEM_MOUNT_HUGE: the last value that was not deny or force, which shared anonymous memory goes by;
+# SC_TMPFS_HUGE: the huge= option of the mounted tmpfs, which its files go by
 SHMEM_HUGE_NEVER, SHMEM_HUGE_ALWAYS, SHMEM_HUGE_WITHIN_SIZE, SHMEM_HUGE_ADVISE, SHMEM_HUGE_DENY, SHMEM_HUGE_FORCE = 0, 1, 2, 3, -1, -2
 
 
 @leaf
-def shmem_huge_allowed(m, inode, index, vm_flags, force):
-    """1 if the settings let the page at an index of a swap-backed file be huge. force: MADV_COLLAPSE, which only deny stops."""
+def shmem_mount_huge(m, flags):
+    """huge= of the mount that a swap-backed file with these I_FLAGS is on."""
+    if flags & IF_ANON_SHMEM:
+        return m.sc[SC_SHMEM_MOUNT_HUGE]
+    return m.sc[SC_TMPFS_HUGE] if flags & IF_MNT else SHMEM_HUGE_NEVER
+
+
+@leaf
+def shmem_huge_allowed(m, inode, index, vm_flags, write_end, force):
+    """1 if the settings let the page at an index of a swap-backed file be huge. write_end: byte of the file behind a write(), else 0; force:
+    MADV_COLLAPSE, which only deny stops."""
     if m.sc[SC_SHMEM_HUGE] == SHMEM_HUGE_DENY or vm_flags & VM_NOHUGEPAGE:
         return 0
     if force or m.sc[SC_SHMEM_HUGE] == SHMEM_HUGE_FORCE:
         return 1
-    if m.inode[inode * INODE_STRIDE + I_FLAGS] & IF_ANON_SHMEM == 0:
-        return 0
-    mode = m.sc[SC_SHMEM_MOUNT_HUGE]
+    mode = shmem_mount_huge(m, m.inode[inode * INODE_STRIDE + I_FLAGS])
     if mode == SHMEM_HUGE_ALWAYS:
         return 1
-    if mode == SHMEM_HUGE_WITHIN_SIZE and ((index >> HPAGE_PMD_ORDER) + 1) << (HPAGE_PMD_ORDER + 12) <= (m.inode[inode * INODE_STRIDE + I_SIZE_BYTES] + 4095) >> 12 << 12:
+    end = max(write_end, m.inode[inode * INODE_STRIDE + I_SIZE_BYTES])
+    if mode == SHMEM_HUGE_WITHIN_SIZE and ((index >> HPAGE_PMD_ORDER) + 1) << HPAGE_PMD_ORDER <= (end + 4095) >> 12:
         return 1
     return 1 if mode in (SHMEM_HUGE_WITHIN_SIZE, SHMEM_HUGE_ADVISE) and vm_flags & VM_HUGEPAGE else 0
 
@@ -79,7 +88,7 @@ def thp_eligible_shmem(m, vma):
     start, end = m.vma[row + VMA_START] >> 12, m.vma[row + VMA_END] >> 12
     if m.inode[inode * INODE_STRIDE + I_FLAGS] & IF_SHMEM == 0 or (start - m.vma[row + VMA_PGOFF]) & 1 or ((end - 2) >> 1 << 1) < start:
         return 0
-    return shmem_huge_allowed(m, inode, m.vma[row + VMA_PGOFF], m.vma[row + VMA_FLAGS], 0)
+    return shmem_huge_allowed(m, inode, m.vma[row + VMA_PGOFF], m.vma[row + VMA_FLAGS], 0, 0)
 
 
 @kernel
@@ -136,11 +145,14 @@ def shmem_remove_huge(m, head):
 
 
 @kernel
-def shmem_alloc_huge(m, mm, inode, index, vma, vpn):
-    """The huge page around an index of which nothing exists yet, if settings and VMA want one: its head, or -1."""
+def shmem_alloc_huge(m, mm, inode, index, vma, vpn, write_end):
+    """The huge page around an index of which nothing exists yet, if settings and VMA want one: its head, or -1.
+
+    vma -1: for a write() whose last byte is before write_end.
+    """
     first = index >> HPAGE_PMD_ORDER << HPAGE_PMD_ORDER
-    flags = m.vma[vma * VMA_STRIDE + VMA_FLAGS]
-    if shmem_huge_allowed(m, inode, index, flags, 0) == 0 or suitable(m, vma, vpn) == 0:
+    flags = m.vma[vma * VMA_STRIDE + VMA_FLAGS] if vma >= 0 else 0
+    if shmem_huge_allowed(m, inode, index, flags, write_end, 0) == 0 or (vma >= 0 and suitable(m, vma, vpn) == 0):
         return -1
     present = xa_next(m, inode, first)
     if present >= 0 and present < first + HPAGE_PMD_NR:
@@ -191,7 +203,7 @@ def do_huge_pmd_shmem_fault(m, mm, vma, vpn, access):
         return VM_FAULT_SIGBUS
     pfn = filemap_get_page(m, inode, index)
     if pfn < 0:
-        pfn = shmem_alloc_huge(m, mm, inode, index, vma, vpn)
+        pfn = shmem_alloc_huge(m, mm, inode, index, vma, vpn, 0)
     if pfn < 0 or page_test(m, pfn, PG_HEAD | PG_TAIL) == 0:
         return -1
     return do_set_pmd(m, mm, vma, vpn, page_folio(m, pfn), access)
@@ -251,7 +263,7 @@ def collapse_file(m, inode, first, gfp):
         filemap_remove(m, pfn, -1)
         shmem_acct_blocks(m, inode, -1)
         folio_put(m, pfn)
-    m.sc[SC_NOW_NS] += HPAGE_PMD_NR * m.cost[COST_COPY_PAGE] - m.cost[COST_HUGE_ZERO]
+    m.sc[SC_NOW_NS] += HPAGE_PMD_NR * m.cost[COST_COPY_PAGE]
     if _add_huge(m, inode, first, head) < 0:
         folio_put(m, head)
         return SCAN_FAIL

@@ -12,7 +12,7 @@ from mmlab.model.page import (
     PG_ACTIVE, PG_ANON, PG_HEAD, PG_REFERENCED, PG_SWAPBACKED, PG_SWAPCACHE, PG_UNEVICTABLE, add_refs, folio_nr_pages, page_clear,
     page_mapcount, page_test,
 )
-from mmlab.model.rows import SC_CPU
+from mmlab.model.rows import SC_CPU, SC_MLOCK_BATCH
 from mmlab.model.vmstat import V_PGLAZYFREE
 
 LAZYFREE_STRIDE = 32  # m.lazyfree: count, then PAGEVEC_SIZE pages a CPU
@@ -55,6 +55,7 @@ def folio_mark_lazyfree(m, pfn):
 def lru_add_drain(m):
     """All batches of this CPU take effect."""
     reclaimer_drain(m, m.sc[SC_CPU])
+    m.sc[SC_MLOCK_BATCH] = 0
     if m.lazyfree[m.sc[SC_CPU] * LAZYFREE_STRIDE]:
         lru_lazyfree_drain(m, m.sc[SC_CPU])
         reclaimer_drain(m, m.sc[SC_CPU])  # they went through the reclaimer's batch of new pages

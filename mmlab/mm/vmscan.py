@@ -9,8 +9,9 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.memory_tiers import can_demote
 from mmlab.kernels.memcg import memcg_is_descendant, nr_lruvecs
 from mmlab.kernels.ops import reclaimer_end_reclaim, reclaimer_nr_lru_pages, reclaimer_prepare_scan, reclaimer_shrink_node
-from mmlab.kernels.large_folio import SPLIT_QUEUE
-from mmlab.kernels.services import shrink_slab, wakeup_flusher_threads, wb_step, writeback_timers
+from mmlab.kernels.large_folio import split_queue
+from mmlab.kernels.services import shrink_slab, shrink_slab_memcg, wakeup_flusher_threads, wb_step, writeback_timers
+from mmlab.kernels.trace import trace_event
 from mmlab.kernels.zones import request_zone, zonelist_of
 from mmlab.mm.page_counter import memcg_memory_event
 from mmlab.mm.page_io import NEVER_NS, blk_flush_plug, swap_io_next_ns, swap_io_poll
@@ -23,11 +24,12 @@ from mmlab.model.const import (
 )
 from mmlab.model.gfp import ZONE_MOVABLE
 from mmlab.model.rows import (
-    MC_ELOW, MC_EMIN, MC_EVENT_LOW, MC_ITER, MC_MIN, MC_PARENT, MC_USAGE, MEMCG_STRIDE, NODE_STRIDE, N_KSWAPD_FAILURES, N_PASS_MEMCG,
-    SC_IN_RECLAIM, SC_NODE, SC_NOW_NS, SC_NR_MEMCGS, SC_NR_NODES, SC_NR_RECLAIMED, SC_NR_SCANNED, SC_NR_SWAP_FREE, SC_NR_ZONES,
-    SC_PROACTIVE, SC_PROTECTION, SC_RECLAIM_MEMCG, SC_RECLAIM_NOTES, SC_INODE_TOP, SC_KSWAPD_SLICE_NS, SC_SCAN_PRIORITY, SC_SHRINK_MEMCG,
-    SC_YIELDED, SHR_NR, ZONELIST_STRIDE, WB_AWAKE, WB_IO_NEXT_NS, WB_SC_CONGESTED, WB_SC_DIRTY, WB_SC_TAKEN, WB_SC_UNQUEUED_DIRTY,
-    ZONE_STRIDE, Z_INDEX, Z_MANAGED, Z_NODE, Z_WRITE_PENDING,
+    EVENT_DIRECT_RECLAIM_BEGIN, EVENT_DIRECT_RECLAIM_END, EVENT_MEMCG_RECLAIM_BEGIN, EVENT_MEMCG_RECLAIM_END, MC_ELOW, MC_EMIN,
+    MC_EVENT_LOW, MC_ITER, MC_MIN, MC_PARENT, MC_USAGE, MEMCG_STRIDE, NODE_STRIDE, N_KSWAPD_FAILURES, N_PASS_MEMCG, SC_IN_RECLAIM, SC_NODE,
+    SC_NOW_NS, SC_NR_MEMCGS, SC_NR_NODES, SC_NR_RECLAIMED, SC_NR_SCANNED, SC_NR_SWAP_FREE, SC_NR_ZONES, SC_PROACTIVE, SC_PROTECTION,
+    SC_RECLAIM_MEMCG, SC_RECLAIM_NOTES, SC_INODE_TOP, SC_KSWAPD_SLICE_NS, SC_SCAN_PRIORITY, SC_SHRINK_MEMCG, SC_YIELDED, SHR_NR,
+    TRACE_ORDER, ZONELIST_STRIDE, WB_AWAKE, WB_IO_NEXT_NS, WB_SC_CONGESTED, WB_SC_DIRTY, WB_SC_TAKEN, WB_SC_UNQUEUED_DIRTY, ZONE_STRIDE,
+    ZSW_SHRINKER, Z_INDEX, Z_MANAGED, Z_NODE, Z_WRITE_PENDING,
 )
 from mmlab.model.vmstat import V_ALLOCSTALL_DMA, V_NR_SLAB_RECLAIMABLE
 
@@ -121,7 +123,9 @@ def shrink_node_memcgs(m, node, memcg, nr_to_reclaim, scan_flags, full):
         if at == resumed or (memcg_is_descendant(m, at, memcg) and set_protection(m, memcg, at, scan_flags)):
             m.sc[SC_SHRINK_MEMCG] = at
             got = reclaimer_shrink_node(m, at * m.sc[SC_NR_NODES] + node, m.sc[SC_SCAN_PRIORITY], nr_to_reclaim, flags)
-            if at == 0 and (m.sc[SC_INODE_TOP] > 0 or m.shrinker[SPLIT_QUEUE + SHR_NR]) and m.sc[SC_YIELDED] == 0:
+            if (m.memcg[split_queue(at) + SHR_NR] or m.zswap[ZSW_SHRINKER]) and m.sc[SC_YIELDED] == 0:
+                shrink_slab_memcg(m, at, m.sc[SC_SCAN_PRIORITY])
+            if at == 0 and m.sc[SC_INODE_TOP] > 0 and m.sc[SC_YIELDED] == 0:
                 pages = m.vmstat[V_NR_SLAB_RECLAIMABLE]
                 shrink_slab(m, m.sc[SC_SCAN_PRIORITY])
                 got += pages - m.vmstat[V_NR_SLAB_RECLAIMABLE]
@@ -263,7 +267,10 @@ def try_to_free_pages(m, gfp, order, node):
     flags = SCAN_MAY_SWAP | SCAN_MAY_WRITEPAGE | SCAN_MAY_UNMAP | (highest << SCAN_RECLAIM_IDX_SHIFT)
     first = zonelist_of(node, gfp)
     psi_memstall_enter(m)
+    m.trace[TRACE_ORDER] = order
+    trace_event(m, EVENT_DIRECT_RECLAIM_BEGIN, order, gfp, 0, 0, 0)
     reclaimed = do_try_to_free_pages(m, 0, first, highest, SWAP_CLUSTER_MAX, flags)
+    trace_event(m, EVENT_DIRECT_RECLAIM_END, reclaimed, 0, 0, 0, 0)
     psi_memstall_leave(m)
     return reclaimed
 
@@ -276,6 +283,9 @@ def try_to_free_mem_cgroup_pages(m, memcg, nr_pages, may_swap, proactive):
         flags |= SCAN_MAY_SWAP
     first = max(0, m.sc[SC_NODE]) * ZONELIST_STRIDE
     m.sc[SC_PROACTIVE] = proactive
+    m.trace[TRACE_ORDER] = 0
+    trace_event(m, EVENT_MEMCG_RECLAIM_BEGIN, 0, 0, 0, 0, 0)
     reclaimed = do_try_to_free_pages(m, memcg, first, ZONE_MOVABLE, max(nr_pages, SWAP_CLUSTER_MAX), flags)
     m.sc[SC_PROACTIVE] = 0
+    trace_event(m, EVENT_MEMCG_RECLAIM_END, reclaimed, 0, 0, 0, 0)
     return reclaimed

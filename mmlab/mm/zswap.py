@@ -1,6 +1,6 @@
 """zswap: a compressed copy of swapped pages in memory, before the device: storing, loading, forgetting.
 
-Models: mm/zswap.c zswap_store(), zswap_load(), zswap_invalidate(), zswap_check_limits(), zswap_lru_add(), obj_cgroup_may_zswap(). Writing
+Models: mm/zswap.c zswap_store(), zswap_load(), zswap_invalidate(), zswap_check_limits(), zswap_lru_add(), zswap_folio_swapin(), zswap_shrinker_count(), obj_cgroup_may_zswap(). Writing
 entries back to the device is mmlab.mm.zswap_writeback's. What a page compresses to follows from its class (m.compress). Left out: large
 folios (as in Linux 6.12), the memory of the entries themselves, other compressors than their ratio.
 """
@@ -12,11 +12,12 @@ from mmlab.kernels.memcg import count_folio_events
 from mmlab.kernels.services import shrink_memcg
 from mmlab.mm.objcg import charge_object
 from mmlab.mm.zsmalloc import zs_free, zs_malloc
-from mmlab.model.page import PG_DIRTY, PG_HEAD, PG_SWAPCACHE, page_set, page_test
+from mmlab.model.page import PG_DIRTY, PG_HEAD, PG_SWAPCACHE, page_memcg, page_set, page_test
 from mmlab.model.rows import (
-    COST_COMPRESS_PAGE, COST_DECOMPRESS_PAGE, MC_PARENT, MC_ZSWAPPED, MC_ZSWAP_BYTES, MC_ZSWAP_FIRST, MC_ZSWAP_LAST, MC_ZSWAP_MAX_BYTES,
-    MC_ZSWAP_NO_WRITEBACK, MEMCG_STRIDE, NR_CLASSES, SC_NEXT_EVENT_NS, SC_NOW_NS, SC_TOTALRAM, ZSP_PAGES, ZSW_ACCEPT_PERCENT, ZSW_ENABLED,
-    ZSW_FULL, ZSW_MAX_POOL_PERCENT, ZSW_POOL_LIMIT_HIT, ZSW_REJECT_ALLOC_FAIL, ZSW_REJECT_COMPRESS_POOR, ZSW_SHRINK_PENDING, ZSW_STORED,
+    COST_COMPRESS_PAGE, COST_DECOMPRESS_PAGE, MC_PARENT, MC_ZSWAPPED, MC_ZSWAP_BYTES, MC_ZSWAP_DISK_SWAPINS, MC_ZSWAP_ENTRIES,
+    MC_ZSWAP_FIRST, MC_ZSWAP_LAST, MC_ZSWAP_MAX_BYTES, MC_ZSWAP_NO_WRITEBACK, MEMCG_STRIDE, NR_CLASSES, SC_NEXT_EVENT_NS, SC_NOW_NS,
+    SC_NR_MEMCGS, SC_TOTALRAM, ZSP_PAGES, ZSW_ACCEPT_PERCENT, ZSW_ENABLED, ZSW_FULL, ZSW_MAX_POOL_PERCENT, ZSW_POOL_LIMIT_HIT,
+    ZSW_REJECT_ALLOC_FAIL, ZSW_REJECT_COMPRESS_POOR, ZSW_SHRINKER, ZSW_SHRINK_PENDING, ZSW_STORED,
 )
 from mmlab.model.vmstat import V_ZSWPIN, V_ZSWPOUT
 
@@ -80,6 +81,7 @@ def zswap_lru_add(m, memcg, slot):
     else:
         m.memcg[row + MC_ZSWAP_FIRST] = slot
     m.memcg[row + MC_ZSWAP_LAST] = slot
+    m.memcg[row + MC_ZSWAP_ENTRIES] += 1
 
 
 @leaf
@@ -95,6 +97,7 @@ def zswap_lru_del(m, memcg, slot):
         m.zswap_prev[after] = before
     else:
         m.memcg[row + MC_ZSWAP_LAST] = before
+    m.memcg[row + MC_ZSWAP_ENTRIES] -= 1
 
 
 @leaf
@@ -113,6 +116,28 @@ def _account(m, memcg, bytes_, entries):
         m.memcg[at * MEMCG_STRIDE + MC_ZSWAP_BYTES] += bytes_
         m.memcg[at * MEMCG_STRIDE + MC_ZSWAPPED] += entries
         at = m.memcg[at * MEMCG_STRIDE + MC_PARENT]
+
+
+@leaf
+def zswap_shrinker_count(m, memcg):
+    """Entries of a cgroup that its shrinker could write back, in pages that this would free: those that were read from the device lately are
+    spared, as many of them as there are entries count once. The root is judged by what its children have, as its own entries are not charged."""
+    row = memcg * MEMCG_STRIDE
+    if m.zswap[ZSW_SHRINKER] == 0 or may_write_back(m, memcg) == 0:
+        return 0
+    bytes_ = m.memcg[row + MC_ZSWAP_BYTES]
+    stored = m.memcg[row + MC_ZSWAPPED]
+    if memcg == 0:
+        for child in range(1, m.sc[SC_NR_MEMCGS]):
+            if m.memcg[child * MEMCG_STRIDE + MC_PARENT] == 0:
+                bytes_ += m.memcg[child * MEMCG_STRIDE + MC_ZSWAP_BYTES]
+                stored += m.memcg[child * MEMCG_STRIDE + MC_ZSWAPPED]
+    freeable = m.memcg[row + MC_ZSWAP_ENTRIES]
+    if stored == 0 or freeable == 0:
+        return 0
+    spared = min(freeable, m.memcg[row + MC_ZSWAP_DISK_SWAPINS])
+    m.memcg[row + MC_ZSWAP_DISK_SWAPINS] -= spared
+    return (freeable - spared) * (bytes_ >> 12) // stored
 
 
 @kernel
@@ -179,3 +204,9 @@ def zswap_load(m, pfn, slot):
         zswap_entry_free(m, slot)
         page_set(m, pfn, PG_DIRTY)
     return 1
+
+
+@leaf
+def zswap_folio_swapin(m, pfn):
+    """A page was not in zswap and has to be read from its device: one that the shrinker had better left."""
+    m.memcg[page_memcg(m, pfn) * MEMCG_STRIDE + MC_ZSWAP_DISK_SWAPINS] += 1

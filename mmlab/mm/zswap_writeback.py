@@ -1,7 +1,7 @@
-"""Writing zswap's oldest entries back to the device: the worker of a pool that is full.
+"""Writing zswap's oldest entries back to the device: the worker of a pool that is full, and the shrinker that memory pressure calls.
 
-Models: mm/zswap.c shrink_worker(), shrink_memcg(), shrink_memcg_cb(), zswap_writeback_entry(). An entry that was stored lately gets a second
-chance first. Left out: the shrinker that memory pressure calls (shrinker_enabled), which entries of several nodes it takes.
+Models: mm/zswap.c shrink_worker(), shrink_memcg(), shrink_memcg_cb(), zswap_shrinker_scan(), zswap_writeback_entry(). An entry that was stored
+lately gets a second chance first. Left out: a list for each node (pressure on one node writes back what other nodes hold as well).
 """
 
 import numpy as np
@@ -45,15 +45,16 @@ def zswap_writeback_entry(m, slot):
 
 @leaf
 def shrink_memcg_cb(m, memcg, slot):
-    """One entry: a second chance, or written back: 1 if it is gone."""
+    """One entry: a second chance, or written back: 1 if it is gone, -EEXIST if its page is in the swap cache, so that it is soon of no use."""
     zswap_lru_del(m, memcg, slot)
     zswap_lru_add(m, memcg, slot)
     if m.zswap_referenced[slot]:
         m.zswap_referenced[slot] = 0
         return 0
-    if zswap_writeback_entry(m, slot) < 0:
+    error = zswap_writeback_entry(m, slot)
+    if error < 0:
         m.zswap[ZSW_REJECT_RECLAIM_FAIL] += 1
-        return 0
+        return -EEXIST if error == -EEXIST else 0
     m.zswap[ZSW_WRITTEN_BACK] += 1
     return 1
 
@@ -65,7 +66,22 @@ def shrink_memcg(m, memcg):
     if slot == 0 or may_write_back(m, memcg) == 0:
         return -ENOENT
     m.sc[SC_NOW_NS] += m.cost[COST_SCAN_PAGE]
-    return 0 if shrink_memcg_cb(m, memcg, slot) else -EAGAIN
+    return 0 if shrink_memcg_cb(m, memcg, slot) > 0 else -EAGAIN
+
+
+@kernel
+def do_zswap_shrinker_scan(m, memcg, nr_to_scan):
+    """Look at so many of a cgroup's entries, oldest first: how many were written back, -1 if none were or a page is in the swap cache."""
+    written = 0
+    for _ in range(nr_to_scan):
+        slot = m.memcg[memcg * MEMCG_STRIDE + MC_ZSWAP_FIRST]
+        if slot == 0:
+            break
+        result = shrink_memcg_cb(m, memcg, slot)
+        if result < 0:
+            return -1
+        written += result
+    return written if written else -1
 
 
 @leaf

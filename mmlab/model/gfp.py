@@ -4,6 +4,7 @@ Models: include/linux/gfp_types.h, gfp_zone(), gfp_migratetype() of include/linu
 """
 
 from mmlab.kernels.jit import leaf
+from mmlab.model.rows import SC_MOBILITY_DISABLED
 
 GFP_DMA, GFP_HIGHMEM, GFP_DMA32, GFP_MOVABLE, GFP_RECLAIMABLE = 1, 2, 4, 8, 16
 GFP_HIGH, GFP_IO, GFP_FS, GFP_ZERO, GFP_ATOMIC_ = 32, 64, 128, 256, 512
@@ -42,8 +43,10 @@ def gfp_zone(gfp):
 
 
 @leaf
-def gfp_migratetype(gfp):
-    """MIGRATE_* of a request: Movable, Reclaimable or Unmovable."""
+def gfp_migratetype(m, gfp):
+    """MIGRATE_* of a request: Movable, Reclaimable or Unmovable; all are Unmovable in a machine too small to keep them apart."""
+    if m.sc[SC_MOBILITY_DISABLED]:
+        return 0
     if gfp & GFP_MOVABLE:
         return 1
     if gfp & GFP_RECLAIMABLE:

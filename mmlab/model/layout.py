@@ -95,6 +95,7 @@ ARRAYS: tuple[Array, ...] = (
         "explain", "int64", lambda s: rows.EXPLAIN_KINDS * (rows.EXPLAIN_HEAD + 2 * s.explain * rows.EXPLAIN_ROWS * rows.EX_STRIDE),
         "EX_* a page of a decision of reclaim", "-",
     ),
+    Array("trace", "int64", lambda s: rows.TRACE_HEAD + rows.TRACE_STRIDE * rows.TRACE_ROWS, "TRACE_*, then TR_* an event", "ring_buffer"),
     Array("future_range", "int64", lambda s: s.future_ranges, "task << 40 | vpn >> 9, in order: 2 MiB ranges that the stream touches", "-"),
     Array("future_pages", "int64", lambda s: s.future_ranges, "pages of the range that the stream touches", "-"),
     Array("future_task", "int64", _rows(rows.FT_STRIDE, lambda s: s.nr_tasks if s.future_tasks else 0), "FT_* a task of the stream", "-"),

@@ -16,16 +16,19 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_PID_NEXT, SC_NR_HEADS, SC_SLAB_HEADS, SC_KSWAPD_AWAKE, SC_MEMBLOCK_PFN, SC_MEMBLOCK_ZONE, SC_MONITOR_TIMER_NS, SC_THP_TIMER_NS,
     SC_NR_KILLS, SC_MTHP_ORDERS,
     SC_ZAP_BATCH, SC_KHUGEPAGED_MM, SC_KHUGEPAGED_ADDRESS, SC_KHUGEPAGED_COLLAPSED, SC_KHUGEPAGED_FULL_SCANS, SC_KHUGEPAGED_SEQUENCE,
-    SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE, SC_NR_LOOPS, SC_BUSY_SINCE_NS, SC_KHUGEPAGED_LOCKED_OUT,
+    SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE, SC_TMPFS_HUGE, SC_NR_LOOPS, SC_IDLE_NS, SC_KHUGEPAGED_WAKE, SC_KHUGEPAGED_READY,
     SC_NR_MEMCGS, SC_RECLAIM_MEMCG, SC_SHRINK_MEMCG, SC_PROTECTION, SC_SCAN_PRIORITY, SC_NR_SCANNED, SC_NR_RECLAIMED,
     SC_RECLAIM_NOTES, SC_OOM_MEMCG, SC_IN_LRU_FAULT, SC_MM_WALK, SC_PROACTIVE,
     SC_MIGRATE_DELTA, SC_EXTFRAG_THRESHOLD, SC_PROACTIVENESS, SC_COMPACT_RESULT, SC_INTERLEAVE_NODE,
     SC_NODE_RECLAIM_MODE, SC_MIN_UNMAPPED_RATIO, SC_SHARED_POLICIES, SC_OOM_NODEMASK, SC_DEMOTION_ENABLED, SC_NUMA_BALANCING, SC_RUN_SINCE_NS,
     SC_VFS_CACHE_PRESSURE, SC_STORE_CLASS, SC_YIELD_NS, SC_YIELDED, SC_KCOMPACTD_NS, SC_HIGHMEM, SC_MONITOR_NS, SC_MONITOR_CHECKS,
     SC_TIERING_TIMER_NS, SC_TIERING_NS, SC_SHARED_TABLES, SC_OOM_TIMER_NS, SC_PANIC_ON_OOM, SC_OOM_KILL_ALLOCATING, SC_OOM_FAULT, SC_OOM_CHOSEN, SC_NR_CANDIDATES,
-    SC_BDEV, SC_BUDDY, SC_EXT4_BLOCKS, SC_EXT4_INO, SC_UNPREEMPTED_NS,
-) = range(125)
-NR_SCALARS = 128
+    SC_BDEV, SC_BUDDY, SC_EXT4_BLOCKS, SC_EXT4_INO, SC_MOBILITY_DISABLED, SC_WRITE_CLASS, SC_MLOCK_BATCH, SC_UNPREEMPTED_NS,
+) = range(130)
+NR_SCALARS = 192
+# m.sc[SC_KHUGEPAGED_WAKE]: the thread has not been woken since it was started; its first waker lost the CPU to it at once; that one held the mmap
+# lock; it has run
+KHUGEPAGED_NEW, KHUGEPAGED_PREEMPTS, KHUGEPAGED_LOCKED_OUT, KHUGEPAGED_RAN = range(4)
 # m.sc[SC_WANTS_ACCESS]: who is told of every access; any of them, and accesses are replayed by the loop that tells
 WANTS_RECLAIMER, WANTS_MONITOR, WANTS_TIERING, WANTS_NODES, WANTS_TLB, WANTS_SUBPAGES = 1, 2, 4, 8, 16, 32
 # m.subpage, a byte a frame while WANTS_SUBPAGES: what an anonymous page has met since it, or the large folio that it is in, was made
@@ -53,6 +56,7 @@ PCP_STRIDE = 16
 (
     PCP_COUNT, PCP_HIGH, PCP_BATCH, PCP_FLAGS, PCP_ALLOC_FACTOR, PCP_FREE_COUNT, PCP_EXPIRE, PCP_FREE_DIFF, PCP_HEADS, PCP_HIGH_MIN, PCP_HIGH_MAX,
 ) = range(11)
+PCP_LRU_DIFF = 11  # five words: what this CPU has not told yet of nr_zone_inactive_anon ...
 NR_PCP_LISTS = 14
 
 # m.compact: what compaction remembers of a zone (CZ_CACHED_MIGRATE: asynchronous, then synchronous runs); m.cc: the run that is going on -------
@@ -125,6 +129,16 @@ OOM_FINE, OOM_NO_TASK, OOM_DEAD, OOM_DYING, OOM_PROTECTED, OOM_ELSEWHERE = range
 FT_STRIDE = 2
 FT_ACCESSES, FT_PAGES = 0, 1  # accesses and pages touched, from its beginning to its end
 
+# m.trace: tracepoints of reclaim, a head and one row an event ------------------------------------------------------------------------------
+TRACE_HEAD, TRACE_STRIDE, TRACE_ROWS = 8, 10, 1 << 20
+# events switched on, a bit each; those that ever were; rows in use; events without room; 1 + node whose kswapd runs now, 0: a task; order that reclaim works for
+TRACE_EVENTS, TRACE_EVER, TRACE_NR, TRACE_LOST, TRACE_KSWAPD, TRACE_ORDER = range(6)
+TR_NS, TR_EVENT, TR_CPU, TR_WHO, TR_ARGS = range(5)  # TR_WHO: task, or -(1 + node) for kswapd; TR_ARGS: five values and the order
+(
+    EVENT_KSWAPD_SLEEP, EVENT_KSWAPD_WAKE, EVENT_WAKEUP_KSWAPD, EVENT_DIRECT_RECLAIM_BEGIN, EVENT_DIRECT_RECLAIM_END, EVENT_MEMCG_RECLAIM_BEGIN,
+    EVENT_MEMCG_RECLAIM_END, EVENT_LRU_ISOLATE, EVENT_WRITE_FOLIO, EVENT_LRU_SHRINK_INACTIVE, EVENT_LRU_SHRINK_ACTIVE,
+) = range(11)
+
 # m.loop: tasks that touch a range again and again beside what the script does (`loop`, `bg`) --------------------------------------------------
 LOOP_STRIDE = 16
 (
@@ -140,8 +154,14 @@ MEMCG_STRIDE = 64
     MC_SWAP_PEAK, MC_EVENT_SWAP_MAX, MC_EVENT_SWAP_FAIL,
 ) = range(24)
 (
-    MC_ZSWAP_BYTES, MC_ZSWAPPED, MC_ZSWAP_MAX_BYTES, MC_ZSWAP_NO_WRITEBACK, MC_ZSWAP_FIRST, MC_ZSWAP_LAST,
-) = range(40, 46)  # entries of zswap: their bytes and how many, the cgroup's limit; slots of its own entries, oldest first
+    MC_ZSWAP_BYTES, MC_ZSWAPPED, MC_ZSWAP_MAX_BYTES, MC_ZSWAP_NO_WRITEBACK, MC_ZSWAP_FIRST, MC_ZSWAP_LAST, MC_ZSWAP_ENTRIES,
+    MC_ZSWAP_DISK_SWAPINS, MC_ZSWAP_DEFERRED, MC_NR_DIRTY, MC_NR_WRITEBACK, MC_WB_DIRTY,
+    MC_SEEN_FILE, MC_SEEN_DIRTY, MC_SEEN_WRITEBACK,
+) = range(40, 55)  # entries of zswap: their bytes and how many, the cgroup's limit; slots of its own entries, oldest first, and how many;
+# for the shrinker: pages read from the device that were not in zswap, what it has left for its next run; pages that are dirty, and under write-back,
+# with those of cgroups below; pages that are either in files that it writes back; MC_SEEN_*: what
+# write-back takes it to have, as of WB_STATS_NS
+MC_SPLIT_QUEUE = 56  # SHR_*: folios that wait to be split (heads + 1), oldest first
 MC_LOCAL = 24  # from MC_EVENT_LOW on: the same events, of the cgroup itself only, at MC_EVENT_* - MC_EVENT_LOW + MC_LOCAL
 MEMCG_MAX = 1 << 50  # the limit "max"
 STOCK_STRIDE = 2  # m.memcg_stock, a CPU: the cgroup that has pages charged in advance, and how many
@@ -204,6 +224,7 @@ INODE_STRIDE = 32
 I_EXTENT_OBJ_2 = 29
 I_LSM = I_NEXT_FREE  # of an inode in memory its security blob; of a row that is not in use the next such
 I_INO, I_BLOCKS = 30, 31  # its number on the disk (0: not modelled), and pages from the start that have blocks there: mm/ext4_meta.py
+I_PARENT = I_BLOCKS  # of a name of /proc or /sys, which has none: its directory's row
 I_REF_DENTRY, I_REF_INODE, I_REF_EXTENTS = 1, 2, 4
 # m.psi: a row a cgroup (the root: the machine): ns of some and full stalls, as far as the averages know of them, the averages over 10, 60 and 300 s
 # of each (fixed point); the root's row also: when averages are due, when they were made, and the stall that is going on
@@ -213,14 +234,17 @@ PSI_SOME_NS, PSI_FULL_NS, PSI_SEEN, PSI_AVG, PSI_NEXT_NS, PSI_LAST_NS, PSI_DEPTH
 SHR_STRIDE = 4
 KVFREE_BULK_MAX_ENTR = 510  # objects of m.kfree_rcu: pointers in a page
 SHR_DEFERRED, SHR_NR, SHR_FIRST, SHR_LAST = range(4)
-# super_cache_scan of the disk (its lists are the last two), ext4_es_scan, workingset, deferred_split_scan (its list: heads of folios + 1),
-# super_cache_scan of /proc and of /sys, kfree_rcu_shrink_scan (SHR_FIRST: when, in ns, what waits is freed anyway)
-SHR_SUPER, SHR_EXTENTS, SHR_SHADOWS, SHR_SPLIT, SHR_PROC, SHR_SYSFS, SHR_KFREE_RCU, SHR_DENTRIES, SHR_INODES = range(9)
+# super_cache_scan of the disk (its lists are the last two), ext4_es_scan, workingset, deferred_split_scan (its lists: at MC_SPLIT_QUEUE),
+# super_cache_scan of /proc and of /sys, kfree_rcu_shrink_scan (SHR_FIRST: when, in ns, what waits is freed anyway); zswap_shrinker (what it
+# left is in m.memcg)
+SHR_SUPER, SHR_EXTENTS, SHR_SHADOWS, SHR_SPLIT, SHR_PROC, SHR_SYSFS, SHR_KFREE_RCU, SHR_DENTRIES, SHR_INODES, SHR_ZSWAP = range(10)
 NR_SHRINKERS = 12
 IF_SHMEM = 1  # swap-backed: tmpfs or shared anonymous memory
 IF_ANON_SHMEM = 4  # a shared anonymous map's
-IF_PROC, IF_SYSFS, IF_NEGATIVE = 8, 16, 32  # a name of /proc or /sys; one that does not exist
+IF_MNT = 128  # of the tmpfs that is mounted at /mnt
+IF_PROC, IF_SYSFS, IF_NEGATIVE, IF_LINK = 8, 16, 32, 64  # a name of /proc or /sys; one that does not exist; a symbolic link
 IF_NORESERVE = 2  # commit charge is taken a page at a time (tmpfs files, MAP_NORESERVE); I_COMMITTED: what the inode holds of it
+IF_WB_SHIFT = 16  # I_FLAGS above: 1 + the cgroup that writes the file back, 0: it was never dirty
 SP_STRIDE = 4  # m.shared_policy: a range of pages of a shared memory object that has a NUMA policy
 SP_INODE, SP_START, SP_END, SP_POLICY = range(4)
 # m.wb: write-back of dirty pages. The settings vm.dirty_*, then the flusher of the machine's disk (struct bdi_writeback and its work), file pages
@@ -232,7 +256,8 @@ SP_INODE, SP_START, SP_END, SP_POLICY = range(4)
     WB_ROUND_NS, WB_INODE, WB_INDEX, WB_END, WB_CYCLED, WB_CHUNK, WB_RATELIMIT, WB_BANDWIDTH, WB_BW_NS, WB_BW_WRITTEN,
     WB_BW_DIRTIED, WB_DIRTY_LIMIT, WB_AVG_BANDWIDTH, WB_BALANCED_RATELIMIT,
     WB_SC_TAKEN, WB_SC_DIRTY, WB_SC_UNQUEUED_DIRTY, WB_SC_CONGESTED,
-) = range(34)
+    WB_MEMCG, WB_STATS_NS,
+) = range(36)  # WB_MEMCG: the cgroup whose files the flusher writes, 0: all; WB_STATS_NS: until when statistics of cgroups stand still
 WB_LISTS = 40  # first and last inode of each list, by IO_*
 IO_NONE, IO_DIRTY, IO_QUEUED, IO_MORE, IO_SYNC = 0, 1, 2, 3, 4  # b_dirty, b_io, b_more_io, I_SYNC
 NR_WB = 64
@@ -263,7 +288,7 @@ SS_ACTIVE, SS_NR, SS_CUR, SS_NR_RET, SS_DIRECT, SS_SLOTS, SS_RET = 0, 1, 2, 3, 4
 BIO_HEAD, BIO_SENT, BIO_TAIL, BIO_DONE_NS, BIO_DISK_NS, BIO_LAST_SLOT, BIO_LAST_PAGES, BIO_REQUESTS, BIO_READS, BIO_WAITS, BIO_RING = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 16
 BIO_ENTRIES = 1 << 14
 # what a page of memory holds (m.page_class, m.swap_class): how well it compresses. m.compress: bytes by class for zram, then for zswap;
-# m.sc[SC_STORE_CLASS]: what a task's stores make of a page
+# m.sc[SC_STORE_CLASS]: what a task's stores make of a page; SC_WRITE_CLASS: what write() does, and what files hold (a script's write zeroes)
 CLASS_ZERO, CLASS_TOUCHED, CLASS_DATA = 0, 1, 2
 NR_CLASSES = 8
 CLASS_NAMES = ("zero", "touched", "data")
@@ -281,7 +306,8 @@ ZSP_PAGES, ZSP_BYTES, ZSP_OBJECTS, ZSP_MAX_PAGES, ZSP_FREE, ZSP_TOP = range(6)
 (
     ZSW_ENABLED, ZSW_MAX_POOL_PERCENT, ZSW_ACCEPT_PERCENT, ZSW_FULL, ZSW_STORED, ZSW_POOL_LIMIT_HIT, ZSW_WRITTEN_BACK, ZSW_REJECT_COMPRESS_POOR,
     ZSW_REJECT_ALLOC_FAIL, ZSW_REJECT_RECLAIM_FAIL, ZSW_SHRINK_PENDING, ZSW_NEXT_SHRINK, ZSW_FIRST_NS, ZSW_WORKER_NS,
-) = range(14)
+    ZSW_SHRINKER,
+) = range(15)
 NR_ZSWAP = 16
 
 # page-table entries (int64) ----------------------------------------------------------------------------------------------------------------

@@ -201,6 +201,7 @@ def memory_stat(sim: Any, row: int) -> str:
     """memory.stat of a cgroup and its descendants. Reading it brings lagging statistics up to date."""
     machine = sim.machine
     machine.op("reclaimer", "flush_stats")
+    machine.wb[r.WB_STATS_NS] = 0
     rows = subtree(sim, row)
     pages = _page_counts(machine, rows)
     nodes = machine.sizes.nr_nodes

@@ -15,7 +15,8 @@ from mmlab.model.const import EINVAL, PAGE_SIZE
 
 PARAMETERS, DEBUGFS = "/sys/module/zswap/parameters/", "/sys/kernel/debug/zswap/"
 _ZRAM = re.compile(r"/sys/block/(zram\d+)/(mm_stat|io_stat|disksize)")
-FIXED = {"compressor": "lzo", "zpool": "zsmalloc", "shrinker_enabled": "N"}
+FIXED = {"compressor": "lzo", "zpool": "zsmalloc"}
+SWITCHES = {"enabled": r.ZSW_ENABLED, "shrinker_enabled": r.ZSW_SHRINKER}
 HEADER_BYTES, HEADER_ZSPAGE = 63, 5 * PAGE_SIZE  # the page that mkswap wrote, measured; its memory is among what boot left in use
 NUMBERS = {"max_pool_percent": r.ZSW_MAX_POOL_PERCENT, "accept_threshold_percent": r.ZSW_ACCEPT_PERCENT}
 FIGURES: dict[str, int | None] = {
@@ -32,7 +33,7 @@ def knows(path: str) -> bool:
 
 def paths() -> list[str]:
     """zswap's files."""
-    return [*(PARAMETERS + name for name in ("enabled", *FIXED, *NUMBERS)), *(DEBUGFS + name for name in FIGURES)]
+    return [*(PARAMETERS + name for name in (*SWITCHES, *FIXED, *NUMBERS)), *(DEBUGFS + name for name in FIGURES)]
 
 
 def read(sim: Any, path: str) -> str:
@@ -45,8 +46,8 @@ def read(sim: Any, path: str) -> str:
         if name == "pool_total_size":
             return f"{int(sim.machine.zs_pool[r.ZSP_PAGES]) * PAGE_SIZE}\n"
         return f"{0 if FIGURES[name] is None else int(zswap[FIGURES[name]])}\n"
-    if name == "enabled":
-        return "Y\n" if zswap[r.ZSW_ENABLED] else "N\n"
+    if name in SWITCHES:
+        return "Y\n" if zswap[SWITCHES[name]] else "N\n"
     return f"{FIXED[name] if name in FIXED else int(zswap[NUMBERS[name]])}\n"
 
 
@@ -54,15 +55,12 @@ def write(sim: Any, path: str, text: str) -> int:
     """A parameter: 0, or -EINVAL; NotSupported for what is not simulated."""
     name, value = path.rpartition("/")[2], text.strip()
     if path.startswith(PARAMETERS):
-        if name in ("enabled", "shrinker_enabled"):
+        if name in SWITCHES:
             on = {"y": 1, "1": 1, "t": 1, "on": 1, "n": 0, "0": 0, "f": 0, "off": 0}.get(value.lower())
             if on is None:
                 return -EINVAL
-            if name == "enabled":
-                sim.machine.zswap[r.ZSW_ENABLED] = on
-                return 0
-            if on == 0:
-                return 0
+            sim.machine.zswap[SWITCHES[name]] = on
+            return 0
         elif name in NUMBERS:
             if not value.isdigit() or int(value) > (100 if name == "accept_threshold_percent" else 1 << 32):
                 return -EINVAL

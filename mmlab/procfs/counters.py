@@ -26,7 +26,7 @@ def zone_counters(sim: Any, number: int) -> dict[str, int]:
     out["nr_free_pages"] = row[r.Z_FREE]
     boot = sim.boot.zones[number].lru
     for i, name in enumerate(LRU_LISTS):
-        out[f"nr_zone_{name}"] = boot.get(name, 0) + row[r.Z_LRU + i]
+        out[f"nr_zone_{name}"] = max(0, boot.get(name, 0) + row[r.Z_LRU + i] - _kept_back(sim, number, i))
     out["nr_zone_write_pending"] = row[r.Z_WRITE_PENDING]
     out["nr_mlock"] = row[r.Z_NR_MLOCK]
     out["nr_zspages"] = row[r.Z_NR_ZSPAGES]
@@ -34,6 +34,11 @@ def zone_counters(sim: Any, number: int) -> dict[str, int]:
     for i, name in enumerate(NUMA_ITEMS):
         out[name] = row[r.Z_NUMA_HIT + i]
     return out
+
+
+def _kept_back(sim: Any, zone: int, lru: int) -> int:
+    """Pages of a list that CPUs have counted and not told yet."""
+    return int(sim.machine.pcp.reshape(-1, sim.machine.sizes.nr_zones, r.PCP_STRIDE)[:, zone, r.PCP_LRU_DIFF + lru].sum())
 
 
 def node_zones(sim: Any, node: int) -> list[int]:
@@ -50,7 +55,7 @@ def node_counters(sim: Any, node: int) -> dict[str, int]:
         left = sum(sim.boot.zones[z].lru.get(name, 0) for z in node_zones(sim, node))
         memcgs = range(max(1, int(sim.machine.sc[r.SC_NR_MEMCGS])))
         pages = sum(sim.machine.op("reclaimer", "nr_lru_pages", memcg * sim.layout.nr_nodes + node, lru) for memcg in memcgs)
-        out[f"nr_{name}"] += left + pages
+        out[f"nr_{name}"] += max(0, left + pages - sum(_kept_back(sim, z, lru) for z in node_zones(sim, node)))
     if node == 0:
         for name in TOTALS:
             out[f"nr_{name}"] += sim.boot.totals[name]

@@ -12,7 +12,7 @@ from mmlab.mm import compaction, fork
 from mmlab.mm.psi import pressure
 from mmlab.model import rows as r
 from mmlab.model.const import EINVAL, ENOENT
-from mmlab.procfs import cgroups, cma, compressed, files_io, lru_gen, maps, meminfo, memory_blocks, mthp, status, zones
+from mmlab.procfs import cgroups, cma, compressed, files_io, lru_gen, maps, meminfo, memory_blocks, mthp, status, tracing, zones
 from mmlab.procfs.clear_refs import clear_refs
 from mmlab.procfs.mempolicy import node_ranges, read_weight, weight_node, write_weight
 from mmlab.procfs.settings import NUMAB_FILES, THP_CHOICES, read_numab, settings_of, write_numab
@@ -90,6 +90,8 @@ def read(sim: Any, path: str) -> str:
         return files_io.read(sim, path)
     elif compressed.knows(path):
         return compressed.read(sim, path)
+    elif tracing.knows(path):
+        return tracing.read(sim, path)
     elif memory_blocks.knows(path):
         return memory_blocks.read(sim, path)
     elif cma.knows(sim, path):
@@ -130,6 +132,8 @@ def write(sim: Any, path: str, text: str) -> int:
         return files_io.write(sim, path, str(text))
     if compressed.knows(path):
         return compressed.write(sim, path, str(text))
+    if tracing.knows(path):
+        return tracing.write(sim, path, str(text))
     if memory_blocks.knows(path):
         return memory_blocks.write(sim, path, str(text))
     if cma.knows(sim, path):
@@ -172,7 +176,7 @@ def files(sim: Any, folder: str) -> Iterator[tuple[str, str]]:
     known += [NUMAB_ROOT + name for name in NUMAB_FILES] + [DEMOTION_ENABLED, *(f"{TIERS}memory_tier{tier}/nodelist" for tier in tier_nodes(sim))]
     known += [f"/proc/{task.pid}/{name}" for task in living(sim) for name in TASK_FILES]
     known += [path for owner in {id(o): o for o in policy_folders(sim).values()}.values() for path in owner.paths()]
-    known += compressed.paths() + cma.paths(sim) + memory_blocks.paths(sim)
+    known += compressed.paths() + tracing.paths() + cma.paths(sim) + memory_blocks.paths(sim)
     base = folder.rstrip("/") + "/"
     found = [path[len(base) :] for path in known if path.startswith(base)]
     if not found:

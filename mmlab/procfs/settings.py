@@ -16,7 +16,7 @@ from mmlab.mm.shmem_huge import (
     SHMEM_HUGE_ADVISE, SHMEM_HUGE_ALWAYS, SHMEM_HUGE_DENY, SHMEM_HUGE_FORCE, SHMEM_HUGE_NEVER, SHMEM_HUGE_WITHIN_SIZE,
 )
 from mmlab.model import rows as r
-from mmlab.model.const import EACCES, EINVAL, NEVER_NS, NUMA_BALANCING_MEMORY_TIERING
+from mmlab.model.const import EACCES, EINVAL, NEVER_NS, NR_LRU_LISTS, NUMA_BALANCING_MEMORY_TIERING
 from mmlab.model.vmstat import V_PGPROMOTE_CANDIDATE, VMSTAT_STRIDE
 
 RANDOMIZE = "kernel.randomize_va_space"
@@ -286,6 +286,9 @@ class Settings(dict):
 
     def _wake_khugepaged(self) -> None:
         sc = self.sim.machine.sc
+        if sc[r.SC_KHUGEPAGED_WAKE] == r.KHUGEPAGED_LOCKED_OUT and self.sim.machine.sizes.nr_cpus == 1:
+            sc[r.SC_KHUGEPAGED_WAKE] = r.KHUGEPAGED_RAN  # that pass was over before this call began
+            sc[r.SC_KHUGEPAGED_FULL_SCANS] += 1
         sc[r.SC_THP_TIMER_NS] = sc[r.SC_NEXT_EVENT_NS] = sc[r.SC_NOW_NS]
 
     def _switch_thp(self, mode: str) -> None:
@@ -303,8 +306,12 @@ class Settings(dict):
         size = self["thp.hugepages-2048kB/enabled"]
         self.sim.tuning.thp_switched(size in ("always", "madvise") or (size == "inherit" and self["thp.enabled"] != "never"))
         apply_tuning(self.sim.machine, self.sim.layout, self.sim.tuning)
-        if self.sim.tuning.thp_pmd_enabled and self.sim.machine.sc[r.SC_THP_TIMER_NS] == NEVER_NS:
+        sc, scan_pass = self.sim.machine.sc, self._thp_state("scan_pass")
+        if self.sim.tuning.thp_pmd_enabled and sc[r.SC_THP_TIMER_NS] == NEVER_NS:
             self._wake_khugepaged()
+        elif not self.sim.tuning.thp_pmd_enabled and scan_pass is not None:  # the thread ends; another one will begin afresh
+            sc[r.SC_THP_TIMER_NS], sc[r.SC_KHUGEPAGED_WAKE], sc[r.SC_KHUGEPAGED_READY] = NEVER_NS, r.KHUGEPAGED_NEW, 0
+            scan_pass[:] = 0
 
 
 def write_numa_balancing(sim: Any, mode: int | None) -> int:
@@ -341,6 +348,7 @@ def refresh_counters(sim: Any) -> int:
     """Fold every CPU's differences into the zones' counters. Models: mm/vmstat.c vmstat_refresh()."""
     machine = sim.machine
     zones = machine.sizes.nr_zones
+    machine.pcp.reshape(-1, r.PCP_STRIDE)[:, r.PCP_LRU_DIFF : r.PCP_LRU_DIFF + NR_LRU_LISTS] = 0
     for cpu in range(machine.sizes.nr_cpus):
         for number in range(zones):
             slot = (cpu * zones + number) * r.PCP_STRIDE + r.PCP_FREE_DIFF

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from mmlab.verify.ids import Forms, Unsupported, need
 
+#: begins the first line of a simulated trace, which names the events of reclaim that were on
+SIMULATED = "# events: "
+
 if TYPE_CHECKING:
     from mmlab.verify.folder import ResultFolder
 
@@ -55,16 +58,29 @@ def _constraint(folder: ResultFolder, index: str) -> str:
 def trace_lines(folder: ResultFolder) -> list[str]:
     """The trace's lines without comments."""
     def read() -> list[str]:
-        text = gzip.decompress(folder.bytes("trace.txt.gz")).decode(errors="replace")
-        return [line for line in text.splitlines() if not line.startswith("#")]
+        return [line for line in _trace_text(folder).splitlines() if not line.startswith("#")]
 
     return folder.cached("trace", read)
+
+
+def _trace_text(folder: ResultFolder) -> str:
+    return gzip.decompress(folder.bytes("trace.txt.gz")).decode(errors="replace")
+
+
+def _was_on(folder: ResultFolder, event: str) -> bool:
+    """Whether an event that is not in the trace would have been: a simulated trace names those of reclaim that were on in its first line."""
+    first = _trace_text(folder).partition("\n")[0]
+    return not first.startswith(SIMULATED) or event in first.split() or event.startswith("damo")
 
 
 def _trace(folder: ResultFolder, event: str, name: str | None, value: str | None, how: str, of: str | None) -> int:
     if (how == "count") == bool(of):
         raise Unsupported(f"trace.{event}.{how}: sum, max and min need a field, count has none")
     rows = [line for line in trace_lines(folder) if f" {event}: " in line]
+    if not rows and not _was_on(folder, event):
+        raise Unsupported(f"trace.{event}: the event is not simulated")
+    if any(field and rows and not any(re.search(rf"\b{field}[= ]", line) for line in rows) for field in (name, of)):
+        raise Unsupported(f"trace.{event}: no field {name or of} in its lines")
     if name:
         wanted = re.compile(rf"\b{name}[= ]{re.escape(value or '')}(?!\S)")
         rows = [line for line in rows if wanted.search(line)]

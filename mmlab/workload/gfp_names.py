@@ -44,3 +44,15 @@ def gfp_flags(text: str) -> int:
         except ValueError:
             raise ValueError(f"no GFP flag named {name!r}{did_you_mean(name, GFP_NAMES)}") from None
     return flags
+
+
+def gfp_text(flags: int) -> str:
+    """The flags as tracepoints print them: the largest compound that is contained in them, then single flags; ``0`` for none."""
+    found = []
+    rest = flags
+    for names in (_COMPOUND, {f"__GFP_{name}": bits for name, bits in _SINGLE.items()}):
+        for name, bits in sorted(names.items(), key=lambda item: -item[1].bit_count()):
+            if bits and bits & ~rest == 0 and name != "GFP_TEMPORARY":  # 6.12 has none
+                found.append(name)
+                rest &= ~bits
+    return "|".join(found) or "0"

@@ -5,6 +5,7 @@ from mmlab_linux.cost_model.free import FREE
 from mmlab_linux.cost_model.icount_guest import ICOUNT_GUEST
 from mmlab_linux.cost_model.nvme_desktop import NVME_DESKTOP
 from mmlab_linux.cost_model.skylake import SKYLAKE
+from mmlab_linux.cost_model.tcg_guest import TCG_GUEST
 from mmlab_linux.cost_model.vm_guest import VM_GUEST
 from mmlab_linux.cost_model.zen import ZEN
 from mmlab_linux.fault_handler.linux import LINUX_FAULT
@@ -27,5 +28,5 @@ def mmlab_policies():
     """Linux's policies of every slot, and what watching and time cost."""
     return [
         SPARSEMEM_VMEMMAP, BUDDY, SLUB, MAPLE_TREE, LINUX_FAULT, MGLRU, TWO_LIST, LINUX_OOM, ALWAYS, MADVISE, NEVER, LINUX_TIERING, NONE, ORACLE,
-        DAMON, VM_GUEST, NVME_DESKTOP, SKYLAKE, ZEN, ICOUNT_GUEST, FREE,
+        DAMON, VM_GUEST, NVME_DESKTOP, SKYLAKE, ZEN, TCG_GUEST, ICOUNT_GUEST, FREE,
     ]  # fmt: skip

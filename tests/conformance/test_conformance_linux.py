@@ -5,6 +5,7 @@ from mmlab_linux.cost_model.free import FREE
 from mmlab_linux.cost_model.icount_guest import ICOUNT_GUEST
 from mmlab_linux.cost_model.nvme_desktop import NVME_DESKTOP
 from mmlab_linux.cost_model.skylake import SKYLAKE
+from mmlab_linux.cost_model.tcg_guest import TCG_GUEST
 from mmlab_linux.cost_model.vm_guest import VM_GUEST
 from mmlab_linux.cost_model.zen import ZEN
 from mmlab_linux.fault_handler.linux import LINUX_FAULT
@@ -110,6 +111,10 @@ class TestSkylake(CostModelConformance):
 
 class TestZen(CostModelConformance):
     policy = ZEN
+
+
+class TestTcgGuest(CostModelConformance):
+    policy = TCG_GUEST
 
 
 class TestIcountGuest(CostModelConformance):

@@ -54,7 +54,7 @@ def oracle_of(z: ZoneMachine) -> BuddyZone:
     pcp = z.pcp_row(0)
     oracle = BuddyZone(
         z.start, z.end, int(z.row[r.Z_MANAGED]), int(z.row[r.Z_WMARK_HIGH]), int(pcp[r.PCP_BATCH]), int(pcp[r.PCP_HIGH_MIN]),
-        int(pcp[r.PCP_HIGH_MAX]), high=int(pcp[r.PCP_HIGH]),
+        int(pcp[r.PCP_HIGH_MAX]), high=int(pcp[r.PCP_HIGH]), grouped=not z.m.sc[r.SC_MOBILITY_DISABLED],
     )  # fmt: skip
     oracle.add_range(z.start, z.end - z.start)
     return oracle

@@ -18,7 +18,8 @@ PCP_LISTS = [(order, kind) for order in (0, 1, 2, 3) for kind in (UNMOVABLE, MOV
 
 @attrs.define
 class BuddyZone:
-    """start, end: the zone's span; managed: pages; high_mark: its high watermark; batch, high_min, high_max: of the per-CPU lists."""
+    """start, end: the zone's span; managed: pages; high_mark: its high watermark; batch, high_min, high_max: of the per-CPU lists; grouped: whether the
+    machine is large enough to keep types apart."""
 
     start: int
     end: int
@@ -28,6 +29,7 @@ class BuddyZone:
     high_min: int
     high_max: int
     high: int = 0
+    grouped: bool = True
     boost_factor: int = 15000
     boost: int = 0
     below_high: bool = False
@@ -136,7 +138,7 @@ class BuddyZone:
                 continue
             free = sum(1 << o for p, o in self.order_of.items() if first <= p < first + 512)
             alike = 512 - free if kind != MOVABLE and other == MOVABLE else 0
-            if free + alike >= 256:
+            if free + alike >= 256 or not self.grouped:
                 self.move_block(head, kind)
                 return self.smallest(order, kind)
         return None

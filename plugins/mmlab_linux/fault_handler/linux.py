@@ -66,8 +66,9 @@ def _reuse(m, slot, entry):
 
 
 @leaf
-def note_copied(m, pfn):
-    """A page that was copied holds more than zeroes, whether or not it is written now."""
+def note_copied(m, pfn, old):
+    """A page that was copied holds more than zeroes, whether or not it is written now; as much as the old one does."""
+    m.page_class[pfn] = m.page_class[page_folio(m, old)]
     if unlikely(m.sc[SC_WANTS_ACCESS] & WANTS_SUBPAGES):
         m.subpage[pfn] |= SUBPAGE_WRITTEN
 
@@ -87,7 +88,7 @@ def wp_page_copy(m, mm, vma, vpn, slot, entry):
         return VM_FAULT_OOM
     if old >= 0:
         m.sc[SC_NOW_NS] += m.cost[COST_COPY_PAGE] - m.cost[COST_ZERO_PAGE]
-        note_copied(m, pfn)
+        note_copied(m, pfn, old)
         if m.pt[slot] & PTE_PRESENT:
             m.pt[slot] = 0
             remove_rmap(m, mm, old)
@@ -203,7 +204,7 @@ def do_fault(m, mm, vma, vpn, access, flags):
         if copy < 0:
             return VM_FAULT_OOM
         m.sc[SC_NOW_NS] += m.cost[COST_COPY_PAGE] - m.cost[COST_ZERO_PAGE]
-        note_copied(m, copy)
+        note_copied(m, copy, entry >> PTE_SHIFT)
         map_new_anon(m, mm, vma, vpn, slot, copy, flags)
         return major
     if around and major and do_fault_around(m, mm, vma, vpn, flags):

@@ -12,11 +12,11 @@ from mmlab.kernels.jit import kernel
 from mmlab.kernels.likely import unlikely
 from mmlab.kernels.zones import zone_of
 from mmlab.model.const import (
-    ALLOC_CMA, ALLOC_HIGHATOMIC, ALLOC_OOM, ENOMEM, MAX_ORDER, MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_MOVABLE, MIGRATE_PCPTYPES, NR_PAGE_ORDERS, PAGEBLOCK_ORDER,
-    PAGEBLOCK_PAGES,
+    ALLOC_CMA, ALLOC_HIGHATOMIC, ALLOC_OOM, ENOMEM, MAX_ORDER, MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_MOVABLE, MIGRATE_PCPTYPES, MIGRATE_UNMOVABLE, NR_PAGE_ORDERS,
+    PAGEBLOCK_ORDER, PAGEBLOCK_PAGES,
 )
 from mmlab.model.page import PG_BUDDY, ZONE_SHIFT, page_flags, page_order, set_page_flags
-from mmlab.model.rows import PCP_FLAGS, SC_MAX_PFN, SC_NR_CPUS, SC_NR_ZONES
+from mmlab.model.rows import PCP_FLAGS, SC_MAX_PFN, SC_MOBILITY_DISABLED, SC_NR_CPUS, SC_NR_ZONES
 from mmlab.policies import PageAllocator
 from mmlab_linux.page_allocator.check import check_zone
 from mmlab_linux.page_allocator.fallback import reserve_highatomic_pageblock, rmqueue_buddy, unreserve_highatomic_pageblock
@@ -156,7 +156,9 @@ def unreserve_highatomic(m, st, zone, migratetype, force):
 @kernel
 def set_block_type(m, st, pfn, migratetype):
     """move_freepages_block_isolate(), and set_pageblock_migratetype() of a CMA area. A free block of more than a pageblock is cut first; one
-    of a pageblock merges with its neighbour where that has the type now."""
+    of a pageblock merges with its neighbour where that has the type now. A machine without groups gives back Unmovable ones."""
+    if m.sc[SC_MOBILITY_DISABLED] and migratetype < MIGRATE_PCPTYPES:
+        migratetype = MIGRATE_UNMOVABLE
     zone, old = zone_of(m, pfn), pageblock_type(m, pfn)
     first, order = pfn & ~((1 << MAX_ORDER) - 1), MAX_ORDER
     if is_free_block(m, zone, first, order) == 0:
@@ -180,7 +182,7 @@ def isolate_free(m, st, pfn):
     zone, order, migratetype = zone_of(m, pfn), page_order(m, pfn), pageblock_type(m, pfn)
     del_from_free_list(m, st, zone, pfn, order, migratetype)
     account_freepages(m, zone, -(1 << order), migratetype)
-    if order >= PAGEBLOCK_ORDER - 1:
+    if order >= PAGEBLOCK_ORDER - 1 and m.sc[SC_MOBILITY_DISABLED] == 0:
         at = pfn
         while at < pfn + (1 << order):
             old = pageblock_type(m, at)
@@ -198,7 +200,7 @@ def check(m, st, zone):
 
 BUDDY = PageAllocator(
     name="buddy", summary="Linux: buddy free lists by mobility type, behind per-CPU lists", models="mm/page_alloc.c",
-    left_out="page_group_by_mobility_disabled", level="L3", new_state=new_state,
+    left_out="memory failure, debug_pagealloc", level="L3", new_state=new_state,
     init=init, init_range=init_range, alloc=alloc, free=free, can_alloc=can_alloc, drain=drain, tick=tick, is_free=is_free,
     nr_free_blocks=nr_free_blocks, free_list=free_list, block_type=block_type, isolate_free=isolate_free, set_block_type=set_block_type, unreserve_highatomic=unreserve_highatomic, check=check,
 )

@@ -11,7 +11,7 @@ from mmlab.model.const import (
 )
 from mmlab.model.page import PG_BUDDY, PG_LRU, page_flags, page_next, page_order
 from mmlab.model.rows import (
-    SC_BOOST_FACTOR, Z_FLAGS, Z_FREE, Z_FREE_CMA, Z_MANAGED, Z_NR_RESERVED_HIGHATOMIC, Z_WATERMARK_BOOST, Z_WMARK_HIGH, ZONE_BOOSTED_WATERMARK, ZONE_STRIDE,
+    SC_BOOST_FACTOR, SC_MOBILITY_DISABLED, Z_FLAGS, Z_FREE, Z_FREE_CMA, Z_MANAGED, Z_NR_RESERVED_HIGHATOMIC, Z_WATERMARK_BOOST, Z_WMARK_HIGH, ZONE_BOOSTED_WATERMARK, ZONE_STRIDE,
 )
 from mmlab_linux.page_allocator.free_lists import (
     account_freepages, add_to_free_list, count_of, del_from_free_list, expand, free_head, move_freepages_block, pageblock_in_zone, pageblock_type,
@@ -79,7 +79,9 @@ def steal_block(m, st, zone, order, current, migratetype, block_type, alloc_flag
         account_freepages(m, zone, expand(m, st, zone, pfn, order, current, migratetype), migratetype)
         return pfn
     boost_watermark(m, zone, alloc_flags)
-    if pageblock_in_zone(m, zone, pfn) == 0 or alike_pages(m, st, pfn, migratetype, block_type) < PAGEBLOCK_PAGES // 2:
+    if pageblock_in_zone(m, zone, pfn) == 0:
+        return -1
+    if m.sc[SC_MOBILITY_DISABLED] == 0 and alike_pages(m, st, pfn, migratetype, block_type) < PAGEBLOCK_PAGES // 2:
         return -1
     move_freepages_block(m, st, zone, pfn, block_type, migratetype)
     return rmqueue_smallest(m, st, zone, order, migratetype)

@@ -11,9 +11,10 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.likely import unlikely
 from mmlab.kernels.lists import list_add, list_add_tail, list_del, policy_list
 from mmlab.kernels.memcg import lruvec_memcg, lruvec_node, nr_lruvecs, page_lruvec, parent_lruvec
+from mmlab.kernels.zones import mod_zone_lru
 from mmlab.model.const import LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, LRU_UNEVICTABLE, SWAP_CLUSTER_MAX
 from mmlab.model.page import PG_ACTIVE, PG_HEAD, PG_LRU, PG_SWAPBACKED, PG_UNEVICTABLE, ZONE_SHIFT, page_flags, page_memcg, page_order
-from mmlab.model.rows import SC_NOW_NS, SC_NR_MEMCGS, SC_NR_ZONES, Z_INDEX, Z_LRU, Z_NODE, ZONE_STRIDE
+from mmlab.model.rows import SC_NOW_NS, SC_NR_MEMCGS, SC_NR_ZONES, Z_INDEX, Z_NODE, ZONE_STRIDE
 
 ANON, FILE = 0, 1
 PAGES_PER_GIB_SHIFT = 18
@@ -50,9 +51,13 @@ def folio_lru_list(flags):
 @leaf
 def update_lru_size(m, st, pfn, flags, lru, pages):
     """Pages join (or leave, if negative) a list of the zone that flags name."""
-    zone = flags >> ZONE_SHIFT
-    m.zone[zone * ZONE_STRIDE + Z_LRU + lru] += pages
-    memcg = page_memcg(m, pfn) if m.sc[SC_NR_MEMCGS] > 1 else 0
+    update_zone_lru_size(m, st, page_memcg(m, pfn) if m.sc[SC_NR_MEMCGS] > 1 else 0, flags >> ZONE_SHIFT, lru, pages)
+
+
+@leaf
+def update_zone_lru_size(m, st, memcg, zone, lru, pages):
+    """The same for pages of a cgroup and a zone."""
+    mod_zone_lru(m, zone, lru, pages)
     st.size[(memcg * m.sc[SC_NR_ZONES] + zone) * SIZE_STRIDE + lru] += pages
 
 
@@ -117,7 +122,7 @@ def refresh_stats(m, st):
     if now < st.next_refresh_ns[0]:
         return 0
     period = st.stats_period_ms[0] * 1_000_000
-    st.next_refresh_ns[0] = (now // period + 1) * period if period > 0 else now
+    st.next_refresh_ns[0] = now + period - (now - st.next_refresh_ns[0]) % period if period > 0 else now
     return flush_stats(m, st)
 
 

@@ -6,18 +6,22 @@ move_folios_to_lru(). Left out: PGDAT_DIRTY and PGDAT_WRITEBACK, demotion, too_m
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.lists import list_add, list_del, list_empty, policy_list
-from mmlab.kernels.memcg import count_folio_events
+from mmlab.kernels.memcg import count_folio_events, lruvec_memcg, lruvec_node
 from mmlab.kernels.scan import count_dirty, count_refill, count_scan, count_steal
 from mmlab.kernels.services import folio_referenced, reclaim_folio, wakeup_flusher_threads
+from mmlab.kernels.trace import trace_event
 from mmlab.model.const import LRU_INACTIVE_FILE, RECLAIM_ACTIVATE, RECLAIM_FREED, RECLAIM_KEEP, SCAN_MAY_UNMAP, SCAN_RECLAIM_IDX_SHIFT
 from mmlab.model.page import (
     PG_ACTIVE, PG_LOCKED, PG_LRU, PG_MLOCKED, PG_RECLAIM, PG_REFERENCED, PG_WORKINGSET, PG_WRITEBACK, ZONE_SHIFT, page_flags, page_mapcount,
     page_prev, page_set, page_test_clear, set_page_flags,
 )
-from mmlab.model.rows import SC_CPU, WB_SC_TAKEN, WB_SC_UNQUEUED_DIRTY, Z_INDEX, ZONE_STRIDE
+from mmlab.model.rows import (
+    EVENT_LRU_ISOLATE, EVENT_LRU_SHRINK_ACTIVE, EVENT_LRU_SHRINK_INACTIVE, SC_CPU, SC_SCAN_PRIORITY, WB_SC_TAKEN, WB_SC_UNQUEUED_DIRTY,
+    Z_INDEX, ZONE_STRIDE,
+)
 from mmlab.model.vmstat import V_NR_VMSCAN_WRITE, V_PGACTIVATE, V_PGDEACTIVATE, V_PGSKIP_DMA, count_vm_events
 from mmlab_linux.reclaimer.lru_batch import BATCH_ADD, batch_add, lru_add_drain
-from mmlab_linux.reclaimer.lruvec import ANON, FILE, folio_is_file, folio_nr_pages, lru_note_cost, put_back, update_lru_size
+from mmlab_linux.reclaimer.lruvec import ANON, FILE, folio_is_file, folio_nr_pages, lru_note_cost, put_back, update_zone_lru_size
 
 # lists of the node beyond the five: pages taken off by isolate_lru_folios(), pages it passes over, pages that stay
 ISOLATED, SKIPPED, KEPT = 5, 6, 7
@@ -33,6 +37,10 @@ def isolate_lru_folios(m, st, lruvec, lru, nr_to_scan, scan_flags):
     reclaim_idx = scan_flags >> SCAN_RECLAIM_IDX_SHIFT
     scan = 0
     total_scan = 0
+    taken = 0
+    memcg = lruvec_memcg(m, lruvec)
+    zone = 0
+    of_zone = 0
     pfn = page_prev(m, src)
     while scan < nr_to_scan and pfn != src:
         flags = page_flags(m, pfn)
@@ -49,14 +57,21 @@ def isolate_lru_folios(m, st, lruvec, lru, nr_to_scan, scan_flags):
                 list_add(m, src, pfn)
             else:
                 set_page_flags(m, pfn, flags & ~PG_LRU)
-                update_lru_size(m, st, pfn, flags, lru, -pages)
                 list_add(m, policy_list(m, lruvec, ISOLATED), pfn)
+                taken += pages
+                if flags >> ZONE_SHIFT != zone:  # counted a zone at a time
+                    update_zone_lru_size(m, st, memcg, zone, lru, -of_zone)
+                    zone = flags >> ZONE_SHIFT
+                    of_zone = 0
+                of_zone += pages
         pfn = page_prev(m, src)
+    update_zone_lru_size(m, st, memcg, zone, lru, -of_zone)
     pfn = page_prev(m, skipped)
     while pfn != skipped:
         list_del(m, pfn)
         list_add(m, src, pfn)
         pfn = page_prev(m, skipped)
+    trace_event(m, EVENT_LRU_ISOLATE, reclaim_idx << 8 | lru, nr_to_scan, total_scan, total_scan - scan, taken)
     return total_scan
 
 
@@ -139,6 +154,7 @@ def shrink_inactive_list(m, st, lruvec, lru, nr_to_scan, scan_flags):
     if kind == FILE and m.wb[WB_SC_TAKEN] - m.wb[WB_SC_UNQUEUED_DIRTY] == nr_clean:
         wakeup_flusher_threads(m)
     lru_note_cost(m, st, lruvec, kind, m.vmstat[V_NR_VMSCAN_WRITE] - nr_written, nr_scanned - nr_reclaimed)
+    trace_event(m, EVENT_LRU_SHRINK_INACTIVE, lruvec_node(m, lruvec), nr_scanned, nr_reclaimed, m.sc[SC_SCAN_PRIORITY], kind)
     return nr_reclaimed
 
 
@@ -169,4 +185,5 @@ def shrink_active_list(m, st, lruvec, lru, nr_to_scan, scan_flags):
         pfn = page_prev(m, isolated)
     if nr_rotated:
         lru_note_cost(m, st, lruvec, kind, 0, nr_rotated)
+    trace_event(m, EVENT_LRU_SHRINK_ACTIVE, lruvec_node(m, lruvec), nr_rotated, nr_deactivated, m.sc[SC_SCAN_PRIORITY], lru)
     return nr_deactivated

@@ -46,6 +46,7 @@ from mmlab_linux.reclaimer.shrink_list import shrink_active_list, shrink_inactiv
 
 LRUVEC_BITS = 14  # of a shadow: nonresident age, lruvec, PG_WORKINGSET
 REFAULT_ACTIVATE, REFAULT_RESTORE = 1, 2
+FIRST_REFRESH_MS = 1750  # statistics are refreshed after 2.5, 4.5, 6.5 s of uptime (measured); a run begins at 2.7
 PASS_STRIDE = 16  # st.kswapd: pages reclaimed, nr, targets and control of a node's pass that was preempted
 
 
@@ -53,7 +54,7 @@ PASS_STRIDE = 16  # st.kswapd: pages reclaimed, nr, targets and control of a nod
 class Params:
     """stats_period_ms: how often the statistics behind some decisions are refreshed; 0: exact, as in a kernel without memory cgroups."""
 
-    stats_period_ms: int = field(default=2000, validator=ge(0))
+    stats_period_ms: int = field(default=2016, validator=ge(0))  # 500 jiffies, which the timer wheel makes 504
 
 
 def new_state(params, machine):
@@ -65,7 +66,7 @@ def new_state(params, machine):
         "vec": np.zeros(VEC_STRIDE * lruvecs, np.int64),
         "size": np.zeros(SIZE_STRIDE * sizes.nr_zones * sizes.nr_memcgs, np.int64),
         "stats": np.zeros(STAT_STRIDE * lruvecs, np.int64),
-        "next_refresh_ns": np.zeros(1, np.int64),
+        "next_refresh_ns": np.array([min(params.stats_period_ms, FIRST_REFRESH_MS) * 1_000_000]),
         "batch": np.zeros(BATCH_STRIDE * NR_BATCHES * sizes.nr_cpus, np.int64),
         "nr": np.zeros(4, np.int64),
         "targets": np.zeros(4, np.int64),

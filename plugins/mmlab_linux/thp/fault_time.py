@@ -17,7 +17,7 @@ from mmlab.model.const import HPAGE_PMD_ORDER, PAGE_SHIFT
 from mmlab.model.gfp import GFP_DIRECT_RECLAIM, GFP_KSWAPD_RECLAIM, GFP_NORETRY, GFP_TRANSHUGE, GFP_TRANSHUGE_LIGHT
 from mmlab.model.rows import VM_HUGEPAGE, VM_NOHUGEPAGE, VMA_END, VMA_FLAGS, VMA_START, VMA_STRIDE
 from mmlab.policies import Thp
-from mmlab_linux.thp.khugepaged import khugepaged_do_scan, khugepaged_state, waits_for_cpu
+from mmlab_linux.thp.khugepaged import khugepaged_do_scan, khugepaged_state
 
 MODE_ALWAYS, MODE_MADVISE, MODE_NEVER = range(3)  # as sysfs lists them, like the next ones
 DEFRAG_ALWAYS, DEFRAG_DEFER, DEFRAG_DEFER_MADVISE, DEFRAG_MADVISE, DEFRAG_NEVER = range(5)
@@ -88,7 +88,7 @@ def fault_orders(m, st, mm, vma, vpn, access):
 def fault_gfp(m, st, mm, vma, order):
     """GFP flags by defrag, and by whether madvise() asked for huge pages."""
     defrag = st.defrag[0]
-    madvised = m.vma[vma * VMA_STRIDE + VMA_FLAGS] & VM_HUGEPAGE
+    madvised = m.vma[vma * VMA_STRIDE + VMA_FLAGS] & VM_HUGEPAGE if vma >= 0 else 0
     if defrag == DEFRAG_ALWAYS:
         return GFP_TRANSHUGE if madvised else GFP_TRANSHUGE | GFP_NORETRY
     if defrag == DEFRAG_DEFER:
@@ -111,8 +111,7 @@ def step(m, st, now_ns):
     """khugepaged, which runs while huge PMDs may come about at all."""
     pmd = 1 << HPAGE_PMD_ORDER
     if (st.orders[SIZE_ALWAYS] | st.orders[SIZE_MADVISE]) & pmd or (st.orders[SIZE_INHERIT] & pmd and st.mode[0] != MODE_NEVER):
-        wait = waits_for_cpu(m, now_ns)
-        return wait if wait else khugepaged_do_scan(m, st)
+        return khugepaged_do_scan(m, st, now_ns)
     return 0
 
 

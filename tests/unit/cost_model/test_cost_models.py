@@ -5,13 +5,14 @@ from mmlab_linux.cost_model.free import FREE
 from mmlab_linux.cost_model.icount_guest import ICOUNT_GUEST
 from mmlab_linux.cost_model.nvme_desktop import NVME_DESKTOP
 from mmlab_linux.cost_model.skylake import SKYLAKE
+from mmlab_linux.cost_model.tcg_guest import TCG_GUEST
 from mmlab_linux.cost_model.vm_guest import VM_GUEST
 from mmlab_linux.cost_model.zen import ZEN
 
 from mmlab.model.rows import COST_NAMES
 
 
-@pytest.mark.parametrize("model", [VM_GUEST, NVME_DESKTOP, SKYLAKE, ZEN, ICOUNT_GUEST], ids=lambda model: model.name)
+@pytest.mark.parametrize("model", [VM_GUEST, NVME_DESKTOP, SKYLAKE, ZEN, TCG_GUEST, ICOUNT_GUEST], ids=lambda model: model.name)
 def test_every_cost_has_a_figure(model):
     costs = model.costs(model.params())
     assert set(costs) == set(COST_NAMES)
@@ -33,7 +34,7 @@ def test_a_desktop_is_nowhere_slower_than_the_guest():
     assert [name for name in COST_NAMES if desktop[name] > guest[name]] == []
 
 
-@pytest.mark.parametrize("model", [VM_GUEST, NVME_DESKTOP, ICOUNT_GUEST], ids=lambda model: model.name)
+@pytest.mark.parametrize("model", [VM_GUEST, NVME_DESKTOP, TCG_GUEST, ICOUNT_GUEST], ids=lambda model: model.name)
 def test_params_set_the_devices_times(model):
     costs = model.costs(model.params(device_read_ns=7, device_write_ns=9))
     assert (costs["device_read"], costs["device_write"]) == (7, 9)
@@ -45,3 +46,11 @@ def test_a_counted_guest_takes_what_was_recorded():
     costs = ICOUNT_GUEST.costs(ICOUNT_GUEST.params())
     assert costs["fault"] + costs["zero_page"] == 60_000  # the first touch of a page
     assert costs["damos_page"] + costs["lru_move"] + costs["submit_page"] == 61_500  # pageout, a page
+
+
+def test_an_emulated_guest_takes_what_was_recorded():
+    costs = TCG_GUEST.costs(TCG_GUEST.params())
+    assert costs["fault"] + costs["zero_page"] == 18_850  # the first touch of a page
+    assert costs["fault"] + costs["copy_page"] == 26_350  # copy on write after fork
+    # kswapd's CPU time: 61,500 pages scanned, 24,000 written and as many freed in 460 ms
+    assert abs(61_500 * costs["scan_page"] + 24_000 * (costs["submit_page"] + costs["reclaim_page"]) - 460_000_000) < 0.05 * 460_000_000

@@ -4,10 +4,13 @@ import pytest
 
 from mmlab import procfs
 from mmlab._engine.script import run_script
+from mmlab._engine.script_driver import leave_room
+from mmlab.kernels.services import kmem_cache_alloc
 from mmlab.mm import dcache, files, shrinker
 from mmlab.mm.slab import KMALLOC_FIRST
 from mmlab.model import rows as r
 from mmlab.model import vmstat as v
+from mmlab.model.gfp import GFP_KERNEL
 from mmlab.model.const import (
     LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, SLAB_STAT_NUM_SLABS,
 )
@@ -48,6 +51,20 @@ def test_writes_to_a_file_on_a_disk_are_no_accesses():
     assert on_list(sim, LRU_ACTIVE_FILE) == counted(sim, v.V_PGACTIVATE) == TWO_BATCHES and sim.check_state() == []
 
 
+def test_dropping_takes_time_in_which_others_have_their_turns():
+    sim = machine()
+    sim.mkfile("g", 3000 << 12)
+    sim.fread("A", "g", 0, 3000 << 12)
+    sc, clean = sim.machine.sc, on_list(sim, LRU_INACTIVE_FILE)
+    before = sc[r.SC_NOW_NS]
+    sc[r.SC_NEXT_TICK_NS] = sc[r.SC_NEXT_EVENT_NS] = before + 1
+    dropped = sim.machine.run(files.drop_caches)
+    assert dropped >= 3000 and clean > 2900
+    assert sc[r.SC_NOW_NS] - before >= dropped * 134  # vm_guest's zap_pte
+    assert sc[r.SC_NEXT_TICK_NS] > before + 1  # the timer of the statistics did not wait for the end
+    assert sim.check_state() == []
+
+
 def test_writes_to_tmpfs_are_accesses():
     sim = machine(disk="0")
     sim.fwrite("A", "f", 0, TWO_BATCHES << 12)
@@ -78,7 +95,7 @@ def test_generations_of_dirty_pages_when_caches_are_dropped_once_and_again():
         drop(sim, "1")
         rows = [line.split() for line in procfs.read(sim, "/sys/kernel/debug/lru_gen").splitlines()[2:]]
         assert [int(row[3].rstrip("x")) for row in rows] == generations
-    assert counted(sim, v.V_PGDEACTIVATE) == 2 * TWO_BATCHES and sim.check_state() == []
+    assert counted(sim, v.V_PGDEACTIVATE) == 0 and sim.check_state() == []  # no page on a generation's list is PG_active
 
 
 def test_mapped_pages_of_a_dropped_file_keep_their_place():
@@ -127,6 +144,35 @@ def test_a_name_that_does_not_exist_has_no_inode():
     assert int(sim.machine.inode[sim.machine.sc[r.SC_INODE_TOP] * r.INODE_STRIDE + r.I_OBJ]) == 0
 
 
+def name_in(sim, directory, flags=r.IF_SYSFS):
+    inode = sim.machine.run(files.inode_create, 0, flags)
+    sim.machine.inode[inode * r.INODE_STRIDE + r.I_PARENT] = directory
+    return inode
+
+
+def in_memory(sim, inodes):
+    return [bool(sim.machine.inode[inode * r.INODE_STRIDE + r.I_DENTRY]) for inode in inodes]
+
+
+def test_a_directory_is_in_memory_as_long_as_a_name_in_it():
+    sim = machine()
+    m = sim.machine
+    top = name_in(sim, 0)
+    below = name_in(sim, top)
+    first, second, other = name_in(sim, below), name_in(sim, below, r.IF_SYSFS | r.IF_NEGATIVE), name_in(sim, top)
+    rows = (top, below, first, second, other)
+    for inode in (first, second, other):
+        assert m.run(dcache.name_use, inode) == 0
+    assert in_memory(sim, rows) == [True] * 5
+    assert int(m.shrinker[r.SHR_SYSFS * r.SHR_STRIDE + r.SHR_NR]) == 3  # directories do not wait: they are held
+    for left in ([True, True, False, True, True], [True, False, False, False, True], [False] * 5):
+        assert m.run(dcache.prune_dcache, r.SHR_SYSFS, 1) == 1  # who goes takes directories along that nothing else holds; they do not count
+        assert in_memory(sim, rows) == left
+    assert [int(m.inode[inode * r.INODE_STRIDE + r.I_OBJ]) for inode in rows] == [0] * 5
+    assert m.run(dcache.name_use, first) == 0
+    assert in_memory(sim, rows) == [True, True, True, False, False] and sim.check_state() == []
+
+
 @pytest.mark.parametrize(("opens", "wait_ms", "scanned"), [
     (319, 0, (128, 319)),  # one batch frees them all
     (40, 0, (80, 40)),
@@ -152,6 +198,27 @@ def test_a_snapshot_lies_in_tmpfs(tmp_path):
     # pressure, and what starting the machine left
     names = {which: int(sim.machine.shrinker[which * r.SHR_STRIDE + r.SHR_NR]) for which in (r.SHR_SYSFS, r.SHR_PROC)}
     assert names == {r.SHR_SYSFS: 9 * 12 + 3 + 3, r.SHR_PROC: 7 + 1 + 5} and sim.check_state() == []
+
+
+def test_names_of_a_task_go_with_it(tmp_path):
+    sim = Simulation.from_table({"memory": "256M", "cpus": 1}, script=True)
+    proc = r.SHR_PROC * r.SHR_STRIDE + r.SHR_NR
+    before = int(sim.machine.shrinker[proc])
+    run_script(sim, parse_ops("spawn A\nsnapshot a\nkill A", "t.ops"), tmp_path / "out", tmp_path)
+    assert int(sim.machine.shrinker[proc]) - before == 7 + 1  # those of the machine; A's eight are gone
+    assert not any("/151" in name for name in sim._looked_up) and sim.check_state() == []
+
+
+@pytest.mark.parametrize("count", [0, 3, 20, 21, 28])
+def test_room_in_the_slabs_of_a_cache(count):
+    m = machine().machine
+    leave_room(m, r.CACHE_DENTRY, count)
+    slabs = m.op("slab_allocator", "stat", r.CACHE_DENTRY, SLAB_STAT_NUM_SLABS)
+    more = 0
+    while m.op("slab_allocator", "stat", r.CACHE_DENTRY, SLAB_STAT_NUM_SLABS) == slabs:
+        assert m.run(kmem_cache_alloc, r.CACHE_DENTRY, GFP_KERNEL) > 0
+        more += 1
+    assert more == count + 1
 
 
 def test_an_inode_in_memory_has_a_security_blob():

@@ -100,8 +100,8 @@ snapshot s1
     assert ran.vmstat("s1", "thp_collapse_alloc") == collapsed
 
 
-def test_khugepaged_waits_for_the_first_address_space_and_an_idle_cpu():
-    """It begins when A has huge memory at last, once A sleeps; nothing wakes it a second time."""
+def test_khugepaged_waits_for_the_first_address_space_and_takes_the_cpu_from_it():
+    """It begins when A has huge memory at last, in the middle of that fault; nothing wakes it a second time."""
     ran = Ran(
         """
 spawn A
@@ -125,8 +125,53 @@ cat /sys/kernel/mm/transparent_hugepage/khugepaged/full_scans scans
 """,
         sysfs=ASLEEP, **HUGE_MACHINE,
     )  # fmt: skip
-    assert [ran.vmstat(label, "thp_collapse_alloc") for label in ("s0", "s1", "s2", "s3")] == [0, 0, 1, 1]
+    assert [ran.vmstat(label, "thp_collapse_alloc") for label in ("s0", "s1", "s2", "s3")] == [0, 1, 1, 1]
     assert ran.files["scans"].strip() == b"1"
+
+
+def test_while_a_task_wants_the_only_cpu_khugepaged_has_a_tick_in_270_ms():
+    """A range takes 216 us to clear and 512 * 2258 ns to copy: two in a turn of 4 ms, then none for 4 ms * 1024 / 15, which is 273 ms."""
+    ran = Ran(
+        """
+spawn A
+mmap A r 40M anon align=2M
+touch A r 0 40M w
+mmap A x 1 anon
+sysfs mm/transparent_hugepage/enabled madvise
+sleep 20
+madvise A r 0 40M hugepage
+sysfs mm/transparent_hugepage/khugepaged/pages_to_scan 100000
+sysfs mm/transparent_hugepage/khugepaged/scan_sleep_millisecs 100000000
+loop A x 0 1 200 w
+snapshot s0
+loop A x 0 1 200 w
+snapshot s1
+sleep 100
+snapshot s2
+""",
+        sysfs=ASLEEP, **HUGE_MACHINE,
+    )  # fmt: skip
+    assert [ran.vmstat(label, "thp_collapse_alloc") for label in ("s0", "s1", "s2")] == [2, 5, 20]
+
+
+def test_a_task_that_sleeps_between_its_passes_leaves_the_cpu_to_khugepaged():
+    ran = Ran(
+        """
+spawn A
+mmap A r 40M anon align=2M
+touch A r 0 40M w
+mmap A x 1 anon
+sysfs mm/transparent_hugepage/enabled madvise
+sleep 20
+madvise A r 0 40M hugepage
+sysfs mm/transparent_hugepage/khugepaged/pages_to_scan 100000
+sysfs mm/transparent_hugepage/khugepaged/scan_sleep_millisecs 100000000
+loop A x 0 1 100 w period=2000
+snapshot s0
+""",
+        sysfs=ASLEEP, **HUGE_MACHINE,
+    )  # fmt: skip
+    assert ran.vmstat("s0", "thp_collapse_alloc") == 20
 
 
 def test_pages_that_another_process_maps_by_a_huge_entry_count_as_shared():
@@ -165,8 +210,8 @@ snapshot s0
     assert ran.vmstat("s0", "thp_scan_exceed_none_pte") > 0
 
 
-def test_madvise_wakes_khugepaged_in_vain():
-    """It finds the lock taken that madvise() holds, and sleeps."""
+def test_a_first_wake_up_by_madvise_is_in_vain():
+    """khugepaged takes the CPU, finds the lock taken that madvise() holds, and sleeps. When it waits for work again, it lets madvise() end."""
     ran = Ran(
         """
 spawn A
@@ -177,10 +222,39 @@ sleep 20
 madvise A r 0 4M hugepage
 sleep 500
 snapshot s0
+cat /sys/kernel/mm/transparent_hugepage/khugepaged/full_scans scans
 sysfs mm/transparent_hugepage/khugepaged/scan_sleep_millisecs 20
 sleep 500
 snapshot s1
+exit A
+sleep 500
+sysfs mm/transparent_hugepage/khugepaged/scan_sleep_millisecs 100000000
+spawn B
+mmap B r 4M anon align=2M
+touch B r 0 512 w
+madvise B r 0 4M hugepage
+sleep 500
+snapshot s2
 """,
         sysfs=ASLEEP, **HUGE_MACHINE,
     )  # fmt: skip
-    assert [ran.vmstat(label, "thp_collapse_alloc") for label in ("s0", "s1")] == [0, 1]
+    assert [ran.vmstat(label, "thp_collapse_alloc") for label in ("s0", "s1", "s2")] == [0, 1, 2]
+    assert ran.files["scans"].strip() == b"1"
+
+
+def test_large_folios_are_unmapped_in_part_for_a_moment_when_they_are_collapsed():
+    """Two folios of 1 MiB become a huge page: each counts as put off for a split once, and none waits."""
+    ran = Ran(
+        """
+spawn A
+sysfs mm/transparent_hugepage/hugepages-1024kB/enabled always
+mmap A r 2M anon align=2M
+touch A r 0 2M w
+madvise A r 0 2M collapse
+snapshot s0
+""",
+        **HUGE_MACHINE,
+    )
+    stats = dict(line.split() for line in ran.files["s0/mthp"].decode().splitlines())
+    assert [stats[f"1024kB.{name}"] for name in ("anon_fault_alloc", "split_deferred", "nr_anon", "nr_anon_partially_mapped")] == ["2", "2", "0", "0"]
+    assert ran.vmstat("s0", "thp_collapse_alloc") == 1

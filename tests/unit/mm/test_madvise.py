@@ -112,3 +112,43 @@ touch A p 2 1 r
         disk="8M",
     )
     assert ran.ret(6, 7) == [0, -14] and ran.op[7]["signal"] == 7
+
+
+def test_special_maps_refuse_what_would_take_their_pages():
+    """The first map ends where the pages of the vDSO begin, which madvise() reaches last."""
+    ran = Ran(
+        """
+spawn A
+mmap A r 16 anon
+touch A r 0 16 w
+madvise A r 0 20 pageout
+madvise A r 0 20 cold
+madvise A r 0 20 free
+madvise A r 0 20 dontneed
+madvise A r 0 20 dontneed_locked
+""",
+        swap="64M",
+    )
+    assert ran.ret(4, 5, 6, 7, 8) == [-22] * 5
+
+
+def test_shared_memory_that_was_only_read_needs_no_swap():
+    """Ten pages read, ten written: the first are dropped, for they hold zeroes."""
+    ran = Ran(
+        """
+spawn A
+mmap A s 20 anon shared
+touch A s 0 10 r
+touch A s 10 10 w
+snapshot s0
+madvise A s 0 20 pageout
+snapshot s1
+touch A s 0 10 r
+snapshot s2
+""",
+        swap="64M",
+    )
+    addr = ran.op[2]["addr"]
+    assert ran.smaps("s1", "A", addr, "Swap") == 40 and ran.vmstat("s1", "pswpout") == 10
+    assert ran.vmstat("s0", "nr_shmem") - ran.vmstat("s1", "nr_shmem") == 20 and ran.op[8]["majflt"] == 0
+    assert ran.smaps("s2", "A", addr, "Private_Clean") == 40

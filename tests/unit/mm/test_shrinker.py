@@ -1,6 +1,7 @@
 """Shrinkers: dentries, inodes, maps of blocks and index nodes of shadows, under pressure and by drop_caches."""
 
 import pytest
+from mm_script import Ran
 
 from mmlab import procfs
 from mmlab.kernels.jit import kernel
@@ -144,7 +145,7 @@ def huge_machine(memory="64M", swap="0"):
 
 
 def split_queue(sim):
-    return int(sim.machine.shrinker[r.SHR_SPLIT * r.SHR_STRIDE + r.SHR_NR])
+    return int(sim.machine.memcg[r.MC_SPLIT_QUEUE + r.SHR_NR])
 
 
 def counter(sim, name):
@@ -185,7 +186,7 @@ def test_a_folio_that_is_held_waits_on():
     sim.touch("A", addr, 1024, 1)
     sim.munmap("A", addr, 4096)
     sim.munmap("A", addr + (2 << 20), 4096)
-    head = int(sim.machine.shrinker[r.SHR_SPLIT * r.SHR_STRIDE + r.SHR_FIRST]) - 1
+    head = int(sim.machine.memcg[r.MC_SPLIT_QUEUE + r.SHR_FIRST]) - 1
     python_function(add_refs)(sim.machine, head, 1)
     procfs.write(sim, "/proc/sys/vm/drop_caches", "2")
     assert (split_queue(sim), counter(sim, "thp_split_page")) == (1, 1)
@@ -213,6 +214,34 @@ def test_direct_reclaim_splits_what_waits():
     assert sim.check_state() == []
 
 
+@pytest.mark.nojit
+def test_a_cgroups_folios_wait_on_its_own_queue_and_its_own_pressure_splits_them():
+    """A is outside, B in a cgroup; each unmaps a page of each of its huge pages. Reclaim from the cgroup splits B's alone, all of them at
+    priority 0 at the latest; dropping slabs splits A's."""
+    ran = Ran(
+        """
+spawn A
+mmap A r 8M anon align=2M
+touch A r 0 8M w
+spawn B cgroup=g
+mmap B r 6M anon align=2M
+touch B r 0 6M w
+munmap A r 0 1
+munmap A r 2M 1
+munmap B r 0 1
+munmap B r 2M 1
+snapshot s0
+cgroup g memory.reclaim=1M
+snapshot s1
+sysctl vm.drop_caches 2
+snapshot s2
+""",
+        memory="1G", cmdline="transparent_hugepage=always",
+    )  # fmt: skip
+    assert [ran.vmstat(label, "thp_deferred_split_page") for label in ("s0", "s1", "s2")] == [4, 4, 4]
+    assert [ran.vmstat(label, "thp_split_page") for label in ("s0", "s1", "s2")] == [0, 2, 4]
+
+
 def test_freed_folios_leave_the_queue():
     sim, addr = huge_machine()
     sim.touch("A", addr, 1024, 1)
@@ -226,11 +255,11 @@ def test_a_folio_that_compaction_moves_waits_on():
     sim, addr = huge_machine()
     sim.touch("A", addr, 1024, 1)
     sim.munmap("A", addr, 4096)
-    head = int(sim.machine.shrinker[r.SHR_SPLIT * r.SHR_STRIDE + r.SHR_FIRST]) - 1
+    head = int(sim.machine.memcg[r.MC_SPLIT_QUEUE + r.SHR_FIRST]) - 1
     place = sim.machine.run(alloc_pages, GFP_TRANSHUGE, 9, -1)
     assert python_function(isolate_folio)(sim.machine, head) == 1
     sim.machine.run(migrate_folio, head, place)
-    assert int(sim.machine.shrinker[r.SHR_SPLIT * r.SHR_STRIDE + r.SHR_LAST]) - 1 == place and split_queue(sim) == 2
+    assert int(sim.machine.memcg[r.MC_SPLIT_QUEUE + r.SHR_LAST]) - 1 == place and split_queue(sim) == 2
     assert sim.check_state() == []
     procfs.write(sim, "/proc/sys/vm/drop_caches", "2")
     assert (split_queue(sim), counter(sim, "thp_split_page")) == (0, 1)

@@ -5,9 +5,13 @@ import re
 import pytest
 from mm_script import Ran
 
+from mmlab import procfs
 from mmlab.mm.monitoring import pageout_folio
+from mmlab.mm.shrinker import shrink_slab_memcg
+from mmlab.mm.zswap import zswap_shrinker_count
 from mmlab.model import rows as r
 from mmlab.model import vmstat as v
+from mmlab.procfs import cgroups
 from mmlab.procfs.walk import entries, mapped_pages
 from mmlab.simulation import Simulation
 
@@ -274,6 +278,70 @@ snapshot s1
     assert (st["zswap"], st["zswapped"]) == (str(stored * 44), str(stored * 4096))
     assert (st["zswpout"], st["zswpwb"]) == (str(stored + again), str(again))
     stat(ran, "s1", zswpout=stored + again, zswpwb=again, pswpout=stored + again)
+
+
+def in_zswap(pages=100, **cgroup):
+    """A simulation in which a cgroup's pages have just gone to zswap, where each takes half a page."""
+    sim = Simulation.from_table({"memory": "64M", "bare": True, "cpus": 1, "swap": "8M"}, sysfs=CLASSIC, script=True)
+    sim.machine.compress[r.NR_CLASSES :] = 2048
+    for name in ("enabled", "shrinker_enabled"):
+        assert procfs.write(sim, f"/sys/module/zswap/parameters/{name}", "Y") == 0
+    cgroups.make(sim, "g")
+    for name, value in cgroup.items():
+        assert procfs.write(sim, f"/sys/fs/cgroup/g/{name}", value) == 0
+    sim.spawn("A", cgroup="g")
+    addr = sim.mmap("A", pages * 4096)
+    sim.touch("A", addr, pages, 1)
+    assert sim.madvise("A", addr, pages * 4096, "pageout") == 0 and sim.machine.zswap[r.ZSW_STORED] == pages
+    return sim, addr
+
+
+def count_zswap(sim, memcg):
+    return sim.machine.run(zswap_shrinker_count, memcg)
+
+
+def test_the_shrinker_counts_what_writing_back_would_free_and_spares_what_comes_from_the_disk():
+    sim, _ = in_zswap()
+    assert count_zswap(sim, 1) == 50  # 100 entries of half a page
+    assert count_zswap(sim, 0) == 0  # the root has none of its own
+    swapins = 1 * r.MEMCG_STRIDE + r.MC_ZSWAP_DISK_SWAPINS
+    for pages, count, left in ((30, 35, 0), (130, 0, 30)):
+        sim.machine.memcg[swapins] = pages
+        assert (count_zswap(sim, 1), int(sim.machine.memcg[swapins])) == (count, left)
+    assert procfs.write(sim, "/sys/fs/cgroup/g/memory.zswap.writeback", "0") == 0
+    assert count_zswap(sim, 1) == 0
+    assert procfs.write(sim, "/sys/fs/cgroup/g/memory.zswap.writeback", "1") == 0
+    assert procfs.write(sim, "/sys/module/zswap/parameters/shrinker_enabled", "N") == 0
+    assert count_zswap(sim, 1) == 0 and procfs.read(sim, "/sys/module/zswap/parameters/shrinker_enabled") == "N\n"
+
+
+def test_the_shrinker_gives_a_second_chance_then_writes_back_and_reads_from_the_disk_are_noted():
+    sim, addr = in_zswap()
+    vmstat = sim.machine.vmstat
+    assert sim.machine.run(shrink_slab_memcg, 1, 0) == 0  # at most twice 50 are looked at: the second chance of each
+    assert sim.machine.memcg[r.MEMCG_STRIDE + r.MC_ZSWAP_DEFERRED] == 100 and vmstat[v.V_SLABS_SCANNED] == 0
+    assert sim.machine.run(shrink_slab_memcg, 1, 0) == 100 and vmstat[v.V_SLABS_SCANNED] == 100
+    assert (vmstat[v.V_ZSWPWB], sim.machine.zswap[r.ZSW_WRITTEN_BACK], sim.machine.zswap[r.ZSW_STORED]) == (100, 100, 0)
+    assert sim.machine.memcg[r.MEMCG_STRIDE + r.MC_ZSWAP_ENTRIES] == 0 and not sim.check_state()
+    sim.sleep(100)
+    assert procfs.write(sim, "/sys/fs/cgroup/g/memory.reclaim", str(100 * 4096)) == 0  # what was written goes from the swap cache
+    sim.touch("A", addr, 100, 0)
+    assert vmstat[v.V_PSWPIN] == sim.machine.memcg[r.MEMCG_STRIDE + r.MC_ZSWAP_DISK_SWAPINS] > 0 and not sim.check_state()
+
+
+def test_pressure_on_a_cgroup_calls_the_shrinker():
+    sim, addr = in_zswap(1000, **{"memory.max": str(8 << 20)})
+    sim.machine.zswap_referenced[:] = 0
+    more = sim.mmap("A", 2000 * 4096)
+    sim.touch("A", more, 2000, 1)  # 1000 entries of half a page and 2000 pages are more than 2048 pages
+    assert sim.machine.vmstat[v.V_ZSWPWB] > 0 and not sim.check_state()
+
+
+def test_dropped_slabs_are_zswap_too():
+    sim, _ = in_zswap()
+    sim.machine.zswap_referenced[:] = 0
+    assert procfs.write(sim, "/proc/sys/vm/drop_caches", "2") == 0
+    assert sim.machine.vmstat[v.V_ZSWPWB] == 100 and not sim.check_state()
 
 
 # several devices ----------------------------------------------------------------------------------------------------------------------------

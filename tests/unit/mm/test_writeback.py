@@ -7,8 +7,10 @@ from mmlab_linux.reclaimer.two_list import TWO_LIST
 from mmlab import procfs
 from mmlab._engine.check import _dirty_pages
 from mmlab.mm.fs_writeback import wakeup_flusher_threads
+from mmlab.mm.page_writeback import memcg_background_threshold, memcg_dirty_threshold
 from mmlab.model import rows as r
 from mmlab.model import vmstat as v
+from mmlab.procfs import cgroups
 from mmlab.simulation import Simulation
 
 
@@ -22,7 +24,8 @@ def simulation(reclaimer="two_list", memory="64M", **sysctl):
 
 
 def made(sim, name="f"):
-    sim.mkfile(name, 0)
+    if name not in sim._files:
+        sim.mkfile(name, 0)
     return sim._files[name]
 
 
@@ -151,3 +154,71 @@ def test_kswapd_woken_within_a_tenth_of_a_second_is_counted():
     sim.sleep(200)
     sim.fread("A", "f", 0, 8 << 20)
     assert counted(sim, v.V_PAGEOUTRUN)[0] - runs > counted(sim, v.V_KSWAPD_LOW_WMARK_HIT_QUICKLY)[0] - quickly  # the first came late
+
+
+# cgroups ------------------------------------------------------------------------------------------------------------------------------------
+def in_cgroup(limit="4M", **sysctl):
+    """A machine of 64 MiB with a task in a cgroup that may have so much memory, and one outside."""
+    sim = Simulation.from_table({"memory": "64M", "cpus": 1, "disk": "64M", "bare": True}, sysctl={f"vm.{k}": str(value) for k, value in sysctl.items()},
+                                policies={"reclaimer": {"use": "two_list"}}, script=True)
+    cgroups.make(sim, "g")
+    assert procfs.write(sim, "/sys/fs/cgroup/g/memory.max", limit) == 0
+    sim.spawn("A", cgroup="g")
+    made(sim)
+    made(sim, "other")
+    sim.spawn("B")
+    return sim
+
+
+def of_g(sim, item):
+    return int(sim.machine.memcg[r.MEMCG_STRIDE + item])
+
+
+def test_a_cgroup_has_dirty_limits_of_its_own():
+    sim = in_cgroup()
+    sim.fwrite("A", "f", 0, 100 * 4096)
+    sim.machine.op("reclaimer", "drain", 0)
+    sim.machine.wb[r.WB_STATS_NS] = 0
+    available = 100 + (1024 - of_g(sim, r.MC_USAGE))  # what it has, and what it may still take: there is enough of that
+    assert sim.machine.run(memcg_dirty_threshold, 1) == (20 * 4096 // 100) * available >> 12
+    assert sim.machine.run(memcg_background_threshold, 1, 1 << 20) == (10 * 4096 // 100) * available >> 12
+    assert (of_g(sim, r.MC_NR_DIRTY), of_g(sim, r.MC_WB_DIRTY), of_g(sim, r.MC_SEEN_DIRTY)) == (100, 100, 100)
+    sim.fsync("A", "f")
+    assert (of_g(sim, r.MC_NR_WRITEBACK), of_g(sim, r.MC_WB_DIRTY)) == (0, 0) and sim.check_state() == []
+    assert of_g(sim, r.MC_NR_DIRTY) <= 1  # a block of the file's map
+
+
+def test_the_flusher_writes_a_cgroup_down_to_its_background_threshold_and_nobody_else():
+    sim = in_cgroup()
+    sim.fwrite("B", "other", 0, 300 * 4096)
+    sim.fwrite("A", "f", 0, 150 * 4096)  # more than a tenth of 1024, less than the machine's limits
+    assert counted(sim, v.V_NR_WRITTEN) == [0]
+    sim.sleep(5500)  # the look at old data finds none that is old, but a cgroup over its threshold
+    dirty = [int(sim.machine.inode[made(sim, name) * r.INODE_STRIDE + r.I_NR_DIRTY]) for name in ("other", "f")]
+    assert counted(sim, v.V_NR_WRITTEN) == [150] and dirty == [300, 0]
+    assert sim.check_state() == []
+
+
+def test_who_is_over_the_limit_of_a_cgroup_by_its_statistics_waits():
+    sim = in_cgroup()
+    began = sim.now_ns
+    sim.fwrite("A", "f", 0, 150 * 4096)
+    assert sim.now_ns - began < 100_000_000  # its statistics say that it has nothing dirty
+    sim.sleep(2100)
+    sim.fwrite("A", "f", 150 * 4096, 200 * 4096)  # now they know of 150, which is between the thresholds: the flusher begins
+    assert counted(sim, v.V_NR_WRITTEN)[0] > 0
+    began = sim.now_ns
+    sim.machine.memcg[r.MEMCG_STRIDE + r.MC_SEEN_DIRTY] = 1000  # above every limit
+    sim.fwrite("A", "f", 350 * 4096, 200 * 4096)
+    assert sim.now_ns - began > 150 * 4_000_000 and sim.check_state() == []  # a jiffy a page or more, though the flusher has written all
+
+
+def test_a_file_belongs_to_the_cgroup_that_made_it_dirty_first():
+    sim = in_cgroup()
+    sim.fwrite("B", "f", 0, 4096)
+    sim.fwrite("A", "f", 4096, 150 * 4096)
+    assert (of_g(sim, r.MC_NR_DIRTY), of_g(sim, r.MC_WB_DIRTY)) == (150, 0)
+    sim.sleep(5500)
+    assert counted(sim, v.V_NR_WRITTEN) == [0]  # it is not g's flusher's
+    sim.fsync("B", "f")
+    assert sim.check_state() == []

@@ -27,6 +27,7 @@ def machine(use, pages=600, **table):
 
 
 def sizes(sim):
+    assert write(sim, "/proc/sys/vm/stat_refresh", "1") == 0
     return [int(line.split()[1]) for name in LISTS for line in read(sim, "/proc/vmstat").splitlines() if line.split()[0] == name]
 
 

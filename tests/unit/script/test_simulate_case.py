@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from mmlab._engine.script_probe import log_text
-from mmlab._engine.simulate_case import case_policies, given_figures, simulate_case, start_record
+from mmlab._engine.simulate_case import case_policies, given_figures, simulate_case, simulation_of, start_record
 from mmlab.machine.record import boot_problems
+from mmlab.model import rows as r
+from mmlab.model.const import LRU_ACTIVE_ANON, LRU_UNEVICTABLE
+from mmlab.procfs import read
 from mmlab.verify import read_case
 from mmlab.verify.probe_log import ProbeLog
 
@@ -33,6 +36,22 @@ def test_given_figures_are_the_recorded_ones():
 @pytest.mark.parametrize(("name", "monitor"), [("damon-hot-tenth", {"use": "damon", "params": {"autostart": False}}), ("numa-cpuset", None)])
 def test_policies_that_scripts_stand_for(name, monitor):
     assert case_policies(read_case(CASES / "monitor" / name)).get("monitor") == monitor
+
+
+@pytest.mark.parametrize(("name", "model"), [("damon-hot-tenth", "icount_guest"), ("numa-cpuset", "tcg_guest")])
+def test_cost_models_that_machines_stand_for(name, model):
+    assert case_policies(read_case(CASES / "monitor" / name))["cost_model"] == {"use": model}
+
+
+def test_the_driver_is_locked_and_the_rest_of_the_initramfs_can_be_swapped_out():
+    case = read_case(CASES / "reclaim" / "anon-swap-classic")
+    lists = case.start_state()["lru"]
+    sim = simulation_of(case)
+    stat = {name: int(value) for name, value in (line.split() for line in read(sim, "/proc/vmstat").splitlines())}
+    assert lists["unevictable"] == 465 and stat["nr_unevictable"] == 470  # the image, of another boot, has 5 more
+    boot = sim.machine.zone.reshape(-1, r.ZONE_STRIDE)[:, r.Z_BOOT_LRU : r.Z_BOOT_LRU + 5].sum(axis=0)
+    assert boot[LRU_UNEVICTABLE] == 0
+    assert boot[LRU_ACTIVE_ANON] == lists["active_anon"] - (lists["shmem"] - 202)  # 202 pages are the driver's program
 
 
 def test_log_text_reads_back():

@@ -194,6 +194,15 @@ def test_no_trace_is_unsupported_not_zero(result_folder):
         result_folder().figure("trace.mm_page_alloc.count")
 
 
+def test_an_event_that_was_off_is_unsupported_not_zero(result_folder):
+    line = "A-1 [000] ..... 1.000000: mm_vmscan_kswapd_wake: nid=0 order=0\n"
+    folder = result_folder(trace=f"# events: mm_vmscan_kswapd_wake mm_vmscan_kswapd_sleep\n{line}")
+    assert folder.figure("trace.mm_vmscan_kswapd_wake.count") == 1 and folder.figure("trace.mm_vmscan_kswapd_sleep.count") == 0
+    for figure in ("trace.mm_vmscan_lru_isolate.count", "trace.mm_page_alloc.count", "trace.mm_vmscan_kswapd_wake.max.zid"):
+        with pytest.raises(Unsupported):
+            folder.figure(figure)
+
+
 def test_unreadable_content_is_an_error_not_unsupported(result_folder):
     folder = result_folder(files={"s0/A.oom_score": "many\n"})
     with pytest.raises(MmlabError, match="cannot be read") as e:

@@ -13,9 +13,9 @@ from mmlab.model.const import DEF_PRIORITY, SCAN_MAY_SWAP
 from mmlab.model.gfp import MAX_NR_ZONES
 from mmlab.model.page import page_flags, page_prev
 from mmlab.model.rows import (
-    MC_EMIN, MC_USAGE, MEMCG_STRIDE, SC_NOW_NS, SC_NR_NODES, SC_NR_ZONES, SC_SWAPPINESS, Z_INDEX, Z_LRU, Z_NODE, ZONE_STRIDE,
+    MC_EMIN, MC_USAGE, MEMCG_STRIDE, SC_NOW_NS, SC_NR_NODES, SC_NR_ZONES, SC_SWAPPINESS, Z_INDEX, Z_NODE, ZONE_STRIDE,
 )
-from mmlab_linux.reclaimer.lruvec import ALL_ZONES, ANON, FILE, SIZE_STRIDE, lruvec_lru_size
+from mmlab_linux.reclaimer.lruvec import ALL_ZONES, ANON, FILE, lruvec_lru_size, update_zone_lru_size
 from mmlab_linux.reclaimer.mglru.control import reset_ctrl_pos
 from mmlab_linux.reclaimer.mglru.lrugen import (
     BIRTH_NS, GEN_STRIDE, MAX_NR_GENS, MAX_SEQ, MIN_LRU_BATCH, MIN_NR_GENS, MIN_SEQ, NR_STRIDE, WALKED_SEQ, flags_gen, folio_inc_gen,
@@ -65,11 +65,8 @@ def inc_max_seq(m, st, lruvec, can_swap):
             index = m.zone[zone * ZONE_STRIDE + Z_INDEX]
             base = lruvec * NR_STRIDE
             delta = st.nr[base + gen_cell(prev, kind, index)] - st.nr[base + gen_cell(following, kind, index)]
-            size = (lruvec_memcg(m, lruvec) * m.sc[SC_NR_ZONES] + zone) * SIZE_STRIDE
             for active in range(2):
-                change = -delta if active else delta
-                m.zone[zone * ZONE_STRIDE + Z_LRU + lru_of(kind, active)] += change
-                st.size[size + lru_of(kind, active)] += change
+                update_zone_lru_size(m, st, lruvec_memcg(m, lruvec), zone, lru_of(kind, active), -delta if active else delta)
     st.gen[lruvec * GEN_STRIDE + BIRTH_NS + following] = m.sc[SC_NOW_NS]
     st.gen[lruvec * GEN_STRIDE + MAX_SEQ] = seq + 1
 

@@ -16,7 +16,7 @@ from mmlab.model.vmstat import (
     V_PGACTIVATE, V_PGDEACTIVATE, V_PGROTATED, V_UNEVICTABLE_PGS_CULLED, V_UNEVICTABLE_PGS_RESCUED, count_vm_events,
 )
 from mmlab_linux.reclaimer.lru_batch import (
-    BATCH_ACTIVATE, BATCH_ADD, BATCH_DEACTIVATE_FILE, BATCH_ROTATE, BATCH_STRIDE, NR_BATCHES, batch_of, find_in_batch,
+    BATCH_ACTIVATE, BATCH_ADD, BATCH_DEACTIVATE, BATCH_DEACTIVATE_FILE, BATCH_ROTATE, BATCH_STRIDE, NR_BATCHES, batch_of, find_in_batch,
 )
 from mmlab_linux.reclaimer.lruvec import folio_nr_pages
 from mmlab_linux.reclaimer.mglru.lrugen import lruvec_add_folio, lruvec_del_folio
@@ -51,7 +51,8 @@ def lru_move(m, st, pfn, which):
         count_folio_events(m, pfn, V_PGACTIVATE, pages)
     elif which != BATCH_ROTATE:
         flags &= ~(PG_ACTIVE | PG_REFERENCED)
-        count_folio_events(m, pfn, V_PGDEACTIVATE, pages)
+        if which == BATCH_DEACTIVATE:
+            count_folio_events(m, pfn, V_PGDEACTIVATE, pages)
     waits = which == BATCH_DEACTIVATE_FILE and flags & (PG_DIRTY | PG_WRITEBACK)
     rotated = which == BATCH_ROTATE or (which == BATCH_DEACTIVATE_FILE and waits == 0)
     if rotated:

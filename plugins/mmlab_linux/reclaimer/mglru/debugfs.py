@@ -10,7 +10,7 @@ from typing import Any
 
 from mmlab.errors import NotSupported
 from mmlab.kernels.jit import kernel
-from mmlab.model.const import EINVAL, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_RECLAIM_IDX_SHIFT
+from mmlab.model.const import EINVAL, ERANGE, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_RECLAIM_IDX_SHIFT
 from mmlab.model.gfp import MAX_NR_ZONES, ZONE_MOVABLE
 from mmlab.model.rows import (
     SC_CPU, SC_IN_RECLAIM, SC_MM_WALK, SC_NOW_NS, SC_NR_NODES, SC_RECLAIM_MEMCG, SC_SHRINK_MEMCG, SC_TASK,
@@ -25,11 +25,14 @@ COMMAND_FLAGS = SCAN_MAY_SWAP | SCAN_MAY_UNMAP | SCAN_MAY_WRITEPAGE | ZONE_MOVAB
 
 @kernel
 def run_aging(m, st, lruvec, seq, can_swap, force_scan):
-    """The command +: a new generation, if seq is the youngest. 0, or -EINVAL for a seq beyond it."""
+    """The command +: a new generation, if seq is the youngest. 0, -EINVAL for a seq beyond it, or -ERANGE: without force_scan no generation
+    is merged into the next."""
     if seq < max_seq(st, lruvec):
         return 0
     if seq > max_seq(st, lruvec):
         return -EINVAL
+    if force_scan == 0 and min_seq(st, lruvec, 1 - can_swap) + MAX_NR_GENS - 1 <= seq:
+        return -ERANGE
     try_to_inc_max_seq(m, st, lruvec, seq, can_swap, force_scan)
     return 0
 

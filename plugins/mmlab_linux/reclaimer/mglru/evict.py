@@ -10,10 +10,11 @@ from mmlab.kernels.lists import list_add, list_add_tail, list_del, list_empty, p
 from mmlab.kernels.memcg import count_folio_events
 from mmlab.kernels.scan import count_dirty, count_refill, count_scan, count_steal
 from mmlab.kernels.services import folio_referenced, reclaim_folio, wakeup_flusher_threads
+from mmlab.kernels.trace import trace_event
 from mmlab.kernels.zones import wmark_pages, zone_watermark_order0
 from mmlab.model.const import (
-    DEF_PRIORITY, NUMA_BALANCING_MEMORY_TIERING, RECLAIM_ACTIVATE, RECLAIM_FREED, RECLAIM_KEEP, SCAN_KSWAPD, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE,
-    SCAN_RECLAIM_IDX_SHIFT, SCAN_RESUME,
+    DEF_PRIORITY, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, NUMA_BALANCING_MEMORY_TIERING, RECLAIM_ACTIVATE, RECLAIM_FREED, RECLAIM_KEEP,
+    SCAN_KSWAPD, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_RECLAIM_IDX_SHIFT, SCAN_RESUME,
 )
 from mmlab.model.gfp import MAX_NR_ZONES
 from mmlab.model.page import (
@@ -21,9 +22,9 @@ from mmlab.model.page import (
     page_mapcount, page_prev, page_set, page_test_clear, set_page_flags,
 )
 from mmlab.model.rows import (
-    MC_EMIN, MC_USAGE, MEMCG_STRIDE, SC_CPU, SC_MM_WALK, SC_NOW_NS, SC_NR_NODES, SC_NR_RECLAIMED, SC_NR_ZONES, SC_NUMA_BALANCING, SC_PROACTIVE,
-    SC_RECLAIM_MEMCG, SC_SHRINK_MEMCG, SC_YIELD_NS, SC_YIELDED, Z_INDEX, Z_NODE, ZONE_STRIDE,
-    WB_SC_TAKEN, WB_SC_UNQUEUED_DIRTY,
+    EVENT_LRU_ISOLATE, EVENT_LRU_SHRINK_INACTIVE, MC_EMIN, MC_USAGE, MEMCG_STRIDE, SC_CPU, SC_MM_WALK, SC_NOW_NS, SC_NR_NODES,
+    SC_NR_RECLAIMED, SC_NR_ZONES, SC_NUMA_BALANCING, SC_PROACTIVE, SC_RECLAIM_MEMCG, SC_SCAN_PRIORITY, SC_SHRINK_MEMCG, SC_YIELD_NS,
+    SC_YIELDED, Z_INDEX, Z_NODE, ZONE_STRIDE, WB_SC_TAKEN, WB_SC_UNQUEUED_DIRTY,
 )
 from mmlab.model.vmstat import V_PGACTIVATE, V_PGSKIP_DMA, V_UNEVICTABLE_PGS_CULLED, count_vm_events
 from mmlab_linux.reclaimer.lruvec import ANON, FILE, folio_nr_pages
@@ -98,7 +99,7 @@ def scan_folios(m, st, lruvec, kind, tier_idx, scan_flags):
     gen = min_seq(st, lruvec, kind) % MAX_NR_GENS
     reclaim_idx = scan_flags >> SCAN_RECLAIM_IDX_SHIFT
     moved = policy_list(m, lruvec, MOVED)
-    scanned = isolated = sorted_pages = 0
+    scanned = isolated = sorted_pages = all_skipped = 0
     remaining = MAX_LRU_BATCH
     for step in range(MAX_NR_ZONES):
         zone = (reclaim_idx - step) % MAX_NR_ZONES
@@ -122,6 +123,7 @@ def scan_folios(m, st, lruvec, kind, tier_idx, scan_flags):
             if remaining == 0 or max(isolated, skipped) >= MIN_LRU_BATCH:
                 break
         if skipped:
+            all_skipped += skipped
             count_vm_events(m, V_PGSKIP_DMA + zone, skipped)
             while list_empty(m, moved) == 0:
                 pfn = page_prev(m, moved)
@@ -129,6 +131,8 @@ def scan_folios(m, st, lruvec, kind, tier_idx, scan_flags):
                 list_add(m, head, pfn)
         if remaining == 0 or isolated >= MIN_LRU_BATCH:
             break
+    lru = LRU_INACTIVE_FILE if kind == FILE else LRU_INACTIVE_ANON
+    trace_event(m, EVENT_LRU_ISOLATE, reclaim_idx << 8 | lru, MAX_LRU_BATCH, scanned, all_skipped, isolated)
     count_scan(m, scan_flags, kind, isolated)
     if kind == FILE:
         m.wb[WB_SC_TAKEN] += isolated
@@ -269,6 +273,7 @@ def evict_folios(m, st, lruvec, scan_flags, swappiness):
         reclaimed = shrink_folio_list(m, st, lruvec, kind, scan_flags, retry)
         count_steal(m, scan_flags, kind, reclaimed)
         st.reclaimed[0] += reclaimed
+        trace_event(m, EVENT_LRU_SHRINK_INACTIVE, lruvec % m.sc[SC_NR_NODES], scanned, reclaimed, m.sc[SC_SCAN_PRIORITY], kind)
         retry = 1
     return scanned
 
