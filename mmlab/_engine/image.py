@@ -23,6 +23,7 @@ from mmlab.mm.swap import lru_add_drain
 from mmlab.model import rows as r
 from mmlab.model.gfp import GFP_KERNEL
 from mmlab.model.page import PG_DIRTY, PG_REFERENCED
+from mmlab.procfs.tasks import PROGRAM
 from mmlab.procfs.walk import entries
 
 DATA = Path(__file__).resolve().parent.parent / "verify" / "data"
@@ -130,6 +131,9 @@ def make_driver(sim) -> int:
     length = max(v.offset + v.end - v.start for v in image if v.is_file)
     program = sim._open_inode(sim.machine.run(inode_create, length, r.IF_SHMEM))  # a part of what boot committed
     machine.run(image_cache_pages, sim._inode_of(program), length >> 12, 0)
+    sim._file_names[sim._inode_of(program)] = PROGRAM
+    code = next(v for v in image if v.is_file and v.flags & r.VM_EXEC)
+    machine.mm[mm * r.MM_STRIDE + r.MM_START_CODE], machine.mm[mm * r.MM_STRIDE + r.MM_END_CODE] = code.start, code.end
     vdso_inode = sim._make_inode(6 << 12, shmem=False)
     vdso = sim._open_inode(vdso_inode)
     machine.run(image_cache_pages, vdso_inode, 6, 1)
@@ -157,6 +161,7 @@ def make_driver(sim) -> int:
                 locked += machine.run(mlock_folio, int(pfn))
             if v.anonymous == v.rss:  # forks find them referenced without having touched them; those not are among the last, which forks do not write
                 machine.page[(slots.entry[: v.referenced] >> r.PTE_SHIFT) * 4 + 2] |= np.uint32(PG_REFERENCED)
+    machine.run(lru_add_drain)
     _take_from_boot(sim, "unevictable", locked)
     own = [(randomize(int(line, 16)) if sim.randomized else int(line, 16)) >> 12 for line in (DATA / "loop.pages").read_text().split()]
     machine.loop_page[: len(own)] = own
@@ -188,8 +193,8 @@ def make_initramfs(sim) -> None:
 def _take_from_boot(sim, lru: str, count: int) -> None:
     """Pages of a list that boot left are simulated from now on: they count no more among those that are not."""
     for number, zone in enumerate(sim.boot.zones):
-        taken = min(count, zone.lru[lru])
-        zone.lru[lru] -= taken
+        taken = min(count, zone.lru.get(lru, 0))
+        zone.lru[lru] = zone.lru.get(lru, 0) - taken
         sim.machine.zone[number * r.ZONE_STRIDE + r.Z_BOOT_LRU + LRU_LISTS.index(lru)] -= taken
         count -= taken
 
@@ -229,7 +234,7 @@ def _hold_zeroes(machine, found) -> None:
     machine.pt[found.slot[present]] &= ~r.PTE_DIRTY
     pages = found.entry[present] >> r.PTE_SHIFT
     machine.page[pages * 4 + 2] |= np.uint32(PG_DIRTY)
-    machine.page_class[pages] = r.CLASS_ZERO
+    machine.page_class[pages] = r.CLASS_ZERO | r.PAGE_USED
 
 
 def driver_grows(sim) -> None:

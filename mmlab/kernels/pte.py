@@ -6,11 +6,12 @@ it is folded out. Models: include/linux/pgtable.h, mm/rmap.c folio_add_*_rmap(),
 
 from mmlab.kernels.jit import leaf
 from mmlab.kernels.large_folio import folio_add_rmap_pte, folio_remove_rmap_pte, folio_rss_counter, note_partially_mapped
+from mmlab.kernels.page_class import set_page_class
 from mmlab.kernels.zones import page_node
 from mmlab.model.page import PG_ANON, PG_HEAD, PG_TAIL, add_mapcount, page_flags, page_folio, page_test
 from mmlab.model.rows import (
     MM_HIWATER_RSS, MM_LRU_ALL_USED, MM_LRU_GEN, MM_ROOT, MM_RSS_ANON, MM_RSS_FILE, MM_RSS_SHMEM, MM_STRIDE, PTE_DIRTY, PTE_HUGE,
-    PTE_SHIFT, SC_STORE_CLASS, SC_TASK, T_MM, TASK_STRIDE,
+    PTE_SHIFT, SC_STORE_CLASS, SC_TASK, TASK_STRIDE, T_MM,
 )
 from mmlab.model.vmstat import V_NR_ANON_PAGES, V_NR_MAPPED, mod_node_state
 
@@ -123,7 +124,7 @@ def remove_rmap(m, mm, pfn):
 def note_written(m, pfn, entry):
     """What a PTE_DIRTY that is about to be lost tells of a folio: it no longer holds what it held before."""
     if entry & PTE_DIRTY:
-        m.page_class[pfn] = m.sc[SC_STORE_CLASS]
+        set_page_class(m, pfn, m.sc[SC_STORE_CLASS])
 
 
 @leaf

@@ -4,6 +4,7 @@ Models: fs/binfmt_elf.c load_elf_binary() only in its result.
 """
 
 from mmlab.kernels.jit import kernel
+from mmlab.kernels.page_class import set_page_class
 from mmlab.kernels.pte import add_rmap, folio_add_new_anon_rmap
 from mmlab.kernels.services import anon_vma_prepare, filemap_get_page, pte_alloc, vma_alloc_zeroed_movable_folio
 from mmlab.mm.page_cache import filemap_add, is_shmem
@@ -12,8 +13,8 @@ from mmlab.model.const import ENOMEM
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
 from mmlab.model.page import PG_DIRTY, PG_UPTODATE, add_refs, page_set
 from mmlab.model.rows import (
-    CLASS_DATA, F_INODE, FILE_STRIDE, MM_HIWATER_VM, MM_STRIDE, MM_TOTAL_VM, PTE_ACCESSED, PTE_DIRTY, PTE_PRESENT, PTE_SHIFT, PTE_WRITE,
-    SC_COMMITTED_AS, VM_ACCOUNT, VM_WRITE, VMA_END, VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_NAME, VMA_PGOFF, VMA_START, VMA_STRIDE,
+    CLASS_DATA, FILE_STRIDE, F_INODE, MM_HIWATER_VM, MM_STRIDE, MM_TOTAL_VM, PTE_ACCESSED, PTE_DIRTY, PTE_PRESENT, PTE_SHIFT, PTE_WRITE,
+    SC_COMMITTED_AS, VMA_END, VMA_FILE, VMA_FLAGS, VMA_INODE, VMA_NAME, VMA_PGOFF, VMA_START, VMA_STRIDE, VM_ACCOUNT, VM_WRITE,
 )
 
 
@@ -65,7 +66,7 @@ def image_cache_pages(m, inode, count, pinned):
         if pfn < 0:
             return -ENOMEM
         page_set(m, pfn, flags)
-        m.page_class[pfn] = CLASS_DATA
+        set_page_class(m, pfn, CLASS_DATA)
         add_refs(m, pfn, pinned)
     return count
 

@@ -8,6 +8,7 @@ written without fsync(): mm/fs_writeback.py. The disk's blocks have 1 KiB, as ex
 from mmlab.kernels.dirty import folio_mark_dirty
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import reclaimer_drain, reclaimer_folio_accessed
+from mmlab.kernels.page_class import set_page_class
 from mmlab.kernels.services import inode_put, run_due_work, shmem_get_page, zap_range
 from mmlab.mm.dcache import d_free, d_open, dput, es_insert, evict, iget
 from mmlab.mm.ext4_meta import ext4_dirty_inode, ext4_lookup
@@ -248,7 +249,7 @@ def file_write(m, file, offset_bytes, length_bytes):
         if pfn < 0:
             return pos - offset_bytes if pos > offset_bytes else -ENOMEM
         if m.sc[SC_WRITE_CLASS] != CLASS_ZERO:
-            m.page_class[page_folio(m, pfn)] = m.sc[SC_WRITE_CLASS]
+            set_page_class(m, page_folio(m, pfn), m.sc[SC_WRITE_CLASS])
         m.sc[SC_NOW_NS] += m.cost[COST_COPY_PAGE]
         pos = stop
         m.inode[inode * INODE_STRIDE + I_SIZE_BYTES] = max(m.inode[inode * INODE_STRIDE + I_SIZE_BYTES], pos)

@@ -9,7 +9,7 @@ import numpy as np
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.large_folio import (
     add_pte_mapcount, deferred_split_folio, entire_mapcount, folio_add_rmap_pmd, folio_add_rmap_pte, folio_remove_rmap_pmd,
-    folio_unqueue_deferred_split, init_large_folio, page_pte_mapcount,
+    folio_unqueue_deferred_split, init_large_folio, nr_pages_mapped, page_pte_mapcount,
 )
 from mmlab.kernels.ops import reclaimer_folio_added, reclaimer_folio_removed, thp_fault_gfp, thp_fault_orders, thp_use_zero_page
 from mmlab.kernels.pte import note_rss, walk_pmd, walk_pte
@@ -350,6 +350,8 @@ def split_folio(m, head):
         if order == HPAGE_PMD_ORDER:
             m.vmstat[V_THP_SPLIT_PAGE_FAILED] += 1
         return 0
+    if anon and entire_mapcount(m, head) == 0 and nr_pages_mapped(m, head) > 1:
+        deferred_split_folio(m, head, 1)  # unmapped entry by entry, it is mapped in part for a moment
     split_huge_pmds_of(m, head)
     if anon == 0:
         rmap_walk(m, head, RMAP_UNMAP)

@@ -6,21 +6,24 @@ arch/x86/mm/fault.c do_user_addr_fault(). Left out: userfaultfd, hugetlb, protec
 
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.large_folio import folio_remove_rmap_pte, note_partially_mapped
 from mmlab.kernels.likely import unlikely
 from mmlab.kernels.memcg import count_memcg_event_mm
-from mmlab.kernels.ops import (
-    fault_handler_handle_mm_fault, fault_handler_unshare, reclaimer_folio_removed, thp_place, vma_index_find,
-)
-from mmlab.kernels.large_folio import folio_remove_rmap_pte, note_partially_mapped
+from mmlab.kernels.ops import fault_handler_handle_mm_fault, fault_handler_unshare, reclaimer_folio_removed, thp_place, vma_index_find
+from mmlab.kernels.page_class import new_page_class
 from mmlab.kernels.pte import add_rmap, note_rss, note_written, remove_rmap, walk_pmd, walk_pte
-from mmlab.kernels.services import alloc_pages, anon_vma_prepare, expand_stack, free_pages, mlock_faulted, munlock_folio, split_huge_pmd, vma_zonelist, zap_pte
+from mmlab.kernels.services import (
+    alloc_pages, anon_vma_prepare, expand_stack, free_pages, mlock_faulted, munlock_folio, split_huge_pmd, vma_zonelist, zap_pte,
+)
 from mmlab.mm.huge_memory import free_large_folio, make_large_folio, zap_huge_pmd
 from mmlab.mm.mlock import clear_page_mlock
 from mmlab.mm.page_alloc import do_alloc_pages
 from mmlab.mm.page_counter import current_memcg, mem_cgroup_charge
 from mmlab.mm.swap_slots import swap_device, swap_free
 from mmlab.mm.swap_state import delete_from_swap_cache, folio_free_swap, folio_swapped, swap_cache_get, swapin_readahead
-from mmlab.model.const import ENOMEM, EXEC, HPAGE_PMD_ORDER, TASK_SIZE, VM_FAULT_ERROR, VM_FAULT_MAJOR, VM_FAULT_OOM, VM_FAULT_RETRY, VM_FAULT_SIGBUS, WRITE
+from mmlab.model.const import (
+    ENOMEM, EXEC, HPAGE_PMD_ORDER, TASK_SIZE, VM_FAULT_ERROR, VM_FAULT_MAJOR, VM_FAULT_OOM, VM_FAULT_RETRY, VM_FAULT_SIGBUS, WRITE,
+)
 from mmlab.model.gfp import GFP_HIGHUSER_MOVABLE
 from mmlab.model.page import (
     KIND_ANON, NO_MAPPING, PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_MLOCKED, PG_SWAPBACKED, PG_SWAPCACHE, PG_TAIL, PG_UPTODATE,
@@ -29,11 +32,11 @@ from mmlab.model.page import (
 )
 from mmlab.model.rows import (
     CLASS_ZERO, COST_FAULT, COST_HUGE_ZERO, COST_SWAP_CACHE_HIT, COST_ZAP_PTE, COST_ZERO_PAGE, MM_STRIDE, MM_SWAPENTS, MTHP_NR_ANON,
-    MTHP_PLACES, MTHP_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, SC_IN_LRU_FAULT, VM_RAND_READ, VM_SEQ_READ,
-    PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE, PTE_WRITE, SC_MTHP_ORDERS, SC_NOW_NS, SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS, SC_NODE,
-    SC_NR_NODES, SC_PGTABLE_LEVELS, SC_SHARED_TABLES, SC_WANTS_ACCESS, SC_ZAP_BATCH, SI_FIRST, SS_DIRECT, SWAP_INFO_STRIDE, T_FLAGS,
-    T_MAJ_FLT, T_MIN_FLT, T_MM, T_SI_ADDR, T_SI_CODE, T_SIGNAL, TASK_STRIDE, TF_KILLED, VM_EXEC, VM_GROWSDOWN, VM_LOCKED, VM_READ,
-    VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_PGOFF, VMA_START, VMA_STRIDE, WANTS_SUBPAGES, SUBPAGE_WRITTEN,
+    MTHP_PLACES, MTHP_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, PTE_SWAP_EXCLUSIVE,
+    PTE_WRITE, SC_IN_LRU_FAULT, SC_MTHP_ORDERS, SC_NODE, SC_NOW_NS, SC_NR_NODES, SC_NR_SWAP_FREE, SC_NR_SWAP_SLOTS, SC_PGTABLE_LEVELS,
+    SC_SHARED_TABLES, SC_WANTS_ACCESS, SC_ZAP_BATCH, SI_FIRST, SS_DIRECT, SUBPAGE_WRITTEN, SWAP_INFO_STRIDE, TASK_STRIDE, TF_KILLED,
+    T_FLAGS, T_MAJ_FLT, T_MIN_FLT, T_MM, T_SIGNAL, T_SI_ADDR, T_SI_CODE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_PGOFF, VMA_START,
+    VMA_STRIDE, VM_EXEC, VM_GROWSDOWN, VM_LOCKED, VM_RAND_READ, VM_READ, VM_SEQ_READ, VM_WRITE, WANTS_SUBPAGES,
 )
 from mmlab.model.vmstat import V_PGFAULT, V_PGMAJFAULT
 
@@ -65,7 +68,7 @@ def charge_anon(m, pfn, vma, vpn, order, gfp):
         free_pages(m, pfn, order)
         return -ENOMEM
     set_anon(m, pfn, vma, vpn)
-    m.page_class[pfn] = CLASS_ZERO
+    new_page_class(m, pfn, CLASS_ZERO)
     return pfn
 
 

@@ -9,6 +9,7 @@ more than one block a page, the reference that buffers hold.
 from mmlab.kernels.dirty import folio_account_cleaned
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import reclaimer_folio_added
+from mmlab.kernels.page_class import new_page_class
 from mmlab.kernels.services import alloc_pages, free_pages, kmem_cache_alloc, kmem_cache_free, xa_store
 from mmlab.kernels.zones import page_node
 from mmlab.mm.dcache import inode_add_lru
@@ -19,8 +20,7 @@ from mmlab.model.const import ENOMEM
 from mmlab.model.gfp import GFP_NOFS, GFP_WRITE
 from mmlab.model.page import (
     KIND_FILE, KIND_SHMEM, NO_MAPPING, PG_DIRTY, PG_LOCKED, PG_READAHEAD, PG_SWAPBACKED, PG_UPTODATE, add_refs, page_clear, page_index,
-    page_mapping, page_private, page_set, page_test, page_test_clear, set_page_index, set_page_kind, set_page_mapping,
-    set_page_private,
+    page_mapping, page_private, page_set, page_test, page_test_clear, set_page_index, set_page_kind, set_page_mapping, set_page_private,
 )
 from mmlab.model.rows import CACHE_BUFFER_HEAD, CLASS_ZERO, IF_SHMEM, INODE_STRIDE, I_FLAGS, I_NRPAGES, SC_WRITE_CLASS
 from mmlab.model.vmstat import V_NR_FILE_PAGES, V_NR_SHMEM, mod_node_state
@@ -87,11 +87,11 @@ def filemap_add(m, inode, index, gfp, zonelist):
     set_page_private(m, pfn, 0)
     if is_shmem(m, inode):
         page_set(m, pfn, PG_UPTODATE | PG_SWAPBACKED)
-        m.page_class[pfn] = CLASS_ZERO
+        new_page_class(m, pfn, CLASS_ZERO)
         set_page_kind(m, pfn, KIND_SHMEM)
     else:
         page_set(m, pfn, PG_UPTODATE)
-        m.page_class[pfn] = m.sc[SC_WRITE_CLASS]
+        new_page_class(m, pfn, m.sc[SC_WRITE_CLASS])
         set_page_kind(m, pfn, KIND_FILE)
     count_cached(m, pfn, inode, 1)
     if entry_is(old, XA_VALUE) and gfp & GFP_WRITE == 0:

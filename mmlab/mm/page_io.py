@@ -12,6 +12,7 @@ import numpy as np
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.memcg import count_folio_events
+from mmlab.kernels.page_class import new_page_class, page_class
 from mmlab.kernels.pte import lru_gen_use_mm
 from mmlab.mm.page_writeback import folio_end_writeback, folio_start_writeback
 from mmlab.mm.swap_slots import swap_device
@@ -22,8 +23,8 @@ from mmlab.model.page import PG_HEAD, PG_WRITEBACK, page_order, page_private, pa
 from mmlab.model.rows import (
     BIO_DISK_NS, BIO_DONE_NS, BIO_ENTRIES, BIO_HEAD, BIO_LAST_PAGES, BIO_LAST_SLOT, BIO_READS, BIO_REQUESTS, BIO_RING, BIO_SENT, BIO_TAIL,
     BIO_WAITS, CLASS_ZERO, COST_COMPRESS_PAGE, COST_DECOMPRESS_PAGE, COST_DEVICE_READ, COST_DEVICE_READ_PAGE, COST_DEVICE_WRITE,
-    COST_DEVICE_WRITE_PAGE, COST_SUBMIT_PAGE, COST_SUBMIT_REQUEST, MTHP_STRIDE, MTHP_SWPOUT, SC_NEXT_EVENT_NS, SC_NOW_NS, SI_FLAGS, SWAP_INFO_STRIDE,
-    SWAP_SYNCHRONOUS,
+    COST_DEVICE_WRITE_PAGE, COST_SUBMIT_PAGE, COST_SUBMIT_REQUEST, MTHP_STRIDE, MTHP_SWPOUT, SC_NEXT_EVENT_NS, SC_NOW_NS, SI_FLAGS,
+    SWAP_INFO_STRIDE, SWAP_SYNCHRONOUS,
 )
 from mmlab.model.vmstat import V_PGPGIN, V_PGPGOUT, V_PSWPIN, V_PSWPOUT, V_SWPIN_ZERO, V_SWPOUT_ZERO, V_THP_SWPOUT
 
@@ -207,7 +208,7 @@ def swap_writepage(m, pfn):
     """Write a folio of the swap cache; a page of zeroes is only noted, one that zswap takes stays in memory."""
     slot = page_private(m, pfn)
     nr = 1 << page_order(m, pfn) if page_test(m, pfn, PG_HEAD) else 1
-    content = np.int64(m.page_class[pfn])
+    content = page_class(m, pfn)
     if content == CLASS_ZERO:
         for i in range(slot, slot + nr):
             zswap_invalidate(m, i)
@@ -223,7 +224,7 @@ def swap_writepage(m, pfn):
 @kernel
 def swap_read_folio(m, pfn, slot):
     """Fill a page from its slot. What a disk has to read is counted in m.bio[BIO_READS]; swap_read_unplug() waits for it."""
-    m.page_class[pfn] = m.swap_class[slot]
+    new_page_class(m, pfn, m.swap_class[slot])
     if m.swap_class[slot] == CLASS_ZERO:
         count_folio_events(m, pfn, V_SWPIN_ZERO, 1)
         return 0

@@ -9,12 +9,13 @@ from mmlab.kernels.dirty import folio_mark_dirty
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.large_folio import folio_add_rmap_pmd
 from mmlab.kernels.ops import reclaimer_folio_added, thp_fault_gfp
+from mmlab.kernels.page_class import set_page_class
 from mmlab.kernels.pte import walk_pmd
 from mmlab.kernels.services import alloc_pages, folio_put, free_pages, rmap_walk, shmem_get_page, xa_store
 from mmlab.kernels.zones import page_node
 from mmlab.mm.huge_memory import make_large_folio
-from mmlab.mm.page_counter import current_memcg, mem_cgroup_charge
 from mmlab.mm.page_cache import filemap_get_page, filemap_remove
+from mmlab.mm.page_counter import current_memcg, mem_cgroup_charge
 from mmlab.mm.pgtable import free_table, pmd_alloc
 from mmlab.mm.shared_policy import shmem_zonelist
 from mmlab.mm.shmem import shmem_acct_blocks
@@ -28,14 +29,14 @@ from mmlab.model.page import (
     page_order, page_refs, page_set, page_test, set_page_index, set_page_kind, set_page_mapping,
 )
 from mmlab.model.rows import (
-    CLASS_ZERO, COST_COPY_PAGE, COST_HUGE_ZERO, I_FLAGS, I_MAP_FIRST, I_SIZE_BYTES, IF_ANON_SHMEM, IF_MNT, IF_SHMEM, INODE_STRIDE, MTHP_SHMEM_ALLOC,
-    MTHP_SHMEM_FALLBACK, MTHP_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_WRITE, SC_NOW_NS, SC_SHMEM_HUGE,
-    SC_SHMEM_MOUNT_HUGE, SC_TMPFS_HUGE, VM_HUGEPAGE, VM_NOHUGEPAGE, VM_SHARED, VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_INODE, VMA_MAP_NEXT, VMA_MM,
-    VMA_PGOFF, VMA_START, VMA_STRIDE,
+    CLASS_ZERO, COST_COPY_PAGE, COST_HUGE_ZERO, IF_ANON_SHMEM, IF_MNT, IF_SHMEM, INODE_STRIDE, I_FLAGS, I_MAP_FIRST, I_SIZE_BYTES,
+    MTHP_SHMEM_ALLOC, MTHP_SHMEM_FALLBACK, MTHP_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_WRITE, SC_NOW_NS,
+    SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE, SC_TMPFS_HUGE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_INODE, VMA_MAP_NEXT, VMA_MM, VMA_PGOFF,
+    VMA_START, VMA_STRIDE, VM_HUGEPAGE, VM_NOHUGEPAGE, VM_SHARED, VM_WRITE,
 )
 from mmlab.model.vmstat import (
     V_NR_FILE_PAGES, V_NR_SHMEM, V_NR_SHMEM_HUGEPAGES, V_THP_COLLAPSE_ALLOC, V_THP_COLLAPSE_ALLOC_FAILED, V_THP_FILE_ALLOC,
-    V_THP_FILE_FALLBACK, V_THP_FILE_MAPPED, mod_node_state, V_THP_SCAN_EXCEED_NONE_PTE, V_THP_SCAN_EXCEED_SWAP_PTE,
+    V_THP_FILE_FALLBACK, V_THP_FILE_MAPPED, V_THP_SCAN_EXCEED_NONE_PTE, V_THP_SCAN_EXCEED_SWAP_PTE, mod_node_state,
 )
 
 # m.sc[SC_SHMEM_HUGE], what shmem_enabled says; SC_SHMEM_MOUNT_HUGE: the last value that was not deny or force, which shared anonymous memory goes by;
@@ -101,7 +102,7 @@ def _new_huge(m, gfp, zonelist):
         free_pages(m, head, HPAGE_PMD_ORDER)
         return -ENOMEM
     page_set(m, head, PG_SWAPBACKED | PG_UPTODATE)
-    m.page_class[head] = CLASS_ZERO
+    set_page_class(m, head, CLASS_ZERO)
     set_page_kind(m, head, KIND_SHMEM)
     make_large_folio(m, head, HPAGE_PMD_ORDER, PG_SWAPBACKED | PG_UPTODATE, KIND_SHMEM)
     add_refs(m, head, 1)

@@ -8,6 +8,7 @@ import numpy as np
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.memcg import count_folio_events
+from mmlab.kernels.page_class import new_page_class
 from mmlab.kernels.services import shrink_worker
 from mmlab.mm.page_cache import unlock_page
 from mmlab.mm.page_io import __swap_writepage, blk_flush_plug
@@ -16,8 +17,8 @@ from mmlab.mm.zswap import may_write_back, zswap_accept_thr_pages, zswap_entry_f
 from mmlab.model.const import EAGAIN, EEXIST, ENOENT, ENOMEM
 from mmlab.model.page import PG_RECLAIM, page_set
 from mmlab.model.rows import (
-    COST_DECOMPRESS_PAGE, COST_SCAN_PAGE, MC_ZSWAP_FIRST, MEMCG_STRIDE, SC_IN_RECLAIM, SC_NOW_NS, SC_NR_MEMCGS, ZSP_PAGES, ZSW_NEXT_SHRINK,
-    ZSW_FIRST_NS, ZSW_REJECT_RECLAIM_FAIL, ZSW_SHRINK_PENDING, ZSW_WORKER_NS, ZSW_WRITTEN_BACK,
+    COST_DECOMPRESS_PAGE, COST_SCAN_PAGE, MC_ZSWAP_FIRST, MEMCG_STRIDE, SC_IN_RECLAIM, SC_NOW_NS, SC_NR_MEMCGS, ZSP_PAGES, ZSW_FIRST_NS,
+    ZSW_NEXT_SHRINK, ZSW_REJECT_RECLAIM_FAIL, ZSW_SHRINK_PENDING, ZSW_WORKER_NS, ZSW_WRITTEN_BACK,
 )
 from mmlab.model.vmstat import V_ZSWPWB
 
@@ -34,7 +35,7 @@ def zswap_writeback_entry(m, slot):
     if pfn < 0:
         return -ENOMEM
     m.sc[SC_NOW_NS] += m.cost[COST_DECOMPRESS_PAGE]
-    m.page_class[pfn] = content
+    new_page_class(m, pfn, content)
     count_folio_events(m, pfn, V_ZSWPWB, 1)
     zswap_entry_free(m, slot)
     unlock_page(m, pfn)

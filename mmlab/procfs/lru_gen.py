@@ -10,6 +10,7 @@ from mmlab.errors import NotSupported
 from mmlab.mm.lru_gen import join_lists, leave_lists
 from mmlab.model import rows as r
 from mmlab.model.const import EINVAL, NR_POLICY_LISTS
+from mmlab.model.page import PG_MLOCKED, PG_UNEVICTABLE
 
 ENABLED = "/sys/kernel/mm/lru_gen/enabled"
 #: bits: the generations themselves, clearing accessed bits of leaves in walks, those of upper tables; the latter two are always on here
@@ -45,13 +46,18 @@ def switch(sim: Any, name: str) -> None:
     for cpu in range(machine.sizes.nr_cpus):
         machine.op("reclaimer", "drain", cpu)
     pfns, counted = _pages(machine), (machine.vmstat.copy(), machine.memcg_stat.copy())
+    flags = machine.page[2::4]
+    # mlocked, but among the pages that reclaim scans: it would find that out, the switch does not look
+    not_culled = pfns[flags[pfns] & (PG_MLOCKED | PG_UNEVICTABLE) == PG_MLOCKED]
     machine.run(leave_lists, pfns)
     old = sim.policies["reclaimer"]
     kept[old.policy.name] = (old, machine.states["reclaimer"])
     choice, state = kept.get(name) or (sim.choose("reclaimer", name), None)
     machine.replace_policy("reclaimer", choice, state)
     sim.policies["reclaimer"] = choice
+    flags[not_culled] &= np.uint32(~PG_MLOCKED & 0xFFFFFFFF)
     machine.run(join_lists, pfns)
+    flags[not_culled] |= np.uint32(PG_MLOCKED)
     machine.vmstat[:], machine.memcg_stat[:] = counted
     sim.__dict__.pop("policy_folders", None)  # it has other files
 

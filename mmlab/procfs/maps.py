@@ -15,7 +15,9 @@ from mmlab.mm.mempolicy import shared_policy_lookup
 from mmlab.mm.shmem import shmem_partial_swap_usage
 from mmlab.mm.shmem_huge import thp_eligible_shmem
 from mmlab.model import rows as r
-from mmlab.model.page import PG_ACTIVE, PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPBACKED, PG_SWAPCACHE, PG_WRITEBACK, PG_YOUNG
+from mmlab.model.page import (
+    PG_ACTIVE, PG_ANON, PG_DIRTY, PG_MLOCKED, PG_REFERENCED, PG_SWAPBACKED, PG_SWAPCACHE, PG_UNEVICTABLE, PG_WRITEBACK, PG_YOUNG,
+)
 from mmlab.procfs.mempolicy import policy_text
 from mmlab.procfs.settings import THP_SIZES, settings_of
 from mmlab.procfs.tasks import backing, vma_name
@@ -184,7 +186,7 @@ def _numa_line(sim: Any, mm: int, vma: Vma, of_task: int) -> str:
     text += f" file={path}" if path else {"[heap]": " heap", "[stack]": " stack"}.get(name, "")
     pages = mapped_pages(sim.machine, entries(sim.machine, mm, vma.first_vpn, vma.end >> 12))
     total = len(pages.pfn)
-    if not total:
+    if not total or vma.name == r.NAME_VDSO:  # pages of the kernel's own
         return text + "\n"
 
     def count(chosen: np.ndarray) -> int:
@@ -192,7 +194,7 @@ def _numa_line(sim: Any, mm: int, vma: Vma, of_task: int) -> str:
 
     anon = count(pages.flags & PG_ANON)
     dirty = count((pages.entry & r.PTE_DIRTY) | (pages.flags & PG_DIRTY))
-    active, highest = count(pages.flags & PG_ACTIVE), int(pages.mapcount.max())
+    active, highest = count(pages.flags & (PG_ACTIVE | PG_UNEVICTABLE | PG_MLOCKED)), int(pages.mapcount.max())
     parts = [
         ("anon", anon, anon > 0),
         ("dirty", dirty, dirty > 0),

@@ -16,6 +16,7 @@ from mmlab.procfs.tasks import mm_row, task_row
 
 ROOT_CAPABILITIES = "000001ffffffffff"
 INIT_PID = 1
+MAX_NUMNODES = 1024
 
 
 def _rss(space: list[int]) -> int:
@@ -28,8 +29,10 @@ def _text_bytes(space: list[int]) -> int:
 
 
 def parent_pid(sim: Any, row: list[int]) -> int:
-    """Pid of the task's parent; the driver of a script, or init, is pid 1."""
+    """Pid of the task's parent: the driver of a script, or init."""
     parent = row[r.T_PARENT]
+    if parent < 0:
+        parent = getattr(sim, "_driver", -1)
     if parent < 0 or not sim.machine.task[parent * r.TASK_STRIDE + r.T_ALIVE]:
         return INIT_PID
     return int(sim.machine.task[parent * r.TASK_STRIDE + r.T_PID])
@@ -68,14 +71,17 @@ def status(sim: Any, task: Any) -> str:
     lines += [f"{name}:\t{mask}" for name, mask in (("SigPnd", "0" * 16), ("ShdPnd", "0" * 16), ("SigBlk", "0" * 16))]
     lines += ["SigIgn:\t0000000000010000", "SigCgt:\t0000000000000440", f"CapInh:\t{'0' * 16}"]
     lines += [f"{name}:\t{ROOT_CAPABILITIES}" for name in ("CapPrm", "CapEff", "CapBnd")] + [f"CapAmb:\t{'0' * 16}"]
-    lines += ["NoNewPrivs:\t0", "Seccomp:\t0", "Seccomp_filters:\t0"]
+    lines += ["NoNewPrivs:\t0", "Seccomp:\t0", "Seccomp_filters:\t0", "Speculation_Store_Bypass:\tnot vulnerable"]
+    lines += ["SpeculationIndirectBranch:\talways enabled"]
     mems, cpus = (sorted(cpusets.effective(sim, row[r.T_MEMCG], what)) for what in ("mems", "cpus"))
     lines += [
         f"Cpus_allowed:\t{sum(1 << cpu for cpu in cpus):x}",
         f"Cpus_allowed_list:\t{node_ranges(cpus)}",
+        "Mems_allowed:\t" + ",".join(f"{sum(1 << node for node in mems) >> 32 * word & 0xFFFFFFFF:08x}" for word in reversed(range(MAX_NUMNODES // 32))),
         f"Mems_allowed_list:\t{node_ranges(mems)}",
     ]
-    return "\n".join([*lines, "voluntary_ctxt_switches:\t0", "nonvoluntary_ctxt_switches:\t0"]) + "\n"
+    lines += ["voluntary_ctxt_switches:\t0", "nonvoluntary_ctxt_switches:\t0", "x86_Thread_features:\t", "x86_Thread_features_locked:\t"]
+    return "\n".join(lines) + "\n"
 
 
 def stat(sim: Any, task: Any) -> str:

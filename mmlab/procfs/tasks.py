@@ -10,6 +10,9 @@ from mmlab.procfs.walk import Vma
 
 SPECIAL_NAMES = {r.NAME_HEAP: "[heap]", r.NAME_STACK: "[stack]", r.NAME_VVAR: "[vvar]", r.NAME_VDSO: "[vdso]"}
 
+#: a script's program, in the initial file system of the recorded machines, and the devices that may be mounted at /mnt there
+PROGRAM, PROGRAM_INO, TMPFS_DEVICE, DISK_DEVICE = "/bin/mmload", 26, "00:19", "fe:10"
+
 
 def task_row(machine: Any, task: int) -> list[int]:
     """A row of m.task (T_*)."""
@@ -45,8 +48,14 @@ def backing(sim: Any, vma: Vma) -> tuple[str, int, str]:
     """Device (``00:02``), inode number and path of what a file VMA maps; ("00:00", 0, "") for anonymous memory."""
     if vma.inode < 0 or vma.name in (r.NAME_VVAR, r.NAME_VDSO):
         return "00:00", 0, ""
+    row = vma.inode * r.INODE_STRIDE
     name = getattr(sim, "file_name", lambda inode: None)(vma.inode)
-    if name is None:
+    if name is None or sim.machine.inode[row + r.I_FLAGS] & r.IF_ANON_SHMEM:
         return "00:01", vma.inode + 1, "/dev/zero (deleted)"
-    device = int(sim.machine.inode[vma.inode * r.INODE_STRIDE + r.I_DEVICE])
-    return f"{device >> 20 & 0xFFF:02x}:{device & 0xFFFFF:02x}", vma.inode + 1, name
+    if getattr(sim, "_driver", -1) < 0:
+        return "00:00", vma.inode + 1, name
+    if name == PROGRAM:
+        return "00:02", PROGRAM_INO, name
+    if sim.machine.inode[row + r.I_FLAGS] & r.IF_SHMEM:
+        return TMPFS_DEVICE, list(sim._files.values()).index(vma.inode) + 2, f"/mnt/{name}"
+    return DISK_DEVICE, int(sim.machine.inode[row + r.I_INO]) or vma.inode + 1, f"/mnt/{name}"

@@ -27,6 +27,7 @@ def costs(params: Params) -> dict[str, float]:
         "tlb_l2_hit": 0,
         "fault": 20_000,  # scaled
         "zero_page": 40_000,  # derived: the first touch of a page takes 60 us
+        "host_fault": 0,  # not in the guest's instructions
         "copy_page": 88_000,  # scaled
         "huge_zero": 2_100_000,  # estimated: 512 pages of 512 stores
         "page_table": 40_000,  # scaled

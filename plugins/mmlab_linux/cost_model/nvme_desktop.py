@@ -26,6 +26,7 @@ def costs(params: Params) -> dict[str, float]:
         **tlb_costs(params),  # estimated: a one-dimensional walk, mostly in the second-level cache
         "fault": 250,
         "zero_page": 500,
+        "host_fault": 0,  # no guest
         "copy_page": 1100,
         "huge_zero": 100_000,  # derived: 2 MiB at 20 GB/s
         "page_table": 500,

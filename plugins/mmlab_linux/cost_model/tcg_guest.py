@@ -1,7 +1,7 @@
 """A guest of QEMU's software emulation on its own clock: the machine that most recorded cases ran on.
 
-Measured: Linux 6.12 on it, one CPU, one run on an idle host. Memory that the guest uses for the first time costs the host a fault of its own (8 us
-of the first touch's 19). Scaled: the figure of vm_guest times 6, the median of what is measured here over what is measured there.
+Measured: Linux 6.12 on it, one CPU, one run on an idle host. Memory that the guest uses for the first time costs the host a fault of its own
+("host_fault"). Scaled: the figure of vm_guest times 6, the median of what is measured here over what is measured there.
 """
 
 import attrs
@@ -26,10 +26,11 @@ def costs(params: Params) -> dict[str, float]:
         "tlb_miss_huge": 0,
         "tlb_l2_hit": 0,
         "fault": 2350,  # measured: read faults that map the zero page
-        "zero_page": 16_500,  # derived: the first touch of a page takes 18.9 us
-        "copy_page": 24_000,  # derived: copy-on-write after fork takes 26.3 us a page
+        "zero_page": 6500,  # derived: the first touch of a page takes 8.8 us
+        "host_fault": 10_000,  # derived: the first touch of a page whose frame was never used takes 18.9 us
+        "copy_page": 14_000,  # derived: copy-on-write after fork into frames never used takes 26.3 us
         "huge_zero": 5_000_000,  # measured: huge faults, 4.6 to 6.7 ms
-        "page_table": 16_500,  # estimated: as "zero_page"
+        "page_table": 6500,  # estimated: as "zero_page"
         "fork_pte": 370,  # measured: fork, per page
         "zap_pte": 800,  # measured: exit, munmap, MADV_DONTNEED: 0.65 to 1.5 us a page
         "syscall": 500,  # scaled
@@ -42,7 +43,7 @@ def costs(params: Params) -> dict[str, float]:
         "device_write": params.device_write_ns,
         "device_write_page": 2000,  # estimated, as for vm_guest
         "submit_page": 9000,  # derived: MADV_PAGEOUT takes 10 us a page, 1 of them in the walk
-        "submit_request": 7500,  # scaled
+        "submit_request": 7800,  # scaled
         "compress_page": 24_000,  # scaled
         "decompress_page": 9000,  # scaled
         "ipi": 24_000,  # scaled

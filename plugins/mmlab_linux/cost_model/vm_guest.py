@@ -32,6 +32,7 @@ def costs(params: Params) -> dict[str, float]:
         **tlb_costs(params),
         "fault": 512,  # measured: read fault that maps the zero page (trap, walk, map; nothing allocated or cleared)
         "zero_page": 1027,  # derived: anonymous write fault 1539 ns without the 512 of "fault": allocate, clear, charge, LRU
+        "host_fault": 0,  # measured with memory that the host had mapped
         "copy_page": 2258,  # derived: copy-on-write fault after fork 2770 ns without "fault"
         "huge_zero": 216_000,  # derived: 2 MiB at the 9.7 GB/s of a sequential read; the measured 3.5 ms was bound by the host's memory
         "page_table": 1027,  # estimated: as "zero_page", a table page is allocated and cleared alike

@@ -200,3 +200,22 @@ def test_a_huge_page_of_which_one_page_was_written_is_split_to_that_page(advice)
         assert sim.madvise("A", addr, 2 << 20, "pageout") == 0 and sim.rss_pages() == 0
         assert int(sim.machine.vmstat[V_PSWPOUT]) == 1
     assert sim.check_state() == []
+
+
+def test_splitting_what_is_mapped_by_entries_counts_as_put_off_once():
+    """mlock() of a half splits the PMD; pageout of the other half splits the page, whose entries go one by one."""
+    ran = Ran(
+        """
+spawn A
+mmap A r 2M anon align=2M
+touch A r 0 2M w
+mlock A r 1M 1M
+snapshot s0
+madvise A r 0 1M pageout
+snapshot s1
+""",
+        memory="1G", swap="64M", cmdline="transparent_hugepage=always",
+    )  # fmt: skip
+    assert [ran.vmstat(label, "thp_split_page") for label in ("s0", "s1")] == [0, 1]
+    assert [ran.vmstat(label, "thp_deferred_split_page") for label in ("s0", "s1")] == [0, 1]
+    assert b"2048kB.nr_anon_partially_mapped 0" in ran.files["s1/mthp"]

@@ -230,3 +230,23 @@ def test_a_dead_task_has_no_files(sim, task):
 def test_vm_flags_are_in_bit_order():
     flags = r.VM_MERGEABLE | r.VM_NOHUGEPAGE | r.VM_READ | r.VM_SHARED | r.VM_GROWSDOWN | r.VM_LOCKED | r.VM_NORESERVE | r.VM_WIPEONFORK
     assert vm_flags(flags) == "VmFlags: rd sh gd lo nr wf nh mg \n"
+
+
+def test_a_scripts_task_shows_program_files_and_shared_memory_as_linux_names_them():
+    from mmlab.procfs import read
+    from mmlab.simulation import Simulation
+
+    sim = Simulation.from_table({"memory": "256M", "cmdline": "transparent_hugepage=never"}, script=True, warm_text=True)
+    pid = sim.spawn("A").pid
+    sim.mkfile("f", 8192)
+    sim.mmap("A", 8192, file=sim.open("f"), flags=["shared"])
+    shared = sim.mmap("A", 8192, flags=["shared"])
+    lines = read(sim, f"/proc/{pid}/maps").splitlines()
+    assert lines[1].split() == ["00401000-0049d000", "r-xp", "00001000", "00:02", "26", "/bin/mmload"]
+    assert [line.split()[3:] for line in lines if line.endswith("/mnt/f")] == [["00:19", "2", "/mnt/f"]]
+    assert next(line for line in lines if line.startswith(f"{shared:x}")).endswith(" /dev/zero (deleted)")
+    assert read(sim, f"/proc/{pid}/statm").split()[3] == str(0x49D - 0x401)  # pages of code
+    assert "VmExe:\t     624 kB\nVmLib:\t       8 kB\n" in read(sim, f"/proc/{pid}/status")
+    numa = {line.split()[0]: line for line in read(sim, f"/proc/{pid}/numa_maps").splitlines()}
+    assert numa["7ffff7ffd000"] == "7ffff7ffd000 default"  # pages of the kernel are not counted
+    assert "active" not in numa["00401000"]  # all of them: the driver has locked them

@@ -46,6 +46,16 @@ def test_pages_change_sides(use, value, other):
     assert {name: sim.counters()[name] for name in events} == {name: counters[name] for name in events}
 
 
+@pytest.mark.parametrize("use, value", [("two_list", "y"), ("mglru", "0")])
+def test_a_script_s_driver_stays_where_it_is(use, value):
+    """Its pages are mlocked and on the list of unevictable ones."""
+    sim = Simulation.from_table({"memory": "256M", "cpus": 1}, policies={"reclaimer": {"use": use}}, script=True)
+    before = sizes(sim)
+    assert write(sim, ENABLED, value) == 0 and not sim.check_state()
+    after = sizes(sim)
+    assert after[4] == before[4] and sum(after) == sum(before)
+
+
 def test_there_and_back_and_on_under_pressure():
     sim, a = machine("mglru")
     sim.touch("A", sim.mmap("A", 1500 * PAGE), 1500, 1)  # some go to swap, with shadows
