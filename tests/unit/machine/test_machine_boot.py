@@ -1,6 +1,7 @@
 """The starting state, and that nothing Linux computes is read from a record."""
 
 import copy
+from pathlib import Path
 
 import machine_records as recorded
 import pytest
@@ -8,10 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmlab import procfs
+from mmlab._engine.simulate_case import simulation_of
+from mmlab.kernels.jit import kernel
+from mmlab.kernels.zones import page_node
 from mmlab.machine import ZoneTuning, boot_from_json, build_machine, fresh_boot, layout_from_boot, layout_from_config, machine_from_table
 from mmlab.machine.boot import aligned_orders
 from mmlab.machine.record import LRU_LISTS, MIGRATE_TYPES, TOTALS
+from mmlab.procfs.walk import entries, mapped_pages
 from mmlab.simulation import Simulation
+from mmlab.verify.cases import read_case
+
+GROUND_TRUTH = Path(__file__).resolve().parents[2] / "ground_truth"
 
 # A boot.json, shortened: zones-512m as recorded.
 NO_BLOCKS = {t: [0] * 11 for t in MIGRATE_TYPES}
@@ -107,3 +115,19 @@ def test_every_free_block_of_a_record_has_its_place():
         found = [line.split() for line in rows if f"zone {zone['zone']:>8}, type" in line]
         assert {(order, words[5]): int(n) for words in found for order, n in enumerate(words[6:]) if int(n)} == blocks
     assert sim.check_state() == []
+
+
+@kernel
+def node_of(m, pfn):
+    """A frame's node."""
+    return page_node(m, pfn)
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("case, node", [("numa-balancing", 0), ("numa-cpuset", 1)])
+def test_programs_of_the_image_lie_on_the_node_where_boot_left_pages_on_lists(case, node):
+    """The boot record of one case has 559 active pages on node 0, that of the other 1352 on node 1."""
+    sim = simulation_of(read_case(GROUND_TRUTH / "monitor" / case))
+    machine = sim.machine
+    text = mapped_pages(machine, entries(machine, 0, 0x401, 0x49D)).pfn.tolist()
+    assert {machine.run(node_of, int(pfn)) for pfn in text} == {node} and len(text) > 100
