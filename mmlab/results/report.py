@@ -12,6 +12,7 @@ from typing import Any
 from mmlab.results.cell_files import FinishedCell
 from mmlab.results.explained import chosen_decisions, explained_table, meanings
 from mmlab.results.figures import page_plots
+from mmlab.results.overview import overview
 from mmlab.results.plotting import COLOURS, name_of
 from mmlab.results.result import Result, html_table
 from mmlab.results.stats import Difference
@@ -45,6 +46,8 @@ def report_html(result: Result) -> str:
         "FACTS": _facts(result),
         "WARNING": _warning(about),
         "POLICIES_TABLE": _policy_table(result.rows(), result.columns(), varying(result.cells), cost_models(result.cells)),
+        "OVERVIEW": _overview(result),
+        "LEFT_OUT": _left_out(result.cells),
         "MONITORS": _monitors(result.cells),
         "KILLS": _kills(result.cells),
         "EXPLAINED": _explained(result.cells),
@@ -243,8 +246,26 @@ def _provenance(about: dict[str, Any]) -> str:
     return html_table(["", ""], lines) + f"<details><summary>the experiment, resolved</summary><pre>{resolved}</pre></details>"
 
 
+def _overview(result: Result) -> str:
+    """The plot that the page begins with, as JSON; `null` where there is nothing to compare."""
+    return json.dumps(overview(result.rows(), result.columns(), result.cells), separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _left_out(cells: Sequence[FinishedCell]) -> str:
+    """What there is no room for, and how to see it."""
+    every = len(_groups(cells))
+    if every <= BLOCKS:
+        return ""
+    how = "<code>mmlab.results.Result(FOLDER).plot()</code> and series.parquet have all"
+    return f'<p class="note">The first {BLOCKS} of {every} choices; {how}.</p>'
+
+
 def _blocks(cells: Sequence[FinishedCell]) -> list[dict[str, Any]]:
     """What the plots can show one at a time: runs that share the other axes and the seed."""
+    return [{"name": name, "plots": page_plots(group)} for name, group in list(_groups(cells).items())[:BLOCKS]]
+
+
+def _groups(cells: Sequence[FinishedCell]) -> dict[str, list[FinishedCell]]:
     arms = arm_axes(cells)
     others = [key for key in varying(cells) if key not in arms]
     seeds = {cell.seed for cell in cells}
@@ -253,4 +274,4 @@ def _blocks(cells: Sequence[FinishedCell]) -> list[dict[str, Any]]:
         words = [label({key: cell.axes[key] for key in others})] if others else []
         words += [f"seed {cell.seed}"] if len(seeds) > 1 else []
         groups.setdefault(", ".join(words), []).append(cell)
-    return [{"name": name, "plots": page_plots(group)} for name, group in list(groups.items())[:BLOCKS]]
+    return groups

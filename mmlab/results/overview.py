@@ -1,0 +1,81 @@
+"""The picture that a report begins with: every policy under every condition, as how much worse it is than the best that is known."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from mmlab.results.cell_files import FinishedCell
+from mmlab.results.plotting import axes_layout
+from mmlab.results.summary import REGRET, Column, Row, arm_axes, label, varying
+
+#: percent at which the colour is darkest
+DARKEST = 300
+_SCALE = [[0, "#f3f8f4"], [0.25, "#cfe3d6"], [0.5, "#f0d9a8"], [0.75, "#e09a5f"], [1, "#a2432b"]]
+
+
+def overview(rows: Sequence[Row], columns: Sequence[Column], cells: Sequence[FinishedCell]) -> dict[str, Any] | None:
+    """A plot: a line of squares a policy, the best on average first, a column a condition; None where there are no two of each.
+
+    A square says by how many percent the figure that policies are judged by is above opt's where that is known (the regret), else above the
+    least of its column. Each number stands in its square.
+    """
+    judged = next((c for c in columns if c.tested and sum(row.values[c.title] is not None for row in rows) > 1), None)
+    arms = arm_axes(cells)
+    others = [key for key in varying(cells) if key not in arms]
+    if judged is None or not others:
+        return None
+    names = list(dict.fromkeys(row.label(arms) for row in rows))
+    conditions = list(dict.fromkeys(_condition(row, others) for row in rows))
+    if len(names) < 2 or len(conditions) < 2:
+        return None
+    value = {(row.label(arms), _condition(row, others)): row.values[judged.title] for row in rows}
+    regret = REGRET in columns
+    if regret:
+        above = {(row.label(arms), _condition(row, others)): row.values[REGRET.title] for row in rows}
+    else:
+        least = {c: min((v for n in names if (v := value.get((n, c))) is not None), default=0.0) for c in conditions}
+        above = {(n, c): 100 * (v - least[c]) / least[c] if (v := value.get((n, c))) is not None and least[c] else None for n in names for c in conditions}
+    names.sort(key=lambda n: _mean([above.get((n, c)) for c in conditions]))
+    z = [[_shade(above.get((n, c))) for c in conditions] for n in names]
+    text = [[_short(above.get((n, c))) for c in conditions] for n in names]
+    texts = [[_hover(judged, value.get((n, c)), above.get((n, c))) for c in conditions] for n in names]
+    heat = {
+        "type": "heatmap", "x": conditions, "y": names, "z": z, "text": text, "texttemplate": "%{text}", "customdata": texts,
+        "hovertemplate": "%{y}<br>%{x}<br>%{customdata}<extra></extra>", "colorscale": _SCALE, "zmin": 0, "zmax": _shade(DARKEST), "xgap": 1, "ygap": 1,
+        "colorbar": {
+            "title": {"text": "%"}, "thickness": 10, "tickvals": [_shade(p) for p in (0, 3, 10, 30, 100, 300)], "ticktext": ["0", "3", "10", "30", "100", "300"],
+        },
+    }  # fmt: skip
+    title = f"{judged.title.capitalize()}: percent above {'the optimum (regret)' if regret else 'the best under the same conditions'}"
+    layout = axes_layout(title, ", ".join(key.removesuffix(".use").split(".")[-1] for key in others), "", legend=False)
+    layout["height"] = 110 + 24 * len(names) + 7 * max(map(len, conditions))
+    layout["margin"].update({"l": 30 + 7 * max(map(len, names)), "b": 40 + 6 * max(map(len, conditions))})
+    layout["xaxis"].update({"type": "category", "tickangle": -40, "showgrid": False})
+    layout["yaxis"].update({"type": "category", "autorange": "reversed", "showgrid": False})
+    layout["yaxis"].pop("rangemode", None)
+    return {"data": [heat], "layout": layout}
+
+
+def _condition(row: Row, keys: Sequence[str]) -> str:
+    """`zipf, 0.1`: what policies are compared under."""
+    return ", ".join(str(v) if isinstance(v := row.axes.get(key), str | int | float) else json.dumps(v) for key in keys) or label(row.axes)
+
+
+def _shade(percent: float | None) -> float | None:
+    return None if percent is None else round(math.log10(1 + max(0.0, percent)), 3)
+
+
+def _short(percent: float | None) -> str:
+    return "" if percent is None else f"{percent:.0f}" if abs(percent) >= 10 else f"{percent:.1f}"
+
+
+def _hover(column: Column, value: float | None, percent: float | None) -> str:
+    return "not measured" if value is None else f"{value:,.0f} {column.title}" + ("" if percent is None else f", {percent:+.1f} %")
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    known = [v for v in values if v is not None]
+    return sum(known) / len(known) if known else math.inf

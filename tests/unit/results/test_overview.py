@@ -1,0 +1,44 @@
+"""The picture that a report begins with."""
+
+from mmlab.results.overview import overview
+from mmlab.results.report import BLOCKS, _left_out
+from mmlab.results.summary import REGRET, columns_for, rows, table_columns
+
+
+def pictured(cells):
+    columns = table_columns(columns_for(cells, ()), cells)
+    return columns, overview(rows(cells, columns), columns, cells)
+
+
+def test_policies_by_how_far_they_are_above_the_best_of_each_condition(finished):
+    figures = {("clock", "1G"): 30, ("lru", "1G"): 20, ("clock", "2G"): 10, ("lru", "2G"): 10}
+    cells = [finished(name, seed, major, memory) for (name, memory), major in figures.items() for seed in (0, 1)]
+    _, plot = pictured(cells)
+    heat = plot["data"][0]
+    assert heat["y"] == ["lru", "clock"] and heat["x"] == ["1G", "2G"]  # the best on average first
+    assert heat["text"] == [["0.0", "0.0"], ["50", "0.0"]]  # 30 are half as many again as 20
+    assert plot["layout"]["title"]["text"] == "Major faults: percent above the best under the same conditions"
+    assert heat["customdata"][1][0] == "30 major faults, +50.0 %" and plot["layout"]["xaxis"]["title"]["text"] == "memory"
+
+
+def test_where_the_optimum_is_known_it_is_the_regret(finished):
+    cells = []
+    for name, misses in (("opt", (10, 40)), ("fifo", (25, 44))):
+        for memory, count in zip(("1G", "2G"), misses):
+            cell = finished(name, 0, 0, memory)
+            cell.result.counters.clear()
+            cell.result.counters.update({"requests": 100, "misses": count})
+            cells.append(cell)
+    columns, plot = pictured(cells)
+    assert REGRET in columns and plot["data"][0]["y"] == ["opt", "fifo"] and plot["data"][0]["text"] == [["0.0", "0.0"], ["150", "10"]]
+    assert "optimum (regret)" in plot["layout"]["title"]["text"]
+
+
+def test_one_condition_or_one_policy_is_no_picture(finished):
+    assert pictured([finished("clock", 0, 3), finished("lru", 0, 4)])[1] is None
+    assert pictured([finished("clock", 0, 3, "1G"), finished("clock", 0, 4, "2G")])[1] is None
+
+
+def test_the_page_says_how_many_plots_it_leaves_out(finished):
+    cells = [finished(name, 0, 3, f"{number}G") for name in ("clock", "lru") for number in range(BLOCKS + 4)]
+    assert f"The first {BLOCKS} of {BLOCKS + 4} choices" in _left_out(cells) and _left_out(cells[:BLOCKS]) == ""
