@@ -162,6 +162,7 @@ def make_driver(sim) -> int:
                 locked += machine.run(mlock_folio, int(pfn))
             if v.anonymous == v.rss:  # forks find them referenced without having touched them; those not are among the last, which forks do not write
                 machine.page[(slots.entry[: v.referenced] >> r.PTE_SHIFT) * 4 + 2] |= np.uint32(PG_REFERENCED)
+    machine.run(lru_add_drain)
     _take_from_boot(sim, "unevictable", locked)
     own = [(randomize(int(line, 16)) if sim.randomized else int(line, 16)) >> 12 for line in (DATA / "loop.pages").read_text().split()]
     machine.loop_page[: len(own)] = own

@@ -48,7 +48,7 @@ def test_pages_change_sides(use, value, other):
 
 @pytest.mark.parametrize("use, value", [("two_list", "y"), ("mglru", "0")])
 def test_a_script_s_driver_stays_where_it_is(use, value):
-    """Its pages are mlocked, and on the lists of anonymous memory: the boot record counts them as unevictable already."""
+    """Its pages are mlocked and on the list of unevictable ones."""
     sim = Simulation.from_table({"memory": "256M", "cpus": 1}, policies={"reclaimer": {"use": use}}, script=True)
     before = sizes(sim)
     assert write(sim, ENABLED, value) == 0 and not sim.check_state()
