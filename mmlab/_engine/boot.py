@@ -6,6 +6,8 @@ order-10 blocks at the top of the zone, smaller ones below in pageblocks of thei
 
 from __future__ import annotations
 
+from itertools import chain, islice
+
 import numpy as np
 
 from mmlab._engine.machine import Machine
@@ -21,13 +23,15 @@ from mmlab.mm.page_writeback import init_writeback
 from mmlab.mm.memblock import add_range, boot_free_to_pcp, init_heads, init_range, mark_free, mark_range
 from mmlab.model import rows as r
 from mmlab.model.const import (
-    MAX_ORDER, MIGRATETYPE_NAMES, MIGRATE_TYPES, NR_POLICY_LISTS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, PAGE_SHIFT,
+    MAX_ORDER, MIGRATE_UNMOVABLE, MIGRATETYPE_NAMES, MIGRATE_TYPES, NR_POLICY_LISTS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, PAGE_SHIFT,
 )
 from mmlab.model.gfp import GFP_DIRECT_RECLAIM, GFP_KERNEL
 from mmlab.model.layout import FREE_HEADS_PER_ZONE, PCP_HEADS, Sizes, count_heads
 from mmlab.model.page import KIND_BOOT, KIND_RESERVED, PG_SWAPBACKED
 
 BLOCK = 1 << MAX_ORDER
+PCP_HUGE_COUNT = 700  # pages on a CPU's lists from which on 512 of them are one block: so in seven of ten recorded zones
+PCP_UNMOVABLE_PERCENT = 38  # of the single pages there, the median of the same zones; few of them are reclaimable
 
 
 def sizes_of(layout: MachineLayout, nr_tasks: int = 256, nr_swap_slots: int = 0, next_use: bool = False, nr_memcgs: int = 1,
@@ -294,20 +298,44 @@ def _within_pageblock(filling: list[list[int]], size: int, ranges: list[list[int
 
 
 def _pcp_pages(machine: Machine, layout: MachineLayout, boot: BootState) -> None:
-    """Pages that boot left on per-CPU lists, from memory in use at the top of each zone."""
+    """Blocks that boot left on per-CPU lists, from memory in use. Where there are many pages one is an unmovable block of a huge page's size, as
+    on most recorded machines; of the single pages most are movable, from the top of the zone, the rest unmovable."""
     for number, (zone, state) in enumerate(zip(layout.zones, boot.zones)):
-        used = _boot_pages(machine, zone)
+        movable, unmovable = _boot_pages(machine, zone), _unmovable_boot_pages(machine, zone)
         for cpu, pcp in enumerate(state.pcp):
             row = (cpu * machine.sizes.nr_zones + number) * r.PCP_STRIDE
             machine.sc[r.SC_CPU] = cpu
             machine.pcp[row + r.PCP_HIGH] = max(pcp.high, machine.pcp[row + r.PCP_HIGH_MIN])
-            for _ in range(min(pcp.count, machine.pcp[row + r.PCP_HIGH] - 1)):
-                pfn = next(used, -1)
-                if pfn < 0:
-                    break
-                machine.run(boot_free_to_pcp, pfn)
+            count = min(pcp.count, machine.pcp[row + r.PCP_HIGH] - 1)
+            block = next(_boot_pageblocks(machine, zone), -1) if count >= PCP_HUGE_COUNT else -1
+            if block >= 0:
+                machine.pageblock[block >> PAGEBLOCK_ORDER] = MIGRATE_UNMOVABLE
+                machine.run(boot_free_to_pcp, block, PAGEBLOCK_ORDER)
+                count -= PAGEBLOCK_PAGES
+            others = count * PCP_UNMOVABLE_PERCENT // 100
+            for pfn in chain(islice(unmovable, others), islice(movable, count - others)):
+                machine.run(boot_free_to_pcp, pfn, 0)
             machine.pcp[row + r.PCP_FREE_COUNT] = 0
     machine.sc[r.SC_CPU] = 0
+
+
+def _boot_pageblocks(machine: Machine, zone: ZoneLayout):
+    """First pages of the pageblocks that are all in use at boot, and not by pages on LRU lists, from the lowest on."""
+    kinds, flags = machine.pagex[3::4], machine.page[2::4]
+    for start, end in zone.ranges:
+        for first in range(-(-start // PAGEBLOCK_PAGES) * PAGEBLOCK_PAGES, end - PAGEBLOCK_PAGES + 1, PAGEBLOCK_PAGES):
+            block = slice(first, first + PAGEBLOCK_PAGES)
+            if np.all((kinds[block] >> 12) & 15 == KIND_BOOT) and not np.any(flags[block] & PG_SWAPBACKED):
+                yield first
+
+
+def _unmovable_boot_pages(machine: Machine, zone: ZoneLayout):
+    """Pages of such pageblocks, which become unmovable."""
+    for first in _boot_pageblocks(machine, zone):
+        machine.pageblock[first >> PAGEBLOCK_ORDER] = MIGRATE_UNMOVABLE
+        for pfn in range(first, first + PAGEBLOCK_PAGES):
+            if (int(machine.pagex[4 * pfn + 3]) >> 12) & 15 == KIND_BOOT:
+                yield pfn
 
 
 def _movable_pages(machine: Machine, zone: ZoneLayout, count: int) -> None:

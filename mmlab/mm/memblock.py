@@ -64,10 +64,11 @@ def init_range(m, zone, pfn, nr_pages):
 
 
 @kernel
-def boot_free_to_pcp(m, pfn):
-    """One page that boot left on this CPU's list."""
-    set_page_kind(m, pfn, KIND_FREE)
-    return page_allocator_free(m, pfn, 0)
+def boot_free_to_pcp(m, pfn, order):
+    """A block that boot left on one of this CPU's lists."""
+    for i in range(pfn, pfn + (1 << order)):
+        set_page_kind(m, i, KIND_FREE)
+    return page_allocator_free(m, pfn, order)
 
 
 @kernel
