@@ -35,13 +35,13 @@ def axes_layout(title: str, x_title: str, y_title: str, legend: bool) -> dict[st
     return {
         "title": {"text": title, "x": 0, "xanchor": "left", "xref": "paper", "font": {"size": 15}},
         "font": _FONT,
-        "margin": {"l": 64, "r": 16, "t": 44, "b": 84 if legend else 48},
+        "margin": {"l": 64, "r": 16, "t": 44, "b": 96 if legend else 48},
         "height": 330,
         "paper_bgcolor": "white",
         "plot_bgcolor": "white",
         "hovermode": "x unified" if legend else "closest",
         "showlegend": legend,
-        "legend": {"orientation": "h", "x": 0, "y": -0.24, "yanchor": "top"},
+        "legend": {"orientation": "h", "x": 0, "y": -0.32, "yanchor": "top"},
         "xaxis": {**_AXIS, "title": {"text": x_title}},
         "yaxis": {**_AXIS, "title": {"text": y_title}, "rangemode": "tozero"},
     }

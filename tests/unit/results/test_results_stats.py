@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmlab.results.stats import bootstrap_interval, compare, holm, sign_flip_p
@@ -26,6 +26,7 @@ def test_sign_flip_of_many_pairs_is_random_but_repeatable():
     assert sign_flip_p(np.where(np.arange(30) % 2, 1.0, -1.0)) == 1.0
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.integers(-1000, 1000), min_size=2, max_size=9))
 def test_sign_flip_equals_counting(values):
     differences = np.array(values, dtype=np.float64)
