@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from mmlab.errors import InputError, did_you_mean
 from mmlab.experiment.cells import Cell, canonical_json, cell_key, core_source_digest, file_digest, resolve_path
 from mmlab.experiment.matrix import expand, read_matrix
@@ -22,7 +24,8 @@ def load_experiment(
 ) -> Experiment:
     """Read and check an experiment file, or make the experiment that runs one `.ops` script on the default machine.
 
-    changes: dotted key -> value, put over what the file says; a key that the matrix varies stops varying. registry, defaults: other
+    changes: dotted key -> value, put over what the file says; a key that the matrix varies stops varying, and a baseline
+    that is not varied any more is forgotten. registry, defaults: other
     policies than the installed ones, and the policy of each slot when none is named (tests). InputError has every fault of the file.
     """
     path = Path(path)
@@ -37,7 +40,7 @@ def load_experiment(
         defaults = DEFAULTS
     try:
         apply_changes(tables, changes or {})
-        return _build(path, tables, registry, defaults)
+        return _build(path, tables, registry, defaults, frozenset(changes or ()))
     except InputError as error:
         raise InputError(f"{path}: {m}" for m in error.messages) from None
 
@@ -49,7 +52,7 @@ def _script_tables(path: Path) -> dict[str, Any]:
     return {"name": name, "question": f"What does {path.name} do?", "workload": {"kind": "ops", "script": path.name}}
 
 
-def _build(path: Path, tables: dict[str, Any], registry: Policies, defaults: dict[str, str]) -> Experiment:
+def _build(path: Path, tables: dict[str, Any], registry: Policies, defaults: dict[str, str], changed: frozenset[str]) -> Experiment:
     errors: list[str] = []
     known = [*SECTIONS, *defaults]
     errors += [f"{key}: unknown key (known: {', '.join(known)}){did_you_mean(key, known)}" for key in tables if key not in known]
@@ -64,7 +67,12 @@ def _build(path: Path, tables: dict[str, Any], registry: Policies, defaults: dic
     if not configs:
         errors.append("matrix.exclude: leaves no combination to run")
     if report and report.baseline:
-        errors += _baseline_fault(report.baseline, matrix, configs)
+        fault = _baseline_fault(report.baseline, matrix, configs)
+        if fault and changed and "report.baseline" not in changed:
+            report = attrs.evolve(report, baseline="")  # what it named is not among what is left to compare
+            tables = {**tables, "report": {key: value for key, value in tables["report"].items() if key != "baseline"}}
+        else:
+            errors += fault
     if errors:
         raise InputError(errors)
     policies = _used(configs, registry)

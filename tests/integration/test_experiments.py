@@ -30,6 +30,10 @@ def test_every_experiment_is_well_formed(path):
     assert load_experiment(path, {}).cells
 
 
+def test_the_example_of_runs_help():
+    assert len(load_experiment(EXPERIMENTS / "first_look.toml", {"reclaimer.use": "fifo", "seeds.count": 10}).cells) == 10
+
+
 def test_reclaim_shootout(tmp_path):
     """On a loop of 100 pages over a cache of 40, LRU and FIFO always miss, the optimum misses 60 of 99 after the first round, and the table
     has each policy's regret."""

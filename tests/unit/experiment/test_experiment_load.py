@@ -101,6 +101,14 @@ def test_changes_replace_values_and_matrix_keys(load):
     assert experiment.axes == ("machine.cpus",)
 
 
+def test_a_baseline_goes_with_what_a_change_takes_out_of_the_matrix(load):
+    text = "[report]\nbaseline = 'opt'\n[matrix]\nreclaimer.use = ['two_list', 'opt']"
+    assert load(text, {"reclaimer.use": "fifo"}).report.baseline == ""
+    assert load(text, {"seeds.count": 2}).report.baseline == "opt"
+    with pytest.raises(InputError, match=r"report.baseline: must be a value that the matrix varies \(one of: opt, two_list\), got 'lru'"):
+        load(text, {"report.baseline": "lru"})
+
+
 @pytest.mark.parametrize(
     ("item", "value"), [("a=1", 1), ("a=[1, 2]", [1, 2]), ("a=true", True), ("a=two_list", "two_list"), ("a='1'", "1")]
 )
