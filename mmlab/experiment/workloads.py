@@ -212,7 +212,9 @@ def shipped_trace(name: str, kind: str = "trace") -> Path:
 def _check_files(config: dict[str, Any], base_dir: Path) -> list[str]:
     faults = []
     for key in FILE_KEYS:
-        if config.get(key) and not resolve_path(config[key], base_dir).is_file():
+        if "\n" in (config.get(key) or ""):
+            faults.append(f"workload.{key}: must be the path of a file, got {len(config[key].splitlines())} lines of text: put them into a file")
+        elif config.get(key) and not resolve_path(config[key], base_dir).is_file():
             faults.append(f"workload.{key}: no such file: {config[key]} (looked in {base_dir} and the working directory)")
     if config.get("trace"):
         try:

@@ -210,6 +210,7 @@ def test_all_faults_of_a_file_at_once(messages):
         ("[workload]\nkind = 'trace'", "workload: needs one of trace = NAME"),
         ("[workload]\nkind = 'trace'\ntrace = 'nothing_of_this_name'", "workload.trace: no shipped trace 'nothing_of_this_name'"),
         ("[workload]\nkind = 'stream'\nfile = 'a.npz'", "workload.file: no such file: a.npz (looked in "),
+        ('[workload]\nkind = "ops"\nscript = "spawn A\\nexit A"', "workload.script: must be the path of a file, got 2 lines of text"),
         ("[workload]\nkind = 'stream'", "workload.file: missing"),
         ("[workload]\nkind = 'stream'\nfile = 'scan.toml'\nrepeat = 0", "workload.repeat: must be 1 or more, got 0"),
         ("[workload]\nkind = 'synthetic'\ngenerator = 'zip'", "workload.generator: no generator named 'zip'"),
