@@ -234,6 +234,7 @@ ALL_SERVICES: tuple[Op, ...] = (
     _op("wakeup_kcompactd", "node order highest", "0", "A block of the order was missed in zones up to an index: the node's kcompactd may look.", rare=True),
     _op("kcompactd_run", "node proactive", "1 if memory is less fragmented now, else 0",
         "A node's kcompactd works: for the largest block asked for, or (proactive) until the node's score is low enough.", bound="O(pages)", rare=True),
+    _op("cond_resched", "", "0", "A task that reclaims gives way within a batch (need_resched()): kswapd has its turn, with lists of its own.", rare=True),
     _op("find_vma", "mm addr", "the lowest VMA with vm_end > addr, or -1", "The VMA index's find, for policies.", forwards=("vma_index", "find")),
     _op("madvise", "mm start length advice", "0, or -errno", "madvise(2) on an address space, with the system call's numbers: 3 willneed, 14 hugepage, 15 nohugepage, 20 cold, 21 pageout.", rare=True),
     _op("folio_mark_accessed", "pfn", "0", "Tell the reclaimer that the page was used; on a list it may move up.", forwards=("reclaimer", "folio_accessed")),

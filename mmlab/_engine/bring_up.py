@@ -1,21 +1,22 @@
 """A machine between its boot and its workload: the settings it begins with, and the memory that is in use before anybody asks for any."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from mmlab._engine import loop
 from mmlab._engine.core import memblock_services
 from mmlab._engine.swap_devices import start_swap
 from mmlab.errors import InputError
+from mmlab.kernels.services import kmem_cache_alloc
 from mmlab.machine import memory_tiers
 from mmlab.mm.ext4_meta import ext4_commit_super
 from mmlab.mm.kcompactd import CHECK_INTERVAL_NS
 from mmlab.mm.memblock import memblock_alloc
 from mmlab.mm.memory import memblock_zeroed_folio
 from mmlab.mm.slab import create_kernel_caches
+from mmlab.model.gfp import GFP_KERNEL, ZONE_MOVABLE
+from typing import TYPE_CHECKING
+
+
 from mmlab.model import rows as r
-from mmlab.model.gfp import ZONE_MOVABLE
 
 if TYPE_CHECKING:
     from mmlab.simulation import Simulation
@@ -42,6 +43,7 @@ def settings(sim: Simulation, script: bool) -> None:
     sc[r.SC_NUMA_BALANCING] = int(sim.layout.nr_nodes > 1 if balanced is None else balanced)
     sc[r.SC_STAT_INTERVAL_NS] = sc[r.SC_NEXT_TICK_NS] = 1_000_000_000
     sc[r.SC_KSWAPD_SLICE_NS], sc[r.SC_NEXT_SAMPLE_NS], sc[r.SC_NEXT_EVENT_NS] = 3_000_000, loop.NEVER_NS, 0
+    sc[r.SC_PREEMPT_NS] = loop.NEVER_NS
     sc[r.SC_KHUGEPAGED_MM], sc[r.SC_KCOMPACTD_NS] = -1, CHECK_INTERVAL_NS
     sc[r.SC_OOM_VICTIM], sc[r.SC_SEED], sc[r.SC_PID_NEXT] = -1, sim.seed, FIRST_PID
     wants = r.WANTS_RECLAIMER if sim.policies["reclaimer"].policy.wants_accesses else 0
@@ -81,6 +83,8 @@ def early_memory(sim: Simulation, script: bool) -> None:
             from mmlab._engine.image import make_driver, make_initramfs, mount_disk
             from mmlab._engine.script_driver import driver_starts
 
+            for at in range(r.BIO_POOL_SIZE):
+                machine.bio[r.BIO_POOL + at] = machine.run(kmem_cache_alloc, r.CACHE_BIO, GFP_KERNEL) + 1
             machine.sc[r.SC_IN_LRU_FAULT] = 1  # its memory came by page faults
             sim._driver = make_driver(sim)
             machine.sc[r.SC_IN_LRU_FAULT] = 0
