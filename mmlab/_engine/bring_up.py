@@ -43,7 +43,6 @@ def settings(sim: Simulation, script: bool) -> None:
     sc[r.SC_NUMA_BALANCING] = int(sim.layout.nr_nodes > 1 if balanced is None else balanced)
     sc[r.SC_STAT_INTERVAL_NS] = sc[r.SC_NEXT_TICK_NS] = 1_000_000_000
     sc[r.SC_KSWAPD_SLICE_NS], sc[r.SC_NEXT_SAMPLE_NS], sc[r.SC_NEXT_EVENT_NS] = 3_000_000, loop.NEVER_NS, 0
-    sc[r.SC_PREEMPT_NS] = loop.NEVER_NS
     sc[r.SC_KHUGEPAGED_MM], sc[r.SC_KCOMPACTD_NS] = -1, CHECK_INTERVAL_NS
     sc[r.SC_OOM_VICTIM], sc[r.SC_SEED], sc[r.SC_PID_NEXT] = -1, sim.seed, FIRST_PID
     wants = r.WANTS_RECLAIMER if sim.policies["reclaimer"].policy.wants_accesses else 0
