@@ -285,7 +285,8 @@ def evict_folios(m, st, lruvec, scan_flags, swappiness):
             scanned = 0
         kind = st.kind[0]
     isolated = pass_list(m, lruvec, ISOLATED, scan_flags)
-    while list_empty(m, isolated) == 0:
+    kept = pass_list(m, lruvec, MOVED, scan_flags)  # of a batch that goes on, whose other pages may have been freed meanwhile
+    while list_empty(m, isolated) == 0 or list_empty(m, kept) == 0:
         reclaimed = shrink_folio_list(m, st, lruvec, kind, scan_flags, retry, reclaimed)
         if m.sc[SC_YIELDED]:
             st.kswapd[row + BATCH_SCANNED], st.kswapd[row + BATCH_KIND] = scanned, kind + 1
