@@ -201,7 +201,7 @@ ALL_SERVICES: tuple[Op, ...] = (
     _op("rmap_walk", "pfn what", "sum over the PTEs that map the page",
         "what: RMAP_COUNT, RMAP_YOUNG, RMAP_CLEAR_YOUNG, RMAP_UNMAP, RMAP_DIRTY, RMAP_MKCLEAN, RMAP_LOCKED (VM_LOCKED VMAs), RMAP_MIGRATE."),
     _op("vma_alloc_zeroed_movable_folio", "mm vma vpn", "pfn, or -ENOMEM", "A zeroed anonymous page with its counters, not yet mapped."),
-    _op("alloc_anon_folio", "mm vma vpn order gfp", "pfn, or -ENOMEM", "The same with 2^order pages (order > 0).", rare=True),
+    _op("alloc_anon_folio", "mm vma vpn order gfp pfn", "pfn, or -ENOMEM", "The same with 2^order pages (order > 0), at pfn unless that is -1.", rare=True),
     _op("swap_in", "mm vma vpn entry access", "VM_FAULT_* bits", "do_swap_page(): swap cache, read-ahead, map."),
     _op("filemap_fault", "mm vma vpn access", "pfn of the page-cache page | VM_FAULT_MAJOR << 40, or -VM_FAULT_*", "Find or read the page behind a file mapping."),
     _op("filemap_get_page", "inode index", "pfn, or -1 when the cache has no page there", "Look-up only."),

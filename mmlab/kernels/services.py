@@ -128,9 +128,9 @@ def vma_alloc_zeroed_movable_folio(m, mm, vma, vpn):
 
 
 @leaf
-def alloc_anon_folio(m, mm, vma, vpn, order, gfp):
-    """The same with 2^order pages (order > 0). Returns pfn, or -ENOMEM."""
-    return _alloc_anon_folio(m, mm, vma, vpn, order, gfp)
+def alloc_anon_folio(m, mm, vma, vpn, order, gfp, pfn):
+    """The same with 2^order pages (order > 0), at pfn unless that is -1. Returns pfn, or -ENOMEM."""
+    return _alloc_anon_folio(m, mm, vma, vpn, order, gfp, pfn)
 
 
 @leaf

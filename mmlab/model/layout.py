@@ -80,6 +80,7 @@ ARRAYS: tuple[Array, ...] = (
     Array("distance", "int64", lambda s: s.nr_nodes * s.nr_nodes, "node_distance(), from * nr_nodes + to", "numa_distance"),
     Array("node_extra", "int64", lambda s: s.nr_nodes * s.nr_nodes, "ns that an access takes more than to the fastest memory, from * nr_nodes + to", "-"),
     Array("nodemask", "int64", lambda s: rows.NR_NODEMASKS, "a bit a node, 0 for all, of each set of zonelists", "nodemask_t"),
+    Array("nodemask_next", "int64", lambda s: rows.NR_NODEMASKS, "1 + T_MEMS of the zonelists that are tried after those of a set, 0: none", "-"),
     Array("node", "int64", _rows(rows.NODE_STRIDE, lambda s: s.nr_nodes), "N_* a node", "pg_data_t"),
     Array("page", "uint32", lambda s: 4 * (s.nr_frames + s.nr_heads), "next, prev, flags, counts", "struct page", 16),
     Array("pagex", "uint32", lambda s: 4 * s.nr_frames, "mapping, index, private, order/kind/memcg", "struct page", 16),

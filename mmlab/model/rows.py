@@ -86,8 +86,10 @@ NODE_STRIDE = 64
     N_KSWAPD_CPU, N_PRESENT, N_MANAGED, N_KSWAPD_BOOST, N_KSWAPD_RECLAIMED, N_KSWAPD_FLAGS, N_WEIGHT, N_TOPTIER, N_DEMOTION_TARGETS, N_LOWER_TIERS,
     N_NBP_THRESHOLD, N_NBP_RL_START, N_NBP_RL_NR_CAND, N_NBP_TH_START, N_NBP_TH_NR_CAND,
     N_PASS_MEMCG, N_PASS_SCANNED, N_PASS_RECLAIMED, N_PASS_NOTES, N_KSWAPD_LIGHT_SLEEP_NS, N_KSWAPD_ORDER, N_KSWAPD_ALLOC_ORDER,
-    N_KCOMPACTD_ORDER, N_KCOMPACTD_IDX, N_KCOMPACTD_NEXT_NS, N_KCOMPACTD_AWAKE, N_ACCESSES, N_PASS_MET,
-) = range(36)  # N_PASS_*: of a pass of kswapd that was preempted; N_PASS_MEMCG: cgroup + 1, 0: there is none; N_PASS_MET: four words, as m.wb[WB_SC_TAKEN] and on; N_ACCESSES: of a stream
+    N_KCOMPACTD_ORDER, N_KCOMPACTD_IDX, N_KCOMPACTD_NEXT_NS, N_KCOMPACTD_AWAKE, N_ACCESSES, N_COLLAPSE_LOAD, N_PASS_MET,
+) = range(37)
+# N_PASS_*: of a pass of kswapd that was preempted; N_PASS_MEMCG: cgroup + 1, 0: there is none; N_PASS_MET: four words, as m.wb[WB_SC_TAKEN] and
+# on; N_ACCESSES: of a stream
 
 # m.task ----------------------------------------------------------------------------------------------------------------------------------
 TASK_STRIDE = 32
