@@ -7,10 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from mmlab.errors import InputError, NotSupported
+from mmlab.experiment.load import load_experiment
 from mmlab.simulation import Simulation
+from mmlab.workload.stream import EventStream
 
 TOML = """
 name = "pressure"
@@ -74,7 +78,10 @@ def test_jit_equals_python(tmp_path):
 @pytest.mark.parametrize("reclaimer", ["two_list", "clock", "fifo", "lru", "opt"])
 def test_fork_exit_and_reclaim_leave_a_consistent_machine(reclaimer):
     """Touch more than memory, fork, copy on write, exit: check_state() finds nothing at any point, and exit gives all memory back."""
-    sim = Simulation.from_table({"memory": "4M", "bare": True, "swap": "16M"}, policies={"reclaimer": {"use": reclaimer}, "thp": {"use": "never"}})
+    nothing = EventStream(np.zeros(0, np.int64), (), ())  # opt takes a stream only; here no page is accessed again
+    sim = Simulation.from_table(
+        {"memory": "4M", "bare": True, "swap": "16M"}, policies={"reclaimer": {"use": reclaimer}, "thp": {"use": "never"}}, stream=nothing
+    )
     sim.spawn("A")
     addr = sim.mmap("A", 6 << 20)
     assert sim.touch("A", addr, 1536, 1).ret == 0
@@ -89,3 +96,18 @@ def test_fork_exit_and_reclaim_leave_a_consistent_machine(reclaimer):
     assert sim.rss_pages() == 0
     assert sim.counters()["nr_anon_pages"] == 0
     assert sim.counters()["nr_page_table_pages"] == 0
+
+
+@pytest.mark.parametrize(("slot", "name"), [("reclaimer", "opt"), ("tiering", "oracle"), ("oom_policy", "oracle"), ("thp", "oracle")])
+def test_who_knows_the_future_refuses_what_has_none(tmp_path, slot, name):
+    """A machine whose operations come one by one, and a script; the message says where it can be used."""
+    with pytest.raises(NotSupported, match=f"^{slot} '{name}' knows the future accesses of a bulk stream; there is none here: Simulation.from_experiment"):
+        Simulation.from_table({"memory": "4M", "bare": True}, policies={slot: {"use": name}})
+    (tmp_path / "a.ops").write_text("spawn A\n")
+    (tmp_path / "a.toml").write_text(f'[workload]\nkind = "ops"\nscript = "a.ops"\n[{slot}]\nuse = "{name}"\n')
+    with pytest.raises(InputError) as caught:
+        load_experiment(tmp_path / "a.toml", {})
+    assert caught.value.messages == [
+        f"{tmp_path}/a.toml: {slot}.use: '{name}' knows the future accesses of a bulk stream; a workload of kind 'ops' has none "
+        "(kinds that have: trace, stream, synthetic, masim, damo, requests)"
+    ]
