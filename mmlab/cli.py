@@ -14,6 +14,11 @@ from mmlab.errors import InputError, MmlabError, did_you_mean
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from mmlab.results.result import Result
+
+#: rows of a table that one takes in; a longer one is followed by its grid
+GLANCE = 20
+
 app = typer.Typer(
     help="A wind tunnel for Linux memory-management policies.\n\nRun an experiment on a simulated machine: "
     "**mmlab run experiments/first_look.toml**. Then open results/first_look/report.html.",
@@ -86,7 +91,7 @@ def run(
     if outcome.skipped:
         console.print(f"[dim]{outcome.skipped} of {len(experiment.cells)} cells were finished before[/dim]")
     if result is not None:
-        _print_figures(console, *result.summary())
+        _print_result(console, result)
         console.print(f"results: {result.folder}  report: {result.folder / 'report.html'}", soft_wrap=True)
         if len(experiment.cells) == 1:
             console.print(f"what the run left: {result.folder / 'cells' / experiment.cells[0].key}", soft_wrap=True)
@@ -181,7 +186,7 @@ def report(folder: Annotated[Path, typer.Argument(metavar="RESULTS_DIR", help="r
 
     result = Result(folder)
     console = Console(highlight=False)
-    _print_figures(console, *result.summary())
+    _print_result(console, result)
     console.print(f"report: {write_report(result)}", soft_wrap=True)
 
 
@@ -487,6 +492,34 @@ def _print_rows(console: Console, titles: list[str], body: list[list[str]], fold
         console.print("  ".join(escape(text) for text in line[:whole]), soft_wrap=True)
         for text in line[whole:]:
             console.print(Padding(escape(text), (0, 0, 0, 4)), overflow="fold")
+
+
+def _print_result(console: Console, result: Result) -> None:
+    """The table of all figures and, where that is more than one looks at, every policy under every condition in a few lines."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    _print_figures(console, *result.summary())
+    grid = result.grid() if len(result.rows()) > GLANCE else None
+    if grid is None:
+        return
+    titles, body = grid.table()
+    titles = [title.replace(", ", "\n") for title in titles]
+    widths = [3 + max(len(part) for row in (titles, *body) for part in row[i].split("\n")) for i in range(len(titles))]
+    console.print(f"[bold]{grid.title}[/bold]")
+    first = 1
+    while first < len(titles):
+        last = first + 1
+        while last < len(titles) and widths[0] + sum(widths[first : last + 1]) <= console.width:
+            last += 1
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for i in (0, *range(first, last)):
+            table.add_column(escape(titles[i]), justify="right" if i else "left", no_wrap=True)
+        for line in body:
+            table.add_row(*map(escape, (line[0], *line[first:last])))
+        console.print(table)
+        first = last
 
 
 def _print_figures(console: Console, titles: list[str], body: list[list[str]]) -> None:

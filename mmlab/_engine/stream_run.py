@@ -16,6 +16,7 @@ from mmlab._engine.stream_ops import StreamTasks
 from mmlab.errors import MmlabError
 from mmlab.model import rows as r
 from mmlab.simulation import File, Simulation, Task
+from mmlab.workload.operation import Operation
 from mmlab.workload.stream import EventStream, work_of_tasks
 
 Progress = Callable[[int, int, str], None]
@@ -86,7 +87,9 @@ class StreamRun:
             self.done = machine.run(loop.run_stream, words, start, stop)
         why = int(sc[r.SC_EVENT])
         if why == loop.STOP_OPERATION:
-            self.tasks.run(self.stream.ops[int(words[self.done]) >> 16])
+            op = self.stream.ops[int(words[self.done]) >> 16]
+            if self.tasks.run(op) < 0 and op.name == "mmap" and self.stream.meta.get("source") != "recorded":
+                raise MmlabError(_refused(op))
             self.done += 1
         elif why == loop.STOP_SAMPLE:
             self._sample()
@@ -175,3 +178,11 @@ class StreamRun:
         sampler.rows, sampler.period, sampler.next_ns = rest["rows"], rest["period"], rest["next_ns"]
         if self.scorer is not None:
             self.scorer.resume(rest["score"])
+
+
+def _refused(op: Operation) -> str:
+    """The map that all of a task's accesses go to cannot be had, so the run would show nothing."""
+    return (
+        f"{op.task}: its map of {op.args['size'] / 2**20:,.1f} MiB was refused (ENOMEM), as Linux refuses one map that is larger than memory and swap "
+        'together: give the machine more of them, or set [sysctl] "vm.overcommit_memory" = 1'
+    )

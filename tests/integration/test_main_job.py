@@ -33,9 +33,9 @@ check_every = 3000
 """
 
 
-def run(folder: Path, results: str, **env: str) -> subprocess.CompletedProcess:
+def run(folder: Path, results: str, toml: str = TOML, **env: str) -> subprocess.CompletedProcess:
     """`mmlab run` in a process of its own."""
-    (folder / "x.toml").write_text(TOML)
+    (folder / "x.toml").write_text(toml)
     command = [sys.executable, "-m", "mmlab", "run", "x.toml", "--jobs", "1", "--results", results]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env={**os.environ, **env})
 
@@ -111,3 +111,14 @@ def test_who_knows_the_future_refuses_what_has_none(tmp_path, slot, name):
         f"{tmp_path}/a.toml: {slot}.use: '{name}' knows the future accesses of a bulk stream; a workload of kind 'ops' has none "
         "(kinds that have: trace, stream, synthetic, masim, damo, requests)"
     ]
+
+
+def test_a_map_that_linux_refuses_ends_the_run(tmp_path):
+    """4000 pages are more than the 3072 of memory and the 256 of swap together: mmap() fails, and nothing that follows would mean anything.
+    vm.overcommit_memory = 1 grants it; then memory runs out."""
+    small = TOML.replace('swap = "64M"', 'swap = "1M"')
+    done = run(tmp_path, "r", small, NUMBA_DISABLE_JIT="1")
+    assert done.returncode == 1
+    assert "T0: its map of 15.6 MiB was refused (ENOMEM), as Linux refuses one map that is larger than memory and swap together" in done.stderr
+    done = run(tmp_path, "r", small + '[sysctl]\n"vm.overcommit_memory" = 1\n', NUMBA_DISABLE_JIT="1")
+    assert done.returncode == 1 and "the OOM killer ended T0" in done.stderr

@@ -1,6 +1,6 @@
 """The picture that a report begins with."""
 
-from mmlab.results.overview import overview
+from mmlab.results.overview import grid, overview
 from mmlab.results.report import BLOCKS, _left_out
 from mmlab.results.summary import REGRET, columns_for, rows, table_columns
 
@@ -18,6 +18,8 @@ def test_policies_by_how_far_they_are_above_the_best_of_each_condition(finished)
     assert heat["y"] == ["lru", "clock"] and heat["x"] == ["1G", "2G"]  # the best on average first
     assert heat["text"] == [["0.0", "0.0"], ["50", "0.0"]]  # 30 are half as many again as 20
     assert plot["layout"]["title"]["text"] == "Major faults: percent above the best under the same conditions"
+    columns = columns_for(cells, ())
+    assert grid(rows(cells, columns), columns, cells).table() == (["%", "1G", "2G"], [["lru", "0.0", "0.0"], ["clock", "50", "0.0"]])
     assert heat["customdata"][1][0] == "30 major faults, +50.0 %" and plot["layout"]["xaxis"]["title"]["text"] == "memory"
 
 
