@@ -36,10 +36,10 @@ class Grid:
         return ["%", *self.conditions], [[n, *(_short(self.above.get((n, c))) or "-" for c in self.conditions)] for n in self.names]
 
 
-def grid(rows: Sequence[Row], columns: Sequence[Column], cells: Sequence[FinishedCell]) -> Grid | None:
+def grid(rows: Sequence[Row], columns: Sequence[Column], cells: Sequence[FinishedCell], judged_by: str = "") -> Grid | None:
     """None where there are no two policies and two conditions. The best is opt's figure where that is known (so above is the regret), else the
-    least under the same conditions."""
-    judged = next((c for c in columns if c.tested and sum(row.values[c.title] is not None for row in rows) > 1), None)
+    least under the same conditions. judged_by: a column's title; "": the first that is tested."""
+    judged = next((c for c in columns if c.tested and judged_by in ("", c.title) and sum(row.values[c.title] is not None for row in rows) > 1), None)
     arms = arm_axes(cells)
     others = [key for key in varying(cells) if key not in arms]
     if judged is None or not others:
@@ -49,7 +49,7 @@ def grid(rows: Sequence[Row], columns: Sequence[Column], cells: Sequence[Finishe
     if len(names) < 2 or len(conditions) < 2:
         return None
     value = {(row.label(arms), _condition(row, others)): row.values[judged.title] for row in rows}
-    regret = REGRET in columns
+    regret = REGRET in columns and judged.title == "misses"
     above: dict[tuple[str, str], float | None]
     if regret:
         above = {(row.label(arms), _condition(row, others)): row.values[REGRET.title] for row in rows}
@@ -61,11 +61,8 @@ def grid(rows: Sequence[Row], columns: Sequence[Column], cells: Sequence[Finishe
     return Grid(title, names, conditions, others, judged, value, above)
 
 
-def overview(rows: Sequence[Row], columns: Sequence[Column], cells: Sequence[FinishedCell]) -> dict[str, Any] | None:
-    """The grid as a plot: a line of squares a policy, a column a condition, and in each square its number; None where there is no grid."""
-    found = grid(rows, columns, cells)
-    if found is None:
-        return None
+def overview(found: Grid) -> dict[str, Any]:
+    """The grid as a plot: a line of squares a policy, a column a condition, and in each square its number."""
     names, conditions, value, above = found.names, found.conditions, found.value, found.above
     z = [[_shade(above.get((n, c))) for c in conditions] for n in names]
     text = [[_short(above.get((n, c))) for c in conditions] for n in names]

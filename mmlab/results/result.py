@@ -91,7 +91,7 @@ class Result:
 
     def grid(self) -> Grid | None:
         """Every policy under every condition, against the best; None where there are no two of each."""
-        return grid(self.rows(), self.columns(), self.cells)
+        return grid(self.rows(), self.columns(), self.cells, self.about["report"].get("judged", ""))
 
     def __str__(self) -> str:
         titles, body = self.summary()

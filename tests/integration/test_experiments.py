@@ -145,3 +145,4 @@ def test_oom_policies(tmp_path):
         assert figure[name]["memory_some_ns"] < figure["linux"]["memory_some_ns"], name
     report = next((tmp_path / "r").glob("*/report.html")).read_text(encoding="utf-8")
     assert "Who was killed, and why" in report and "killed by the daemon" in report
+    assert "Work lost against waiting for memory" in report
