@@ -10,6 +10,7 @@ import attrs
 import numpy as np
 
 from mmlab._engine import checkpoint, loop
+from mmlab._engine.blame import never_freed
 from mmlab._engine.sampler import Sampler
 from mmlab._engine.score import Scorer
 from mmlab._engine.stream_ops import StreamTasks
@@ -118,7 +119,8 @@ class StreamRun:
         sc[r.SC_NEXT_EVENT_NS] = min(int(sc[r.SC_NEXT_EVENT_NS]), int(sc[r.SC_NEXT_SAMPLE_NS]))
 
     def _after_kill(self) -> None:
-        """The OOM killer struck: dead tasks' events no longer count. Raises MmlabError if the machine panics."""
+        """The OOM killer struck: dead tasks' events no longer count. Raises MmlabError if the machine panics, PluginError for a reclaimer that never
+        freed a page."""
         sim, tasks = self.sim, self.tasks
         sim._notice_kills()
         rows = sim.machine.task.reshape(-1, r.TASK_STRIDE)
@@ -129,6 +131,8 @@ class StreamRun:
                 tasks.dead.add(name)
         dead = [tasks.number[name] for name in tasks.dead]
         if self._of(dead).any():
+            if (fault := never_freed(sim.machine)) is not None:
+                raise fault
             if not self.go_on:
                 how = "give the machine more memory or swap, or set [run] after_oom = \"go_on\"" if self.scorer is None else "give the machine more memory or swap"
                 raise MmlabError(f"the OOM killer ended {', '.join(sorted(tasks.dead))}, whose events go on: {how}")
