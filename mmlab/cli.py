@@ -114,7 +114,8 @@ def mrc(
 ) -> None:
     """Miss-ratio curves: how often reclaimers miss at every size of a cache, as a table and a plot.
 
-    LRU's is exact for all sizes in one pass. Other policies are replayed once a size. With --sample R all are estimated, with their error.
+    lru's and opt's are exact for all sizes in one pass; other policies are replayed once a size, which is exact too. With --sample R all are
+    estimated from a share R of the objects, with their error: for traces too large for that.
 
     Examples:
 
@@ -136,13 +137,20 @@ def mrc(
         raise InputError(f"--sample: must be above 0 and at most 1, got {sample}")
     console = Console(highlight=False)
     chosen = {text: _policy_with_params(text) for text in policy or ["lru"]}
-    entries = {text: (load_plugins().get("reclaimer", name), params) for text, (name, params) in chosen.items()}
-    requests = read_requests(shipped().get(trace, Path(trace)), format_, dict(read_set(item) for item in column or []))
+    entries = {text: (entry := load_plugins().get("reclaimer", name), entry.make_params(given, "reclaimer")) for text, (name, given) in chosen.items()}
+    columns = dict(read_set(item, "--column", "object=key") for item in column or [])
+    if trace not in shipped() and not Path(trace).exists():
+        raise InputError(f"{trace}: no such file, nor a recorded program ({', '.join(shipped())}){did_you_mean(trace, shipped())}")
+    folder = results / f"mrc_{Path(trace).name.partition('.')[0]}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: the results folder cannot be written: {error.strerror} (choose another with --results DIR)") from None
+    requests = read_requests(shipped().get(trace, Path(trace)), format_, columns)
     wanted = _cache_sizes(sizes, requests.objects) if sizes else default_sizes(requests.objects, points)
     console.print(f"{requests.meta['file']}: {len(requests):,} {requests.meta['unit']}, {requests.objects:,} different")
     found = []
-    for text, (entry, given) in entries.items():
-        params = entry.make_params(given, "reclaimer")
+    for text, (entry, params) in entries.items():
         if sample < 1:
             curve = sampled_curve(entry.policy, params, requests, wanted, sample, samples, seed)
         else:
@@ -150,7 +158,7 @@ def mrc(
         found += [evolve(point, policy=text) for point in curve]
     _print_rows(console, *curve_table(found))
     how = f"sampled, {samples} samples of {sample:g} of the objects, with the standard error of their mean" if sample < 1 else "exact"
-    page = write_curves(found, f"{requests.meta['file']}: {requests.meta['unit']} ({how})", results / f"mrc_{Path(trace).name.partition('.')[0]}")
+    page = write_curves(found, f"{requests.meta['file']}: {requests.meta['unit']} ({how})", folder)
     console.print(f"{how}; plot: {page}  table: {page.with_name('mrc.csv')}", soft_wrap=True)
 
 
@@ -159,7 +167,7 @@ def _policy_with_params(text: str) -> tuple[str, dict[str, Any]]:
     from mmlab.experiment.toml_file import read_set
 
     name, _, params = text.partition(":")
-    return name, dict(read_set(item) for item in params.split(",")) if params else {}
+    return name, dict(read_set(item, f"-p {name}:", "max_count=3") for item in params.split(",")) if params else {}
 
 
 def _cache_sizes(text: str, objects: int) -> list[int]:

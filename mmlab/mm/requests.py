@@ -11,7 +11,7 @@ import numpy as np
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.likely import unlikely
 from mmlab.kernels.ops import (
-    reclaimer_end_reclaim, reclaimer_eviction_shadow, reclaimer_folio_accessed, reclaimer_folio_added, reclaimer_prepare_scan,
+    reclaimer_drain, reclaimer_end_reclaim, reclaimer_eviction_shadow, reclaimer_folio_accessed, reclaimer_folio_added, reclaimer_prepare_scan,
     reclaimer_shrink_node,
 )
 from mmlab.kernels.prefetch import prefetch
@@ -99,6 +99,7 @@ def free_a_frame(m):
                 return np.int64(m.rq_free[0])
             priority -= 1
         reclaimer_end_reclaim(m, 0)
+        reclaimer_drain(m, 0)  # the whole of a small cache may still wait to join its list
         flags |= SCAN_FORCE_DEACTIVATE
     return 0
 

@@ -126,7 +126,8 @@ OC_KILL, OC_TASK, OC_SCORE, OC_OOM_SCORE, OC_RSS, OC_SWAP, OC_ADJ = range(7)
 OOM_NO_CANDIDATE = -(1 << 62)
 OOM_USER_SPACE = -2  # who asks for a kill by oom_kill()
 OOM_FINE, OOM_NO_TASK, OOM_DEAD, OOM_DYING, OOM_PROTECTED, OOM_ELSEWHERE = range(6)
-# m.sc[SC_NR_VICTIMS], m.sc[SC_NR_FREED]: calls of reclaim_folio(), and how many of them freed; m.sc[SC_RECLAIM_FAULT]: what is wrong with the page m.sc[SC_RECLAIM_FAULT_PFN] that the reclaimer hands to reclaim_folio(), or with its answer
+# m.sc[SC_NR_VICTIMS], m.sc[SC_NR_FREED]: calls of reclaim_folio(), and how many of them freed
+# m.sc[SC_RECLAIM_FAULT]: what is wrong with the page m.sc[SC_RECLAIM_FAULT_PFN] that the reclaimer hands to reclaim_folio(), or with its answer
 RECLAIM_FINE, RECLAIM_NO_PAGE, RECLAIM_NOT_USER, RECLAIM_ON_LIST, RECLAIM_NOTHING = range(5)
 # m.future_task, a row a task: what a stream will do with it
 FT_STRIDE = 2

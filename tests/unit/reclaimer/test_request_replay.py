@@ -12,6 +12,7 @@ from mmlab.mm.requests import OBJECT
 from mmlab.model.page import NO_MAPPING
 from mmlab.policies import Reclaimer
 from mmlab.testing.oracles.replacement import ORACLES
+from mmlab_linux.reclaimer.mglru import MGLRU
 from mmlab_linux.reclaimer.two_list import TWO_LIST
 from mmlab_rivals.reclaimer import RECLAIMERS
 from mmlab_rivals.reclaimer.clock import CLOCK
@@ -29,7 +30,7 @@ from mmlab_rivals.reclaimer.w_tinylfu import W_TINYLFU
 from mmlab_rivals.reclaimer.wsclock import WSCLOCK
 
 EXACT = [policy for policy in RECLAIMERS if policy is not RANDOM]
-ALL = [*RECLAIMERS, TWO_LIST]
+ALL = [*RECLAIMERS, TWO_LIST, MGLRU]
 
 
 def names(policy):
@@ -129,6 +130,20 @@ def test_two_list_lies_between_opt_and_fifo(size):
     ids = zipf(40_000, 2000)
     misses = {policy.name: replay(policy, None, ids, size)["misses"] for policy in (OPT, TWO_LIST, FIFO)}
     assert misses["opt"] < misses["two_list"] < misses["fifo"]
+
+
+@pytest.mark.parametrize("policy", ALL, ids=names)
+@pytest.mark.parametrize("size", [1, 2, 5, 31])
+def test_a_small_cache(policy, size):
+    """Smaller than the batches in which pages of two_list join their lists: a miss at least for each object, none for a request that repeats the
+    one before, and never more objects than frames."""
+    ids = np.repeat(np.arange(60) % 40, 3)
+    machine = RequestMachine(policy, None, ids, size)
+    while not machine.done:
+        machine.step()
+        assert len(cached(machine)) <= size
+    assert 40 <= machine.misses <= 60
+    assert machine.machine.op("reclaimer", "check") == 0
 
 
 @pytest.mark.parametrize("policy", [FIFO, CLOCK, LRU, TWO_LIST], ids=names)
