@@ -141,13 +141,13 @@ def mrc(
     columns = dict(read_set(item, "--column", "object=key") for item in column or [])
     if trace not in shipped() and not Path(trace).exists():
         raise InputError(f"{trace}: no such file, nor a recorded program ({', '.join(shipped())}){did_you_mean(trace, shipped())}")
+    requests = read_requests(shipped().get(trace, Path(trace)), format_, columns)
+    wanted = _cache_sizes(sizes, requests.objects) if sizes else default_sizes(requests.objects, points)
     folder = results / f"mrc_{Path(trace).name.partition('.')[0]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: the results folder cannot be written: {error.strerror} (choose another with --results DIR)") from None
-    requests = read_requests(shipped().get(trace, Path(trace)), format_, columns)
-    wanted = _cache_sizes(sizes, requests.objects) if sizes else default_sizes(requests.objects, points)
     console.print(f"{requests.meta['file']}: {len(requests):,} {requests.meta['unit']}, {requests.objects:,} different")
     found = []
     for text, (entry, params) in entries.items():
