@@ -9,14 +9,14 @@ from mmlab.kernels.memcg import count_folio_events
 from mmlab.model.const import PAGEVEC_SIZE
 from mmlab.model.page import (
     PG_ACTIVE, PG_DIRTY, PG_HEAD, PG_LRU, PG_MLOCKED, PG_RECLAIM, PG_REFERENCED, PG_UNEVICTABLE, PG_WRITEBACK, page_flags, page_mapcount,
-    page_set, set_page_flags,
+    page_set,
 )
 from mmlab.model.rows import SC_CPU
 from mmlab.model.vmstat import (
     V_PGACTIVATE, V_PGDEACTIVATE, V_PGROTATED, V_UNEVICTABLE_PGS_CULLED, V_UNEVICTABLE_PGS_RESCUED, count_vm_events,
 )
 from mmlab_linux.reclaimer.lru_batch import (
-    BATCH_ACTIVATE, BATCH_ADD, BATCH_DEACTIVATE, BATCH_DEACTIVATE_FILE, BATCH_ROTATE, BATCH_STRIDE, NR_BATCHES, batch_of,
+    BATCH_ACTIVATE, BATCH_ADD, BATCH_DEACTIVATE, BATCH_DEACTIVATE_FILE, BATCH_ROTATE, NR_BATCHES, batch_of,
 )
 from mmlab_linux.reclaimer.lruvec import folio_nr_pages
 from mmlab_linux.reclaimer.mglru.lrugen import lruvec_add_folio, lruvec_del_folio
