@@ -11,7 +11,7 @@ from mmlab.kernels.scan import count_dirty, count_refill, count_scan, count_stea
 from mmlab.kernels.services import cond_resched, folio_referenced, reclaim_folio, wakeup_flusher_threads
 from mmlab.kernels.trace import trace_event
 from mmlab.model.const import (
-    LRU_INACTIVE_FILE, RECLAIM_ACTIVATE, RECLAIM_FREED, RECLAIM_KEEP, SCAN_KSWAPD, SCAN_MAY_UNMAP, SCAN_RECLAIM_IDX_SHIFT,
+    LRU_INACTIVE_FILE, RECLAIM_ACTIVATE, RECLAIM_FREED, RECLAIM_KEEP, SCAN_HELD, SCAN_KSWAPD, SCAN_MAY_UNMAP, SCAN_RECLAIM_IDX_SHIFT,
 )
 from mmlab.model.page import (
     PG_ACTIVE, PG_LOCKED, PG_LRU, PG_MLOCKED, PG_RECLAIM, PG_REFERENCED, PG_WORKINGSET, PG_WRITEBACK, ZONE_SHIFT, page_flags,
@@ -22,7 +22,7 @@ from mmlab.model.rows import (
     WB_SC_UNQUEUED_DIRTY, ZONE_STRIDE, Z_INDEX,
 )
 from mmlab.model.vmstat import V_NR_VMSCAN_WRITE, V_PGACTIVATE, V_PGDEACTIVATE, V_PGSKIP_DMA, count_vm_events
-from mmlab_linux.reclaimer.lru_batch import BATCH_ADD, batch_add, lru_add_drain
+from mmlab_linux.reclaimer.lru_batch import BATCH_ADD, batch_add, held_by_batch, lru_add_drain
 from mmlab_linux.reclaimer.lruvec import ANON, FILE, folio_is_file, folio_nr_pages, lru_note_cost, put_back, update_zone_lru_size
 
 # lists of the node beyond the five: pages taken off by isolate_lru_folios(), pages it passes over, pages that stay. kswapd, which can be preempted
@@ -67,7 +67,7 @@ def isolate_lru_folios(m, st, lruvec, lru, nr_to_scan, scan_flags):
             count_vm_events(m, V_PGSKIP_DMA + zone_index, pages)
         else:
             scan += pages
-            if flags & PG_LRU == 0 or (scan_flags & SCAN_MAY_UNMAP == 0 and page_mapcount(m, pfn) > 0):
+            if scan_flags & SCAN_MAY_UNMAP == 0 and page_mapcount(m, pfn) > 0:
                 list_add(m, src, pfn)
             else:
                 set_page_flags(m, pfn, flags & ~PG_LRU)
@@ -105,7 +105,7 @@ def folio_check_references(m, pfn, kind):
 
 
 @kernel
-def try_to_reclaim(m, pfn, kind, scan_flags):
+def try_to_reclaim(m, st, pfn, kind, scan_flags):
     """What becomes of one isolated page of the inactive list: RECLAIM_*."""
     flags = page_flags(m, pfn)
     if flags & PG_LOCKED:
@@ -117,7 +117,7 @@ def try_to_reclaim(m, pfn, kind, scan_flags):
         return RECLAIM_ACTIVATE
     verdict = folio_check_references(m, pfn, kind)
     if verdict == RECLAIM_FREED:
-        return reclaim_folio(m, pfn, scan_flags)
+        return reclaim_folio(m, pfn, scan_flags | (SCAN_HELD if held_by_batch(st, pfn) else 0))
     return verdict
 
 
@@ -154,7 +154,7 @@ def shrink_isolated(m, st, lruvec, kind, scan_flags, row):
         list_del(m, pfn)
         if kind == FILE:
             count_dirty(m, page_flags(m, pfn), 1)
-        verdict = try_to_reclaim(m, pfn, kind, scan_flags)
+        verdict = try_to_reclaim(m, st, pfn, kind, scan_flags)
         if verdict == RECLAIM_FREED:
             st.inactive[row + BATCH_RECLAIMED] += 1
         else:

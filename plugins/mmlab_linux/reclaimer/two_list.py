@@ -59,8 +59,8 @@ class Params:
 
 
 def new_state(params, machine):
-    """vec: VEC_* a lruvec; size: pages by list, a zone of a cgroup; stats: lagging sizes a lruvec; batch: per-CPU batches; nr, targets,
-    control: of the pass that runs; kswapd: of one that was preempted; given_way: of a task's while kswapd runs within it; inactive: batches
+    """vec: VEC_* a lruvec; size: pages by list, a zone of a cgroup; stats: lagging sizes a lruvec; batch: per-CPU batches; waiting: entries in those that move
+    pages; nr, targets, control: of the pass that runs; kswapd: of one that was preempted; given_way: of a task's while kswapd runs within it; inactive: batches
     that are being shrunk."""
     sizes = machine.sizes
     lruvecs = sizes.nr_nodes * sizes.nr_memcgs
@@ -70,6 +70,7 @@ def new_state(params, machine):
         "stats": np.zeros(STAT_STRIDE * lruvecs, np.int64),
         "next_refresh_ns": np.array([min(params.stats_period_ms, FIRST_REFRESH_MS) * 1_000_000]),
         "batch": np.zeros(BATCH_STRIDE * NR_BATCHES * sizes.nr_cpus, np.int64),
+        "waiting": np.zeros(1, np.int64),
         "nr": np.zeros(4, np.int64),
         "targets": np.zeros(4, np.int64),
         "control": np.zeros(NR_CONTROLS, np.int64),
@@ -89,8 +90,10 @@ def folio_added(m, st, pfn):
 def folio_removed(m, st, pfn):
     """Off its list, or out of the batch in which it waits."""
     flags = page_flags(m, pfn)
+    if st.waiting[0]:
+        batch_remove(st, pfn, 0)
     if flags & PG_LRU == 0:
-        if batch_remove(m, st, pfn) == 0:
+        if batch_remove(st, pfn, 1) == 0:
             remove_isolated(m, page_lruvec(m, pfn), pfn)
         return 0
     lruvec_del(m, st, pfn, flags)
@@ -348,18 +351,9 @@ def remove_isolated(m, lruvec, pfn):
 
 
 @kernel
-def waits_in_batch(st, pfn):
-    """1 if a page without PG_LRU waits in a batch that leaves it on its list."""
-    for row in range(len(st.batch) // BATCH_STRIDE):
-        if row % NR_BATCHES != BATCH_ADD and find_in_batch(st, row // NR_BATCHES, row % NR_BATCHES, pfn) >= 0:
-            return 1
-    return 0
-
-
-@kernel
 def check(m, st):
-    """1: a broken link; 2: a page on a list is neither PG_LRU nor in a batch; 3: it is on another list than its flags say; 4: a list's size
-    is not what was counted; 5: a page in a batch has PG_LRU; 6: a task left pages isolated (kswapd, preempted, may)."""
+    """1: a broken link; 2: a page on a list is not PG_LRU; 3: it is on another list than its flags say; 4: a list's size is not what was counted;
+    5: a page that waits to be added has PG_LRU; 6: a task left pages isolated (kswapd, preempted, may)."""
     for lruvec in range(nr_lruvecs(m)):
         for lru in range(ISOLATED + OF_KSWAPD):
             head = policy_list(m, lruvec, lru)
@@ -372,7 +366,7 @@ def check(m, st):
                 if lru >= ISOLATED:
                     return 6
                 flags = page_flags(m, pfn)
-                if flags & PG_LRU == 0 and waits_in_batch(st, pfn) == 0:
+                if flags & PG_LRU == 0:
                     return 2
                 if page_lruvec(m, pfn) != lruvec or folio_lru_list(flags) != lru:
                     return 3
@@ -383,7 +377,7 @@ def check(m, st):
                 return 1
             if lru < NR_LRU_LISTS and pages != lruvec_lru_size(m, st, lruvec, lru, ALL_ZONES):
                 return 4
-    for row in range(len(st.batch) // BATCH_STRIDE):
+    for row in range(BATCH_ADD, len(st.batch) // BATCH_STRIDE, NR_BATCHES):
         for i in range(st.batch[row * BATCH_STRIDE]):
             if page_flags(m, st.batch[row * BATCH_STRIDE + 1 + i]) & PG_LRU:
                 return 5

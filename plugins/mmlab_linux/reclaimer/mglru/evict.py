@@ -14,7 +14,7 @@ from mmlab.kernels.trace import trace_event
 from mmlab.kernels.zones import wmark_pages, zone_watermark_order0
 from mmlab.model.const import (
     DEF_PRIORITY, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, NUMA_BALANCING_MEMORY_TIERING, RECLAIM_ACTIVATE, RECLAIM_FREED, RECLAIM_KEEP,
-    SCAN_KSWAPD, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_RECLAIM_IDX_SHIFT, SCAN_RESUME,
+    SCAN_HELD, SCAN_KSWAPD, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_RECLAIM_IDX_SHIFT, SCAN_RESUME,
 )
 from mmlab.model.gfp import MAX_NR_ZONES
 from mmlab.model.page import (
@@ -27,6 +27,7 @@ from mmlab.model.rows import (
     SC_YIELD_NS, WB_SC_TAKEN, WB_SC_UNQUEUED_DIRTY, ZONE_STRIDE, Z_INDEX, Z_NODE,
 )
 from mmlab.model.vmstat import V_PGACTIVATE, V_PGSKIP_DMA, V_UNEVICTABLE_PGS_CULLED, count_vm_events
+from mmlab_linux.reclaimer.lru_batch import held_by_batch
 from mmlab_linux.reclaimer.lruvec import ANON, FILE, folio_nr_pages
 from mmlab_linux.reclaimer.mglru.aging import (
     get_swappiness, list_of_page, lruvec_total, promoted, should_run_aging, try_to_inc_max_seq, try_to_inc_min_seq,
@@ -61,14 +62,14 @@ def sort_folio(m, st, lruvec, pfn, kind, scan_flags, tier_idx):
     refs = folio_lru_refs(st, pfn, flags)
     tier = lru_tier_from_refs(refs)
     to_tail = 0
-    if kind == FILE and flags & PG_DIRTY:
-        count_dirty(m, flags, pages)
     if tier > tier_idx or refs > MAX_REFS:
         st.ctrl[ctrl_cell(lruvec, kind, tier) + PROTECTED] += pages
         to_tail = 1
-    elif flags & PG_LRU == 0 or zone_index_of(m, flags) > scan_flags >> SCAN_RECLAIM_IDX_SHIFT:
+    elif zone_index_of(m, flags) > scan_flags >> SCAN_RECLAIM_IDX_SHIFT:
         to_tail = 1
-    elif flags & (PG_LOCKED | PG_WRITEBACK) == 0 and (kind == ANON or flags & PG_DIRTY == 0):
+    elif kind == FILE and flags & PG_DIRTY:
+        count_dirty(m, flags, pages)
+    elif flags & (PG_LOCKED | PG_WRITEBACK) == 0:
         return 0
     folio_inc_gen(m, st, lruvec, pfn, 1 - to_tail)
     list_del(m, pfn)
@@ -189,7 +190,7 @@ def folio_check_references(m, pfn, kind):
 
 
 @kernel
-def try_to_reclaim(m, pfn, kind, scan_flags, ignore_references):
+def try_to_reclaim(m, st, pfn, kind, scan_flags, ignore_references):
     """What becomes of one isolated page: RECLAIM_*. One that a look-around has marked meanwhile is kept."""
     flags = page_flags(m, pfn)
     if flags & PG_LOCKED:
@@ -205,7 +206,7 @@ def try_to_reclaim(m, pfn, kind, scan_flags, ignore_references):
         verdict = folio_check_references(m, pfn, kind)
         if verdict != RECLAIM_FREED:
             return verdict
-    return reclaim_folio(m, pfn, scan_flags)
+    return reclaim_folio(m, pfn, scan_flags | (SCAN_HELD if held_by_batch(st, pfn) else 0))
 
 
 @leaf
@@ -226,7 +227,7 @@ def shrink_folio_list(m, st, lruvec, kind, scan_flags, retry, reclaimed):
     while list_empty(m, isolated) == 0:
         pfn = page_prev(m, isolated)
         list_del(m, pfn)
-        verdict = try_to_reclaim(m, pfn, kind, scan_flags, 0)
+        verdict = try_to_reclaim(m, st, pfn, kind, scan_flags, 0)
         if verdict == RECLAIM_FREED:
             st.refs[pfn] = 0
             reclaimed += 1
