@@ -33,7 +33,9 @@ def shared_inode(m, vma):
 
 @kernel
 def mbind_move(m, mm, vma, first, last):
-    """Move the pages in [first, last) of a VMA that lie outside its policy's nodes and that no other task maps. Returns how many moved."""
+    """Move the pages in [first, last) of a VMA that lie outside its policy's nodes and that no other task maps. Returns how many moved.
+
+    Outside those of a policy that names none (default, local) lie all pages: each is taken anew, on its own node as well."""
     nodes = policy_nodes(m.vma[vma * VMA_STRIDE + VMA_POLICY])
     shared = shared_inode(m, vma)
     moved = 0
@@ -95,7 +97,7 @@ def sys_mbind(m, mm, start, length, policy, move):
             index = m.vma[now * VMA_STRIDE + VMA_PGOFF] + ((at - m.vma[now * VMA_STRIDE + VMA_START]) >> 12)
             if set_shared_policy(m, inode, index, index + ((stop - at) >> 12), policy) < 0:
                 return -ENOMEM
-        if move and policy_nodes(policy):
+        if move:
             mbind_move(m, mm, now, at >> 12, stop >> 12)
         at = stop
     return 0
