@@ -269,7 +269,8 @@ def task_numa_work(m, task, mm):
     began = m.sc[SC_NOW_NS]
     if scan_vmas(m, mm, task, 0):
         scan_vmas(m, mm, task, 1)
-    m.numa_task[row + NT_NODE_STAMP] += 32 * (m.sc[SC_NOW_NS] - began)  # a scan takes at most 3 % of a task's time
+    ticks = (m.sc[SC_NOW_NS] - began) // TICK_NS  # a scan begins with a tick, and only ticks tell how long it took
+    m.numa_task[row + NT_NODE_STAMP] += 32 * ticks * TICK_NS  # it takes at most 3 % of a task's time
     account_runtime(m, task)
     return 0
 

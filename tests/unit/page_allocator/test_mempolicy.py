@@ -119,6 +119,15 @@ def test_a_policy_without_nodes_moves_every_page_to_the_task(policy):
     assert sim.check_state() == []
 
 
+def test_pages_that_madv_free_has_in_its_batch_move_too():
+    sim = a_machine()
+    addr = touched(sim, 20)
+    assert sim.madvise("A", addr, 20 << 12, "free") == 0  # fewer than a batch holds
+    assert sim.mbind("A", addr, 20 << 12, "bind", [1], move=True) == 0
+    assert nodes_of(sim, addr, 20) == [1] * 20
+    assert sim.check_state() == []
+
+
 def test_a_child_has_its_parents_policy():
     sim = a_machine()
     assert sim.set_mempolicy("A", "bind", [1]) == 0
