@@ -417,7 +417,7 @@ class Simulation:
         return mode | mask << 8 | slot << mempolicy.POLICY_SLOT_SHIFT
 
     def nodemask_slot(self, mask: int, then: int) -> int:
-        """Number of the zonelists of a set of nodes, with those of another set behind them."""
+        """Number of the zonelists of a set of nodes; then: the set to which a request goes that they refuse, 0 for none."""
         return nodemask_slot(self.machine, self.layout, mask, then)
 
     def mlock(self, name: str, addr: int, length: int, onfault: bool = False) -> int:

@@ -19,7 +19,7 @@ from mmlab.mm.reclaim_fault import blame_reclaimer, victim_fault
 from mmlab.mm.shmem import shmem_acct_blocks, shmem_writepage
 from mmlab.mm.swap_state import add_to_swap, delete_from_swap_cache
 from mmlab.model.const import (
-    HPAGE_PMD_ORDER, RECLAIM_ACTIVATE, RECLAIM_FREED, RECLAIM_KEEP, RMAP_DIRTY, RMAP_UNMAP, SCAN_MAY_SWAP, SCAN_MAY_WRITEPAGE,
+    HPAGE_PMD_ORDER, RECLAIM_ACTIVATE, RECLAIM_FREED, RECLAIM_KEEP, RMAP_DIRTY, RMAP_UNMAP, SCAN_HELD, SCAN_MAY_SWAP, SCAN_MAY_WRITEPAGE,
 )
 from mmlab.model.page import (
     KIND_FREE, NO_MAPPING, PG_ANON, PG_DIRTY, PG_HEAD, PG_MLOCKED, PG_RECLAIM, PG_SWAPBACKED, PG_SWAPCACHE, PG_UNEVICTABLE, PG_WRITEBACK,
@@ -50,7 +50,8 @@ def reclaim_victim(m, pfn, scan_flags):
     """do_reclaim_folio() of a page that may go.
 
     Anonymous: a swap slot, unmapped, written if dirty, freed with a shadow in the slot; one that a disk is writing is kept, and freed when
-    it is met again. File: unmapped; a clean page leaves a shadow; a dirty one is kept for write-back.
+    it is met again. File: unmapped; a clean page leaves a shadow; a dirty one is kept for write-back. With SCAN_HELD a page is unmapped, put
+    into the swap cache if it is anonymous, and kept; one from MADV_FREE stays mapped.
     """
     swap_io_poll(m)
     if page_test(m, pfn, PG_UNEVICTABLE | PG_MLOCKED):
@@ -58,7 +59,7 @@ def reclaim_victim(m, pfn, scan_flags):
     if page_test(m, pfn, PG_WRITEBACK):
         page_set(m, pfn, PG_RECLAIM)
         return RECLAIM_ACTIVATE
-    if can_demote(m, page_node(m, pfn), scan_flags) and demote_folio(m, pfn, scan_flags):
+    if scan_flags & SCAN_HELD == 0 and can_demote(m, page_node(m, pfn), scan_flags) and demote_folio(m, pfn, scan_flags):
         return RECLAIM_FREED
     if page_test(m, pfn, PG_HEAD):
         if page_test(m, pfn, PG_ANON):
@@ -87,7 +88,7 @@ def pageout(m, pfn, nr):
 def reclaim_large_folio(m, head, scan_flags):
     """An anonymous large folio: in one piece to a device that takes such, else split, its pages on the lists again and the first one reclaimed."""
     order = page_order(m, head)
-    if page_refs(m, head) > (1 if page_test(m, head, PG_SWAPCACHE) else 0):
+    if scan_flags & SCAN_HELD or page_refs(m, head) > (1 if page_test(m, head, PG_SWAPCACHE) else 0):
         return RECLAIM_KEEP
     split = nr_pages_mapped(m, head) < 1 << order and entire_mapcount(m, head) == 0 and page_test(m, head + 1, PG_PARTIALLY_MAPPED)
     if scan_flags & SCAN_MAY_SWAP == 0:
@@ -134,6 +135,8 @@ def reclaim_small_folio(m, pfn, scan_flags):
         if page_test(m, pfn, PG_DIRTY) or rmap_walk(m, pfn, RMAP_DIRTY):
             page_set(m, pfn, PG_SWAPBACKED)
             return RECLAIM_ACTIVATE
+        if scan_flags & SCAN_HELD:
+            return RECLAIM_ACTIVATE
         rmap_walk(m, pfn, RMAP_UNMAP)
         m.vmstat[V_PGLAZYFREED] += 1
     elif page_test(m, pfn, PG_ANON | PG_SWAPCACHE):
@@ -145,6 +148,8 @@ def reclaim_small_folio(m, pfn, scan_flags):
             rmap_walk(m, pfn, RMAP_UNMAP)
             if page_mapcount(m, pfn) > 0:
                 return RECLAIM_ACTIVATE
+        if scan_flags & SCAN_HELD:
+            return RECLAIM_KEEP
         if page_test(m, pfn, PG_DIRTY):
             if scan_flags & SCAN_MAY_WRITEPAGE == 0 or pageout(m, pfn, 1):
                 return RECLAIM_KEEP
@@ -154,6 +159,8 @@ def reclaim_small_folio(m, pfn, scan_flags):
             rmap_walk(m, pfn, RMAP_UNMAP)
             if page_mapcount(m, pfn) > 0:
                 return RECLAIM_ACTIVATE
+        if page_test(m, pfn, PG_SWAPBACKED) and scan_flags & SCAN_HELD:
+            return RECLAIM_KEEP
         if page_test(m, pfn, PG_SWAPBACKED) and page_test(m, pfn, PG_DIRTY) == 0:
             inode = page_mapping(m, pfn)  # read only, it holds zeroes: nothing is lost
             filemap_remove(m, pfn, -1)
@@ -174,6 +181,8 @@ def reclaim_small_folio(m, pfn, scan_flags):
             page_set(m, pfn, PG_RECLAIM)
             m.vmstat[V_NR_VMSCAN_IMMEDIATE_RECLAIM] += 1
             return RECLAIM_ACTIVATE
+        if scan_flags & SCAN_HELD:
+            return RECLAIM_KEEP
         filemap_remove(m, pfn, reclaimer_eviction_shadow(m, pfn))
     set_page_counts(m, pfn, 0, 0)
     set_page_mapping(m, pfn, NO_MAPPING)

@@ -6,11 +6,11 @@ Left out: throttling of direct reclaim by free memory, recursive protection (a m
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.memory_tiers import can_demote
-from mmlab.kernels.memcg import memcg_is_descendant, nr_lruvecs
-from mmlab.kernels.ops import reclaimer_end_reclaim, reclaimer_nr_lru_pages, reclaimer_prepare_scan, reclaimer_shrink_node
 from mmlab.kernels.large_folio import split_queue
 from mmlab.kernels.likely import unlikely
+from mmlab.kernels.memcg import memcg_is_descendant, nr_lruvecs
+from mmlab.kernels.memory_tiers import can_demote
+from mmlab.kernels.ops import reclaimer_end_reclaim, reclaimer_nr_lru_pages, reclaimer_prepare_scan, reclaimer_shrink_node
 from mmlab.kernels.services import shrink_slab, shrink_slab_memcg, wakeup_flusher_threads, wb_step, writeback_timers
 from mmlab.kernels.trace import trace_event
 from mmlab.kernels.zones import request_zone, zonelist_of
@@ -27,11 +27,11 @@ from mmlab.model.const import (
 from mmlab.model.gfp import ZONE_MOVABLE
 from mmlab.model.rows import (
     EVENT_DIRECT_RECLAIM_BEGIN, EVENT_DIRECT_RECLAIM_END, EVENT_MEMCG_RECLAIM_BEGIN, EVENT_MEMCG_RECLAIM_END, MC_ELOW, MC_EMIN,
-    MC_EVENT_LOW, MC_ITER, MC_MIN, MC_PARENT, MC_USAGE, MEMCG_STRIDE, NODE_STRIDE, N_KSWAPD_FAILURES, N_PASS_MEMCG, RECLAIM_NOTHING, SC_IN_RECLAIM, SC_NODE,
-    SC_NOW_NS, SC_NR_FREED, SC_NR_MEMCGS, SC_NR_NODES, SC_NR_RECLAIMED, SC_NR_SCANNED, SC_NR_SWAP_FREE, SC_NR_ZONES, SC_PROACTIVE, SC_PROTECTION,
-    SC_RECLAIM_MEMCG, SC_RECLAIM_NOTES, SC_INODE_TOP, SC_KSWAPD_SLICE_NS, SC_SCAN_PRIORITY, SC_SHRINK_MEMCG, SC_YIELDED, SHR_NR,
-    TRACE_ORDER, ZONELIST_STRIDE, WB_AWAKE, WB_IO_NEXT_NS, WB_SC_CONGESTED, WB_SC_DIRTY, WB_SC_TAKEN, WB_SC_UNQUEUED_DIRTY, ZONE_STRIDE,
-    ZSW_SHRINKER, Z_INDEX, Z_MANAGED, Z_NODE, Z_WRITE_PENDING,
+    MC_EVENT_LOW, MC_ITER, MC_MIN, MC_PARENT, MC_USAGE, MEMCG_STRIDE, NODE_STRIDE, N_KSWAPD_FAILURES, N_PASS_MEMCG, RECLAIM_NOTHING,
+    SC_INODE_TOP, SC_IN_RECLAIM, SC_KSWAPD_SLICE_NS, SC_NODE, SC_NOW_NS, SC_NR_FREED, SC_NR_MEMCGS, SC_NR_NODES, SC_NR_RECLAIMED,
+    SC_NR_SCANNED, SC_NR_SWAP_FREE, SC_NR_ZONES, SC_PROACTIVE, SC_PROTECTION, SC_RECLAIM_MEMCG, SC_RECLAIM_NOTES, SC_SCAN_PRIORITY,
+    SC_SHRINK_MEMCG, SC_YIELDED, SHR_NR, TRACE_ORDER, WB_AWAKE, WB_IO_NEXT_NS, WB_SC_CONGESTED, WB_SC_DIRTY, WB_SC_TAKEN,
+    WB_SC_UNQUEUED_DIRTY, ZONELIST_STRIDE, ZONE_STRIDE, ZSW_SHRINKER, Z_INDEX, Z_MANAGED, Z_NODE, Z_WRITE_PENDING,
 )
 from mmlab.model.vmstat import V_ALLOCSTALL_DMA, V_NR_SLAB_RECLAIMABLE
 
@@ -192,9 +192,9 @@ def shrink_node(m, node, memcg, priority, nr_to_reclaim, scan_flags, full):
     if m.wb[WB_AWAKE] or m.sc[SC_NOW_NS] >= m.wb[WB_IO_NEXT_NS]:
         let_flusher_run(m, m.sc[SC_KSWAPD_SLICE_NS])  # woken by the last pass, it does not wait for the end of this run
     swap_io_poll(m)
-    m.wb[WB_SC_TAKEN] = m.wb[WB_SC_DIRTY] = m.wb[WB_SC_UNQUEUED_DIRTY] = m.wb[WB_SC_CONGESTED] = 0
     scanned = m.sc[SC_NR_SCANNED]
     if scan_flags & SCAN_RESUME == 0:
+        m.wb[WB_SC_TAKEN] = m.wb[WB_SC_DIRTY] = m.wb[WB_SC_UNQUEUED_DIRTY] = m.wb[WB_SC_CONGESTED] = 0
         lru_add_drain(m)
         reclaimer_prepare_scan(m, memcg * m.sc[SC_NR_NODES] + node, priority, nr_to_reclaim, scan_flags)
     reclaimed = shrink_node_memcgs(m, node, memcg, nr_to_reclaim, scan_flags, full)
