@@ -16,6 +16,17 @@ from mmlab.model.rows import (
 )
 from mmlab.model.vmstat import VMSTAT_STRIDE
 
+STATS_FIRST_NS = 1_750_000_000  # statistics are refreshed after 2.5, 4.5, 6.5 s of uptime (measured); a run begins at 2.7
+STATS_PERIOD_NS = 2_016_000_000  # 500 jiffies, which the timer wheel makes 504
+
+
+@leaf
+def next_stats_refresh(now_ns):
+    """When statistics of cgroups are refreshed next, in simulated ns."""
+    if now_ns < STATS_FIRST_NS:
+        return STATS_FIRST_NS
+    return now_ns + STATS_PERIOD_NS - (now_ns - STATS_FIRST_NS) % STATS_PERIOD_NS
+
 
 @leaf
 def page_lruvec(m, pfn):

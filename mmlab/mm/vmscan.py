@@ -17,6 +17,7 @@ from mmlab.mm.page_counter import memcg_memory_event
 from mmlab.mm.page_io import NEVER_NS, blk_flush_plug, swap_io_next_ns, swap_io_poll
 from mmlab.mm.psi import psi_memstall_enter, psi_memstall_leave
 from mmlab.mm.swap import lru_add_drain
+from mmlab.mm.xarray import shadow_list
 from mmlab.model.const import (
     DEF_PRIORITY, HZ, LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, NOTE_LOW_SKIPPED, NOTE_SKIPPED_DEACTIVATE,
     NOTE_TRIM_MODE, NOTE_TRIM_MODE_FAILED, SCAN_FORCE_DEACTIVATE, SCAN_KSWAPD, SCAN_LOW_RECLAIM, SCAN_MAY_SWAP, SCAN_MAY_UNMAP,
@@ -123,7 +124,7 @@ def shrink_node_memcgs(m, node, memcg, nr_to_reclaim, scan_flags, full):
         if at == resumed or (memcg_is_descendant(m, at, memcg) and set_protection(m, memcg, at, scan_flags)):
             m.sc[SC_SHRINK_MEMCG] = at
             got = reclaimer_shrink_node(m, at * m.sc[SC_NR_NODES] + node, m.sc[SC_SCAN_PRIORITY], nr_to_reclaim, flags)
-            if (m.memcg[split_queue(at) + SHR_NR] or m.zswap[ZSW_SHRINKER]) and m.sc[SC_YIELDED] == 0:
+            if (m.memcg[shadow_list(at) + SHR_NR] or m.memcg[split_queue(at) + SHR_NR] or m.zswap[ZSW_SHRINKER]) and m.sc[SC_YIELDED] == 0:
                 shrink_slab_memcg(m, at, m.sc[SC_SCAN_PRIORITY])
             if at == 0 and m.sc[SC_INODE_TOP] > 0 and m.sc[SC_YIELDED] == 0:
                 pages = m.vmstat[V_NR_SLAB_RECLAIMABLE]

@@ -15,7 +15,7 @@ from attrs.validators import ge
 
 from mmlab.kernels.jit import kernel
 from mmlab.kernels.lists import list_position, policy_list
-from mmlab.kernels.memcg import lruvec_memcg, lruvec_node, memcg_swap_pages, nr_lruvecs, page_lruvec
+from mmlab.kernels.memcg import STATS_FIRST_NS, STATS_PERIOD_NS, lruvec_memcg, lruvec_node, memcg_swap_pages, nr_lruvecs, page_lruvec
 from mmlab.kernels.memory_tiers import can_demote
 from mmlab.kernels.zones import page_node
 from mmlab.model.const import (
@@ -46,7 +46,6 @@ from mmlab_linux.reclaimer.shrink_list import shrink_active_list, shrink_inactiv
 
 LRUVEC_BITS = 14  # of a shadow: nonresident age, lruvec, PG_WORKINGSET
 REFAULT_ACTIVATE, REFAULT_RESTORE = 1, 2
-FIRST_REFRESH_MS = 1750  # statistics are refreshed after 2.5, 4.5, 6.5 s of uptime (measured); a run begins at 2.7
 PASS_STRIDE = 16  # st.kswapd: pages reclaimed, nr, targets and control of a node's pass that was preempted
 
 
@@ -54,7 +53,7 @@ PASS_STRIDE = 16  # st.kswapd: pages reclaimed, nr, targets and control of a nod
 class Params:
     """stats_period_ms: how often the statistics behind some decisions are refreshed; 0: exact, as in a kernel without memory cgroups."""
 
-    stats_period_ms: int = field(default=2016, validator=ge(0))  # 500 jiffies, which the timer wheel makes 504
+    stats_period_ms: int = field(default=STATS_PERIOD_NS // 1_000_000, validator=ge(0))
 
 
 def new_state(params, machine):
@@ -66,7 +65,7 @@ def new_state(params, machine):
         "vec": np.zeros(VEC_STRIDE * lruvecs, np.int64),
         "size": np.zeros(SIZE_STRIDE * sizes.nr_zones * sizes.nr_memcgs, np.int64),
         "stats": np.zeros(STAT_STRIDE * lruvecs, np.int64),
-        "next_refresh_ns": np.array([min(params.stats_period_ms, FIRST_REFRESH_MS) * 1_000_000]),
+        "next_refresh_ns": np.array([min(params.stats_period_ms * 1_000_000, STATS_FIRST_NS)]),
         "batch": np.zeros(BATCH_STRIDE * NR_BATCHES * sizes.nr_cpus, np.int64),
         "waiting": np.zeros(1, np.int64),
         "nr": np.zeros(4, np.int64),
