@@ -234,6 +234,7 @@ PSI_STRIDE = 16
 PSI_SOME_NS, PSI_FULL_NS, PSI_SEEN, PSI_AVG, PSI_NEXT_NS, PSI_LAST_NS, PSI_DEPTH, PSI_BEGAN_NS = 0, 1, 2, 4, 10, 11, 12, 13
 # m.shrinker: a row a shrinker: objects that it left for the next run, and a list: how many, the first and the last
 SHR_STRIDE = 4
+BH_LRU_SIZE = 16  # blocks that a CPU holds in m.bh_lru
 KVFREE_BULK_MAX_ENTR = 510  # objects of m.kfree_rcu: pointers in a page
 SHR_DEFERRED, SHR_NR, SHR_FIRST, SHR_LAST = range(4)
 # super_cache_scan of the disk (its lists are the last two), ext4_es_scan, workingset (its lists: at MC_SHADOW_NODES), deferred_split_scan (at MC_SPLIT_QUEUE),
