@@ -6,6 +6,7 @@ Models: mm/vmscan.c shrink_folio_list(), pageout(), __remove_mapping().
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.large_folio import PG_PARTIALLY_MAPPED, entire_mapcount, nr_pages_mapped
 from mmlab.kernels.memory_tiers import can_demote
+from mmlab.kernels.likely import unlikely
 from mmlab.kernels.ops import reclaimer_eviction_shadow, reclaimer_folio_removed
 from mmlab.kernels.services import free_pages, rmap_walk
 from mmlab.kernels.trace import trace_event
@@ -15,6 +16,7 @@ from mmlab.mm.demotion import demote_folio
 from mmlab.mm.huge_memory import free_large_folio, split_folio, split_huge_pmds_of
 from mmlab.mm.page_cache import filemap_remove
 from mmlab.mm.page_io import swap_io_poll, swap_writepage
+from mmlab.mm.reclaim_fault import blame_reclaimer, victim_fault
 from mmlab.mm.shmem import shmem_acct_blocks, shmem_writepage
 from mmlab.mm.swap_state import add_to_swap, delete_from_swap_cache
 from mmlab.model.const import (
@@ -24,13 +26,31 @@ from mmlab.model.page import (
     KIND_FREE, NO_MAPPING, PG_ANON, PG_DIRTY, PG_HEAD, PG_MLOCKED, PG_RECLAIM, PG_SWAPBACKED, PG_SWAPCACHE, PG_UNEVICTABLE, PG_WRITEBACK,
     page_clear, page_kind, page_mapcount, page_mapping, page_order, page_refs, page_set, page_test, set_page_counts, set_page_mapping,
 )
-from mmlab.model.rows import EVENT_WRITE_FOLIO, MTHP_STRIDE, MTHP_SWPOUT_FALLBACK, SC_BDEV, SC_NR_SWAP_SLOTS
+from mmlab.model.rows import (
+    EVENT_WRITE_FOLIO, MTHP_STRIDE, MTHP_SWPOUT_FALLBACK, RECLAIM_FINE, SC_BDEV, SC_NR_FREED, SC_NR_SWAP_SLOTS, SC_NR_VICTIMS,
+)
 from mmlab.model.vmstat import V_NR_VMSCAN_IMMEDIATE_RECLAIM, V_NR_VMSCAN_WRITE, V_PGLAZYFREED, V_THP_SWPOUT_FALLBACK
 
 
 @kernel
 def do_reclaim_folio(m, pfn, scan_flags):
-    """Service reclaim_folio: RECLAIM_FREED, _KEEP or _ACTIVATE. The page is on no list; it is freed here or stays the caller's.
+    """Service reclaim_folio: RECLAIM_FREED, _KEEP or _ACTIVATE. The page is on no list; it is freed here or stays the caller's. A page that no
+    reclaimer may name is kept, and stops the run (reclaim_fault.py).
+    """
+    why = victim_fault(m, pfn)
+    if unlikely(why != RECLAIM_FINE):
+        blame_reclaimer(m, why, pfn)
+        return RECLAIM_KEEP
+    m.sc[SC_NR_VICTIMS] += 1
+    fate = reclaim_victim(m, pfn, scan_flags)
+    if fate == RECLAIM_FREED:
+        m.sc[SC_NR_FREED] += 1
+    return fate
+
+
+@leaf
+def reclaim_victim(m, pfn, scan_flags):
+    """do_reclaim_folio() of a page that may go.
 
     Anonymous: a swap slot, unmapped, written if dirty, freed with a shadow in the slot; one that a disk is writing is kept, and freed when
     it is met again. File: unmapped; a clean page leaves a shadow; a dirty one is kept for write-back. With SCAN_HELD a page is unmapped, put

@@ -6,16 +6,18 @@ Left out: throttling of direct reclaim by free memory, recursive protection (a m
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.memory_tiers import can_demote
-from mmlab.kernels.memcg import memcg_is_descendant, nr_lruvecs
-from mmlab.kernels.ops import reclaimer_end_reclaim, reclaimer_nr_lru_pages, reclaimer_prepare_scan, reclaimer_shrink_node
 from mmlab.kernels.large_folio import split_queue
+from mmlab.kernels.likely import unlikely
+from mmlab.kernels.memcg import memcg_is_descendant, nr_lruvecs
+from mmlab.kernels.memory_tiers import can_demote
+from mmlab.kernels.ops import reclaimer_end_reclaim, reclaimer_nr_lru_pages, reclaimer_prepare_scan, reclaimer_shrink_node
 from mmlab.kernels.services import shrink_slab, shrink_slab_memcg, wakeup_flusher_threads, wb_step, writeback_timers
 from mmlab.kernels.trace import trace_event
 from mmlab.kernels.zones import request_zone, zonelist_of
 from mmlab.mm.page_counter import memcg_memory_event
 from mmlab.mm.page_io import NEVER_NS, blk_flush_plug, swap_io_next_ns, swap_io_poll
 from mmlab.mm.psi import psi_memstall_enter, psi_memstall_leave
+from mmlab.mm.reclaim_fault import blame_reclaimer
 from mmlab.mm.swap import lru_add_drain
 from mmlab.mm.xarray import shadow_list
 from mmlab.model.const import (
@@ -26,11 +28,11 @@ from mmlab.model.const import (
 from mmlab.model.gfp import ZONE_MOVABLE
 from mmlab.model.rows import (
     EVENT_DIRECT_RECLAIM_BEGIN, EVENT_DIRECT_RECLAIM_END, EVENT_MEMCG_RECLAIM_BEGIN, EVENT_MEMCG_RECLAIM_END, MC_ELOW, MC_EMIN,
-    MC_EVENT_LOW, MC_ITER, MC_MIN, MC_PARENT, MC_USAGE, MEMCG_STRIDE, NODE_STRIDE, N_KSWAPD_FAILURES, N_PASS_MEMCG, SC_IN_RECLAIM, SC_NODE,
-    SC_NOW_NS, SC_NR_MEMCGS, SC_NR_NODES, SC_NR_RECLAIMED, SC_NR_SCANNED, SC_NR_SWAP_FREE, SC_NR_ZONES, SC_PROACTIVE, SC_PROTECTION,
-    SC_RECLAIM_MEMCG, SC_RECLAIM_NOTES, SC_INODE_TOP, SC_KSWAPD_SLICE_NS, SC_SCAN_PRIORITY, SC_SHRINK_MEMCG, SC_YIELDED, SHR_NR,
-    TRACE_ORDER, ZONELIST_STRIDE, WB_AWAKE, WB_IO_NEXT_NS, WB_SC_CONGESTED, WB_SC_DIRTY, WB_SC_TAKEN, WB_SC_UNQUEUED_DIRTY, ZONE_STRIDE,
-    ZSW_SHRINKER, Z_INDEX, Z_MANAGED, Z_NODE, Z_WRITE_PENDING,
+    MC_EVENT_LOW, MC_ITER, MC_MIN, MC_PARENT, MC_USAGE, MEMCG_STRIDE, NODE_STRIDE, N_KSWAPD_FAILURES, N_PASS_MEMCG, RECLAIM_NOTHING,
+    SC_INODE_TOP, SC_IN_RECLAIM, SC_KSWAPD_SLICE_NS, SC_NODE, SC_NOW_NS, SC_NR_FREED, SC_NR_MEMCGS, SC_NR_NODES, SC_NR_RECLAIMED,
+    SC_NR_SCANNED, SC_NR_SWAP_FREE, SC_NR_ZONES, SC_PROACTIVE, SC_PROTECTION, SC_RECLAIM_MEMCG, SC_RECLAIM_NOTES, SC_SCAN_PRIORITY,
+    SC_SHRINK_MEMCG, SC_YIELDED, SHR_NR, TRACE_ORDER, WB_AWAKE, WB_IO_NEXT_NS, WB_SC_CONGESTED, WB_SC_DIRTY, WB_SC_TAKEN,
+    WB_SC_UNQUEUED_DIRTY, ZONELIST_STRIDE, ZONE_STRIDE, ZSW_SHRINKER, Z_INDEX, Z_MANAGED, Z_NODE, Z_WRITE_PENDING,
 )
 from mmlab.model.vmstat import V_ALLOCSTALL_DMA, V_NR_SLAB_RECLAIMABLE
 
@@ -123,7 +125,11 @@ def shrink_node_memcgs(m, node, memcg, nr_to_reclaim, scan_flags, full):
     while at < nr_memcgs:
         if at == resumed or (memcg_is_descendant(m, at, memcg) and set_protection(m, memcg, at, scan_flags)):
             m.sc[SC_SHRINK_MEMCG] = at
+            freed = m.sc[SC_NR_FREED]
             got = reclaimer_shrink_node(m, at * m.sc[SC_NR_NODES] + node, m.sc[SC_SCAN_PRIORITY], nr_to_reclaim, flags)
+            if unlikely(got > 0 and m.sc[SC_NR_FREED] == freed and flags & SCAN_RESUME == 0):
+                blame_reclaimer(m, RECLAIM_NOTHING, got)
+                got = 0
             if (m.memcg[shadow_list(at) + SHR_NR] or m.memcg[split_queue(at) + SHR_NR] or m.zswap[ZSW_SHRINKER]) and m.sc[SC_YIELDED] == 0:
                 shrink_slab_memcg(m, at, m.sc[SC_SCAN_PRIORITY])
             if at == 0 and m.sc[SC_INODE_TOP] > 0 and m.sc[SC_YIELDED] == 0:
@@ -187,9 +193,9 @@ def shrink_node(m, node, memcg, priority, nr_to_reclaim, scan_flags, full):
     if m.wb[WB_AWAKE] or m.sc[SC_NOW_NS] >= m.wb[WB_IO_NEXT_NS]:
         let_flusher_run(m, m.sc[SC_KSWAPD_SLICE_NS])  # woken by the last pass, it does not wait for the end of this run
     swap_io_poll(m)
-    m.wb[WB_SC_TAKEN] = m.wb[WB_SC_DIRTY] = m.wb[WB_SC_UNQUEUED_DIRTY] = m.wb[WB_SC_CONGESTED] = 0
     scanned = m.sc[SC_NR_SCANNED]
     if scan_flags & SCAN_RESUME == 0:
+        m.wb[WB_SC_TAKEN] = m.wb[WB_SC_DIRTY] = m.wb[WB_SC_UNQUEUED_DIRTY] = m.wb[WB_SC_CONGESTED] = 0
         lru_add_drain(m)
         reclaimer_prepare_scan(m, memcg * m.sc[SC_NR_NODES] + node, priority, nr_to_reclaim, scan_flags)
     reclaimed = shrink_node_memcgs(m, node, memcg, nr_to_reclaim, scan_flags, full)

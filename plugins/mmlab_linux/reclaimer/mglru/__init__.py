@@ -9,9 +9,8 @@ Left out: the memcg LRU (cgroups are reclaimed in turn), write-back throttling.
 import numpy as np
 from attrs import field, frozen
 from attrs.validators import ge
-
 from mmlab.kernels.jit import kernel
-from mmlab.kernels.memcg import lruvec_node
+from mmlab.kernels.memcg import lruvec_node, page_lruvec
 from mmlab.model.page import (
     PG_ACTIVE, PG_DIRTY, PG_LOCKED, PG_LRU, PG_REFERENCED, PG_UNEVICTABLE, PG_WORKINGSET, page_flags, set_page_flags,
 )
@@ -28,8 +27,11 @@ from mmlab_linux.reclaimer.mglru.debugfs import lru_gen_files
 from mmlab_linux.reclaimer.mglru.evict import PASS_STRIDE, shrink_node
 from mmlab_linux.reclaimer.mglru.explain import EXPLAINS, explain_page
 from mmlab_linux.reclaimer.mglru.look_around import look_around
-from mmlab_linux.reclaimer.mglru.lrugen import GEN_STRIDE, MAX_REFS, MAX_SEQ, MIN_NR_GENS, NR_STRIDE, WALKED_SEQ, lruvec_del_folio
+from mmlab_linux.reclaimer.mglru.lrugen import (
+    GEN_STRIDE, MAX_REFS, MAX_SEQ, MIN_NR_GENS, NR_STRIDE, WALKED_SEQ, lruvec_del_folio, remove_isolated,
+)
 from mmlab_linux.reclaimer.mglru.refault import eviction_shadow, workingset_refault
+
 
 
 @frozen
@@ -84,7 +86,9 @@ def folio_removed(m, st, pfn):
     if st.waiting[0]:
         batch_remove(st, pfn, 0)
     if flags & PG_LRU == 0:
-        return batch_remove(st, pfn, 1)
+        if batch_remove(st, pfn, 1) == 0:
+            remove_isolated(m, page_lruvec(m, pfn), pfn)
+        return 0
     lruvec_del_folio(m, st, pfn, flags)
     set_page_flags(m, pfn, page_flags(m, pfn) & ~PG_LRU)
     return 0

@@ -44,7 +44,8 @@ def check_list(m, st, lruvec, number):
 @kernel
 def check(m, st):
     """1: a broken link; 2: a page on a list is not PG_LRU; 3: it is on a list of another lruvec, kind or zone; 4: a
-    generation or list does not hold what was counted; 5: fewer than two or more than four generations of file pages; 6: pages were left isolated."""
+    generation or list does not hold what was counted; 5: fewer than two or more than four generations of file pages; 6: a task left pages isolated
+    (kswapd, preempted, may)."""
     for lruvec in range(nr_lruvecs(m)):
         for cell in range(NR_STRIDE + 1):
             st.counted[cell] = 0
