@@ -51,6 +51,7 @@ def sb_getblk(m, inode, index, read, dirty):
             return pfn
         if inode == m.sc[SC_BDEV]:
             create_empty_buffers(m, pfn)
+            reclaimer_folio_accessed(m, pfn)  # made for use, and then looked up
         count_read(m, read, read)
     if inode == m.sc[SC_BDEV]:
         bh_lru_install(m, pfn)
