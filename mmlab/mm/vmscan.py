@@ -21,6 +21,7 @@ from mmlab.mm.page_io import NEVER_NS, blk_flush_plug, swap_io_next_ns, swap_io_
 from mmlab.mm.psi import psi_memstall_enter, psi_memstall_leave
 from mmlab.mm.reclaim_fault import blame_reclaimer
 from mmlab.mm.swap import lru_add_drain
+from mmlab.mm.xarray import shadow_list
 from mmlab.model.const import (
     DEF_PRIORITY, HZ, LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, NOTE_LOW_SKIPPED, NOTE_SKIPPED_DEACTIVATE,
     NOTE_TRIM_MODE, NOTE_TRIM_MODE_FAILED, SCAN_FORCE_DEACTIVATE, SCAN_KSWAPD, SCAN_LOW_RECLAIM, SCAN_MAY_SWAP, SCAN_MAY_UNMAP,
@@ -133,7 +134,7 @@ def shrink_node_memcgs(m, node, memcg, nr_to_reclaim, scan_flags, full):
             if unlikely(got > 0 and m.sc[SC_NR_FREED] == freed and flags & SCAN_RESUME == 0):
                 blame_reclaimer(m, RECLAIM_NOTHING, got)
                 got = 0
-            if (m.memcg[split_queue(at) + SHR_NR] or m.zswap[ZSW_SHRINKER]) and m.sc[SC_YIELDED] == 0:
+            if (m.memcg[shadow_list(at) + SHR_NR] or m.memcg[split_queue(at) + SHR_NR] or m.zswap[ZSW_SHRINKER]) and m.sc[SC_YIELDED] == 0:
                 shrink_slab_memcg(m, at, m.sc[SC_SCAN_PRIORITY])
             if at == 0 and m.sc[SC_INODE_TOP] > 0 and m.sc[SC_YIELDED] == 0:
                 pages = m.vmstat[V_NR_SLAB_RECLAIMABLE]

@@ -120,6 +120,7 @@ ARRAYS: tuple[Array, ...] = (
     Array("shared_policy", "int64", lambda s: rows.SP_STRIDE * 1024, "SP_* a range of an inode", "struct shared_policy"),
     Array("xa", "int64", _rows(rows.XA_STRIDE, _objects(576)), "pfn << 2 | 1, shadow << 2 | 2, node << 2 | 3", "struct xa_node.slots"),
     Array("xa_node", "int64", _rows(rows.XN_STRIDE, _objects(576)), "XN_* a node", "struct xa_node"),
+    Array("bh_lru", "int64", lambda s: rows.BH_LRU_SIZE * s.nr_cpus, "pages with blocks of the disk that a CPU looked up last, + 1", "struct bh_lru"),
     Array("kfree_rcu", "int64", lambda s: rows.KVFREE_BULK_MAX_ENTR, "objects that wait to be freed", "struct kvfree_rcu_bulk_data"),
     Array("psi", "int64", _rows(rows.PSI_STRIDE, lambda s: s.nr_memcgs), "PSI_* a cgroup", "struct psi_group"),
     Array("shrinker", "int64", lambda s: rows.SHR_STRIDE * rows.NR_SHRINKERS, "SHR_* a shrinker", "struct shrinker, list_lru"),
