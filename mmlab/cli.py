@@ -114,8 +114,8 @@ def mrc(
 ) -> None:
     """Miss-ratio curves: how often reclaimers miss at every size of a cache, as a table and a plot.
 
-    lru's and opt's are exact for all sizes in one pass; other policies are replayed once a size, which is exact too. With --sample R all are
-    estimated from a share R of the objects, with their error: for traces too large for that.
+    lru's is exact for all sizes in one pass, so is opt's from 100 sizes on; else a policy is replayed once a size, which is exact too. With
+    --sample R all are estimated from a share R of the objects, with their error: for traces too large for that.
 
     Examples:
 
@@ -156,7 +156,7 @@ def mrc(
         else:
             curve = exact_curve(entry.policy, params, requests, wanted, seed)
         found += [evolve(point, policy=text) for point in curve]
-    _print_rows(console, *curve_table(found))
+    _print_figures(console, *curve_table(found))
     how = f"sampled, {samples} samples of {sample:g} of the objects, with the standard error of their mean" if sample < 1 else "exact"
     page = write_curves(found, f"{requests.meta['file']}: {requests.meta['unit']} ({how})", folder)
     console.print(f"{how}; plot: {page}  table: {page.with_name('mrc.csv')}", soft_wrap=True)

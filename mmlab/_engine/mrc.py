@@ -23,8 +23,9 @@ from mmlab.workload.splitmix import splitmix64
 
 #: a sampled cache has this many objects at least: smaller ones say nothing
 LEAST = 8
-#: how the distances of stack algorithms are found; none of the others is one (as they are defined here: counts end with eviction)
-STACK = {"lru": reuse_histogram, "opt": opt_histogram}
+#: how the distances of stack algorithms are found, and from how many sizes on that is quicker than a replay a size; none of the others is one
+#: (as they are defined here: what they counted ends with eviction)
+STACK = {"lru": (reuse_histogram, 1), "opt": (opt_histogram, 100)}
 ONE_PASS, REPLAY, SAMPLED = "one pass", "replay", "sampled"
 
 
@@ -48,8 +49,9 @@ def exact_curve(
     policy: Policy, params: Any, requests: Requests, sizes: list[int], seed: int = 0, progress: Progress | None = None
 ) -> list[Point]:
     """A point a size. Stack algorithms from distances, every other policy by a replay a size."""
-    if policy.name in STACK:
-        misses, method = misses_at(STACK[policy.name](requests.ids, requests.objects), np.array(sizes, np.int64)), ONE_PASS
+    distances, least = STACK.get(policy.name, (None, 0))
+    if distances is not None and len(sizes) >= least:
+        misses, method = misses_at(distances(requests.ids, requests.objects), np.array(sizes, np.int64)), ONE_PASS
     else:
         misses, method = np.array([_misses(policy, params, requests.ids, size, seed, progress) for size in sizes]), REPLAY
     return [Point(policy.name, size, int(missed) / len(requests), 0.0, method) for size, missed in zip(sizes, misses, strict=True)]

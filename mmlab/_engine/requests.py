@@ -68,6 +68,7 @@ class RequestMachine:
         m.sc[r.SC_MAX_PFN], m.sc[r.SC_NR_HEADS], m.sc[r.SC_TASK] = frames, m.sizes.nr_heads, -1
         m.sc[r.SC_POLICY_LISTS] = frames
         m.sc[r.SC_WANTS_ACCESS], m.sc[r.SC_NEEDS_FUTURE] = policy.wants_accesses, policy.needs_future
+        m.sc[r.SC_WANTS_PASSES] = any(policy.ops().get(name) is not None for name in ("prepare_scan", "end_reclaim"))
         m.zone[r.Z_INDEX] = 2
         m.zone[r.Z_END_PFN] = frames
         m.zone[[r.Z_PRESENT, r.Z_MANAGED]] = cache

@@ -22,7 +22,7 @@ from mmlab.model.const import (
 )
 from mmlab.model.gfp import ZONE_NORMAL
 from mmlab.model.page import NO_MAPPING, PG_LRU, PG_UPTODATE, page_flags, page_next, page_prev, set_page_flags
-from mmlab.model.rows import RECLAIM_FINE, RECLAIM_NO_PAGE, RECLAIM_NOT_USER, RECLAIM_ON_LIST, SC_MAX_PFN, SC_NEEDS_FUTURE, SC_NOW_NS, SC_WANTS_ACCESS
+from mmlab.model.rows import RECLAIM_FINE, RECLAIM_NO_PAGE, RECLAIM_NOT_USER, RECLAIM_ON_LIST, SC_MAX_PFN, SC_NEEDS_FUTURE, SC_NOW_NS, SC_WANTS_ACCESS, SC_WANTS_PASSES
 
 NS_PER_REQUEST = 1000  # the clock of policies that look at it
 NEVER = 1 << 62  # next use of an object that is not asked for again
@@ -86,16 +86,19 @@ def reclaim_folio_with_shadow(m, pfn, scan_flags):
 
 
 @leaf
-def free_a_frame(m):
-    """Ask for one frame with growing pressure, as direct reclaim does: how many are free then, 0 if the reclaimer frees none, whatever it says."""
+def free_a_frame(m, wants_passes):
+    """Ask for one frame with growing pressure, as direct reclaim does: how many are free then, 0 if the reclaimer frees none, whatever it says.
+    wants_passes: 0 for a reclaimer that has no use for the begin and end of passes, which saves two calls a miss."""
     flags = SCAN_FLAGS
     for _ in range(MAX_RECLAIM_RETRIES):
         priority = DEF_PRIORITY
         while priority >= 0:
-            reclaimer_prepare_scan(m, 0, priority, 1, flags)
+            if wants_passes:
+                reclaimer_prepare_scan(m, 0, priority, 1, flags)
             reclaimer_shrink_node(m, 0, priority, 1, flags)
             if m.rq_free[0] > 0:
-                reclaimer_end_reclaim(m, 0)
+                if wants_passes:
+                    reclaimer_end_reclaim(m, 0)
                 return np.int64(m.rq_free[0])
             priority -= 1
         reclaimer_end_reclaim(m, 0)
@@ -137,6 +140,7 @@ def replay_requests(m, ids, next_use, start, stop):
     """
     wants_accesses = m.sc[SC_WANTS_ACCESS]
     needs_future = m.sc[SC_NEEDS_FUTURE]
+    wants_passes = m.sc[SC_WANTS_PASSES]
     shadows = 1 if len(m.rq_shadow) == len(m.rq_table) else 0
     last_ahead = len(ids) - 3 * LOOK_AHEAD
     misses = 0
@@ -154,7 +158,7 @@ def replay_requests(m, ids, next_use, start, stop):
                 m.next_use[pfn] = next_use[i]
             if shadows and m.rq_shadow[wanted] > 0:
                 workingset_refault(m, pfn, m.rq_shadow[wanted] - 1, 1)
-            if m.rq_free[0] == 0 and free_a_frame(m) == 0:
+            if m.rq_free[0] == 0 and free_a_frame(m, wants_passes) == 0:
                 return -ENOMEM
             reclaimer_folio_added(m, pfn)
         elif wants_accesses:

@@ -81,6 +81,7 @@ ARRAYS: tuple[Array, ...] = (
     Array("node_extra", "int64", lambda s: s.nr_nodes * s.nr_nodes, "ns that an access takes more than to the fastest memory, from * nr_nodes + to", "-"),
     Array("nodemask", "int64", lambda s: rows.NR_NODEMASKS, "a bit a node, 0 for all, of each set of zonelists", "nodemask_t"),
     Array("nodemask_next", "int64", lambda s: rows.NR_NODEMASKS, "1 + T_MEMS of the zonelists that are tried after those of a set, 0: none", "-"),
+    Array("promote_diff", "int64", lambda s: s.nr_cpus * s.nr_nodes, "of pgpromote_candidate, by CPU and node", "per_cpu_nodestat.vm_node_stat_diff"),
     Array("node", "int64", _rows(rows.NODE_STRIDE, lambda s: s.nr_nodes), "N_* a node", "pg_data_t"),
     Array("page", "uint32", lambda s: 4 * (s.nr_frames + s.nr_heads), "next, prev, flags, counts", "struct page", 16),
     Array("pagex", "uint32", lambda s: 4 * s.nr_frames, "mapping, index, private, order/kind/memcg", "struct page", 16),

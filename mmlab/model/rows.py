@@ -24,9 +24,9 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_VFS_CACHE_PRESSURE, SC_STORE_CLASS, SC_YIELD_NS, SC_YIELDED, SC_KCOMPACTD_NS, SC_HIGHMEM, SC_MONITOR_NS, SC_MONITOR_CHECKS,
     SC_TIERING_TIMER_NS, SC_TIERING_NS, SC_SHARED_TABLES, SC_OOM_TIMER_NS, SC_PANIC_ON_OOM, SC_OOM_KILL_ALLOCATING, SC_OOM_FAULT, SC_OOM_CHOSEN, SC_NR_CANDIDATES,
     SC_BDEV, SC_BUDDY, SC_EXT4_BLOCKS, SC_EXT4_INO, SC_MOBILITY_DISABLED, SC_WRITE_CLASS, SC_MLOCK_BATCH, SC_UNPREEMPTED_NS,
-    SC_PREEMPT_NS, SC_RECLAIM_FAULT, SC_RECLAIM_FAULT_PFN, SC_NR_VICTIMS, SC_NR_FREED,
+    SC_PREEMPT_NS, SC_RECLAIM_FAULT, SC_RECLAIM_FAULT_PFN, SC_NR_VICTIMS, SC_NR_FREED, SC_WANTS_PASSES,
     SC_DRIVER, SC_POLL_NS,
-) = range(137)  # SC_DRIVER: task that waits for the one that runs, and looks after it at SC_POLL_NS (NEVER_NS: there is none)
+) = range(138)  # SC_DRIVER: task that waits for the one that runs, and looks after it at SC_POLL_NS (NEVER_NS: there is none)
 NR_SCALARS = 192
 # m.sc[SC_KHUGEPAGED_WAKE]: the thread has not been woken since it was started; its first waker lost the CPU to it at once; that one held the mmap
 # lock; it has run
@@ -129,6 +129,7 @@ OC_KILL, OC_TASK, OC_SCORE, OC_OOM_SCORE, OC_RSS, OC_SWAP, OC_ADJ = range(7)
 OOM_NO_CANDIDATE = -(1 << 62)
 OOM_USER_SPACE = -2  # who asks for a kill by oom_kill()
 OOM_FINE, OOM_NO_TASK, OOM_DEAD, OOM_DYING, OOM_PROTECTED, OOM_ELSEWHERE = range(6)
+# m.sc[SC_WANTS_PASSES]: of a request replay: the reclaimer is told of the begin and end of passes
 # m.sc[SC_NR_VICTIMS], m.sc[SC_NR_FREED]: calls of reclaim_folio(), and how many of them freed
 # m.sc[SC_RECLAIM_FAULT]: what is wrong with the page m.sc[SC_RECLAIM_FAULT_PFN] that the reclaimer hands to reclaim_folio(), or with its answer
 RECLAIM_FINE, RECLAIM_NO_PAGE, RECLAIM_NOT_USER, RECLAIM_ON_LIST, RECLAIM_NOTHING = range(5)

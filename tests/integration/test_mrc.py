@@ -32,6 +32,14 @@ def test_exact_curves_are_the_oracles(policy):
         assert point.error == 0
 
 
+def test_one_pass_gives_the_optimum_at_many_sizes():
+    """As a replay does at each of them."""
+    requests = zipf(800, 120)
+    many, few = exact_curve(OPT, None, requests, list(range(1, 121))), exact_curve(OPT, None, requests, [1, 60, 119])
+    assert {point.method for point in many} == {"one pass"} and {point.method for point in few} == {"replay"}
+    assert [many[size - 1].miss_ratio for size in (1, 60, 119)] == [point.miss_ratio for point in few]
+
+
 def test_a_sample_holds_all_requests_of_the_chosen_objects():
     requests = zipf()
     ids = sample(requests, 0.25, 7)
@@ -72,11 +80,12 @@ def test_the_command(tmp_path):
     done = mrc(tmp_path, "loop.csv", "--column", "page=page", "-p", "lru", "-p", "opt", "-p", "gclock:max_count=1", "--sizes", "9,1,0.99")
     assert done.returncode == 0, done.stderr
     assert "loop.csv: 100 page accesses, 10 different" in done.stdout and "exact" in done.stdout
+    assert ["9", "1.0000", "0.2000", "1.0000"] in [line.split() for line in done.stdout.splitlines()]  # a line a size, never folded
     rows = list(csv.DictReader(open(tmp_path / "r/mrc_loop/mrc.csv")))
     assert [(row["policy"], row["objects"], row["miss_ratio"], row["method"]) for row in rows[:3]] == [
         ("lru", "1", "1.0", "one pass"), ("lru", "9", "1.0", "one pass"), ("lru", "10", "0.1", "one pass"),
     ]  # fmt: skip
-    assert [(row["policy"], row["miss_ratio"], row["method"]) for row in rows[4:6]] == [("opt", "0.2", "one pass"), ("opt", "0.1", "one pass")]
+    assert [(row["policy"], row["miss_ratio"], row["method"]) for row in rows[4:6]] == [("opt", "0.2", "replay"), ("opt", "0.1", "replay")]
     assert rows[-1]["method"] == "replay" and rows[-1]["policy"] == "gclock:max_count=1" and rows[-1]["miss_ratio"] == "0.1"
     assert "plotly" in (tmp_path / "r/mrc_loop/mrc.html").read_text()
 

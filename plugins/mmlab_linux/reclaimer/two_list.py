@@ -52,7 +52,8 @@ PASS_STRIDE = 16  # st.kswapd: pages reclaimed, nr, targets and control of a nod
 
 @frozen
 class Params:
-    """stats_period_ms: how often the statistics behind some decisions are refreshed; 0: exact, as in a kernel without memory cgroups."""
+    """stats_period_ms: how often the statistics behind some decisions are refreshed; 0: exact, as in a kernel without memory
+    cgroups, and as always in a request replay, which has no time of its own."""
 
     stats_period_ms: int = field(default=STATS_PERIOD_NS // 1_000_000, validator=ge(0))
 
@@ -60,14 +61,16 @@ class Params:
 def new_state(params, machine):
     """vec: VEC_* a lruvec; size: pages by list, a zone of a cgroup; stats: lagging sizes a lruvec; batch: per-CPU batches; waiting: entries in those that move
     pages; nr, targets, control: of the pass that runs; kswapd: of one that was preempted; given_way: of a task's while kswapd runs within it; inactive: batches
-    that are being shrunk."""
+    that are being shrunk; refresh_ns: time between refreshes of the statistics."""
     sizes = machine.sizes
+    refresh_ms = 0 if sizes.nr_request_ids > 1 else params.stats_period_ms  # a replay (one of a single object reclaims nothing)
     lruvecs = sizes.nr_nodes * sizes.nr_memcgs
     return {
         "vec": np.zeros(VEC_STRIDE * lruvecs, np.int64),
         "size": np.zeros(SIZE_STRIDE * sizes.nr_zones * sizes.nr_memcgs, np.int64),
         "stats": np.zeros(STAT_STRIDE * lruvecs, np.int64),
-        "next_refresh_ns": np.array([min(params.stats_period_ms * 1_000_000, STATS_FIRST_NS)]),
+        "next_refresh_ns": np.array([min(refresh_ms * 1_000_000, STATS_FIRST_NS)]),
+        "refresh_ns": np.array([refresh_ms * 1_000_000]),
         "batch": np.zeros(BATCH_STRIDE * NR_BATCHES * sizes.nr_cpus, np.int64),
         "waiting": np.zeros(1, np.int64),
         "nr": np.zeros(4, np.int64),

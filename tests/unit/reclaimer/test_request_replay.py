@@ -158,6 +158,13 @@ def test_opt_keeps_most_of_a_loop():
     assert replay(OPT, None, ids, 100)["misses"] == 101 + 5
 
 
+def test_two_list_s_statistics_do_not_lag_in_a_replay():
+    """It has no time of its own: the parameter changes nothing, and the misses are not many times LRU's."""
+    ids = zipf(20_000, 1000)
+    lagging = replay(TWO_LIST, TWO_LIST.params(stats_period_ms=2016), ids, 100)["misses"]
+    assert lagging == replay(TWO_LIST, TWO_LIST.params(stats_period_ms=0), ids, 100)["misses"] < replay(FIFO, None, ids, 100)["misses"]
+
+
 @pytest.mark.parametrize("policy", ALL, ids=names)
 def test_a_cache_that_holds_everything_misses_each_object_once(policy):
     counters = replay(policy, None, zipf(3000, 300), 300)
