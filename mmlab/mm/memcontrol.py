@@ -10,6 +10,7 @@ from mmlab.kernels.likely import unlikely
 from mmlab.kernels.memcg import memcg_is_descendant
 from mmlab.kernels.ops import reclaimer_drain
 from mmlab.kernels.services import handle_over_high, out_of_memory
+from mmlab.mm.buffer import invalidate_bh_lrus
 from mmlab.mm.page_counter import memcg_memory_event, over_limit, page_counter_charge
 from mmlab.mm.psi import psi_memstall_enter, psi_memstall_leave
 from mmlab.mm.vmscan import try_to_free_mem_cgroup_pages
@@ -238,6 +239,7 @@ def memory_reclaim(m, memcg, nr_pages):
         if retries == 0:
             for cpu in range(m.sc[SC_NR_CPUS]):
                 reclaimer_drain(m, cpu)
+            invalidate_bh_lrus(m)
         reclaimed = try_to_free_mem_cgroup_pages(m, memcg, (nr_pages - done) // 4, 1, 1)
         if reclaimed == 0:
             if retries == 0:
