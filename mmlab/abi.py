@@ -253,7 +253,7 @@ ALL_SERVICES: tuple[Op, ...] = (
     _op("wb_step", "", "1 while the flusher is awake, else 0", "A part of the flusher's work.", bound="O(32)"),
     _op("writeback_timers", "", "0", "m.wb[WB_NEXT_NS] has come: writes that are done end, and the flusher looks for old data.", bound="O(writes done)"),
     _op("shrink_slab", "priority", "objects freed", "All shrinkers of kernel objects once.", bound="O(objects >> priority)"),
-    _op("shrink_slab_memcg", "memcg priority", "objects freed", "The shrinkers that keep one count for each cgroup (folios to split, zswap), once at this one.",
+    _op("shrink_slab_memcg", "memcg priority", "objects freed", "The shrinkers that keep one count for each cgroup (shadows, folios to split, zswap), once at this one.",
         bound="O(objects >> priority)", rare=True),
     _op("wakeup_flusher_threads", "", "0", "A batch of reclaim met nothing but dirty pages of files: all that is dirty is to be written."),
     _op("out_of_memory", "task order", "1 if a victim was killed, else 0", "out_of_memory(): asks the OOM policy, kills, counts.", rare=True),

@@ -289,6 +289,8 @@ class Simulation:
         """Start a process: a fork of the script's driver with its image, or an empty one outside scripts. cgroup: moved there at once."""
         if name in self.tasks and self.alive(name):
             raise MmlabError(f"task {name!r} exists already")
+        if not 0 <= cpu < self.machine.sizes.nr_cpus:
+            raise InputError(f"task {name!r}: CPU {cpu} does not exist: the machine has {self.machine.sizes.nr_cpus} (machine.cpus)")
         if self._driver >= 0:
             from mmlab._engine.image import settle
 

@@ -17,7 +17,7 @@ from mmlab.kernels.jit import BUILD, JIT_OFF
 from mmlab.kernels.pointer import State
 from mmlab.model.const import NEVER_NS
 from mmlab.model.layout import make_arrays, reserve, Sizes
-from mmlab.model.rows import SC_PREEMPT_NS
+from mmlab.model.rows import SC_POLL_NS, SC_PREEMPT_NS
 from mmlab.policies import Policy, python_function
 from numba import typeof, types
 from typing import Any
@@ -46,7 +46,7 @@ class Machine(State):
         services: Mapping[str, Callable] = SERVICES,
     ):  # fmt: skip
         super().__init__("machine", make_arrays(sizes), abi.HEAD_WORDS)
-        self.sc[SC_PREEMPT_NS] = NEVER_NS
+        self.sc[SC_PREEMPT_NS] = self.sc[SC_POLL_NS] = NEVER_NS
         self.sizes = sizes
         self.chosen = dict(chosen)
         self.progress = progress

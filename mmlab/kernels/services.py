@@ -406,7 +406,8 @@ def shrink_slab(m, priority):
 
 @leaf
 def shrink_slab_memcg(m, memcg, priority):
-    """The shrinkers that keep one count for each cgroup (folios to split, zswap), once at this one. Returns objects freed."""
+    """The shrinkers that keep one count for each cgroup (shadows, folios to split, zswap), once at this one. Returns objects freed.
+    """
     return _shrink_slab_memcg(m, memcg, priority)
 
 

@@ -11,6 +11,7 @@ from mmlab.kernels.ops import reclaimer_eviction_shadow, reclaimer_folio_removed
 from mmlab.kernels.services import free_pages, rmap_walk
 from mmlab.kernels.trace import trace_event
 from mmlab.kernels.zones import page_node
+from mmlab.mm.buffer import bh_lru_holds
 from mmlab.mm.demotion import demote_folio
 from mmlab.mm.huge_memory import free_large_folio, split_folio, split_huge_pmds_of
 from mmlab.mm.page_cache import filemap_remove
@@ -25,7 +26,9 @@ from mmlab.model.page import (
     KIND_FREE, NO_MAPPING, PG_ANON, PG_DIRTY, PG_HEAD, PG_MLOCKED, PG_RECLAIM, PG_SWAPBACKED, PG_SWAPCACHE, PG_UNEVICTABLE, PG_WRITEBACK,
     page_clear, page_kind, page_mapcount, page_mapping, page_order, page_refs, page_set, page_test, set_page_counts, set_page_mapping,
 )
-from mmlab.model.rows import EVENT_WRITE_FOLIO, MTHP_STRIDE, MTHP_SWPOUT_FALLBACK, RECLAIM_FINE, SC_NR_FREED, SC_NR_SWAP_SLOTS, SC_NR_VICTIMS
+from mmlab.model.rows import (
+    EVENT_WRITE_FOLIO, MTHP_STRIDE, MTHP_SWPOUT_FALLBACK, RECLAIM_FINE, SC_BDEV, SC_NR_FREED, SC_NR_SWAP_SLOTS, SC_NR_VICTIMS,
+)
 from mmlab.model.vmstat import V_NR_VMSCAN_IMMEDIATE_RECLAIM, V_NR_VMSCAN_WRITE, V_PGLAZYFREED, V_THP_SWPOUT_FALLBACK
 
 
@@ -180,6 +183,8 @@ def reclaim_small_folio(m, pfn, scan_flags):
         if page_test(m, pfn, PG_DIRTY):
             page_set(m, pfn, PG_RECLAIM)
             m.vmstat[V_NR_VMSCAN_IMMEDIATE_RECLAIM] += 1
+            return RECLAIM_ACTIVATE
+        if page_mapping(m, pfn) == m.sc[SC_BDEV] and bh_lru_holds(m, pfn):
             return RECLAIM_ACTIVATE
         if scan_flags & SCAN_HELD:
             return RECLAIM_KEEP

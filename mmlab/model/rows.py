@@ -25,7 +25,8 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_TIERING_TIMER_NS, SC_TIERING_NS, SC_SHARED_TABLES, SC_OOM_TIMER_NS, SC_PANIC_ON_OOM, SC_OOM_KILL_ALLOCATING, SC_OOM_FAULT, SC_OOM_CHOSEN, SC_NR_CANDIDATES,
     SC_BDEV, SC_BUDDY, SC_EXT4_BLOCKS, SC_EXT4_INO, SC_MOBILITY_DISABLED, SC_WRITE_CLASS, SC_MLOCK_BATCH, SC_UNPREEMPTED_NS,
     SC_PREEMPT_NS, SC_RECLAIM_FAULT, SC_RECLAIM_FAULT_PFN, SC_NR_VICTIMS, SC_NR_FREED, SC_WANTS_PASSES,
-) = range(136)
+    SC_DRIVER, SC_POLL_NS,
+) = range(138)  # SC_DRIVER: task that waits for the one that runs, and looks after it at SC_POLL_NS (NEVER_NS: there is none)
 NR_SCALARS = 192
 # m.sc[SC_KHUGEPAGED_WAKE]: the thread has not been woken since it was started; its first waker lost the CPU to it at once; that one held the mmap
 # lock; it has run
@@ -163,12 +164,14 @@ MEMCG_STRIDE = 64
 (
     MC_ZSWAP_BYTES, MC_ZSWAPPED, MC_ZSWAP_MAX_BYTES, MC_ZSWAP_NO_WRITEBACK, MC_ZSWAP_FIRST, MC_ZSWAP_LAST, MC_ZSWAP_ENTRIES,
     MC_ZSWAP_DISK_SWAPINS, MC_ZSWAP_DEFERRED, MC_NR_DIRTY, MC_NR_WRITEBACK, MC_WB_DIRTY,
-    MC_SEEN_FILE, MC_SEEN_DIRTY, MC_SEEN_WRITEBACK,
-) = range(40, 55)  # entries of zswap: their bytes and how many, the cgroup's limit; slots of its own entries, oldest first, and how many;
+    MC_SEEN_FILE, MC_SEEN_DIRTY, MC_SEEN_WRITEBACK, MC_SEEN_PAGES,
+) = range(40, 56)  # entries of zswap: their bytes and how many, the cgroup's limit; slots of its own entries, oldest first, and how many;
 # for the shrinker: pages read from the device that were not in zswap, what it has left for its next run; pages that are dirty, and under write-back,
 # with those of cgroups below; pages that are either in files that it writes back; MC_SEEN_*: what
-# write-back takes it to have, as of WB_STATS_NS
+# its statistics say that it has, which lag behind (WB_STATS_NS)
 MC_SPLIT_QUEUE = 56  # SHR_*: folios that wait to be split (heads + 1), oldest first
+MC_SHADOW_NODES = 60  # SHR_*: nodes of the page cache's index, charged to the cgroup, that hold nothing but shadows, oldest first
+MC_NOTIFY_NS = 33  # when the next change of memory.events may be told
 MC_LOCAL = 24  # from MC_EVENT_LOW on: the same events, of the cgroup itself only, at MC_EVENT_* - MC_EVENT_LOW + MC_LOCAL
 MEMCG_MAX = 1 << 50  # the limit "max"
 STOCK_STRIDE = 2  # m.memcg_stock, a CPU: the cgroup that has pages charged in advance, and how many
@@ -239,9 +242,10 @@ PSI_STRIDE = 16
 PSI_SOME_NS, PSI_FULL_NS, PSI_SEEN, PSI_AVG, PSI_NEXT_NS, PSI_LAST_NS, PSI_DEPTH, PSI_BEGAN_NS = 0, 1, 2, 4, 10, 11, 12, 13
 # m.shrinker: a row a shrinker: objects that it left for the next run, and a list: how many, the first and the last
 SHR_STRIDE = 4
+BH_LRU_SIZE = 16  # blocks that a CPU holds in m.bh_lru
 KVFREE_BULK_MAX_ENTR = 510  # objects of m.kfree_rcu: pointers in a page
 SHR_DEFERRED, SHR_NR, SHR_FIRST, SHR_LAST = range(4)
-# super_cache_scan of the disk (its lists are the last two), ext4_es_scan, workingset, deferred_split_scan (its lists: at MC_SPLIT_QUEUE),
+# super_cache_scan of the disk (its lists are the last two), ext4_es_scan, workingset (its lists: at MC_SHADOW_NODES), deferred_split_scan (at MC_SPLIT_QUEUE),
 # super_cache_scan of /proc and of /sys, kfree_rcu_shrink_scan (SHR_FIRST: when, in ns, what waits is freed anyway); zswap_shrinker (what it
 # left is in m.memcg)
 SHR_SUPER, SHR_EXTENTS, SHR_SHADOWS, SHR_SPLIT, SHR_PROC, SHR_SYSFS, SHR_KFREE_RCU, SHR_DENTRIES, SHR_INODES, SHR_ZSWAP = range(10)

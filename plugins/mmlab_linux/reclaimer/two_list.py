@@ -14,7 +14,7 @@ from attrs import field, frozen
 from attrs.validators import ge
 from mmlab.kernels.jit import kernel
 from mmlab.kernels.lists import list_del, list_position, policy_list
-from mmlab.kernels.memcg import lruvec_memcg, lruvec_node, memcg_swap_pages, nr_lruvecs, page_lruvec
+from mmlab.kernels.memcg import STATS_FIRST_NS, STATS_PERIOD_NS, lruvec_memcg, lruvec_node, memcg_swap_pages, nr_lruvecs, page_lruvec
 from mmlab.kernels.memory_tiers import can_demote
 from mmlab.kernels.zones import page_node
 from mmlab.model.const import (
@@ -47,7 +47,6 @@ from mmlab_linux.reclaimer.shrink_list import BATCH_LRU, INACTIVE_STRIDE, ISOLAT
 
 LRUVEC_BITS = 14  # of a shadow: nonresident age, lruvec, PG_WORKINGSET
 REFAULT_ACTIVATE, REFAULT_RESTORE = 1, 2
-FIRST_REFRESH_MS = 1750  # statistics are refreshed after 2.5, 4.5, 6.5 s of uptime (measured); a run begins at 2.7
 PASS_STRIDE = 16  # st.kswapd: pages reclaimed, nr, targets and control of a node's pass that was preempted
 
 
@@ -56,7 +55,7 @@ class Params:
     """stats_period_ms: how often the statistics behind some decisions are refreshed; 0: exact, as in a kernel without memory
     cgroups, and as always in a request replay, which has no time of its own."""
 
-    stats_period_ms: int = field(default=2016, validator=ge(0))  # 500 jiffies, which the timer wheel makes 504
+    stats_period_ms: int = field(default=STATS_PERIOD_NS // 1_000_000, validator=ge(0))
 
 
 def new_state(params, machine):
@@ -70,7 +69,7 @@ def new_state(params, machine):
         "vec": np.zeros(VEC_STRIDE * lruvecs, np.int64),
         "size": np.zeros(SIZE_STRIDE * sizes.nr_zones * sizes.nr_memcgs, np.int64),
         "stats": np.zeros(STAT_STRIDE * lruvecs, np.int64),
-        "next_refresh_ns": np.array([min(refresh_ms, FIRST_REFRESH_MS) * 1_000_000]),
+        "next_refresh_ns": np.array([min(refresh_ms * 1_000_000, STATS_FIRST_NS)]),
         "refresh_ns": np.array([refresh_ms * 1_000_000]),
         "batch": np.zeros(BATCH_STRIDE * NR_BATCHES * sizes.nr_cpus, np.int64),
         "waiting": np.zeros(1, np.int64),

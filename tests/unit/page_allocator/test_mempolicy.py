@@ -107,6 +107,27 @@ def test_mbind_moves_only_what_lies_outside_and_is_not_shared():
     assert sim.check_state() == []
 
 
+@pytest.mark.parametrize("policy", ["default", "local", "preferred"])
+def test_a_policy_without_nodes_moves_every_page_to_the_task(policy):
+    sim = a_machine()
+    assert sim.set_mempolicy("A", "interleave", [0, 1]) == 0
+    addr = touched(sim, 64)
+    assert sim.set_mempolicy("A", "default") == 0
+    assert sim.mbind("A", addr, 64 << 12, policy, move=True) == 0
+    assert nodes_of(sim, addr, 64) == [0] * 64
+    assert sim.machine.vmstat[V_PGMIGRATE_SUCCESS] == 64  # those that were on node 0 already as well
+    assert sim.check_state() == []
+
+
+def test_pages_that_madv_free_has_in_its_batch_move_too():
+    sim = a_machine()
+    addr = touched(sim, 20)
+    assert sim.madvise("A", addr, 20 << 12, "free") == 0  # fewer than a batch holds
+    assert sim.mbind("A", addr, 20 << 12, "bind", [1], move=True) == 0
+    assert nodes_of(sim, addr, 20) == [1] * 20
+    assert sim.check_state() == []
+
+
 def test_a_child_has_its_parents_policy():
     sim = a_machine()
     assert sim.set_mempolicy("A", "bind", [1]) == 0
