@@ -121,11 +121,13 @@ class Simulation:
         self._future = bool(reclaimer.needs_future or self.policies["tiering"].policy.needs_future)
         nr_memcgs = NR_MEMCGS if script and reclaimer.per_memcg else 1
         thp, cost_model = self.policies["thp"].policy, self.policies["cost_model"]
-        if thp.needs_future and stream is None:
-            raise NotSupported(f"thp {thp.name!r} knows the future accesses of a bulk stream; there is none here")
         oom_policy = self.policies["oom_policy"].policy
-        if oom_policy.needs_future and stream is None:
-            raise NotSupported(f"oom_policy {oom_policy.name!r} knows the future accesses of a bulk stream; there is none here")
+        for slot, chosen in self.policies.items():
+            if stream is None and getattr(chosen.policy, "needs_future", False):
+                raise NotSupported(
+                    f"{slot} {chosen.policy.name!r} knows the future accesses of a bulk stream; there is none here: "
+                    "Simulation.from_experiment(PATH) and `mmlab run` have one"
+                )
         future = touched_ranges(stream.words) if thp.needs_future and stream is not None else ()
         geometry = tlb.geometry_of(cost_model.policy, cost_model.params)
         subpages = bool(tlb.entries_of(geometry) or thp.wants_subpages or script)

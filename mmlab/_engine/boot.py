@@ -5,29 +5,29 @@ order-10 blocks at the top of the zone, smaller ones below in pageblocks of thei
 """
 
 from __future__ import annotations
-
 from itertools import chain, islice
-
-import numpy as np
-
 from mmlab._engine.machine import Machine
 from mmlab.errors import InputError, NotSupported
 from mmlab.kernels.services import alloc_pages
-from mmlab.machine import BootState, MachineLayout, ZoneTuning, build_zonelists
+from mmlab.machine import BootState, build_zonelists, MachineLayout, ZoneTuning
 from mmlab.machine.boot import ZoneBoot
 from mmlab.machine.layout import ZoneLayout
 from mmlab.machine.overheads import INITRD_PAGES, KERNEL_LOAD_PFN, KERNEL_PAGES
 from mmlab.machine.record import LRU_LISTS
-from mmlab.mm.psi import PSI_PERIOD_NS
-from mmlab.mm.page_writeback import init_writeback
 from mmlab.mm.memblock import add_range, boot_free_to_pcp, init_heads, init_range, mark_free, mark_range
-from mmlab.model import rows as r
+from mmlab.mm.page_writeback import init_writeback
+from mmlab.mm.psi import PSI_PERIOD_NS
 from mmlab.model.const import (
-    MAX_ORDER, MIGRATE_UNMOVABLE, MIGRATETYPE_NAMES, MIGRATE_TYPES, NR_POLICY_LISTS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, PAGE_SHIFT,
+    MAX_ORDER, MIGRATETYPE_NAMES, MIGRATE_TYPES, MIGRATE_UNMOVABLE, NR_POLICY_LISTS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, PAGE_SHIFT,
 )
 from mmlab.model.gfp import GFP_DIRECT_RECLAIM, GFP_KERNEL
-from mmlab.model.layout import FREE_HEADS_PER_ZONE, PCP_HEADS, Sizes, count_heads
+from mmlab.model.layout import FREE_HEADS_PER_ZONE, PCP_HEADS, count_heads, Sizes
 from mmlab.model.page import KIND_BOOT, KIND_RESERVED, PG_SWAPBACKED
+
+
+import numpy as np
+
+from mmlab.model import rows as r
 
 BLOCK = 1 << MAX_ORDER
 PCP_HUGE_COUNT = 700  # pages on a CPU's lists from which on 512 of them are one block: so in seven of ten recorded zones

@@ -50,9 +50,10 @@ NUMA_BALANCING_NORMAL, NUMA_BALANCING_MEMORY_TIERING = 1, 2  # kernel.numa_balan
 SCAN_KSWAPD, SCAN_MAY_SWAP, SCAN_MAY_WRITEPAGE, SCAN_MAY_UNMAP, SCAN_PROACTIVE = 1, 2, 4, 8, 16
 SCAN_FORCE_DEACTIVATE, SCAN_NO_TRIM_MODE, SCAN_LOW_RECLAIM = 32, 64, 128  # what an earlier try of the same run asked for
 SCAN_RESUME = 256  # kswapd goes on with a pass that it was preempted in
+SCAN_HELD = 512  # reclaim_folio(): somebody holds a reference, so that the page is unmapped but not freed
 # m.sc[SC_RECLAIM_NOTES]: what a run remembers of its passes
 NOTE_SKIPPED_DEACTIVATE, NOTE_TRIM_MODE_FAILED, NOTE_LOW_SKIPPED, NOTE_TRIM_MODE = 1, 2, 4, 8
-SCAN_RECLAIM_IDX_SHIFT = 9
+SCAN_RECLAIM_IDX_SHIFT = 10
 
 # rmap_walk()
 SCAN_FAIL, SCAN_SUCCEED, SCAN_PMD_NULL, SCAN_PMD_MAPPED, SCAN_EXCEED_NONE_PTE, SCAN_EXCEED_SWAP_PTE, SCAN_EXCEED_SHARED_PTE = range(7)

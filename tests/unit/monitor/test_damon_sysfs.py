@@ -3,6 +3,7 @@
 import pytest
 from damon_script import ADMIN, CTX
 from mmlab_linux.monitor.damon import report
+from mmlab_linux.monitor.damon import state as s
 
 from mmlab import procfs
 from mmlab._engine.cell import unexercised
@@ -154,13 +155,75 @@ def test_reclaim_watches_the_biggest_range_of_ram_and_reclaims_nothing():
     assert sim.machine.states["monitor"].ctx.any() and sim.check_state() == []
 
 
+def test_reclaim_refuses_attributes_though_it_uses_none(sim):
+    folder = "/sys/module/damon_reclaim/parameters/"
+    assert procfs.write(sim, folder + "min_nr_regions", "2000") == 0 and procfs.write(sim, folder + "enabled", "Y") == EINVAL
+    assert procfs.write(sim, folder + "min_nr_regions", "10") == 0 and procfs.write(sim, folder + "enabled", "Y") == 0
+
+
 def test_what_is_not_simulated_is_said(sim):
+    with pytest.raises(NotSupported, match="more than 8 kdamonds"):
+        put(sim, f"{ADMIN}nr_kdamonds", 9)
+
+
+BAD_COMMITS = [("monitoring_attrs/nr_regions/min", 2000), ("monitoring_attrs/intervals/aggr_us", 1000), ("targets/nr_targets", 2)]
+
+
+@pytest.mark.parametrize(("path", "value"), BAD_COMMITS)
+def test_a_commit_that_is_refused_ends_the_kdamond(sim, path, value):
+    """The write itself succeeds, as on the recorded kernel; then there is nothing to commit to, and what is wrong keeps it from starting."""
     ready(sim)
-    put(sim, f"{CTX}schemes/nr_schemes", 1)
-    put(sim, f"{CTX}schemes/0/quotas/goals/nr_goals", 1)
-    put(sim, f"{CTX}schemes/0/quotas/goals/0/target_metric", "some_mem_psi_us")
-    with pytest.raises(NotSupported, match="some_mem_psi_us"):
-        put(sim, f"{ADMIN}0/state", "on")
+    assert put(sim, f"{ADMIN}0/state", "on") == 0 and put(sim, CTX + path, value) == 0
+    assert put(sim, f"{ADMIN}0/state", "commit") == 0
+    assert get(sim, f"{ADMIN}0/state") == "off" and get(sim, f"{ADMIN}0/pid") == "-1"
+    assert [put(sim, f"{ADMIN}0/state", word) for word in ("commit", "on", "off")] == [EINVAL] * 3
+
+
+def test_only_goals_are_read_when_goals_are_committed(sim):
+    """What is wrong elsewhere does not matter then."""
+    ready(sim)
+    assert put(sim, f"{CTX}schemes/nr_schemes", 1) == 0 and put(sim, f"{ADMIN}0/state", "on") == 0
+    assert put(sim, f"{CTX}monitoring_attrs/nr_regions/min", 2000) == put(sim, f"{CTX}schemes/0/quotas/goals/nr_goals", 1) == 0
+    assert put(sim, f"{CTX}schemes/0/quotas/goals/0/target_value", 50) == 0 and put(sim, f"{ADMIN}0/state", "commit_schemes_quota_goals") == 0
+    assert get(sim, f"{ADMIN}0/state") == "on" and sim.machine.states["monitor"].goal[s.G_TARGET] == 50
+
+
+def test_a_refused_commit_of_parameters_ends_lru_sort(sim):
+    folder = "/sys/module/damon_lru_sort/parameters/"
+    for name, value in {"wmarks_high": 1000, "wmarks_mid": 999, "wmarks_low": 0, "enabled": "Y"}.items():
+        assert procfs.write(sim, folder + name, str(value)) == 0
+    assert procfs.write(sim, folder + "sample_interval", "200000") == 0 and procfs.write(sim, folder + "commit_inputs", "Y") == 0
+    sim.sleep(300)
+    assert procfs.read(sim, folder + "enabled") == "N\n" and procfs.write(sim, folder + "enabled", "Y") == EINVAL
+
+
+def test_numbers_of_files_are_longs_and_some_of_damon_are_not(sim):
+    """A pattern's accesses and ages are unsigned ints: 2**32 is 0 of them. A goal without a target is none."""
+    ready(sim)
+    for path, value in (("nr_schemes", 1), ("0/access_pattern/age/max", 1 << 32), ("0/access_pattern/nr_accesses/max", (1 << 32) + 7),
+                        ("0/access_pattern/sz/max", 1 << 32), ("0/quotas/goals/nr_goals", 2), ("0/quotas/goals/1/target_value", 50)):  # fmt: skip
+        assert put(sim, f"{CTX}schemes/{path}", value) == 0
+    assert put(sim, f"{ADMIN}0/state", "on") == 0
+    row = sim.machine.states["monitor"].scheme
+    assert [row[word] for word in (s.S_MAX_AGE, s.S_MAX_NR_ACCESSES, s.S_MAX_SZ, s.S_NR_GOALS)] == [0, 7, 1 << 32, 1]
+
+
+def test_a_goal_of_memory_pressure_asks_what_was_stalled_since(sim):
+    """No stall: the quota doubles each window of one aggregation. 5 ms of stall are more than twice the goal of 1 ms: back to one byte."""
+    ready(sim)
+    for path, value in (("nr_schemes", 1), ("0/quotas/reset_interval_ms", 100), ("0/quotas/goals/nr_goals", 1),
+                        ("0/quotas/goals/0/target_metric", "some_mem_psi_us"), ("0/quotas/goals/0/target_value", 1000)):  # fmt: skip
+        assert put(sim, f"{CTX}schemes/{path}", value) == 0
+    assert put(sim, f"{ADMIN}0/state", "on") == 0
+    quota = sim.machine.states["monitor"].scheme
+    seen = []
+    for stalled_ns in (0, 0, 5_000_000, 0, 0):
+        sim.machine.psi[[r.PSI_SOME_NS, r.PSI_SEEN]] += stalled_ns
+        windows = int(quota[s.S_CHARGED_FROM])
+        while int(quota[s.S_CHARGED_FROM]) in (windows, -1) or not quota[s.S_ESZ]:
+            sim.sleep(20)
+        seen.append(int(quota[s.S_ESZ]))
+    assert seen == [2, 4, 1, 2, 4]
 
 
 @pytest.mark.parametrize("filter_of", [{"type": "memcg", "memcg_path": "/nobody"}, {"type": "addr", "addr_start": 8192, "addr_end": 4096}])

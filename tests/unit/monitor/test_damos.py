@@ -1,6 +1,7 @@
 """Schemes: what they act on, what they count, how quotas, watermarks and filters hold them back."""
 
 import gzip
+import re
 
 import pytest
 from damon_script import ADMIN, CTX, pid, regions, run, scheme, setup
@@ -153,8 +154,20 @@ def test_tried_regions_are_those_of_the_next_round(tmp_path):
     found = run(tmp_path, script + f"sysfs {ADMIN}0/state clear_schemes_tried_regions\ntree /sys/kernel/{CTX}schemes c\n" + OFF)
     assert [found.folder.figure(f"cat[{label}].{i}/tried_regions/total_bytes") for label in "abc" for i in (0, 1)] == [4 << 20] * 4 + [0, 0]
     assert found.folder.figure("cat[a].0/tried_regions/0/nr_accesses") == 20
+    numbers = re.findall(r"^(\d)/tried_regions/(\d+)/age", found.folder.text("a"), re.MULTILINE)
+    assert {i for i, _ in numbers} == {"0", "1"} and sorted(int(n) for _, n in numbers) == list(range(len(numbers)))  # schemes share them
     with pytest.raises(Exception, match="tried_regions/0/age"):
         found.folder.figure("cat[b].0/tried_regions/0/age")
+
+
+@pytest.mark.parametrize(("marks", "ms"), [("", 300), ("watermarks/metric free_mem_rate\nwatermarks/interval_us 10000", 100)])
+def test_who_tries_nothing_is_waited_for_two_rounds_or_not_at_all(tmp_path, marks, ms):
+    """Two apply intervals of 100 ms, as user space sees it that looks each 100 ms; a scheme that its watermarks keep off ends the wait at once."""
+    script = WARM + setup("fvaddr", schemes=1) + pid(0, "A") + regions(0, *WHOLE) + scheme(0, "stat", (10, 20), more=marks) + ON + "sleep 50\n"
+    script += f"sysfs {ADMIN}0/state update_schemes_tried_regions\ncat /sys/kernel/{CTX}schemes/0/tried_regions/total_bytes a\n"
+    found = run(tmp_path, script + OFF)
+    asked = next(i for i, row in enumerate(found.rows) if row["op"].endswith("update_schemes_tried_regions"))
+    assert found.rows[asked + 1]["at"] - found.rows[asked]["at"] == ms * 1_000_000 and found.folder.figure("cat[a]") == 0
 
 
 def test_commit_converts_ages_and_counts(tmp_path):

@@ -11,7 +11,7 @@ from mmlab_linux.monitor.damon.quota import scheme_row
 from mmlab_linux.monitor.damon.region import destroy_target, init_target, next_region, set_nr_accesses, set_user_regions, target_row
 from mmlab_linux.monitor.damon.state import (
     C_AGGR_US, C_MAX_NR_REGIONS, C_NEXT_AGGREGATION, C_NEXT_OPS_UPDATE, C_NR_SCHEMES, C_NR_TARGETS, C_SAMPLE_US, C_SIS,
-    C_UPDATE_US, CTX_STRIDE, FILTER_STRIDE, GOAL_STRIDE, MAX_FILTERS, MAX_GOALS, MAX_RANGES, MAX_SCHEMES, NR_SCHEME_PARAMS, PARAM_CTX,
+    C_UPDATE_US, CTX_STRIDE, FILTER_STRIDE, G_LAST_PSI, GOAL_STRIDE, MAX_FILTERS, MAX_GOALS, MAX_RANGES, MAX_SCHEMES, NR_SCHEME_PARAMS, PARAM_CTX,
     R_AGE, R_NR_ACCESSES, REGION_STRIDE, S_ACTIVATED, S_CHARGE_TARGET, S_CHARGED_FROM, S_NEXT_APPLY, S_NR_GOALS, SCHEME_STRIDE, T_HEAD, T_NR_RANGES,
     T_PID_NR, T_RANGES, T_TASK,
 )
@@ -44,13 +44,17 @@ def set_attrs(st, k):
 
 @kernel
 def commit_goals(st, k):
-    """damos_commit_quota_goals(): goals of the schemes that both contexts have."""
+    """damos_commit_quota_goals(): goals of the schemes that both contexts have; what was seen of memory pressure stays."""
     both = min(st.ctx[k * CTX_STRIDE + C_NR_SCHEMES], st.ctx[(PARAM_CTX + k) * CTX_STRIDE + C_NR_SCHEMES])
     for scheme in range(both):
+        before = st.scheme[scheme_row(k, scheme) + S_NR_GOALS]
         st.scheme[scheme_row(k, scheme) + S_NR_GOALS] = st.scheme[scheme_row(PARAM_CTX + k, scheme) + S_NR_GOALS]
         to, source = ((k * MAX_SCHEMES + scheme) * MAX_GOALS, ((PARAM_CTX + k) * MAX_SCHEMES + scheme) * MAX_GOALS)
-        for word in range(MAX_GOALS * GOAL_STRIDE):
-            st.goal[to * GOAL_STRIDE + word] = st.goal[source * GOAL_STRIDE + word]
+        for i in range(st.scheme[scheme_row(k, scheme) + S_NR_GOALS]):
+            seen = st.goal[(to + i) * GOAL_STRIDE + G_LAST_PSI] if i < before else 0
+            for word in range(GOAL_STRIDE):
+                st.goal[(to + i) * GOAL_STRIDE + word] = st.goal[(source + i) * GOAL_STRIDE + word]
+            st.goal[(to + i) * GOAL_STRIDE + G_LAST_PSI] = seen
     return 0
 
 
@@ -75,8 +79,10 @@ def commit_schemes(st, k):
     st.ctx[base + C_NR_SCHEMES] = st.ctx[new + C_NR_SCHEMES]
     for scheme in range(st.ctx[new + C_NR_SCHEMES]):
         row, source = scheme_row(k, scheme), scheme_row(PARAM_CTX + k, scheme)
+        nr_goals = st.scheme[row + S_NR_GOALS] if scheme < before else 0
         for field in range(NR_SCHEME_PARAMS):
             st.scheme[row + field] = st.scheme[source + field]
+        st.scheme[row + S_NR_GOALS] = nr_goals  # commit_goals() compares
         to, origin = (k * MAX_SCHEMES + scheme) * MAX_FILTERS, ((PARAM_CTX + k) * MAX_SCHEMES + scheme) * MAX_FILTERS
         for word in range(MAX_FILTERS * FILTER_STRIDE):
             st.filter[to * FILTER_STRIDE + word] = st.filter[origin * FILTER_STRIDE + word]

@@ -107,17 +107,29 @@ class Control:
             self._fill_scheme(k * s.MAX_SCHEMES + index, scheme)
         return 0
 
-    def _fill_scheme(self, number: int, scheme: Scheme) -> None:
+    def fill_goals(self, k: int, goals: Sequence[Sequence[Mapping[int, int]]]) -> None:
+        """Write the goals of each scheme, and nothing else, into rows k."""
+        self.state.ctx[k * s.CTX_STRIDE + s.C_NR_SCHEMES] = len(goals)
+        for index, rows in enumerate(goals):
+            self._fill_goals(k * s.MAX_SCHEMES + index, rows)
+
+    def _fill_goals(self, number: int, goals: Sequence[Mapping[int, int]]) -> None:
         st = self.state
-        if len(scheme.goals) > s.MAX_GOALS or len(scheme.filters) > s.MAX_FILTERS:
-            raise NotSupported(f"damon: more than {s.MAX_GOALS} goals or {s.MAX_FILTERS} filters of a scheme")
-        for field, value in scheme.values.items():
-            st.scheme[number * s.SCHEME_STRIDE + field] = min(value, s.ULONG_MAX)
-        st.scheme[number * s.SCHEME_STRIDE + s.S_NR_GOALS] = len(scheme.goals)
-        st.scheme[number * s.SCHEME_STRIDE + s.S_NR_FILTERS] = len(scheme.filters)
-        for i, goal in enumerate(scheme.goals):
+        if len(goals) > s.MAX_GOALS:
+            raise NotSupported(f"damon: more than {s.MAX_GOALS} goals of a scheme")
+        st.scheme[number * s.SCHEME_STRIDE + s.S_NR_GOALS] = len(goals)
+        for i, goal in enumerate(goals):
             for field, value in goal.items():
                 st.goal[(number * s.MAX_GOALS + i) * s.GOAL_STRIDE + field] = min(value, s.ULONG_MAX)
+
+    def _fill_scheme(self, number: int, scheme: Scheme) -> None:
+        st = self.state
+        if len(scheme.filters) > s.MAX_FILTERS:
+            raise NotSupported(f"damon: more than {s.MAX_FILTERS} filters of a scheme")
+        for field, value in scheme.values.items():
+            st.scheme[number * s.SCHEME_STRIDE + field] = min(value, s.ULONG_MAX)
+        self._fill_goals(number, scheme.goals)
+        st.scheme[number * s.SCHEME_STRIDE + s.S_NR_FILTERS] = len(scheme.filters)
         for i, row in enumerate(scheme.filters):
             for field, value in row.items():
                 st.filter[(number * s.MAX_FILTERS + i) * s.FILTER_STRIDE + field] = min(value, s.ULONG_MAX)
@@ -157,14 +169,13 @@ class Control:
             self.sim.sleep_until(self.sim.now_ns + 1)
         return 0
 
-    def ask(self, k: int, request: int, then: Callable[[], None]) -> int:
-        """Have kdamond k do something, `then` at once; user space looks each 100 ms whether it is done. 0, or -EINVAL if it does not run."""
+    def ask(self, k: int, request: int, then: Callable[[], None] = lambda: None) -> int:
+        """Have kdamond k do something, `then` at once unless it ends before; user space looks each 100 ms whether it is done. 0."""
         began = self.sim.now_ns
         self.state.ctx[k * s.CTX_STRIDE + s.C_REQUEST] = request
         while self.running(k) and self.word(k, s.C_REQUEST) != s.REQ_NONE:
             self.sim.sleep_until(max(self.sim.now_ns + 1, int(self.sim.machine.sc[r.SC_NEXT_EVENT_NS])))
-        if not self.running(k):
-            return -EINVAL
-        then()
+        if self.running(k):
+            then()
         self.sim.sleep_until(began - (began - self.sim.now_ns) // POLL_NS * POLL_NS)
         return 0

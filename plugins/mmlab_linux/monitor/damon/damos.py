@@ -15,7 +15,7 @@ from mmlab_linux.monitor.damon.state import (
     C_AGGR_US, C_NR_SCHEMES, C_NR_TARGETS, C_OPS, C_SIS, CTX_STRIDE, D_MIN, DAMOS_STAT, EVENT_BEFORE_APPLY, NR_TRIED_ROWS, ONE_NR_TRIED,
     OPS_PADDR, R_AGE, R_END, R_NR_ACCESSES_BP, R_START, REGION_STRIDE, S_ACTION, S_ACTIVATED, S_APPLY_US, S_CHARGE_ADDR, S_CHARGE_TARGET,
     S_CHARGED_SZ, S_ESZ, S_MIN_SCORE, S_NEXT_APPLY, S_NR_APPLIED, S_NR_TRIED, S_SZ_APPLIED, S_SZ_TRIED, S_TOTAL_CHARGED_NS,
-    S_TRIED_WANTED, T_HEAD, TICK_NS, TRIED_STRIDE,
+    S_TRIED_WANTED, T_HEAD, TICK_NS, TRIED_NOT, TRIED_STARTED, TRIED_STRIDE,
 )
 from mmlab_linux.monitor.damon.trace import trace_region
 from mmlab_linux.monitor.damon.vaddr import va_apply_scheme
@@ -67,8 +67,9 @@ def skip_charged_region(st, k, scheme, index, r):
 @kernel
 def note_tried(st, scheme, at, r):
     """For tried_regions: what a scheme tries in the round that is asked for."""
-    if st.scheme[at + S_TRIED_WANTED] == 0 or st.one[ONE_NR_TRIED] >= NR_TRIED_ROWS:
+    if st.scheme[at + S_TRIED_WANTED] == TRIED_NOT or st.one[ONE_NR_TRIED] >= NR_TRIED_ROWS:
         return 0
+    st.scheme[at + S_TRIED_WANTED] = TRIED_STARTED
     row, base = st.one[ONE_NR_TRIED] * TRIED_STRIDE, r * REGION_STRIDE
     st.one[ONE_NR_TRIED] += 1
     st.tried[row], st.tried[row + 1] = st.region[base + R_START], st.region[base + R_END]
@@ -151,7 +152,5 @@ def kdamond_apply_schemes(m, st, k):
     for scheme in range(nr_schemes):
         at = scheme_row(k, scheme)
         if st.ctx[base + C_SIS] >= st.scheme[at + S_NEXT_APPLY]:
-            if st.scheme[at + S_ACTIVATED]:
-                st.scheme[at + S_TRIED_WANTED] = 0
             st.scheme[at + S_NEXT_APPLY] += apply_interval(st, k, at)
     return 0

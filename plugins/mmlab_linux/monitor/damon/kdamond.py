@@ -15,8 +15,8 @@ from mmlab_linux.monitor.damon.region import destroy_target, init_target, next_r
 from mmlab_linux.monitor.damon.state import (
     C_AGGR_US, C_MIN_NR_REGIONS, C_NEXT_AGGREGATION, C_NEXT_OPS_UPDATE, C_NR_AGGREGATIONS, C_NR_REGIONS, C_NR_SCHEMES, C_NR_TARGETS, C_OPS,
     C_PHASE, C_REQUEST, C_SAMPLE_US, C_SIS, C_STATE, C_SZ_LIMIT, C_UPDATE_US, C_WAKE_NS, CTX_OFF, CTX_STRIDE, D_MIN, EVENT_AGGREGATED,
-    ONE_RESCHED_NS, OPS_PADDR, OPS_VADDR, PHASE_SAMPLE, PHASE_START, PHASE_WAIT, R_LAST_NR_ACCESSES, R_NR_ACCESSES, REGION_STRIDE, REQ_COMMIT, REQ_GOALS,
-    REQ_LOOK, REQ_NONE, REQ_OFF, REQ_TRIED, S_TRIED_WANTED, T_HEAD, T_NR_REGIONS,
+    ONE_RESCHED_NS, OPS_PADDR, OPS_VADDR, PHASE_SAMPLE, PHASE_START, PHASE_WAIT, R_LAST_NR_ACCESSES, R_NR_ACCESSES, REGION_STRIDE, REQ_BAD_COMMIT, REQ_COMMIT,
+    REQ_GOALS, REQ_NONE, REQ_OFF, REQ_TRIED, S_TRIED_TIMEOUT, S_TRIED_WANTED, T_HEAD, T_NR_REGIONS, TICK_NS, TRIED_NOT, TRIED_STARTED,
 )
 from mmlab_linux.monitor.damon.trace import trace_region
 from mmlab_linux.monitor.damon.vaddr import va_init_regions, va_update
@@ -98,26 +98,41 @@ def reset_aggregated(m, st, k):
 
 
 @kernel
-def serve_request(st, k, after_aggregation):
-    """What user space asked for by `state`: a commit only at the end of an aggregation, the rest at any time."""
+def tried_regions_done(m, st, k):
+    """damos_sysfs_mark_finished_regions_updates(), damos_sysfs_regions_upd_done(): 1 if each scheme had a round in which it tried something, or
+    waited for two. That ends its part."""
+    done = 1
+    for scheme in range(st.ctx[k * CTX_STRIDE + C_NR_SCHEMES]):
+        row = scheme_row(k, scheme)
+        if st.scheme[row + S_TRIED_WANTED] == TRIED_STARTED or m.sc[SC_NOW_NS] // TICK_NS > st.scheme[row + S_TRIED_TIMEOUT]:
+            st.scheme[row + S_TRIED_WANTED] = TRIED_NOT
+        if st.scheme[row + S_TRIED_WANTED]:
+            done = 0
+    return done
+
+
+@kernel
+def serve_request(m, st, k, active, after_aggregation):
+    """What user space asked for by `state`: a commit only at the end of an aggregation, the rest at any time. While watermarks keep all schemes
+    off (active 0) none will try anything. 1 if the thread ends, as after a commit of what DAMON refuses."""
     request = st.ctx[k * CTX_STRIDE + C_REQUEST]
-    if request == REQ_LOOK or (request == REQ_COMMIT and after_aggregation) or request == REQ_GOALS:
-        if request == REQ_COMMIT:
-            commit_ctx(st, k)
-        elif request == REQ_GOALS:
-            commit_goals(st, k)
-        st.ctx[k * CTX_STRIDE + C_REQUEST] = REQ_NONE
-    elif request == REQ_TRIED:
-        for scheme in range(st.ctx[k * CTX_STRIDE + C_NR_SCHEMES]):
-            if st.scheme[scheme_row(k, scheme) + S_TRIED_WANTED]:
-                return 0
-        st.ctx[k * CTX_STRIDE + C_REQUEST] = REQ_NONE
+    if (request == REQ_COMMIT or request == REQ_BAD_COMMIT) and after_aggregation == 0:
+        return 0
+    if request == REQ_BAD_COMMIT:
+        return 1
+    if request == REQ_COMMIT:
+        commit_ctx(st, k)
+    elif request == REQ_GOALS:
+        commit_goals(st, k)
+    elif request == REQ_TRIED and tried_regions_done(m, st, k) == 0 and active:
+        return 0
+    st.ctx[k * CTX_STRIDE + C_REQUEST] = REQ_NONE
     return 0
 
 
 @kernel
 def after_sample(m, st, k):
-    """One sampling interval has passed: look, and at the ends of windows merge, act, trace, split and update."""
+    """One sampling interval has passed: look, and at the ends of windows merge, act, trace, split and update. 1 if the thread ends."""
     base = k * CTX_STRIDE
     next_aggregation, next_update = st.ctx[base + C_NEXT_AGGREGATION], st.ctx[base + C_NEXT_OPS_UPDATE]
     st.ctx[base + C_SIS] += 1
@@ -125,7 +140,8 @@ def after_sample(m, st, k):
     most = check_accesses(m, st, k)
     if sis >= next_aggregation:
         kdamond_merge_regions(st, k, most // 10)
-    serve_request(st, k, sis >= next_aggregation)
+    if serve_request(m, st, k, 1, sis >= next_aggregation):
+        return 1
     if st.ctx[base + C_NR_SCHEMES] > 0:
         kdamond_apply_schemes(m, st, k)
     if sis >= next_aggregation:
@@ -159,13 +175,14 @@ def run_kdamond(m, st, k):
     m.sc[SC_NOW_NS] += 2 * m.cost[COST_CONTEXT_SWITCH]
     if st.ctx[base + C_REQUEST] == REQ_OFF:
         return kdamond_end(st, k)
+    ends = 0
     if st.ctx[base + C_PHASE] == PHASE_START:
         kdamond_start(m, st, k)
     elif st.ctx[base + C_PHASE] == PHASE_SAMPLE:
-        after_sample(m, st, k)
+        ends = after_sample(m, st, k)
     else:
-        serve_request(st, k, 1)
-    if need_stop(m, st, k):
+        ends = serve_request(m, st, k, 0, 1)
+    if ends or need_stop(m, st, k):
         return kdamond_end(st, k)
     wait = activation_wait_us(m, st, k)
     if wait > 0:

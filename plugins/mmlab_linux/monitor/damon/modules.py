@@ -13,7 +13,7 @@ from typing import Any
 
 from mmlab.model.const import EINVAL
 from mmlab_linux.monitor.damon import state as s
-from mmlab_linux.monitor.damon.control import Context, Control, Scheme, Target
+from mmlab_linux.monitor.damon.control import Context, Control, Scheme, Target, check_context
 from mmlab_linux.monitor.damon.sysfs import parse_bool, parse_ulong
 
 ATTRS = {"sample_interval": 5000, "aggr_interval": 100_000, "min_nr_regions": 10, "max_nr_regions": 1000}
@@ -131,15 +131,23 @@ class ModuleParameters:
     def _turn(self, on: bool) -> int:
         if on == self.control.running(self.k):
             return 0
-        return self.control.start(self.k, self._context()) if on else self.control.stop(self.k)
+        return (self._refused() or self.control.start(self.k, self._context())) if on else self.control.stop(self.k)
 
     def _commit(self, on: bool) -> int:
         if not on or not self.control.running(self.k):
             return 0
-        error = self.control.fill(s.PARAM_CTX + self.k, self._context())
-        if error == 0:
-            self.control.state.ctx[self.k * s.CTX_STRIDE + s.C_REQUEST] = s.REQ_COMMIT
-        return error
+        context = self._context()
+        bad = self._refused() or self.control.fill(s.PARAM_CTX + self.k, context)
+        self.control.state.ctx[self.k * s.CTX_STRIDE + s.C_REQUEST] = s.REQ_BAD_COMMIT if bad else s.REQ_COMMIT
+        return 0
+
+    def _attrs(self) -> tuple[int, int, int, int, int]:
+        p = self.values
+        return p["sample_interval"], p["aggr_interval"], 0, p["min_nr_regions"], p["max_nr_regions"]
+
+    def _refused(self) -> int:
+        """-EINVAL for attributes that DAMON refuses, also where they come to nothing, else 0."""
+        return check_context(Context(s.OPS_PADDR, self._attrs(), []))
 
     def _context(self) -> Context:
         p = self.values
@@ -148,5 +156,4 @@ class ModuleParameters:
         target = Target(0, ((p["monitor_region_start"], p["monitor_region_end"]),))
         if self.module == "damon_reclaim":
             return Context(s.OPS_PADDR, DEFAULT_ATTRS, [target])
-        attrs = (p["sample_interval"], p["aggr_interval"], 0, p["min_nr_regions"], p["max_nr_regions"])
-        return Context(s.OPS_PADDR, attrs, [target], lru_sort_schemes(p))
+        return Context(s.OPS_PADDR, self._attrs(), [target], lru_sort_schemes(p))

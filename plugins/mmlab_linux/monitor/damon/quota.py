@@ -1,16 +1,16 @@
 """Quotas of a scheme: how many bytes it may act on in a window, and which regions come first.
 
 Models: mm/damon/core.c damos_adjust_quota(), damos_set_effective_quota(), damon_feed_loop_next_input(), damos_quota_score(); ops-common.c
-damon_hot_score(), damon_cold_score(). O(regions) a due application with a quota.
+damon_hot_score(), damon_cold_score(), damos_set_quota_goal_current_value(). O(regions) a due application with a quota.
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.model.rows import SC_NOW_NS
+from mmlab.model.rows import PSI_SEEN, SC_NOW_NS
 from mmlab_linux.monitor.damon.merge_split import max_nr_accesses
 from mmlab_linux.monitor.damon.region import next_region, region_sz, target_row
 from mmlab_linux.monitor.damon.state import (
     C_AGGR_US, C_NR_TARGETS, CTX_STRIDE, D_MIN, DAMOS_LRU_DEPRIO, DAMOS_LRU_PRIO, DAMOS_MIGRATE_COLD, DAMOS_MIGRATE_HOT, DAMOS_PAGEOUT,
-    G_CURRENT, G_TARGET, GOAL_STRIDE, MAX_GOALS, MAX_SCHEMES, NR_SCORES, R_AGE, R_NR_ACCESSES, R_NR_ACCESSES_BP, REGION_STRIDE, S_ACTION,
+    G_CURRENT, G_LAST_PSI, G_METRIC, G_TARGET, GOAL_SOME_MEM_PSI_US, GOAL_STRIDE, MAX_GOALS, MAX_SCHEMES, NR_SCORES, R_AGE, R_NR_ACCESSES, R_NR_ACCESSES_BP, REGION_STRIDE, S_ACTION,
     S_CHARGED_FROM, S_CHARGED_SZ, S_ESZ, S_ESZ_BP, S_MAX_AGE, S_MAX_NR_ACCESSES, S_MAX_SZ, S_MIN_AGE, S_MIN_NR_ACCESSES, S_MIN_SCORE,
     S_MIN_SZ, S_NR_GOALS, S_Q_MS, S_Q_RESET_MS, S_Q_SZ, S_Q_WEIGHT_AGE, S_Q_WEIGHT_NR_ACCESSES, S_QT_EXCEEDS, S_TOTAL_CHARGED_NS,
     S_TOTAL_CHARGED_SZ, SCHEME_STRIDE, T_HEAD, TICK_NS, ULONG_MAX,
@@ -41,17 +41,22 @@ def feed_loop(last, score):
 
 
 @leaf
-def quota_score(st, k, scheme):
-    """The highest over the scheme's goals of current / target, in 1/10000."""
+def quota_score(m, st, k, scheme):
+    """The highest over the scheme's goals of current / target, in 1/10000. A goal of memory pressure asks for the microseconds in which some task
+    was stalled since it was asked last, as far as the averages know: they look once in two seconds."""
     best = 0
     for i in range(st.scheme[scheme_row(k, scheme) + S_NR_GOALS]):
         goal = ((k * MAX_SCHEMES + scheme) * MAX_GOALS + i) * GOAL_STRIDE
+        if st.goal[goal + G_METRIC] == GOAL_SOME_MEM_PSI_US:
+            total = m.psi[PSI_SEEN] // 1000
+            st.goal[goal + G_CURRENT] = total - st.goal[goal + G_LAST_PSI]
+            st.goal[goal + G_LAST_PSI] = total
         best = max(best, st.goal[goal + G_CURRENT] * GOAL_SCORE // max(1, st.goal[goal + G_TARGET]))
     return best
 
 
 @kernel
-def set_effective_quota(st, k, scheme):
+def set_effective_quota(m, st, k, scheme):
     """damos_set_effective_quota(): the size, time and goal limits as bytes a window."""
     row = scheme_row(k, scheme)
     ms, sz, goals = st.scheme[row + S_Q_MS], st.scheme[row + S_Q_SZ], st.scheme[row + S_NR_GOALS]
@@ -60,7 +65,7 @@ def set_effective_quota(st, k, scheme):
         return 0
     esz = ULONG_MAX
     if goals > 0:
-        st.scheme[row + S_ESZ_BP] = feed_loop(max(st.scheme[row + S_ESZ_BP], GOAL_SCORE), quota_score(st, k, scheme))
+        st.scheme[row + S_ESZ_BP] = feed_loop(max(st.scheme[row + S_ESZ_BP], GOAL_SCORE), quota_score(m, st, k, scheme))
         esz = st.scheme[row + S_ESZ_BP] // GOAL_SCORE
     if ms > 0:
         throughput = D_MIN * 1024
@@ -154,5 +159,5 @@ def adjust_quota(m, st, k, scheme):
         st.scheme[row + S_TOTAL_CHARGED_SZ] += st.scheme[row + S_CHARGED_SZ]
         st.scheme[row + S_CHARGED_FROM] = ticks
         st.scheme[row + S_CHARGED_SZ] = 0
-        set_effective_quota(st, k, scheme)
+        set_effective_quota(m, st, k, scheme)
     return find_min_score(st, k, scheme)

@@ -35,7 +35,7 @@ PHASE_START, PHASE_WAIT, PHASE_SAMPLE = 0, 1, 2
 OPS_VADDR, OPS_FVADDR, OPS_PADDR = 0, 1, 2
 OPS_NAMES = ("vaddr", "fvaddr", "paddr")
 # what user space waits for
-REQ_NONE, REQ_COMMIT, REQ_GOALS, REQ_LOOK, REQ_TRIED, REQ_OFF = 0, 1, 2, 3, 4, 5
+REQ_NONE, REQ_COMMIT, REQ_GOALS, REQ_LOOK, REQ_TRIED, REQ_OFF, REQ_BAD_COMMIT = range(7)
 
 MAX_TARGETS = 256
 TARGET_STRIDE = 8
@@ -57,7 +57,9 @@ NR_SCHEME_PARAMS = 22
 (
     S_NEXT_APPLY, S_ACTIVATED, S_ESZ, S_ESZ_BP, S_CHARGED_SZ, S_CHARGED_FROM, S_TOTAL_CHARGED_SZ, S_TOTAL_CHARGED_NS, S_CHARGE_TARGET,
     S_CHARGE_ADDR, S_MIN_SCORE, S_NR_TRIED, S_SZ_TRIED, S_NR_APPLIED, S_SZ_APPLIED, S_QT_EXCEEDS, S_TRIED_WANTED,
-) = range(32, 49)  # what DAMON keeps
+    S_TRIED_TIMEOUT,
+) = range(32, 50)  # what DAMON keeps
+TRIED_NOT, TRIED_IDLE, TRIED_STARTED = 0, 1, 2  # S_TRIED_WANTED: what is tried is not asked for; is, but nothing was tried; something was
 NR_STATS = 5
 ACTIONS = (
     "willneed", "cold", "pageout", "hugepage", "nohugepage", "lru_prio", "lru_deprio", "migrate_hot", "migrate_cold", "stat",
@@ -72,6 +74,7 @@ MAX_GOALS = 8
 GOAL_STRIDE = 4
 G_METRIC, G_TARGET, G_CURRENT, G_LAST_PSI = range(4)
 GOAL_METRICS = ("user_input", "some_mem_psi_us")
+GOAL_USER_INPUT, GOAL_SOME_MEM_PSI_US = 0, 1
 
 MAX_FILTERS = 16
 FILTER_STRIDE = 8

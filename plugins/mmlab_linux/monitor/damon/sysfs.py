@@ -184,10 +184,13 @@ class SysfsTree:
         schemes = numbered(context["schemes"])
         if command == "clear_schemes_tried_regions":
             return self.control.ask(k, s.REQ_LOOK, lambda: _clear_tried(schemes))
-        if command in ("commit", "commit_schemes_quota_goals"):
+        if command == "commit":
             described = read_context(context, self.control.sim.cgroups)
-            error = self._check(described, context) or self.control.fill(s.PARAM_CTX + k, described)
-            return error or self.control.ask(k, s.REQ_COMMIT if command == "commit" else s.REQ_GOALS, lambda: None)
+            bad = self._check(described, context) or self.control.fill(s.PARAM_CTX + k, described)
+            return self.control.ask(k, s.REQ_BAD_COMMIT if bad else s.REQ_COMMIT)
+        if command == "commit_schemes_quota_goals":
+            self.control.fill_goals(s.PARAM_CTX + k, [read_goals(scheme["quotas"]) for scheme in schemes])
+            return self.control.ask(k, s.REQ_GOALS)
         if command in ("update_schemes_tried_bytes", "update_schemes_tried_regions"):
             self._want_tried(k, schemes)
             whole = command == "update_schemes_tried_regions"
@@ -215,18 +218,21 @@ class SysfsTree:
     def _want_tried(self, k: int, schemes: list[Folder]) -> None:
         state = self.control.state
         state.one[s.ONE_NR_TRIED] = 0
+        now, aggr_us = self.control.sim.now_ns // s.TICK_NS, self.control.word(k, s.C_AGGR_US)
         for i in range(min(len(schemes), self.control.word(k, s.C_NR_SCHEMES))):
-            state.scheme[(k * s.MAX_SCHEMES + i) * s.SCHEME_STRIDE + s.S_TRIED_WANTED] = 1
+            row = (k * s.MAX_SCHEMES + i) * s.SCHEME_STRIDE
+            apply_us = int(state.scheme[row + s.S_APPLY_US]) or aggr_us
+            state.scheme[row + s.S_TRIED_WANTED], state.scheme[row + s.S_TRIED_TIMEOUT] = s.TRIED_IDLE, now - -apply_us * 1000 // s.TICK_NS * 2
 
     def _copy_tried(self, schemes: list[Folder], whole: bool) -> None:
         _clear_tried(schemes)
         state = self.control.state
         rows = state.tried[: int(state.one[s.ONE_NR_TRIED]) * s.TRIED_STRIDE].reshape(-1, s.TRIED_STRIDE)
-        for start, end, nr_accesses, age, scheme in rows[:, :5].tolist():
+        for number, (start, end, nr_accesses, age, scheme) in enumerate(rows[:, :5].tolist()):  # all schemes' regions count on
             tried = schemes[scheme]["tried_regions"]
             tried["total_bytes"] = str(int(tried["total_bytes"]) + end - start)
             if whole:
-                tried[str(len(tried) - 1)] = {"start": str(start), "end": str(end), "nr_accesses": str(nr_accesses), "age": str(age)}
+                tried[str(number)] = {"start": str(start), "end": str(end), "nr_accesses": str(nr_accesses), "age": str(age)}
 
 
 def _clear_tried(schemes: list[Folder]) -> None:
@@ -263,27 +269,37 @@ def read_context(folder: Folder, cgroups: Mapping[str, int]) -> Context:
     return Context(s.OPS_NAMES.index(folder["operations"]), attrs, targets, [read_scheme(scheme, cgroups) for scheme in numbered(folder["schemes"])])
 
 
+def _uint(text: str) -> int:
+    """What is left of a number of the files, a long, where DAMON keeps an unsigned int."""
+    return int(text) & 0xFFFFFFFF
+
+
 def read_scheme(folder: Folder, cgroups: Mapping[str, int]) -> Scheme:
     """One scheme."""
     pattern, quotas, marks = folder["access_pattern"], folder["quotas"], folder["watermarks"]
     values = {
         s.S_ACTION: s.ACTIONS.index(folder["action"]), s.S_TARGET_NID: int(folder["target_nid"]), s.S_APPLY_US: int(folder["apply_interval_us"]),
         s.S_MIN_SZ: int(pattern["sz"]["min"]), s.S_MAX_SZ: int(pattern["sz"]["max"]),
-        s.S_MIN_NR_ACCESSES: int(pattern["nr_accesses"]["min"]), s.S_MAX_NR_ACCESSES: int(pattern["nr_accesses"]["max"]),
-        s.S_MIN_AGE: int(pattern["age"]["min"]), s.S_MAX_AGE: int(pattern["age"]["max"]),
+        s.S_MIN_NR_ACCESSES: _uint(pattern["nr_accesses"]["min"]), s.S_MAX_NR_ACCESSES: _uint(pattern["nr_accesses"]["max"]),
+        s.S_MIN_AGE: _uint(pattern["age"]["min"]), s.S_MAX_AGE: _uint(pattern["age"]["max"]),
         s.S_Q_MS: int(quotas["ms"]), s.S_Q_SZ: int(quotas["bytes"]), s.S_Q_RESET_MS: int(quotas["reset_interval_ms"]),
-        s.S_Q_WEIGHT_SZ: int(quotas["weights"]["sz_permil"]), s.S_Q_WEIGHT_NR_ACCESSES: int(quotas["weights"]["nr_accesses_permil"]),
-        s.S_Q_WEIGHT_AGE: int(quotas["weights"]["age_permil"]), s.S_WM_METRIC: int(marks["metric"] == "free_mem_rate"),
+        s.S_Q_WEIGHT_SZ: _uint(quotas["weights"]["sz_permil"]), s.S_Q_WEIGHT_NR_ACCESSES: _uint(quotas["weights"]["nr_accesses_permil"]),
+        s.S_Q_WEIGHT_AGE: _uint(quotas["weights"]["age_permil"]), s.S_WM_METRIC: int(marks["metric"] == "free_mem_rate"),
         s.S_WM_INTERVAL_US: int(marks["interval_us"]), s.S_WM_HIGH: int(marks["high"]), s.S_WM_MID: int(marks["mid"]),
         s.S_WM_LOW: int(marks["low"]),
     }  # fmt: skip
-    return Scheme(values, [_goal(goal) for goal in numbered(quotas["goals"])], [_filter(row, cgroups) for row in numbered(folder["filters"])])
+    return Scheme(values, read_goals(quotas), [_filter(row, cgroups) for row in numbered(folder["filters"])])
+
+
+def read_goals(quotas: Folder) -> list[dict[int, int]]:
+    """A scheme's goals; one without a target is none."""
+    return [_goal(goal) for goal in numbered(quotas["goals"]) if int(goal["target_value"])]
 
 
 def _goal(folder: Folder) -> dict[int, int]:
-    if folder["target_metric"] != "user_input":
-        raise NotSupported(f"damos quota goal {folder['target_metric']}")
-    return {s.G_METRIC: 0, s.G_TARGET: int(folder["target_value"]), s.G_CURRENT: int(folder["current_value"])}
+    metric = s.GOAL_METRICS.index(folder["target_metric"])
+    current = int(folder["current_value"]) if metric == s.GOAL_USER_INPUT else 0
+    return {s.G_METRIC: metric, s.G_TARGET: int(folder["target_value"]), s.G_CURRENT: current, s.G_LAST_PSI: 0}
 
 
 def _filter(folder: Folder, cgroups: Mapping[str, int]) -> dict[int, int]:
