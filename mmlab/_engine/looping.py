@@ -27,8 +27,9 @@ BASE_SLICE_NS = 750_000  # sysctl_sched_base_slice on one CPU
 
 
 @kernel
-def touch_again(m, task, first, last):
-    """Touch pages first .. last-1 of a loop's pass: how many were touched; fewer when a signal or kill stopped it. Time passes."""
+def touch_again(m, task, first, last, until_ns):
+    """Touch pages first .. last-1 of a loop's pass: how many were touched; fewer when a signal or kill stopped it, or when faults took the time
+    until until_ns. Time passes."""
     row = task * LOOP_STRIDE
     mm = m.task[task * TASK_STRIDE + T_MM]
     step = m.loop[row + LOOP_STEP]
@@ -46,6 +47,7 @@ def touch_again(m, task, first, last):
             done = retouch(m, pmd, 1, 1, need, bits)
         else:
             done = retouch(m, (m.pt[pmd] >> PTE_SHIFT) * 512 + (vpn & 511), nr, step, need, bits) if pmd >= 0 and m.pt[pmd] else 0
+        faulted = 0
         if done == 0:
             nr = 1
             pmd = walk_pmd(m, mm, vpn)
@@ -59,6 +61,7 @@ def touch_again(m, task, first, last):
                 if result < 0 or m.task[task * TASK_STRIDE + T_FLAGS] & TF_KILLED or m.sc[SC_PANIC]:
                     m.loop[row + LOOP_STATE] = LOOP_FAILED
                     return i - first
+                faulted = 1
         if write and m.loop[row + LOOP_PASSES] == 0 and m.sc[SC_WANTS_ACCESS] & WANTS_SUBPAGES:
             for at in range(vpn, vpn + nr * step, step):
                 entry = mapped_entry(m, mm, at)
@@ -66,6 +69,8 @@ def touch_again(m, task, first, last):
                     m.subpage[(entry >> PTE_SHIFT) + (at & 511 if entry & PTE_HUGE else 0)] |= SUBPAGE_WRITTEN
         i += nr
         m.sc[SC_NOW_NS] += nr * m.cost[COST_HIT]
+        if faulted and m.sc[SC_NOW_NS] >= until_ns:
+            return i - first
     return last - first
 
 
@@ -90,10 +95,11 @@ def run_slice(m, task, until_ns):
         touch_own_pages(m, task)
         at = m.loop[row + LOOP_AT]
         nr = min(count - at, max(1, (until_ns - began) // hit_ns)) if hit_ns > 0 else count - at
-        if touch_again(m, task, at, at + nr) < nr:
+        done = touch_again(m, task, at, at + nr, until_ns)
+        if m.loop[row + LOOP_STATE] != LOOP_RUNS:
             return 0
-        m.loop[row + LOOP_AT] = at + nr
-        if at + nr < count:
+        m.loop[row + LOOP_AT] = at + done
+        if at + done < count:
             continue
         m.loop[row + LOOP_AT] = 0
         m.loop[row + LOOP_PASSES] += 1
@@ -117,11 +123,12 @@ def run_pass(m, task):
         m.loop[row + LOOP_STATE] = LOOP_DONE
         return 0
     touch_own_pages(m, task)
-    nr = count - at
+    nr, until = count - at, NEVER_NS
     if m.sc[SC_NR_CPUS] == 1 and m.cost[COST_HIT] > 0:
         until = max(m.sc[SC_NOW_NS] + BASE_SLICE_NS, m.sc[SC_MONITOR_TIMER_NS])
         nr = min(nr, max(1, (until - m.sc[SC_NOW_NS]) // m.cost[COST_HIT]))
-    if touch_again(m, task, at, at + nr) < nr:
+    nr = touch_again(m, task, at, at + nr, until)
+    if m.loop[row + LOOP_STATE] != LOOP_RUNS:
         return 0
     m.loop[row + LOOP_AT] = at + nr
     if at + nr == count:

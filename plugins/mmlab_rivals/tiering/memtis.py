@@ -4,7 +4,9 @@ Every period-th access counts for its page; counts halve after so many samples (
 their counts, chooses the lowest bin such that all pages from it on fit fast memory, moves those of slow memory up, and makes room by moving
 pages below that bin down, the coldest first; what room is left goes to the bin below.
 Models: Lee et al., "MEMTIS: Efficient Memory Tiering with Dynamic Page Classification and Page Size Determination", SOSP 2023. Left out: huge
-pages and their splitting, adaptive sampling periods, the histogram kept at each sample (here made anew in each step). O(frames) a step.
+pages and their splitting, adaptive sampling periods, the histogram kept at each sample (here made anew in each step). Unlike there, pages of the
+bin below the hot ones (warm) do not just stay where they are: they fill the room that these leave and go when it is needed. The artifact's own
+settings are a period of 199, cooling every 2,000,000 samples and steps every 500 ms, for machines of many GB. O(frames) a step.
 """
 
 from typing import Any

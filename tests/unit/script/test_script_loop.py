@@ -55,6 +55,14 @@ def test_a_tasks_next_operation_waits_for_its_loop(run):
     assert ops[4]["ret"] == 0 and sim.now_ns >= 50 * MS and ops[5]["at"] >= 50 * MS
 
 
+def test_a_slice_ends_within_a_pass_whose_pages_fault(run):
+    text = "spawn A\nmmap A r 32M anon huge=no\n" + MAP.replace(" A", " B") + "touch B r 0 64 w\nbg loop A r 0 32M 1 w\nbg loop B r 0 64 6 r\njoin B\njoin A"
+    ops, sim = run(text, memory="64M")
+    assert (ops[9]["ret"], ops[9]["minflt"]) == (1, 8192)
+    assert sim.now_ns > 12 * MS  # the first touches of A's one pass
+    assert ops[8]["ret"] > 1000  # B has had its turns meanwhile, at 0.5 us a pass
+
+
 def test_two_loops_share_one_cpu(run):
     text = MAP + MAP.replace(" A", " B") + "touch A r 0 64 w\ntouch B r 0 64 w\nbg loop A r 0 64 60 w\nbg loop B r 0 64 60 w\njoin A\njoin B"
     ops, _ = run(text)
