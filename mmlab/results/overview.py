@@ -20,10 +20,11 @@ def overview(rows: Sequence[Row], columns: Sequence[Column], cells: Sequence[Fin
     """A plot: a line of squares a policy, the best on average first, a column a condition; None where there are no two of each.
 
     A square says by how many percent the figure that policies are judged by is above opt's where that is known (the regret), else above the
-    least of its column. Each number stands in its square.
+    least of its column; of monitors, whose figure is F1, below the greatest. Each number stands in its square.
     """
-    judged = next((c for c in columns if c.tested and sum(row.values[c.title] is not None for row in rows) > 1), None)
     arms = arm_axes(cells)
+    tested = [c for c in columns if c.tested and sum(row.values[c.title] is not None for row in rows) > 1]
+    judged = next((c for c in tested if c.more_is_better and "monitor.use" in arms), next(iter(tested), None))
     others = [key for key in varying(cells) if key not in arms]
     if judged is None or not others:
         return None
@@ -36,8 +37,9 @@ def overview(rows: Sequence[Row], columns: Sequence[Column], cells: Sequence[Fin
     if regret:
         above = {(row.label(arms), _condition(row, others)): row.values[REGRET.title] for row in rows}
     else:
-        least = {c: min((v for n in names if (v := value.get((n, c))) is not None), default=0.0) for c in conditions}
-        above = {(n, c): 100 * (v - least[c]) / least[c] if (v := value.get((n, c))) is not None and least[c] else None for n in names for c in conditions}
+        pick = max if judged.more_is_better else min
+        best = {c: pick((v for n in names if (v := value.get((n, c))) is not None), default=0.0) for c in conditions}
+        above = {(n, c): 100 * abs(v - best[c]) / best[c] if (v := value.get((n, c))) is not None and best[c] else None for n in names for c in conditions}
     names.sort(key=lambda n: _mean([above.get((n, c)) for c in conditions]))
     z = [[_shade(above.get((n, c))) for c in conditions] for n in names]
     text = [[_short(above.get((n, c))) for c in conditions] for n in names]
@@ -49,7 +51,7 @@ def overview(rows: Sequence[Row], columns: Sequence[Column], cells: Sequence[Fin
             "title": {"text": "%"}, "thickness": 10, "tickvals": [_shade(p) for p in (0, 3, 10, 30, 100, 300)], "ticktext": ["0", "3", "10", "30", "100", "300"],
         },
     }  # fmt: skip
-    title = f"{judged.title.capitalize()}: percent above {'the optimum (regret)' if regret else 'the best under the same conditions'}"
+    title = f"{judged.title[0].upper()}{judged.title[1:]}: percent {'below' if judged.more_is_better else 'above'} {'the optimum (regret)' if regret else 'the best under the same conditions'}"
     layout = axes_layout(title, ", ".join(key.removesuffix(".use").split(".")[-1] for key in others), "", legend=False)
     layout["height"] = 110 + 24 * len(names) + 7 * max(map(len, conditions))
     layout["margin"].update({"l": 30 + 7 * max(map(len, names)), "b": 40 + 6 * max(map(len, conditions))})
@@ -73,7 +75,10 @@ def _short(percent: float | None) -> str:
 
 
 def _hover(column: Column, value: float | None, percent: float | None) -> str:
-    return "not measured" if value is None else f"{value:,.0f} {column.title}" + ("" if percent is None else f", {percent:+.1f} %")
+    if value is None:
+        return "not measured"
+    number = f"{value:.2f}" if column.more_is_better else f"{value:,.0f}"
+    return f"{number} {column.title}" + ("" if percent is None else f", {-percent if column.more_is_better else percent:+.1f} %")
 
 
 def _mean(values: Sequence[float | None]) -> float:
