@@ -81,7 +81,7 @@ def table_row(name: str, properties: dict[str, object]) -> list[str]:
             ratio, reference = properties[key], key.removeprefix("ratio_to_")
             if isinstance(goal, (int, float)):
                 met, goal = ratio >= goal, f"ratio at least {goal}"
-    own = properties.get("mmlab") or ", ".join(f"{v:.2f} {k}" for k, v in properties.items() if isinstance(v, float) and not k.startswith("ratio"))
+    own = properties.get("mmlab") or ", ".join(f"{v:.2f} {k}" for k, v in properties.items() if isinstance(v, float) and k != "goal" and not k.startswith("ratio"))
     return [name, str(own), str(reference or ""), "" if ratio is None else f"{ratio:.2f}", str(goal or ""), {True: "yes", False: "no"}.get(met, "")]
 
 

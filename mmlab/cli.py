@@ -14,6 +14,11 @@ from mmlab.errors import InputError, MmlabError, did_you_mean
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from mmlab.results.result import Result
+
+#: rows of a table that one takes in; a longer one is followed by its grid
+GLANCE = 20
+
 app = typer.Typer(
     help="A wind tunnel for Linux memory-management policies.\n\nRun an experiment on a simulated machine: "
     "**mmlab run experiments/first_look.toml**. Then open results/first_look/report.html.",
@@ -86,7 +91,7 @@ def run(
     if outcome.skipped:
         console.print(f"[dim]{outcome.skipped} of {len(experiment.cells)} cells were finished before[/dim]")
     if result is not None:
-        _print_figures(console, *result.summary())
+        _print_result(console, result)
         console.print(f"results: {result.folder}  report: {result.folder / 'report.html'}", soft_wrap=True)
         if len(experiment.cells) == 1:
             console.print(f"what the run left: {result.folder / 'cells' / experiment.cells[0].key}", soft_wrap=True)
@@ -109,7 +114,8 @@ def mrc(
 ) -> None:
     """Miss-ratio curves: how often reclaimers miss at every size of a cache, as a table and a plot.
 
-    LRU's is exact for all sizes in one pass. Other policies are replayed once a size. With --sample R all are estimated, with their error.
+    lru's is exact for all sizes in one pass, so is opt's from 100 sizes on; else a policy is replayed once a size, which is exact too. With
+    --sample R all are estimated from a share R of the objects, with their error: for traces too large for that.
 
     Examples:
 
@@ -131,21 +137,28 @@ def mrc(
         raise InputError(f"--sample: must be above 0 and at most 1, got {sample}")
     console = Console(highlight=False)
     chosen = {text: _policy_with_params(text) for text in policy or ["lru"]}
-    entries = {text: (load_plugins().get("reclaimer", name), params) for text, (name, params) in chosen.items()}
-    requests = read_requests(shipped().get(trace, Path(trace)), format_, dict(read_set(item) for item in column or []))
+    entries = {text: (entry := load_plugins().get("reclaimer", name), entry.make_params(given, "reclaimer")) for text, (name, given) in chosen.items()}
+    columns = dict(read_set(item, "--column", "object=key") for item in column or [])
+    if trace not in shipped() and not Path(trace).exists():
+        raise InputError(f"{trace}: no such file, nor a recorded program ({', '.join(shipped())}){did_you_mean(trace, shipped())}")
+    requests = read_requests(shipped().get(trace, Path(trace)), format_, columns)
     wanted = _cache_sizes(sizes, requests.objects) if sizes else default_sizes(requests.objects, points)
+    folder = results / f"mrc_{Path(trace).name.partition('.')[0]}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: the results folder cannot be written: {error.strerror} (choose another with --results DIR)") from None
     console.print(f"{requests.meta['file']}: {len(requests):,} {requests.meta['unit']}, {requests.objects:,} different")
     found = []
-    for text, (entry, given) in entries.items():
-        params = entry.make_params(given, "reclaimer")
+    for text, (entry, params) in entries.items():
         if sample < 1:
             curve = sampled_curve(entry.policy, params, requests, wanted, sample, samples, seed)
         else:
             curve = exact_curve(entry.policy, params, requests, wanted, seed)
         found += [evolve(point, policy=text) for point in curve]
-    _print_rows(console, *curve_table(found))
+    _print_figures(console, *curve_table(found))
     how = f"sampled, {samples} samples of {sample:g} of the objects, with the standard error of their mean" if sample < 1 else "exact"
-    page = write_curves(found, f"{requests.meta['file']}: {requests.meta['unit']} ({how})", results / f"mrc_{Path(trace).name.partition('.')[0]}")
+    page = write_curves(found, f"{requests.meta['file']}: {requests.meta['unit']} ({how})", folder)
     console.print(f"{how}; plot: {page}  table: {page.with_name('mrc.csv')}", soft_wrap=True)
 
 
@@ -154,7 +167,7 @@ def _policy_with_params(text: str) -> tuple[str, dict[str, Any]]:
     from mmlab.experiment.toml_file import read_set
 
     name, _, params = text.partition(":")
-    return name, dict(read_set(item) for item in params.split(",")) if params else {}
+    return name, dict(read_set(item, f"-p {name}:", "max_count=3") for item in params.split(",")) if params else {}
 
 
 def _cache_sizes(text: str, objects: int) -> list[int]:
@@ -181,7 +194,7 @@ def report(folder: Annotated[Path, typer.Argument(metavar="RESULTS_DIR", help="r
 
     result = Result(folder)
     console = Console(highlight=False)
-    _print_figures(console, *result.summary())
+    _print_result(console, result)
     console.print(f"report: {write_report(result)}", soft_wrap=True)
 
 
@@ -487,6 +500,34 @@ def _print_rows(console: Console, titles: list[str], body: list[list[str]], fold
         console.print("  ".join(escape(text) for text in line[:whole]), soft_wrap=True)
         for text in line[whole:]:
             console.print(Padding(escape(text), (0, 0, 0, 4)), overflow="fold")
+
+
+def _print_result(console: Console, result: Result) -> None:
+    """The table of all figures and, where that is more than one looks at, every policy under every condition in a few lines."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    _print_figures(console, *result.summary())
+    grid = result.grid() if len(result.rows()) > GLANCE else None
+    if grid is None:
+        return
+    titles, body = grid.table()
+    titles = [title.replace(", ", "\n") for title in titles]
+    widths = [3 + max(len(part) for row in (titles, *body) for part in row[i].split("\n")) for i in range(len(titles))]
+    console.print(f"[bold]{grid.title}[/bold]")
+    first = 1
+    while first < len(titles):
+        last = first + 1
+        while last < len(titles) and widths[0] + sum(widths[first : last + 1]) <= console.width:
+            last += 1
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for i in (0, *range(first, last)):
+            table.add_column(escape(titles[i]), justify="right" if i else "left", no_wrap=True)
+        for line in body:
+            table.add_row(*map(escape, (line[0], *line[first:last])))
+        console.print(table)
+        first = last
 
 
 def _print_figures(console: Console, titles: list[str], body: list[list[str]]) -> None:

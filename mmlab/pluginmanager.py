@@ -31,6 +31,11 @@ class Registered:
         return getattr(self.policy, name)
 
     @property
+    def blame(self) -> str:
+        """How errors name it."""
+        return f"plugin {self.plugin} ({self.distribution} {self.version}): {self.policy.slot} {self.policy.name!r}"
+
+    @property
     def source(self) -> str:
         """The file that defines the policy."""
         from mmlab._engine.fingerprint import policy_files

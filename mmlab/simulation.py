@@ -123,11 +123,13 @@ class Simulation:
         self._future = bool(reclaimer.needs_future or self.policies["tiering"].policy.needs_future)
         nr_memcgs = NR_MEMCGS if script and reclaimer.per_memcg else 1
         thp, cost_model = self.policies["thp"].policy, self.policies["cost_model"]
-        if thp.needs_future and stream is None:
-            raise NotSupported(f"thp {thp.name!r} knows the future accesses of a bulk stream; there is none here")
         oom_policy = self.policies["oom_policy"].policy
-        if oom_policy.needs_future and stream is None:
-            raise NotSupported(f"oom_policy {oom_policy.name!r} knows the future accesses of a bulk stream; there is none here")
+        for slot, chosen in self.policies.items():
+            if stream is None and getattr(chosen.policy, "needs_future", False):
+                raise NotSupported(
+                    f"{slot} {chosen.policy.name!r} knows the future accesses of a bulk stream; there is none here: "
+                    "Simulation.from_experiment(PATH) and `mmlab run` have one"
+                )
         future = touched_ranges(stream.words) if thp.needs_future and stream is not None else ()
         geometry = tlb.geometry_of(cost_model.policy, cost_model.params)
         subpages = bool(tlb.entries_of(geometry) or thp.wants_subpages or script)
@@ -289,6 +291,8 @@ class Simulation:
         """Start a process: a fork of the script's driver with its image, or an empty one outside scripts. cgroup: moved there at once."""
         if name in self.tasks and self.alive(name):
             raise MmlabError(f"task {name!r} exists already")
+        if not 0 <= cpu < self.machine.sizes.nr_cpus:
+            raise InputError(f"task {name!r}: CPU {cpu} does not exist: the machine has {self.machine.sizes.nr_cpus} (machine.cpus)")
         if self._driver >= 0:
             from mmlab._engine.image import settle
 
@@ -417,7 +421,7 @@ class Simulation:
         return mode | mask << 8 | slot << mempolicy.POLICY_SLOT_SHIFT
 
     def nodemask_slot(self, mask: int, then: int) -> int:
-        """Number of the zonelists of a set of nodes, with those of another set behind them."""
+        """Number of the zonelists of a set of nodes; then: the set to which a request goes that they refuse, 0 for none."""
         return nodemask_slot(self.machine, self.layout, mask, then)
 
     def mlock(self, name: str, addr: int, length: int, onfault: bool = False) -> int:

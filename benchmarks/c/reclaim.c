@@ -76,7 +76,7 @@ static int swap_writepage(struct machine *m, int64_t p, int64_t slot) {
 static int reclaim_page(struct machine *m, int64_t p) {
     int64_t mm, pte = rmap_one(m, p, &mm), *vec = m->vec, node = ZONE(FLAGS(p) >> ZONE_SHIFT)[Z_NODE];
     if (pte < 0 || m->pt[pte] & PTE_ACCESSED || FLAGS(p) & (PG_LOCKED | PG_MLOCKED | PG_WRITEBACK | PG_REFERENCED | PG_SWAPCACHE)) return -1;
-    if (KIND(p) >> 16 || m->bio[BIO_HEAD] < m->bio[BIO_SENT]) return -1; /* charged to a cgroup; a write may have ended */
+    if (KIND(p) >> 16 || m->bio[BIO_HEAD] < m->bio[BIO_TAIL]) return -1; /* charged to a cgroup; a write may have ended */
     int64_t slot = swap_alloc(m);
     if (slot < 0) return -1;
     m->swap_memcg[slot] = 0;
@@ -128,7 +128,7 @@ int64_t reclaim(struct machine *m, int64_t nr) {
         m->sc[SC_NOW_NS] += scanned * m->cost[COST_SCAN_PAGE];
         for (; (p = PREV(isolated)) != isolated; done++) {
             list_del(m, p);
-            if (reclaim_page(m, p) < 0) return done;
+            if (reclaim_page(m, p) < 0 || m->sc[SC_NOW_NS] >= m->sc[SC_PREEMPT_NS]) return done; /* nobody else wants the CPU */
         }
         m->memcg_stat[V_PGSTEAL_DIRECT] += scanned;
         m->vmstat[V_PGSTEAL_DIRECT] += scanned, m->vmstat[V_PGSTEAL_ANON] += scanned;

@@ -33,4 +33,10 @@ def absent_4(m, st, a, b, c, d):
     return 0
 
 
-ABSENT = (absent_0, absent_1, absent_2, absent_3, absent_4)
+@kernel
+def absent_5(m, st, a, b, c, d, e):
+    """Five arguments."""
+    return 0
+
+
+ABSENT = (absent_0, absent_1, absent_2, absent_3, absent_4, absent_5)

@@ -5,29 +5,29 @@ order-10 blocks at the top of the zone, smaller ones below in pageblocks of thei
 """
 
 from __future__ import annotations
-
 from itertools import chain, islice
-
-import numpy as np
-
 from mmlab._engine.machine import Machine
 from mmlab.errors import InputError, NotSupported
 from mmlab.kernels.services import alloc_pages
-from mmlab.machine import BootState, MachineLayout, ZoneTuning, build_zonelists
+from mmlab.machine import BootState, build_zonelists, MachineLayout, ZoneTuning
 from mmlab.machine.boot import ZoneBoot
 from mmlab.machine.layout import ZoneLayout
 from mmlab.machine.overheads import INITRD_PAGES, KERNEL_LOAD_PFN, KERNEL_PAGES
 from mmlab.machine.record import LRU_LISTS
-from mmlab.mm.psi import PSI_PERIOD_NS
-from mmlab.mm.page_writeback import init_writeback
 from mmlab.mm.memblock import add_range, boot_free_to_pcp, init_heads, init_range, mark_free, mark_range
-from mmlab.model import rows as r
+from mmlab.mm.page_writeback import init_writeback
+from mmlab.mm.psi import PSI_PERIOD_NS
 from mmlab.model.const import (
-    MAX_ORDER, MIGRATE_UNMOVABLE, MIGRATETYPE_NAMES, MIGRATE_TYPES, NR_POLICY_LISTS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, PAGE_SHIFT,
+    MAX_ORDER, MIGRATETYPE_NAMES, MIGRATE_TYPES, MIGRATE_UNMOVABLE, NR_POLICY_LISTS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, PAGE_SHIFT,
 )
 from mmlab.model.gfp import GFP_DIRECT_RECLAIM, GFP_KERNEL
-from mmlab.model.layout import FREE_HEADS_PER_ZONE, PCP_HEADS, Sizes, count_heads
+from mmlab.model.layout import FREE_HEADS_PER_ZONE, PCP_HEADS, count_heads, Sizes
 from mmlab.model.page import KIND_BOOT, KIND_RESERVED, PG_SWAPBACKED
+
+
+import numpy as np
+
+from mmlab.model import rows as r
 
 BLOCK = 1 << MAX_ORDER
 PCP_HUGE_COUNT = 700  # pages on a CPU's lists from which on 512 of them are one block: so in seven of ten recorded zones
@@ -146,27 +146,30 @@ def nr_free_pagecache_pages(machine: Machine, layout: MachineLayout) -> int:
 
 
 def nodemask_slot(machine: Machine, layout: MachineLayout, mask: int, then: int) -> int:
-    """Number of the zonelists that hold only the zones of a set of nodes and behind them those of the set `then` (0: none), made at their
-    first use. Raises NotSupported beyond NR_NODEMASKS sets."""
+    """Number of the zonelists that hold only the zones of a set of nodes, made at their first use; `then` (0: none) names the set from which a
+    request is served that this one cannot serve. Raises NotSupported beyond NR_NODEMASKS sets."""
     key = (mask, then)
     if key not in machine.nodemasks:
+        everything = sum(1 << node for node in {zone.node for zone in layout.zones})
+        behind = 0 if then == 0 else 1 if then == everything else 2 + nodemask_slot(machine, layout, then, 0)
         if len(machine.nodemasks) == r.NR_NODEMASKS:
             raise NotSupported(f"policies with more than {r.NR_NODEMASKS} sets of nodes")
         machine.nodemasks.append(key)
-        everything = sum(1 << node for node in {zone.node for zone in layout.zones})
-        machine.nodemask[len(machine.nodemasks) - 1] = (mask | then) if mask | then != everything else 0
-        _nodemask_zonelists(machine, layout, len(machine.nodemasks) - 1)
+        slot = len(machine.nodemasks) - 1
+        machine.nodemask[slot] = mask if mask != everything else 0
+        machine.nodemask_next[slot] = behind
+        _nodemask_zonelists(machine, layout, slot)
     return machine.nodemasks.index(key)
 
 
 def _nodemask_zonelists(machine: Machine, layout: MachineLayout, slot: int) -> None:
-    mask, then = machine.nodemasks[slot]
+    mask = machine.nodemasks[slot][0]
     lists = build_zonelists(layout)
     for node in range(layout.nr_nodes):
         zones = [zone for zone in lists.fallback[node] if mask >> layout.zones[zone].node & 1]
-        behind = [zone for zone in lists.fallback[node] if then >> layout.zones[zone].node & 1]
         at = (layout.nr_nodes * slot + layout.nr_nodes + node) * r.ZONELIST_STRIDE
-        for offset, which in ((0, zones + behind), (r.ZONELIST_THISNODE, zones)):
+        own = [zone for zone in zones if layout.zones[zone].node == node]
+        for offset, which in ((0, zones), (r.ZONELIST_THISNODE, own)):
             machine.zonelist[at + offset : at + offset + len(which)] = which
 
 

@@ -1,21 +1,22 @@
 """A machine between its boot and its workload: the settings it begins with, and the memory that is in use before anybody asks for any."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from mmlab._engine import loop
 from mmlab._engine.core import memblock_services
 from mmlab._engine.swap_devices import start_swap
 from mmlab.errors import InputError
+from mmlab.kernels.services import kmem_cache_alloc
 from mmlab.machine import memory_tiers
 from mmlab.mm.ext4_meta import ext4_commit_super
 from mmlab.mm.kcompactd import CHECK_INTERVAL_NS
 from mmlab.mm.memblock import memblock_alloc
 from mmlab.mm.memory import memblock_zeroed_folio
 from mmlab.mm.slab import create_kernel_caches
+from mmlab.model.gfp import GFP_KERNEL, ZONE_MOVABLE
+from typing import TYPE_CHECKING
+
+
 from mmlab.model import rows as r
-from mmlab.model.gfp import ZONE_MOVABLE
 
 if TYPE_CHECKING:
     from mmlab.simulation import Simulation
@@ -81,6 +82,8 @@ def early_memory(sim: Simulation, script: bool) -> None:
             from mmlab._engine.image import make_driver, make_initramfs, mount_disk
             from mmlab._engine.script_driver import driver_starts
 
+            for at in range(r.BIO_POOL_SIZE):
+                machine.bio[r.BIO_POOL + at] = machine.run(kmem_cache_alloc, r.CACHE_BIO, GFP_KERNEL) + 1
             machine.sc[r.SC_IN_LRU_FAULT] = 1  # its memory came by page faults
             sim._driver = make_driver(sim)
             machine.sc[r.SC_IN_LRU_FAULT] = 0

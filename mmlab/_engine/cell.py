@@ -9,6 +9,7 @@ from typing import Any
 
 from mmlab import abi
 from mmlab._engine import alloc_run, loop, tlb
+from mmlab._engine.blame import plugin_fault
 from mmlab._engine.compile import Entry
 from mmlab._engine.explained import decisions
 from mmlab._engine.machine import Machine
@@ -80,6 +81,17 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
 
     out_dir: the cell's folder; a script leaves its result folder in out_dir/script.
     """
+    try:
+        return _run_cell(cell, progress, out_dir)
+    except MmlabError:
+        raise
+    except Exception as error:
+        if (fault := plugin_fault(error, cell.config["policies"])) is None:
+            raise
+        raise fault from error
+
+
+def _run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
     config = cell.config
 
     def compiled(text: str, seconds: float) -> None:
@@ -233,7 +245,7 @@ def _run_requests(cell: Cell, machine: Any, progress: Progress, compiled: Callab
     params = entry.make_params(table.get("params") or {}, "reclaimer")
     share = round(workload.get("cache_share", 0) * requests.objects)
     frames = workload.get("cache_objects") or share or machine.memory_bytes >> 12
-    run = RequestMachine(entry.policy, params, requests.ids, frames, compiled, cell.seed, cell.config["run"].get("explain", 0))
+    run = RequestMachine(entry.policy, params, requests.ids, frames, compiled, cell.seed, cell.config["run"].get("explain", 0), entry.blame)
     began, compiling = time.perf_counter(), run.machine.compile_s
     while not run.done:
         run.step()

@@ -40,8 +40,9 @@ def _swap(machine) -> list[str]:
         found.append(f"{used} of {len(slots)} swap slots are used, the devices say {info[:, r.SI_INUSE].sum()}, free are {sc[r.SC_NR_SWAP_FREE]}")
     flags = machine.page[2::4][: machine.sizes.nr_frames].astype(np.int64)
     head, tail = int(machine.bio[r.BIO_HEAD]), int(machine.bio[r.BIO_TAIL])
-    ring = sorted(int(machine.bio[r.BIO_RING + 2 * (i % r.BIO_ENTRIES)]) for i in range(head, tail))
-    if ring != np.flatnonzero((flags & PG_WRITEBACK > 0) & (flags & PG_SWAPBACKED > 0)).tolist():
+    sent = [int(machine.bio[r.BIO_RING + r.BIO_WORDS * (i % r.BIO_ENTRIES)]) for i in range(head, tail)]
+    plugged = [plug[r.PLUG_FIRST + r.BIO_WORDS * i] for plug in machine.plug.reshape(-1, r.PLUG_STRIDE).tolist() for i in range(plug[r.PLUG_COUNT])]
+    if sorted(sent + plugged) != np.flatnonzero((flags & PG_WRITEBACK > 0) & (flags & PG_SWAPBACKED > 0)).tolist():
         found.append("pages under writeback are not those that are being written to swap")
     held = [machine.zswap_entry[slots], *(machine.zram[int(i[r.SI_FIRST]) : int(i[r.SI_FIRST] + i[r.SI_PAGES])] for i in info)]
     for number, pool in enumerate(machine.zs_pool.reshape(-1, r.ZS_POOL_STRIDE)):

@@ -26,7 +26,7 @@ def choose_one(registry: Registry, slot: str, name: str, params: dict[str, Any],
     """A slot's policy by name; params override its defaults."""
     entry = registry.get(slot, name)
     made = entry.make_params(_boot_params(cfg, slot, entry) | params, slot)
-    return Chosen(entry.policy, made, f"plugin {entry.plugin} ({entry.distribution} {entry.version}): {slot} {name!r}")
+    return Chosen(entry.policy, made, entry.blame)
 
 
 def _boot_params(cfg: MachineConfig, slot: str, entry: Any) -> dict[str, int]:

@@ -45,6 +45,7 @@ SERVICES: dict[str, Callable] = {
     "munlock_folio": mlock.munlock_folio,
     "split_huge_pmd": huge_memory.do_split_huge_pmd,
     "wake_kswapd": kswapd.wakeup_kswapd,
+    "cond_resched": kswapd.cond_resched,
     "wakeup_kcompactd": kcompactd.do_wakeup_kcompactd,
     "kcompactd_run": kcompactd.do_kcompactd_run,
     "madvise": monitoring.do_madvise,

@@ -17,6 +17,7 @@ from mmlab._engine.boot import above_low_pages
 from mmlab.machine.record import LRU_LISTS
 from mmlab.mm.ext4_meta import ext4_mount
 from mmlab.mm.files import inode_create
+from mmlab.mm.fork import OOM_SCORE_ADJ_MIN, mm_alloc
 from mmlab.mm.page_cache import filemap_get_page
 from mmlab.mm.exec import image_anon_pages, image_cache_pages, image_file_pages, image_vma
 from mmlab.mm.mlock import mlock_folio
@@ -24,6 +25,7 @@ from mmlab.mm.swap import lru_add_drain
 from mmlab.model import rows as r
 from mmlab.model.gfp import GFP_KERNEL
 from mmlab.model.page import PG_DIRTY, PG_REFERENCED
+from mmlab.model.vmstat import V_NR_MAPPED
 from mmlab.procfs.tasks import PROGRAM
 from mmlab.procfs.walk import entries
 
@@ -114,7 +116,9 @@ def _image_of(sim, who: str) -> tuple[ImageVma, ...]:
 
 
 #: objects that the shell which started the driver holds, by cache: ten VMAs, four of them with anonymous memory
-SHELL_OBJECTS = {r.CACHE_MM_STRUCT: 1, r.CACHE_VM_AREA_STRUCT: 10, r.CACHE_VMA_LOCK: 10, r.CACHE_MAPLE_NODE: 2, r.CACHE_ANON_VMA: 4, r.CACHE_ANON_VMA_CHAIN: 4}
+#: (make_shell() makes one of the VMAs, and the address space, in earnest)
+SHELL_OBJECTS = {r.CACHE_VM_AREA_STRUCT: 9, r.CACHE_VMA_LOCK: 9, r.CACHE_MAPLE_NODE: 1, r.CACHE_ANON_VMA: 4, r.CACHE_ANON_VMA_CHAIN: 4}
+SHELL_TEXT = 0x400000
 
 
 def make_driver(sim) -> int:
@@ -147,8 +151,8 @@ def make_driver(sim) -> int:
         vma = machine.run(image_vma, mm, v.start, v.end, v.flags, pgoff, file, v.name)
         if v.anonymous:
             machine.run(image_anon_pages, mm, vma, v.start >> 12, v.anonymous)
-        if v.is_file and v.rss > v.anonymous:
-            machine.run(image_file_pages, mm, vma, v.start >> 12, v.rss)
+        if v.is_file and v.rss > v.anonymous:  # whole: it has locked itself in memory
+            machine.run(image_file_pages, mm, vma, v.start >> 12, (v.end - v.start) >> 12)
         elif v.name == r.NAME_VDSO:
             machine.run(image_file_pages, mm, vma, v.start >> 12, 1)
     machine.run(lru_add_drain)
@@ -174,8 +178,7 @@ def make_driver(sim) -> int:
 
 def make_initramfs(sim) -> None:
     """Pages of the root file system that are not locked, which reclaim can swap out: a part of what boot left on the lists of anonymous memory,
-    all active. Their memory and their counters are boot's: the lowest above the kernel's image, as the first to be taken. Left out: that the
-    shell maps some."""
+    all active. Their memory and their counters are boot's: the lowest above the kernel's image, as the first to be taken. The shell maps some."""
     machine = sim.machine
     count = min(sim.boot.totals["shmem"] - INITRAMFS_LOCKED, sum(zone.lru["active_anon"] for zone in sim.boot.zones))
     if count <= 0:
@@ -193,6 +196,29 @@ def make_initramfs(sim) -> None:
     machine.run(lru_add_drain)
     _take_from_boot(sim, "active_anon", count)
     machine.op("reclaimer", "flush_stats")
+    make_shell(sim, inode, min(count, sim.boot.totals["mapped"] - int(machine.vmstat[V_NR_MAPPED])))
+
+
+def make_shell(sim, inode: int, pages: int) -> None:
+    """PID 1, the shell that runs the driver and waits for it: all that is mapped at boot and not the driver's is its program, the root file
+    system's first. It cannot be killed. Its task is not drawn from the caches, whose objects boot's record counts."""
+    machine = sim.machine
+    if pages <= 0:
+        return
+    task = int(machine.sc[r.SC_NR_TASKS])
+    if machine.run(mm_alloc, task) < 0:
+        return
+    row = task * r.TASK_STRIDE
+    machine.task[row : row + r.TASK_STRIDE] = 0
+    machine.task[row + r.T_PID], machine.task[row + r.T_MM], machine.task[row + r.T_ALIVE] = 1, task, 1
+    machine.task[row + r.T_OOM_SCORE_ADJ] = OOM_SCORE_ADJ_MIN
+    machine.task[row + r.T_PARENT] = machine.task[row + r.T_OBJ] = machine.task[row + r.T_STACK_PFN] = -1
+    machine.mm[task * r.MM_STRIDE + r.MM_OWNER] = task
+    machine.mm[task * r.MM_STRIDE + r.MM_LRU_GEN] |= r.MM_LRU_ALL_USED
+    machine.sc[r.SC_NR_TASKS] += 1
+    flags = r.VM_READ | r.VM_EXEC | r.VM_MAYREAD | r.VM_MAYWRITE | r.VM_MAYEXEC
+    vma = machine.run(image_vma, task, SHELL_TEXT, SHELL_TEXT + (pages << 12), flags, 0, sim._open_inode(inode), r.NAME_NONE)
+    machine.run(image_file_pages, task, vma, SHELL_TEXT >> 12, pages)
 
 
 def _take_from_boot(sim, lru: str, count: int) -> None:

@@ -19,21 +19,22 @@ from mmlab.kernels.services import background, balance_dirty_pages, run_due_work
 from mmlab.kernels.zones import fold_lru_diffs, page_node
 from mmlab.mm.files import file_read, file_write
 from mmlab.mm.kcompactd import kcompactd
+from mmlab.mm.kswapd import kswapd_turns, run_kswapd
 from mmlab.mm.memcontrol import resume_user_mode
 from mmlab.mm.memory import do_user_addr_fault
 from mmlab.mm.numa_balancing import account_runtime
 from mmlab.mm.page_io import blk_flush_plug, swap_io_next_ns, swap_io_poll
 from mmlab.mm.psi import update_averages
-from mmlab.mm.kswapd import kswapd_step
 from mmlab.mm.zswap_writeback import zswap_worker_turn
 from mmlab.model.rows import (
-    COST_HIT, LOOP_RUNS, LOOP_STATE, LOOP_STRIDE, MM_ROOT, MM_STRIDE, N_FIRST_CPU, N_KSWAPD_AWAKE, N_KSWAPD_CLOCK_NS, N_KSWAPD_WAKE_NS,
-    NODE_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_CPU, SC_EVENT, SC_KCOMPACTD_NS,
-    SC_KSWAPD_AWAKE, SC_KSWAPD_SLICE_NS, SC_MONITOR_TIMER_NS, N_ACCESSES, SC_MONITOR_NS, SC_NEEDS_FUTURE, SC_NEXT_EVENT_NS,
-    SC_NEXT_SAMPLE_NS, SC_NEXT_TICK_NS, SC_NODE, SC_NOW_NS, SC_NR_CPUS, SC_NR_LOOPS, SC_NR_NODES, SC_NUMA_BALANCING, SC_OOM_TIMER_NS,
-    SC_OOM_VICTIM, SC_RUN_SINCE_NS, SC_PANIC, SC_STAT_INTERVAL_NS, SC_TASK, SC_THP_TIMER_NS, SC_TIERING_NS, SC_TIERING_TIMER_NS,
-    SC_WANTS_ACCESS, SC_YIELD_NS, T_CPU, T_FLAGS, T_MM, T_NODE, TASK_STRIDE, TF_KILLED, WANTS_MONITOR, WANTS_NODES, WANTS_RECLAIMER,
-    WANTS_SUBPAGES, WANTS_TIERING, WANTS_TLB, WB_AWAKE, WB_BALANCE, WB_CLOCK_NS, WB_NEXT_NS, ZSW_SHRINK_PENDING, SC_IDLE_NS, SC_UNPREEMPTED_NS,
+    COST_HIT, LOOP_RUNS, LOOP_STATE, LOOP_STRIDE, MM_ROOT, MM_STRIDE, NODE_STRIDE, N_ACCESSES, N_FIRST_CPU, N_KSWAPD_AWAKE,
+    N_KSWAPD_CLOCK_NS, N_KSWAPD_WAKE_NS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_CPU,
+    SC_EVENT, SC_IDLE_NS, SC_KCOMPACTD_NS, SC_KSWAPD_AWAKE, SC_KSWAPD_SLICE_NS, SC_MONITOR_NS, SC_MONITOR_TIMER_NS, SC_NEEDS_FUTURE,
+    SC_NEXT_EVENT_NS, SC_NEXT_SAMPLE_NS, SC_NEXT_TICK_NS, SC_NODE, SC_NOW_NS, SC_NR_CPUS, SC_NR_LOOPS, SC_NR_NODES, SC_NUMA_BALANCING,
+    SC_OOM_TIMER_NS, SC_OOM_VICTIM, SC_PANIC, SC_PREEMPT_NS, SC_RUN_SINCE_NS, SC_STAT_INTERVAL_NS, SC_TASK, SC_THP_TIMER_NS, SC_TIERING_NS,
+    SC_TIERING_TIMER_NS, SC_UNPREEMPTED_NS, SC_WANTS_ACCESS, TASK_STRIDE, TF_KILLED, T_CPU, T_FLAGS, T_MM, T_NODE, WANTS_MONITOR,
+    WANTS_NODES, WANTS_RECLAIMER, WANTS_SUBPAGES, WANTS_TIERING, WANTS_TLB, WB_AWAKE, WB_BALANCE, WB_CLOCK_NS, WB_NEXT_NS,
+    ZSW_SHRINK_PENDING,
 )
 
 # why the loop stopped, in m.sc[SC_EVENT]
@@ -64,31 +65,20 @@ def do_background(m):
             now = m.sc[SC_NOW_NS]
     if m.sc[SC_KSWAPD_AWAKE] > 0:
         m.sc[SC_TASK] = -1
-        for n in range(m.sc[SC_NR_NODES]):
-            base = n * NODE_STRIDE
-            if m.node[base + N_KSWAPD_AWAKE] == 0:
-                continue
-            first = m.node[base + N_FIRST_CPU]
-            if m.sc[SC_NR_CPUS] == 1:
-                # one CPU: kswapd and the task take turns, a slice or as long as the other ran, and the task's clock stands while kswapd runs
-                if now >= m.node[base + N_KSWAPD_CLOCK_NS] or task < 0:  # or nobody else wants the CPU
-                    # what the task overran, since it would not stop, is made up for
-                    late = max(0, now - max(m.node[base + N_KSWAPD_CLOCK_NS], m.node[base + N_KSWAPD_WAKE_NS]))
-                    end = now + m.sc[SC_KSWAPD_SLICE_NS] + late
-                    m.sc[SC_YIELD_NS] = end
-                    while kswapd_step(m, n) and m.sc[SC_NOW_NS] < end:
-                        pass
-                    used = m.sc[SC_NOW_NS] - now
-                    now = m.sc[SC_NOW_NS]
-                    m.node[base + N_KSWAPD_CLOCK_NS] = now + (max(used - late, m.sc[SC_KSWAPD_SLICE_NS]) if m.node[base + N_KSWAPD_AWAKE] else 0)
-                if m.node[base + N_KSWAPD_AWAKE]:
-                    upcoming = min(upcoming, m.node[base + N_KSWAPD_CLOCK_NS])
-            else:
+        if m.sc[SC_NR_CPUS] == 1:
+            kswapd_turns(m, 1 if task >= 0 else 0)
+            now = m.sc[SC_NOW_NS]
+            upcoming = min(upcoming, m.sc[SC_PREEMPT_NS])
+        else:
+            for n in range(m.sc[SC_NR_NODES]):
+                base = n * NODE_STRIDE
+                if m.node[base + N_KSWAPD_AWAKE] == 0:
+                    continue
+                first = m.node[base + N_FIRST_CPU]
                 m.sc[SC_CPU] = (first if first >= 0 else 0) if first != cpu else (cpu + 1) % m.sc[SC_NR_CPUS]
                 m.sc[SC_NOW_NS] = max(m.node[base + N_KSWAPD_CLOCK_NS], m.node[base + N_KSWAPD_WAKE_NS])
-                m.sc[SC_YIELD_NS] = now + 1
-                while m.sc[SC_NOW_NS] <= now and kswapd_step(m, n):
-                    pass
+                if m.sc[SC_NOW_NS] <= now:
+                    run_kswapd(m, n, now + 1)
                 m.node[base + N_KSWAPD_CLOCK_NS] = m.sc[SC_NOW_NS]
                 if m.node[base + N_KSWAPD_AWAKE]:
                     upcoming = min(upcoming, m.sc[SC_NOW_NS])

@@ -5,26 +5,28 @@
 """
 
 from __future__ import annotations
-
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
-
-import attrs
-import numpy as np
-from numba import typeof, types
-
 from mmlab import abi
 from mmlab._engine.absent import ABSENT
+from mmlab._engine.compile import compile_units, Entry, Progress, Request
 from mmlab._engine.core import SERVICES
-from mmlab._engine.compile import Entry, Progress, Request, compile_units
 from mmlab._engine.first_call import first_call
 from mmlab._engine.link import Unit, units_of
 from mmlab.errors import MmlabError, PluginError
 from mmlab.kernels.jit import BUILD, JIT_OFF
 from mmlab.kernels.pointer import State
-from mmlab.model.layout import Sizes, make_arrays, reserve
+from mmlab.model.const import NEVER_NS
+from mmlab.model.layout import make_arrays, reserve, Sizes
+from mmlab.model.rows import SC_POLL_NS, SC_PREEMPT_NS
 from mmlab.policies import Policy, python_function
+from numba import typeof, types
+from typing import Any
+
+import time
+
+import attrs
+import numpy as np
+
 
 
 @attrs.frozen
@@ -44,6 +46,7 @@ class Machine(State):
         services: Mapping[str, Callable] = SERVICES,
     ):  # fmt: skip
         super().__init__("machine", make_arrays(sizes), abi.HEAD_WORDS)
+        self.sc[SC_PREEMPT_NS] = self.sc[SC_POLL_NS] = NEVER_NS
         self.sizes = sizes
         self.chosen = dict(chosen)
         self.progress = progress

@@ -1,4 +1,4 @@
-"""Miss-ratio curves: how often a reclaimer misses at every size of its cache. Exact by replay (LRU: all sizes in one pass), or sampled.
+"""Miss-ratio curves: how often a reclaimer misses at every size of its cache. Exact by replay (stack algorithms: all sizes in one pass), or sampled.
 
 Sampled is SHARDS (Waldspurger et al., FAST 2015; as a miniature of any policy: Waldspurger et al., ATC 2017): of the objects a share R is
 chosen by a hash of their number, and their requests alone run over a cache of R times the size. Misses are counted per expected request, N R,
@@ -18,11 +18,14 @@ from mmlab._engine.requests import RequestMachine
 from mmlab.errors import InputError
 from mmlab.policies import Policy
 from mmlab.workload.requests import Requests
-from mmlab.workload.reuse import lru_misses, reuse_histogram
+from mmlab.workload.reuse import misses_at, opt_histogram, reuse_histogram
 from mmlab.workload.splitmix import splitmix64
 
 #: a sampled cache has this many objects at least: smaller ones say nothing
 LEAST = 8
+#: how the distances of stack algorithms are found, and from how many sizes on that is quicker than a replay a size; none of the others is one
+#: (as they are defined here: what they counted ends with eviction)
+STACK = {"lru": (reuse_histogram, 1), "opt": (opt_histogram, 100)}
 ONE_PASS, REPLAY, SAMPLED = "one pass", "replay", "sampled"
 
 
@@ -45,9 +48,10 @@ def default_sizes(objects: int, points: int) -> list[int]:
 def exact_curve(
     policy: Policy, params: Any, requests: Requests, sizes: list[int], seed: int = 0, progress: Progress | None = None
 ) -> list[Point]:
-    """A point a size. LRU from reuse distances, every other policy by a replay a size."""
-    if policy.name == "lru":
-        misses, method = lru_misses(reuse_histogram(requests.ids, requests.objects), np.array(sizes, np.int64)), ONE_PASS
+    """A point a size. Stack algorithms from distances, every other policy by a replay a size."""
+    distances, least = STACK.get(policy.name, (None, 0))
+    if distances is not None and len(sizes) >= least:
+        misses, method = misses_at(distances(requests.ids, requests.objects), np.array(sizes, np.int64)), ONE_PASS
     else:
         misses, method = np.array([_misses(policy, params, requests.ids, size, seed, progress) for size in sizes]), REPLAY
     return [Point(policy.name, size, int(missed) / len(requests), 0.0, method) for size, missed in zip(sizes, misses, strict=True)]

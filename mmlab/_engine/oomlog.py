@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mmlab._engine.blame import reclaim_fault
 from mmlab.errors import MmlabError, PluginError
 from mmlab.model import rows as r
 from mmlab.model.layout import KILL_STRIDE
@@ -24,7 +25,7 @@ def notice(sim: Any) -> None:
     """Append to sim.kills and sim.candidates what has happened since the last call, oldest first.
 
     Sizes are in kB, as they were when the victim was chosen; a kill's `number` is that of its candidates' `kill`. Raises PluginError if the
-    policy has chosen one who cannot be killed, MmlabError if the machine has panicked.
+    policy has chosen one who cannot be killed or the reclaimer named a page that is none of its, MmlabError if the machine has panicked.
     """
     machine = sim.machine
     count = min(int(machine.sc[r.SC_NR_KILLS]), len(machine.kill) // KILL_STRIDE)
@@ -49,6 +50,8 @@ def notice(sim: Any) -> None:
     machine.sc[r.SC_OOM_VICTIM] = -1
     if machine.sc[r.SC_OOM_FAULT]:
         raise _fault(sim, names, [row for row in new if row["kill"] == first + count])
+    if (fault := reclaim_fault(machine)) is not None:
+        raise fault
     if machine.sc[r.SC_PANIC]:
         raise MmlabError(_PANIC[int(machine.sc[r.SC_PANIC])])
 

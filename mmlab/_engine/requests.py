@@ -13,7 +13,8 @@ from mmlab._engine.absent import ABSENT
 from mmlab._engine.compile import Progress
 from mmlab._engine.explained import explained_requests
 from mmlab._engine.machine import Chosen, Machine
-from mmlab.errors import InputError, MmlabError
+from mmlab._engine.blame import reclaim_fault
+from mmlab.errors import InputError, PluginError
 from mmlab.mm import requests as core
 from mmlab.mm.memblock import init_heads
 from mmlab.model import rows as r
@@ -36,10 +37,12 @@ class RequestMachine:
     params: an instance of the policy's params class, None for its defaults; progress: told what is compiled, and how long it took;
     seed: of policies that draw lots; explain: decisions to be explained (mmlab._engine.explained.decisions()).
     `step()` runs a chunk; `counters()` may be read between chunks.
-    Raises InputError for ids or nr_frames that cannot be, MmlabError from step() when the reclaimer stops freeing frames.
+    Raises InputError for ids or nr_frames that cannot be, PluginError from step() when the reclaimer stops freeing frames or names one that is not its;
+    blame: how that names it.
     """
 
-    def __init__(self, policy: Policy, params: Any, ids: np.ndarray, nr_frames: int, progress: Progress | None = None, seed: int = 0, explain: int = 0):
+    def __init__(self, policy: Policy, params: Any, ids: np.ndarray, nr_frames: int, progress: Progress | None = None, seed: int = 0, explain: int = 0,
+                 blame: str = ""):
         self.ids = _checked(ids, nr_frames)
         self.position = self.misses = 0
         self.seconds = self.prepare_seconds = 0.0
@@ -52,7 +55,7 @@ class RequestMachine:
         services = SERVICES_WITH_SHADOWS if shadows else SERVICES
         if explain:
             services = explained_requests(services, shadows)
-        self.machine = Machine(sizes, {"reclaimer": Chosen(policy, params)}, progress, services)
+        self.machine = Machine(sizes, {"reclaimer": Chosen(policy, params, blame)}, progress, services)
         self.machine.bind()
         self.machine.sc[r.SC_SEED] = seed
         self._boot(policy, nr_frames)
@@ -65,6 +68,7 @@ class RequestMachine:
         m.sc[r.SC_MAX_PFN], m.sc[r.SC_NR_HEADS], m.sc[r.SC_TASK] = frames, m.sizes.nr_heads, -1
         m.sc[r.SC_POLICY_LISTS] = frames
         m.sc[r.SC_WANTS_ACCESS], m.sc[r.SC_NEEDS_FUTURE] = policy.wants_accesses, policy.needs_future
+        m.sc[r.SC_WANTS_PASSES] = any(policy.ops().get(name) is not None for name in ("prepare_scan", "end_reclaim"))
         m.zone[r.Z_INDEX] = 2
         m.zone[r.Z_END_PFN] = frames
         m.zone[[r.Z_PRESENT, r.Z_MANAGED]] = cache
@@ -93,9 +97,14 @@ class RequestMachine:
         begin = time.perf_counter()
         misses = self.machine.run(core.replay_requests, self.ids, self.next_use, self.position, stop)
         self.seconds += time.perf_counter() - begin
+        if (fault := reclaim_fault(self.machine)) is not None:
+            raise fault
         if misses < 0:
-            name = self.machine.chosen["reclaimer"].policy.name
-            raise MmlabError(f"reclaimer {name}: freed nothing in {core.MAX_RECLAIM_RETRIES} rounds of reclaim of a request replay")
+            choice = self.machine.chosen["reclaimer"]
+            raise PluginError(
+                f"{choice.blame or f'reclaimer {choice.policy.name!r}'}: freed nothing in {core.MAX_RECLAIM_RETRIES} rounds of reclaim of a request "
+                "replay, where every page can go: shrink_node() has to call reclaim_folio() for its victims"
+            )
         self.position = stop
         self.misses += misses
         return misses

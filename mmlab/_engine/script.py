@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 from mmlab._engine import script_access, script_loop, script_machine, script_mem
 from mmlab._engine.script_dmesg import dmesg
-from mmlab._engine.script_driver import proc_flush_pid
+from mmlab._engine.script_driver import driver_waits, proc_flush_pid
 from mmlab._engine.script_mem import Answer
 from mmlab._engine.script_state import ScriptError, ScriptState, TaskName, TaskState
 from mmlab._engine.script_trace import write_trace
@@ -70,6 +70,7 @@ def _run(run: ScriptState, operations: Sequence[Operation], progress: Callable[[
     with (run.out / "ops.jsonl").open("w") as log:
         for number, op in enumerate(operations, 1):
             at = run.sim.now_ns
+            driver_waits(run.sim, op.name)
             try:
                 answer = _answer(run, op)
             except NotSupported as error:

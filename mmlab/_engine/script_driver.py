@@ -5,20 +5,21 @@ those of block devices.
 """
 
 from __future__ import annotations
-
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
-
 from mmlab.kernels.services import kmem_cache_alloc, kmem_cache_free
 from mmlab.mm.dcache import KERNFS_OPEN_NODE, dentry_kill, name_use
 from mmlab.mm.files import do_inode_put, file_close, file_open, inode_create
 from mmlab.mm.slab_common import free_large_kmalloc, kmalloc_large
-from mmlab.model import rows as r
-from mmlab.model.const import SLAB_STAT_NUM_SLABS, SLAB_STAT_OBJPERSLAB
+from mmlab.mm.vmscan import DRIVER_POLL_NS
+from mmlab.model.const import NEVER_NS, SLAB_STAT_NUM_SLABS, SLAB_STAT_OBJPERSLAB
 from mmlab.model.gfp import GFP_KERNEL, GFP_KERNEL_ACCOUNT
 from mmlab.procfs import mthp
+from typing import Any
+
+import re
+
+from mmlab.model import rows as r
 
 #: objects that the CPU's slabs have room for when the shell of a plain recorded machine makes its last settings: what boot and the shell left
 FREE_OBJECTS = {
@@ -38,6 +39,16 @@ DISKS, VIRTUAL_DISKS = "/sys/devices/pci0000:00/0000:00:04.0/virtio1/block", "/s
 def has_driver(sim: Any) -> bool:
     """Whether the machine runs a script on the recorded image."""
     return getattr(sim, "_driver", -1) >= 0
+
+
+def driver_waits(sim: Any, operation: str) -> None:
+    """The driver has run, to say what is to be done, and waits for it; it sleeps itself where nothing is done meanwhile."""
+    if not has_driver(sim):
+        return
+    sc, mm = sim.machine.sc, int(sim.machine.task[sim._driver * r.TASK_STRIDE + r.T_MM])
+    sim.machine.mm[mm * r.MM_STRIDE + r.MM_LRU_GEN] |= r.MM_LRU_ALL_USED
+    sc[r.SC_DRIVER] = sim._driver
+    sc[r.SC_POLL_NS] = NEVER_NS if operation == "sleep" else sc[r.SC_NOW_NS] + DRIVER_POLL_NS
 
 
 @contextmanager

@@ -24,14 +24,16 @@ class StreamTasks:
         self.nr_failed = 0
         self.dead: set[str] = set()
 
-    def run(self, op: Operation) -> None:
-        """Do one operation. What the recorded program had granted may fail here for want of memory: it is counted, the stream goes on."""
+    def run(self, op: Operation) -> int:
+        """Do one operation: 0 or more, or what it failed with. What a recorded program had granted may fail here for want of memory: it is
+        counted, the stream goes on."""
         if op.name not in _OPERATIONS:
             raise NotSupported(f"operation '{op.name}' in a stream")
         if op.task is not None and op.name != "spawn" and (op.task in self.dead or not self.sim.alive(op.task)):
-            return
-        if _OPERATIONS[op.name](self, op) < 0:
-            self.nr_failed += 1
+            return 0
+        answer = _OPERATIONS[op.name](self, op)
+        self.nr_failed += answer < 0
+        return answer
 
     def _at_row(self, name: str, make: Callable[[], Any]) -> int:
         """Make a task in the row of its number."""

@@ -10,12 +10,14 @@ import attrs
 import numpy as np
 
 from mmlab._engine import checkpoint, loop
+from mmlab._engine.blame import never_freed
 from mmlab._engine.sampler import Sampler
 from mmlab._engine.score import Scorer
 from mmlab._engine.stream_ops import StreamTasks
 from mmlab.errors import MmlabError
 from mmlab.model import rows as r
 from mmlab.simulation import File, Simulation, Task
+from mmlab.workload.operation import Operation
 from mmlab.workload.stream import EventStream, work_of_tasks
 
 Progress = Callable[[int, int, str], None]
@@ -86,7 +88,9 @@ class StreamRun:
             self.done = machine.run(loop.run_stream, words, start, stop)
         why = int(sc[r.SC_EVENT])
         if why == loop.STOP_OPERATION:
-            self.tasks.run(self.stream.ops[int(words[self.done]) >> 16])
+            op = self.stream.ops[int(words[self.done]) >> 16]
+            if self.tasks.run(op) < 0 and op.name == "mmap" and self.stream.meta.get("source") != "recorded":
+                raise MmlabError(_refused(op))
             self.done += 1
         elif why == loop.STOP_SAMPLE:
             self._sample()
@@ -115,7 +119,8 @@ class StreamRun:
         sc[r.SC_NEXT_EVENT_NS] = min(int(sc[r.SC_NEXT_EVENT_NS]), int(sc[r.SC_NEXT_SAMPLE_NS]))
 
     def _after_kill(self) -> None:
-        """The OOM killer struck: dead tasks' events no longer count. Raises MmlabError if the machine panics."""
+        """The OOM killer struck: dead tasks' events no longer count. Raises MmlabError if the machine panics, PluginError for a reclaimer that never
+        freed a page."""
         sim, tasks = self.sim, self.tasks
         sim._notice_kills()
         rows = sim.machine.task.reshape(-1, r.TASK_STRIDE)
@@ -126,6 +131,8 @@ class StreamRun:
                 tasks.dead.add(name)
         dead = [tasks.number[name] for name in tasks.dead]
         if self._of(dead).any():
+            if (fault := never_freed(sim.machine)) is not None:
+                raise fault
             if not self.go_on:
                 how = "give the machine more memory or swap, or set [run] after_oom = \"go_on\"" if self.scorer is None else "give the machine more memory or swap"
                 raise MmlabError(f"the OOM killer ended {', '.join(sorted(tasks.dead))}, whose events go on: {how}")
@@ -175,3 +182,11 @@ class StreamRun:
         sampler.rows, sampler.period, sampler.next_ns = rest["rows"], rest["period"], rest["next_ns"]
         if self.scorer is not None:
             self.scorer.resume(rest["score"])
+
+
+def _refused(op: Operation) -> str:
+    """The map that all of a task's accesses go to cannot be had, so the run would show nothing."""
+    return (
+        f"{op.task}: its map of {op.args['size'] / 2**20:,.1f} MiB was refused (ENOMEM), as Linux refuses one map that is larger than memory and swap "
+        'together: give the machine more of them, or set [sysctl] "vm.overcommit_memory" = 1'
+    )

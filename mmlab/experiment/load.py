@@ -66,6 +66,8 @@ def _build(path: Path, tables: dict[str, Any], registry: Policies, defaults: dic
     errors += resolver.errors
     if not configs:
         errors.append("matrix.exclude: leaves no combination to run")
+    if report and report.judged and report.judged not in report.counters:
+        errors.append(f"report.judged: must be one of report.counters ({', '.join(report.counters) or 'there is none'}), got {report.judged!r}{did_you_mean(report.judged, report.counters)}")
     if report and report.baseline:
         fault = _baseline_fault(report.baseline, matrix, configs)
         if fault and changed and "report.baseline" not in changed:

@@ -14,10 +14,12 @@ from mmlab.experiment.matrix import VARYING
 from mmlab.experiment.schema import Run
 from mmlab.experiment.structure import structure
 from mmlab.experiment.toml_file import flatten, get, put
-from mmlab.experiment.workloads import check_workload
+from mmlab.experiment.workloads import KINDS, check_workload
 
 #: kinds of workloads whose page accesses are no stream
 UNSEEN = ("ops", "requests", "allocations")
+#: kinds of workload whose accesses are not known before they happen
+WITHOUT_A_FUTURE = ("ops", "allocations")
 
 
 class Policies(Protocol):
@@ -84,7 +86,7 @@ class Resolver:
                 "policies": {slot: self._policy(slot, tables[slot], used[slot], errors) for slot in slots},
                 "run": run.config() if run else {},
             }
-            if workload["kind"] in ("ops", "allocations"):
+            if workload["kind"] in WITHOUT_A_FUTURE:
                 errors.extend(self._without_a_future(config["policies"], workload["kind"]))
             for message in errors:
                 key = message.split(": ", 1)[0]
@@ -110,6 +112,7 @@ class Resolver:
         """Errors for policies that know the future accesses, with a workload whose accesses are not known beforehand."""
         return [
             f"{slot}.use: {table['use']!r} knows the future accesses of a bulk stream; a workload of kind {kind!r} has none"
+            f" (kinds that have: {', '.join(k for k in KINDS if k not in WITHOUT_A_FUTURE)})"
             for slot, table in policies.items()
             if table["use"] in self.registry.names(slot) and getattr(self.registry.get(slot, table["use"]), "needs_future", False)
         ]

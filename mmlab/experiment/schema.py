@@ -73,10 +73,12 @@ class Run:
 @frozen
 class Report:
     """`[report]`: baseline: the policy (or value of the first axis) that others are compared with; the first of the matrix when
-    empty. counters: further counters to show in the table, by their /proc/vmstat names."""
+    empty. counters: further counters to show in the table, by their /proc/vmstat names. judged: the figure that the picture of all policies is
+    of, one of `counters`; misses, major faults or time when empty."""
 
     baseline: str = ""
     counters: tuple[str, ...] = ()
+    judged: str = ""
 
 
 @frozen

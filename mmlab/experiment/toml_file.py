@@ -27,11 +27,11 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"{place}: broken TOML: {getattr(error, 'msg', error)}") from None
 
 
-def read_set(item: str) -> tuple[str, Any]:
-    """Key and value of `--set key=value`: TOML if it parses (`250`, `true`, `[1, 2]`, `"x"`), else the text itself."""
+def read_set(item: str, option: str = "--set", example: str = "reclaimer.use=fifo") -> tuple[str, Any]:
+    """Key and value of an option's `key=value`: TOML if it parses (`250`, `true`, `[1, 2]`, `"x"`), else the text itself."""
     key, equals, text = item.partition("=")
     if not equals or not key.strip():
-        raise InputError(f"--set {item}: must read KEY=VALUE, for example --set reclaimer.use=fifo")
+        raise InputError(f"{option} {item}: must read KEY=VALUE, for example {option} {example}")
     try:
         return key.strip(), tomli.loads(f"value = {text}")["value"]
     except (tomli.TOMLDecodeError, KeyError):

@@ -5,15 +5,16 @@ in that cgroup's memory.stat and only by kind (anon, file) in /proc/vmstat.
 """
 
 from mmlab.kernels.jit import leaf
+from mmlab.kernels.likely import unlikely
 from mmlab.model.const import SCAN_KSWAPD
 from mmlab.model.page import PG_DIRTY, PG_RECLAIM, PG_WRITEBACK
 from mmlab.model.rows import (
-    COST_RECLAIM_PAGE, COST_SCAN_PAGE, SC_NOW_NS, SC_NR_SCANNED, SC_RECLAIM_MEMCG, SC_SHRINK_MEMCG, WB_SC_CONGESTED, WB_SC_DIRTY,
-    WB_SC_TAKEN, WB_SC_UNQUEUED_DIRTY,
+    COST_RECLAIM_PAGE, COST_SCAN_PAGE, SC_NOW_NS, SC_NR_SCANNED, SC_PREEMPT_NS, SC_RECLAIM_MEMCG, SC_SHRINK_MEMCG, WB_SC_CONGESTED,
+    WB_SC_DIRTY, WB_SC_TAKEN, WB_SC_UNQUEUED_DIRTY,
 )
 from mmlab.model.vmstat import (
-    V_PGREFILL, V_PGSCAN_ANON, V_PGSCAN_DIRECT, V_PGSCAN_FILE, V_PGSCAN_KSWAPD, V_PGSTEAL_ANON, V_PGSTEAL_DIRECT, V_PGSTEAL_FILE,
-    V_PGSTEAL_KSWAPD, VMSTAT_STRIDE,
+    VMSTAT_STRIDE, V_PGREFILL, V_PGSCAN_ANON, V_PGSCAN_DIRECT, V_PGSCAN_FILE, V_PGSCAN_KSWAPD, V_PGSTEAL_ANON, V_PGSTEAL_DIRECT,
+    V_PGSTEAL_FILE, V_PGSTEAL_KSWAPD,
 )
 
 
@@ -57,3 +58,9 @@ def count_dirty(m, flags, nr_pages):
 def count_refill(m, nr_scanned):
     """nr_scanned pages of an active list or an old generation were sorted."""
     _count(m, V_PGREFILL, nr_scanned)
+
+
+@leaf
+def need_resched(m):
+    """1 if the thread that reclaims has to give the CPU up: it is asked after each page of a batch."""
+    return 1 if unlikely(m.sc[SC_NOW_NS] >= m.sc[SC_PREEMPT_NS]) else 0

@@ -40,37 +40,38 @@ _split_huge_pmd = service_stub(211, 27)
 _wake_kswapd = service_stub(212, 28)
 _wakeup_kcompactd = service_stub(213, 29)
 _kcompactd_run = service_stub(214, 30)
-_madvise = service_stub(215, 31)
-_pageout_folio = service_stub(216, 32)
-_task_tick_numa = service_stub(217, 33)
-_do_numa_page = service_stub(218, 34)
-_node_reclaim = service_stub(219, 35)
-_try_charge = service_stub(220, 36)
-_try_to_compact_pages = service_stub(221, 37)
-_migrate_folio_to = service_stub(222, 38)
-_balance_dirty_pages = service_stub(223, 39)
-_wb_step = service_stub(224, 40)
-_writeback_timers = service_stub(225, 41)
-_shrink_slab = service_stub(226, 42)
-_shrink_slab_memcg = service_stub(227, 43)
-_wakeup_flusher_threads = service_stub(228, 44)
-_out_of_memory = service_stub(229, 45)
-_oom_kill = service_stub(230, 46)
-_shrink_memcg = service_stub(231, 47)
-_xa_store = service_stub(232, 48)
-_shmem_get_page = service_stub(233, 49)
-_inode_put = service_stub(234, 50)
-_zap_range = service_stub(235, 51)
-_background = service_stub(236, 52)
-_run_due_work = service_stub(237, 53)
-_handle_over_high = service_stub(238, 54)
-_expand_stack = service_stub(239, 55)
-_mlock_faulted = service_stub(240, 56)
-_task_zonelist = service_stub(241, 57)
-_vma_zonelist = service_stub(242, 58)
-_migrate_folio = service_stub(243, 59)
-_zswap_shrinker_scan = service_stub(244, 60)
-_shrink_worker = service_stub(245, 61)
+_cond_resched = service_stub(215, 31)
+_madvise = service_stub(216, 32)
+_pageout_folio = service_stub(217, 33)
+_task_tick_numa = service_stub(218, 34)
+_do_numa_page = service_stub(219, 35)
+_node_reclaim = service_stub(220, 36)
+_try_charge = service_stub(221, 37)
+_try_to_compact_pages = service_stub(222, 38)
+_migrate_folio_to = service_stub(223, 39)
+_balance_dirty_pages = service_stub(224, 40)
+_wb_step = service_stub(225, 41)
+_writeback_timers = service_stub(226, 42)
+_shrink_slab = service_stub(227, 43)
+_shrink_slab_memcg = service_stub(228, 44)
+_wakeup_flusher_threads = service_stub(229, 45)
+_out_of_memory = service_stub(230, 46)
+_oom_kill = service_stub(231, 47)
+_shrink_memcg = service_stub(232, 48)
+_xa_store = service_stub(233, 49)
+_shmem_get_page = service_stub(234, 50)
+_inode_put = service_stub(235, 51)
+_zap_range = service_stub(236, 52)
+_background = service_stub(237, 53)
+_run_due_work = service_stub(238, 54)
+_handle_over_high = service_stub(239, 55)
+_expand_stack = service_stub(240, 56)
+_mlock_faulted = service_stub(241, 57)
+_task_zonelist = service_stub(242, 58)
+_vma_zonelist = service_stub(243, 59)
+_migrate_folio = service_stub(244, 60)
+_zswap_shrinker_scan = service_stub(245, 61)
+_shrink_worker = service_stub(246, 62)
 
 
 @leaf
@@ -127,9 +128,9 @@ def vma_alloc_zeroed_movable_folio(m, mm, vma, vpn):
 
 
 @leaf
-def alloc_anon_folio(m, mm, vma, vpn, order, gfp):
-    """The same with 2^order pages (order > 0). Returns pfn, or -ENOMEM."""
-    return _alloc_anon_folio(m, mm, vma, vpn, order, gfp)
+def alloc_anon_folio(m, mm, vma, vpn, order, gfp, pfn):
+    """The same with 2^order pages (order > 0), at pfn unless that is -1. Returns pfn, or -ENOMEM."""
+    return _alloc_anon_folio(m, mm, vma, vpn, order, gfp, pfn)
 
 
 @leaf
@@ -299,6 +300,12 @@ def kcompactd_run(m, node, proactive):
 
 
 @leaf
+def cond_resched(m):
+    """A task that reclaims gives way within a batch (need_resched()): kswapd has its turn, with lists of its own. Returns 0."""
+    return _cond_resched(m)
+
+
+@leaf
 def find_vma(m, mm, addr):
     """The VMA index's find, for policies. Returns the lowest VMA with vm_end > addr, or -1."""
     return vma_index_find(m, mm, addr)
@@ -399,7 +406,8 @@ def shrink_slab(m, priority):
 
 @leaf
 def shrink_slab_memcg(m, memcg, priority):
-    """The shrinkers that keep one count for each cgroup (folios to split, zswap), once at this one. Returns objects freed."""
+    """The shrinkers that keep one count for each cgroup (shadows, folios to split, zswap), once at this one. Returns objects freed.
+    """
     return _shrink_slab_memcg(m, memcg, priority)
 
 

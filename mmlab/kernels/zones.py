@@ -9,7 +9,7 @@ from mmlab.kernels.jit import kernel, leaf
 from mmlab.model.const import ALLOC_CMA, ALLOC_HIGHATOMIC, ALLOC_MIN_RESERVE, ALLOC_NON_BLOCK, ALLOC_OOM, NR_LRU_LISTS
 from mmlab.model.gfp import GFP_HIGHMEM, GFP_MOVABLE, GFP_THISNODE, ZONE_HIGHMEM, gfp_zone
 from mmlab.model.rows import (
-    PCP_FREE_DIFF, PCP_LRU_DIFF, PCP_STRIDE, SC_CPU, SC_HIGHMEM, SC_NR_CPUS, SC_NR_ZONES, Z_FREE, Z_FREE_CMA, Z_FREE_HIGHATOMIC,
+    PCP_FREE_DIFF, PCP_LRU_DIFF, PCP_STRIDE, SC_CPU, SC_HIGHMEM, SC_NR_CPUS, SC_NR_NODES, SC_NR_ZONES, Z_FREE, Z_FREE_CMA, Z_FREE_HIGHATOMIC,
     Z_LOWMEM_RESERVE, Z_LRU, Z_NODE, Z_STAT_THRESHOLD, Z_WATERMARK_BOOST, Z_WMARK_HIGH, Z_WMARK_MIN, ZONELIST_STRIDE, ZONELIST_THISNODE,
     ZONE_STRIDE,
 )
@@ -38,10 +38,12 @@ def mod_zone_lru(m, zone, lru, pages):
 
 @kernel
 def fold_lru_diffs(m, cpu):
-    """refresh_cpu_vm_stats(): /proc shows from now on what the CPU's differences have kept back."""
+    """refresh_cpu_vm_stats(): what the CPU's differences have kept back is seen from now on."""
     for zone in range(m.sc[SC_NR_ZONES]):
         for lru in range(NR_LRU_LISTS):
             m.pcp[(cpu * m.sc[SC_NR_ZONES] + zone) * PCP_STRIDE + PCP_LRU_DIFF + lru] = 0
+    for node in range(m.sc[SC_NR_NODES]):
+        m.promote_diff[cpu * m.sc[SC_NR_NODES] + node] = 0
     return 0
 
 

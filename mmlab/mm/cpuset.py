@@ -6,15 +6,15 @@ go where, and what becomes of policies, says mmlab.procfs.cpusets.
 """
 
 from mmlab.kernels.jit import kernel
-from mmlab.kernels.ops import reclaimer_drain, vma_index_find
+from mmlab.kernels.ops import vma_index_find
 from mmlab.kernels.pte import walk_leaf
-from mmlab.kernels.services import migrate_folio
+from mmlab.kernels.services import lru_add_drain_all, migrate_folio
 from mmlab.kernels.zones import page_node
 from mmlab.mm.migrate import alloc_migration_target, isolate_folio, putback_movable
 from mmlab.model.gfp import GFP_RECLAIM, GFP_THISNODE
 from mmlab.model.page import folio_nr_pages, page_folio
 from mmlab.model.rows import (
-    PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, SC_NR_CPUS, VM_IO, VM_PFNMAP, VMA_END, VMA_FLAGS, VMA_START,
+    PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, VM_IO, VM_PFNMAP, VMA_END, VMA_FLAGS, VMA_START,
     VMA_STRIDE,
 )
 from mmlab.model.vmstat import V_PGMIGRATE_FAIL
@@ -23,8 +23,7 @@ from mmlab.model.vmstat import V_PGMIGRATE_FAIL
 @kernel
 def migrate_to_node(m, mm, source, target):
     """Move every page that the address space maps on node `source` to node `target`, shared ones too. Returns how many moved."""
-    for cpu in range(m.sc[SC_NR_CPUS]):
-        reclaimer_drain(m, cpu)
+    lru_add_drain_all(m)
     moved = 0
     vma = vma_index_find(m, mm, 0)
     while vma >= 0:

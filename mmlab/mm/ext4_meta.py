@@ -11,6 +11,7 @@ extents, freeing of blocks. A machine has this once ext4_mount() has run (m.sc[S
 from mmlab.kernels.dirty import folio_mark_dirty
 from mmlab.kernels.jit import cold, kernel, leaf
 from mmlab.kernels.ops import reclaimer_folio_accessed
+from mmlab.mm.buffer import bh_lru_install
 from mmlab.mm.page_cache import create_empty_buffers, filemap_add, filemap_get_page
 from mmlab.mm.readahead import count_read
 from mmlab.model.const import PAGE_SHIFT
@@ -50,7 +51,10 @@ def sb_getblk(m, inode, index, read, dirty):
             return pfn
         if inode == m.sc[SC_BDEV]:
             create_empty_buffers(m, pfn)
+            reclaimer_folio_accessed(m, pfn)  # made for use, and then looked up
         count_read(m, read, read)
+    if inode == m.sc[SC_BDEV]:
+        bh_lru_install(m, pfn)
     reclaimer_folio_accessed(m, pfn)
     if dirty:
         reclaimer_folio_accessed(m, pfn)

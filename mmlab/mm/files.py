@@ -15,6 +15,7 @@ from mmlab.mm.ext4_meta import ext4_dirty_inode, ext4_lookup
 from mmlab.mm.filemap import invalidate_pages, read_page, size_pages, truncate_pages
 from mmlab.mm.fs_writeback import evict_inode, file_write_and_wait
 from mmlab.mm.objcg import alloc_object, free_object
+from mmlab.mm.buffer import invalidate_bh_lrus
 from mmlab.mm.page_cache import create_empty_buffers, filemap_add, filemap_get_page, is_shmem
 from mmlab.mm.readahead import count_read, force_page_cache_ra, page_cache_async_ra, page_cache_sync_ra
 from mmlab.mm.shared_policy import set_shared_policy
@@ -298,6 +299,7 @@ def drop_caches(m):
     m.vmstat[V_DROP_PAGECACHE] += 1
     for cpu in range(m.sc[SC_NR_CPUS]):
         reclaimer_drain(m, cpu)
+    invalidate_bh_lrus(m)
     dropped = 0
     for inode in range(1, m.sc[SC_INODE_TOP] + 1):
         if m.inode[inode * INODE_STRIDE + I_NLINK] > 0:

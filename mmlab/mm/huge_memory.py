@@ -143,7 +143,7 @@ def do_huge_pmd_anonymous_page(m, mm, vma, vpn, access):
         pgtable_deposit(m, pmd >> 9, table)
         m.pt[pmd] = (zero << PTE_SHIFT) | PTE_PRESENT | PTE_HUGE | PTE_SPECIAL | PTE_ACCESSED
         return 0
-    pfn = alloc_anon_folio(m, mm, vma, first, HPAGE_PMD_ORDER, thp_fault_gfp(m, mm, vma, HPAGE_PMD_ORDER))
+    pfn = alloc_anon_folio(m, mm, vma, first, HPAGE_PMD_ORDER, thp_fault_gfp(m, mm, vma, HPAGE_PMD_ORDER), -1)
     if pfn < 0:
         _count_fallback(m, HPAGE_PMD_ORDER)
         free_table(m, mm, table, 1)
@@ -183,7 +183,7 @@ def do_anonymous_folio(m, mm, vma, vpn):
     while order > 1:
         if orders & (1 << order):
             first = vpn >> order << order
-            pfn = alloc_anon_folio(m, mm, vma, first, order, thp_fault_gfp(m, mm, vma, order))
+            pfn = alloc_anon_folio(m, mm, vma, first, order, thp_fault_gfp(m, mm, vma, order), -1)
             if pfn >= 0:
                 m.mthp[order * MTHP_STRIDE + MTHP_ANON_FAULT_ALLOC] += 1
                 flags = PTE_PRESENT | PTE_ACCESSED | PTE_DIRTY | (PTE_WRITE if m.vma[vma * VMA_STRIDE + VMA_FLAGS] & VM_WRITE else 0)

@@ -1,8 +1,8 @@
 """Collapsing small pages into a huge one: khugepaged's scan of an address space, and MADV_COLLAPSE.
 
 Models: mm/khugepaged.c hpage_collapse_scan_pmd(), collapse_huge_page(), khugepaged_scan_mm_slot(), khugepaged_enter_vma(), madvise_collapse().
-When and how much khugepaged scans is the thp slot's business (its op step). Left out: files of a disk (as CONFIG_READ_ONLY_THP_FOR_FS=n), the
-choice of a node, pages on per-CPU lists of other CPUs (all are drained first).
+When and how much khugepaged scans is the thp slot's business (its op step). Left out: files of a disk (as CONFIG_READ_ONLY_THP_FOR_FS=n),
+pages on per-CPU lists of other CPUs (all are drained first).
 """
 
 from mmlab.kernels.jit import kernel, leaf
@@ -10,6 +10,7 @@ from mmlab.kernels.large_folio import deferred_split_folio, entire_mapcount, fol
 from mmlab.kernels.ops import reclaimer_drain, reclaimer_folio_added, reclaimer_folio_removed, thp_fault_orders, vma_index_find
 from mmlab.kernels.pte import remove_rmap, walk_pmd, walk_pte
 from mmlab.kernels.services import alloc_anon_folio, folio_put, swap_in, zap_range
+from mmlab.mm.collapse_node import add_node_load, alloc_collapse_pages, reset_node_load
 from mmlab.mm.huge_memory import khugepaged_enter_mm, make_anon_pmd_folio
 from mmlab.mm.mlock import mlock_folio
 from mmlab.mm.page_cache import filemap_get_page
@@ -19,7 +20,7 @@ from mmlab.mm.swap import lru_lazyfree_drain
 from mmlab.model.const import (
     EAGAIN, EINVAL, ENOMEM, HPAGE_PMD_NR, HPAGE_PMD_ORDER, READ, SCAN_ALLOC_HUGE_PAGE_FAIL, SCAN_EXCEED_NONE_PTE, SCAN_EXCEED_SHARED_PTE,
     SCAN_EXCEED_SWAP_PTE, SCAN_FAIL, SCAN_LACK_REFERENCED_PAGE, SCAN_PAGE_ANON, SCAN_PAGE_COUNT, SCAN_PAGE_RO, SCAN_PMD_MAPPED,
-    SCAN_PMD_NONE, SCAN_PMD_NULL, SCAN_SUCCEED, VM_FAULT_ERROR, VM_FAULT_RETRY, WRITE,
+    SCAN_PMD_NONE, SCAN_PMD_NULL, SCAN_SCAN_ABORT, SCAN_SUCCEED, VM_FAULT_ERROR, VM_FAULT_RETRY, WRITE,
 )
 from mmlab.model.gfp import GFP_TRANSHUGE
 from mmlab.model.page import (
@@ -107,6 +108,7 @@ def collapse_scan_ptes(m, mm, first, max_ptes_none, max_ptes_swap, max_ptes_shar
         return SCAN_PMD_MAPPED
     table = (m.pt[pmd] >> PTE_SHIFT) * 512
     none = swapped = shared = writable = referenced = 0
+    reset_node_load(m)
     for slot in range(table, table + 512):
         entry = m.pt[slot]
         if entry & PTE_SWAP:
@@ -131,6 +133,8 @@ def collapse_scan_ptes(m, mm, first, max_ptes_none, max_ptes_swap, max_ptes_shar
             if shared > max_ptes_shared:
                 m.vmstat[V_THP_SCAN_EXCEED_SHARE_PTE] += 1
                 return SCAN_EXCEED_SHARED_PTE
+        if add_node_load(m, head) == 0:
+            return SCAN_SCAN_ABORT
         if page_refs(m, head) > (1 if page_test(m, head, PG_SWAPCACHE) else 0):
             return SCAN_PAGE_COUNT
         if entry & PTE_ACCESSED or page_test(m, head, PG_REFERENCED | PG_YOUNG):
@@ -145,8 +149,8 @@ def collapse_scan_ptes(m, mm, first, max_ptes_none, max_ptes_swap, max_ptes_shar
 @kernel
 def collapse_huge_page(m, mm, vma, first, gfp):
     """Copy what the 512 PTEs from page `first` on map into one huge page, zeroes where nothing is: SCAN_SUCCEED, or why it failed."""
-    folio = alloc_anon_folio(m, mm, vma, first, HPAGE_PMD_ORDER, gfp)
-    if folio < 0:
+    folio = alloc_collapse_pages(m, gfp)
+    if folio < 0 or alloc_anon_folio(m, mm, vma, first, HPAGE_PMD_ORDER, gfp, folio) < 0:
         m.vmstat[V_THP_COLLAPSE_ALLOC_FAILED] += 1
         return SCAN_ALLOC_HUGE_PAGE_FAIL
     m.vmstat[V_THP_COLLAPSE_ALLOC] += 1

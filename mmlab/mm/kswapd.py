@@ -3,8 +3,9 @@
 Models: mm/vmscan.c balance_pgdat(), wakeup_kswapd(), kswapd_try_to_sleep(), pgdat_balanced(). Left out: what is asked of a kswapd that is awake.
 """
 
-from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.jit import cold, kernel, leaf
 from mmlab.kernels.ops import page_allocator_can_alloc, reclaimer_age_node, reclaimer_end_reclaim
+from mmlab.kernels.pte import lru_gen_use_mm
 from mmlab.kernels.services import wakeup_kcompactd
 from mmlab.kernels.trace import trace_event
 from mmlab.kernels.zones import wmark_pages, zone_watermark_order0
@@ -12,15 +13,17 @@ from mmlab.mm.compaction_reset import reset_isolation_suitable
 from mmlab.mm.psi import psi_memstall_enter, psi_memstall_leave
 from mmlab.mm.vmscan import MAX_RECLAIM_RETRIES, shrink_node
 from mmlab.model.const import (
-    DEF_PRIORITY, NOTE_TRIM_MODE_FAILED, NUMA_BALANCING_MEMORY_TIERING, SCAN_KSWAPD, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE,
-    SCAN_NO_TRIM_MODE, SCAN_RECLAIM_IDX_SHIFT, SCAN_RESUME, SWAP_CLUSTER_MAX,
+    DEF_PRIORITY, NEVER_NS, NOTE_TRIM_MODE_FAILED, NUMA_BALANCING_MEMORY_TIERING, SCAN_KSWAPD, SCAN_MAY_SWAP, SCAN_MAY_UNMAP,
+    SCAN_MAY_WRITEPAGE, SCAN_NO_TRIM_MODE, SCAN_RECLAIM_IDX_SHIFT, SCAN_RESUME, SWAP_CLUSTER_MAX,
 )
 from mmlab.model.rows import (
-    EVENT_KSWAPD_SLEEP, EVENT_KSWAPD_WAKE, EVENT_WAKEUP_KSWAPD, NODE_STRIDE, N_KSWAPD_ALLOC_ORDER, N_KSWAPD_AWAKE, N_KSWAPD_BOOST,
-    N_KSWAPD_FAILURES, N_KSWAPD_FLAGS, N_KSWAPD_IDX, N_KSWAPD_LIGHT_SLEEP_NS, N_KSWAPD_ORDER, N_KSWAPD_PRIORITY, N_KSWAPD_RECLAIMED,
-    N_KSWAPD_WAKE_NS, N_PASS_MEMCG, N_PASS_NOTES, N_PASS_RECLAIMED, N_PASS_SCANNED, SC_KSWAPD_AWAKE, SC_NEXT_EVENT_NS, SC_NOW_NS,
-    SC_NR_RECLAIMED, SC_NR_SCANNED, SC_NR_ZONES, SC_NUMA_BALANCING, SC_RECLAIM_NOTES, SC_SCAN_PRIORITY, SC_YIELDED, TRACE_KSWAPD,
-    TRACE_ORDER, ZONE_RECLAIM_ACTIVE, ZONE_STRIDE, Z_FLAGS, Z_INDEX, Z_NODE, Z_WATERMARK_BOOST,
+    BIO_PLUG, EVENT_KSWAPD_SLEEP, EVENT_KSWAPD_WAKE, EVENT_WAKEUP_KSWAPD, NODE_STRIDE, N_KSWAPD_ALLOC_ORDER, N_KSWAPD_AWAKE,
+    N_KSWAPD_BOOST, N_KSWAPD_CLOCK_NS, N_KSWAPD_FAILURES, N_KSWAPD_FLAGS, N_KSWAPD_IDX, N_KSWAPD_LIGHT_SLEEP_NS, N_KSWAPD_ORDER,
+    N_KSWAPD_PRIORITY, N_KSWAPD_RECLAIMED, N_KSWAPD_WAKE_NS, N_PASS_MEMCG, N_PASS_MET, N_PASS_NOTES, N_PASS_RECLAIMED, N_PASS_SCANNED, SC_KSWAPD_AWAKE,
+    SC_KSWAPD_SLICE_NS, SC_MM_WALK, SC_NEXT_EVENT_NS, SC_NOW_NS, SC_NR_CPUS, SC_NR_NODES, SC_NR_RECLAIMED, SC_NR_SCANNED, SC_NR_ZONES,
+    SC_NUMA_BALANCING, SC_PREEMPT_NS, SC_PROACTIVE, SC_PROTECTION, SC_RECLAIM_MEMCG, SC_RECLAIM_NOTES, SC_SCAN_PRIORITY, SC_SHRINK_MEMCG,
+    SC_TASK, SC_YIELDED, SC_YIELD_NS, TRACE_KSWAPD, TRACE_ORDER, WB_SC_CONGESTED, WB_SC_DIRTY, WB_SC_TAKEN, WB_SC_UNQUEUED_DIRTY,
+    ZONE_RECLAIM_ACTIVE, ZONE_STRIDE, Z_FLAGS, Z_INDEX, Z_NODE, Z_WATERMARK_BOOST,
 )
 from mmlab.model.vmstat import V_KSWAPD_LOW_WMARK_HIT_QUICKLY, V_PAGEOUTRUN
 
@@ -75,6 +78,8 @@ def wakeup_kswapd(m, node, order):
     m.node[base + N_KSWAPD_WAKE_NS] = m.sc[SC_NOW_NS]
     m.sc[SC_KSWAPD_AWAKE] += 1
     m.sc[SC_NEXT_EVENT_NS] = 0  # it preempts at the next chance
+    if m.sc[SC_NR_CPUS] == 1 and m.bio[BIO_PLUG] == 0:
+        m.sc[SC_PREEMPT_NS] = min(m.sc[SC_PREEMPT_NS], max(m.node[base + N_KSWAPD_CLOCK_NS], m.sc[SC_NOW_NS]))
     _begin_balance(m, node, pgdat_boost(m, node, highest), 0)
     _count_run(m, node)
     return 0
@@ -196,6 +201,8 @@ def _kswapd_pass(m, node, resume):
     if resume:
         m.sc[SC_NR_SCANNED], m.sc[SC_NR_RECLAIMED] = m.node[base + N_PASS_SCANNED], m.node[base + N_PASS_RECLAIMED]
         m.sc[SC_RECLAIM_NOTES] = m.node[base + N_PASS_NOTES]
+        for i in range(4):
+            m.wb[WB_SC_TAKEN + i] = m.node[base + N_PASS_MET + i]
     m.trace[TRACE_KSWAPD] = 1 + node
     m.trace[TRACE_ORDER] = m.node[base + N_KSWAPD_ORDER]
     psi_memstall_enter(m)
@@ -206,6 +213,8 @@ def _kswapd_pass(m, node, resume):
     if m.sc[SC_YIELDED]:
         m.node[base + N_PASS_SCANNED], m.node[base + N_PASS_RECLAIMED] = m.sc[SC_NR_SCANNED], m.sc[SC_NR_RECLAIMED]
         m.node[base + N_PASS_NOTES] = m.sc[SC_RECLAIM_NOTES]
+        for i in range(4):
+            m.node[base + N_PASS_MET + i] = m.wb[WB_SC_TAKEN + i]
         return 1
     m.node[base + N_PASS_MEMCG] = 0
     reclaimed = m.sc[SC_NR_RECLAIMED]
@@ -242,3 +251,69 @@ def _kswapd_gave_up(m, node):
     _begin_balance(m, node, 0, 0)
     _count_run(m, node)
     return 1
+
+
+@kernel
+def run_kswapd(m, node, end):
+    """The node's kswapd works until it sleeps or, preempted, until the clock has come to `end`. What it writes gathers in a plug of its own."""
+    m.bio[BIO_PLUG] = 1 + node
+    m.sc[SC_YIELD_NS] = end
+    m.sc[SC_PREEMPT_NS] = end if m.sc[SC_NR_CPUS] == 1 else NEVER_NS
+    while kswapd_step(m, node) and m.sc[SC_NOW_NS] < end:
+        pass
+    m.bio[BIO_PLUG] = 0
+    m.sc[SC_PREEMPT_NS] = NEVER_NS
+    return 0
+
+
+@kernel
+def kswapd_turns(m, contended):
+    """One CPU: every kswapd that is awake has its turn, a slice or as long as the other ran, if it has come or (contended 0) nobody else wants
+    the CPU. The task's clock stands meanwhile. Sets m.sc[SC_PREEMPT_NS]: when the next turn comes."""
+    due = NEVER_NS
+    for node in range(m.sc[SC_NR_NODES]):
+        base = node * NODE_STRIDE
+        if m.node[base + N_KSWAPD_AWAKE] == 0:
+            continue
+        now = m.sc[SC_NOW_NS]
+        if now >= m.node[base + N_KSWAPD_CLOCK_NS] or contended == 0:
+            # what the task overran, since it would not stop, is made up for
+            late = max(0, now - max(m.node[base + N_KSWAPD_CLOCK_NS], m.node[base + N_KSWAPD_WAKE_NS]))
+            run_kswapd(m, node, now + m.sc[SC_KSWAPD_SLICE_NS] + late)
+            used = m.sc[SC_NOW_NS] - now
+            m.node[base + N_KSWAPD_CLOCK_NS] = m.sc[SC_NOW_NS] + (max(used - late, m.sc[SC_KSWAPD_SLICE_NS]) if m.node[base + N_KSWAPD_AWAKE] else 0)
+        if m.node[base + N_KSWAPD_AWAKE]:
+            due = min(due, m.node[base + N_KSWAPD_CLOCK_NS])
+    m.sc[SC_PREEMPT_NS] = due
+    return 0
+
+
+@cold
+def cond_resched(m):
+    """A task within a batch of direct reclaim loses the CPU to kswapd; what its own pass has counted so far stays. Returns 0."""
+    task, notes, protection = m.sc[SC_TASK], m.sc[SC_RECLAIM_NOTES], m.sc[SC_PROTECTION]
+    memcg, shrunk, priority = m.sc[SC_RECLAIM_MEMCG], m.sc[SC_SHRINK_MEMCG], m.sc[SC_SCAN_PRIORITY]
+    scanned, reclaimed, walks, proactive = m.sc[SC_NR_SCANNED], m.sc[SC_NR_RECLAIMED], m.sc[SC_MM_WALK], m.sc[SC_PROACTIVE]
+    taken, dirty = m.wb[WB_SC_TAKEN], m.wb[WB_SC_DIRTY]
+    unqueued, congested, order = m.wb[WB_SC_UNQUEUED_DIRTY], m.wb[WB_SC_CONGESTED], m.trace[TRACE_ORDER]
+    m.sc[SC_TASK], m.sc[SC_PROACTIVE] = -1, 0
+    kswapd_turns(m, 1)
+    m.sc[SC_TASK], m.sc[SC_RECLAIM_NOTES], m.sc[SC_PROTECTION] = task, notes, protection
+    m.sc[SC_RECLAIM_MEMCG], m.sc[SC_SHRINK_MEMCG], m.sc[SC_SCAN_PRIORITY] = memcg, shrunk, priority
+    m.sc[SC_NR_SCANNED], m.sc[SC_NR_RECLAIMED], m.sc[SC_MM_WALK], m.sc[SC_PROACTIVE] = scanned, reclaimed, walks, proactive
+    m.wb[WB_SC_TAKEN], m.wb[WB_SC_DIRTY] = taken, dirty
+    m.wb[WB_SC_UNQUEUED_DIRTY], m.wb[WB_SC_CONGESTED], m.trace[TRACE_ORDER] = unqueued, congested, order
+    m.sc[SC_YIELDED] = 0
+    lru_gen_use_mm(m)
+    return 0
+
+
+@cold
+def finish_batches(m):
+    """Every kswapd that was preempted within a batch goes on to its end. Returns 0."""
+    for node in range(m.sc[SC_NR_NODES]):
+        if m.node[node * NODE_STRIDE + N_PASS_MEMCG]:
+            m.sc[SC_YIELD_NS], m.sc[SC_PREEMPT_NS], m.bio[BIO_PLUG] = m.sc[SC_NOW_NS], NEVER_NS, 1 + node
+            kswapd_step(m, node)
+            m.bio[BIO_PLUG] = 0
+    return 0

@@ -6,9 +6,9 @@ MPOL_MF_MOVE_ALL, splitting a large folio for which there is no block of its siz
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.large_folio import folio_likely_mapped_shared
-from mmlab.kernels.ops import reclaimer_drain, vma_index_find
+from mmlab.kernels.ops import vma_index_find
 from mmlab.kernels.pte import walk_leaf
-from mmlab.kernels.services import migrate_folio, vma_zonelist
+from mmlab.kernels.services import lru_add_drain_all, migrate_folio, vma_zonelist
 from mmlab.kernels.zones import page_node
 from mmlab.mm.mempolicy import policy_nodes
 from mmlab.mm.migrate import alloc_migration_target, isolate_folio, putback_movable
@@ -19,7 +19,7 @@ from mmlab.model.const import EFAULT, EINVAL, ENOMEM
 from mmlab.model.gfp import GFP_RECLAIM
 from mmlab.model.page import PG_HEAD, page_folio, page_index, page_order, page_test
 from mmlab.model.rows import (
-    COST_SYSCALL, I_FLAGS, IF_SHMEM, INODE_STRIDE, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, SC_NOW_NS, SC_NR_CPUS, VMA_END,
+    COST_SYSCALL, I_FLAGS, IF_SHMEM, INODE_STRIDE, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, SC_NOW_NS, VMA_END,
     VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
 )
 
@@ -33,7 +33,9 @@ def shared_inode(m, vma):
 
 @kernel
 def mbind_move(m, mm, vma, first, last):
-    """Move the pages in [first, last) of a VMA that lie outside its policy's nodes and that no other task maps. Returns how many moved."""
+    """Move the pages in [first, last) of a VMA that lie outside its policy's nodes and that no other task maps. Returns how many moved.
+
+    Outside those of a policy that names none (default, local) lie all pages: each is taken anew, on its own node as well."""
     nodes = policy_nodes(m.vma[vma * VMA_STRIDE + VMA_POLICY])
     shared = shared_inode(m, vma)
     moved = 0
@@ -81,8 +83,7 @@ def sys_mbind(m, mm, start, length, policy, move):
             return -EFAULT
         at = m.vma[vma * VMA_STRIDE + VMA_END]
     if move:
-        for cpu in range(m.sc[SC_NR_CPUS]):
-            reclaimer_drain(m, cpu)
+        lru_add_drain_all(m)
     at = start
     while at < end:
         vma = vma_index_find(m, mm, at)
@@ -95,7 +96,7 @@ def sys_mbind(m, mm, start, length, policy, move):
             index = m.vma[now * VMA_STRIDE + VMA_PGOFF] + ((at - m.vma[now * VMA_STRIDE + VMA_START]) >> 12)
             if set_shared_policy(m, inode, index, index + ((stop - at) >> 12), policy) < 0:
                 return -ENOMEM
-        if move and policy_nodes(policy):
+        if move:
             mbind_move(m, mm, now, at >> 12, stop >> 12)
         at = stop
     return 0

@@ -17,6 +17,7 @@ from mmlab.kernels.services import (
 )
 from mmlab.mm.huge_memory import free_large_folio, make_large_folio, zap_huge_pmd
 from mmlab.mm.mlock import clear_page_mlock
+from mmlab.mm.mempolicy import alloc_pages_mpol, get_vma_policy, vma_page_index
 from mmlab.mm.page_alloc import do_alloc_pages
 from mmlab.mm.page_counter import current_memcg, mem_cgroup_charge
 from mmlab.mm.swap_slots import swap_device, swap_free
@@ -95,9 +96,14 @@ def memblock_zeroed_folio(m, mm, vma, vpn):
 
 
 @kernel
-def alloc_anon_folio(m, mm, vma, vpn, order, gfp):
-    """Service: a zeroed anonymous folio of 2^order pages (order > 0) for vpn, its first page; the zeroing takes its simulated time."""
-    pfn = alloc_pages(m, gfp, order, vma_zonelist(m, vma, vpn, order) if m.sc[SC_NR_NODES] > 1 else -1)
+def alloc_anon_folio(m, mm, vma, vpn, order, gfp, pfn):
+    """Service: a zeroed anonymous folio of 2^order pages (order > 0) for vpn, its first page; the zeroing takes its simulated time. pfn: a
+    block for it, -1 for one by the VMA's policy."""
+    if pfn < 0:
+        if m.sc[SC_NR_NODES] > 1:
+            pfn = alloc_pages_mpol(m, gfp, order, get_vma_policy(m, vma, vpn), vma_page_index(m, vma, vpn) >> order)
+        else:
+            pfn = alloc_pages(m, gfp, order, -1)
     if pfn < 0 or charge_anon(m, pfn, vma, vpn, order, gfp) < 0:
         return -ENOMEM
     # below 2 MiB, where pages are mapped one by one, each is exclusive by itself

@@ -1,15 +1,20 @@
 """NUMA policies: from which node a task's pages come (mbind(), which moves pages: mm/mbind.py).
 
 A policy is one number: 0 the default, else mode | nodes << 8 | slot << POLICY_SLOT_SHIFT; equal numbers may merge. The slot names the
-zonelists that hold only the policy's nodes (bind, preferred_many), rows of m.zonelist behind the nodes' own.
-Models: mm/mempolicy.c policy_nodemask(), interleave_nid(), weighted_interleave_nid(), interleave_nodes(), mpol_shared_policy_lookup().
-Left out: home nodes, MPOL_F_STATIC_NODES and MPOL_F_RELATIVE_NODES; preferred_many goes outside its set before it would wake kswapd.
+zonelists that hold only the policy's nodes (bind, preferred_many), rows of m.zonelist behind the nodes' own. What preferred_many's cannot
+serve without reclaim is then asked of all nodes: m.nodemask_next, mm/page_alloc.py alloc_pages_preferred_many().
+Models: mm/mempolicy.c policy_nodemask(), interleave_nid(), weighted_interleave_nid(), interleave_nodes(), mpol_shared_policy_lookup(),
+alloc_pages_mpol().
+Left out: home nodes, MPOL_F_STATIC_NODES and MPOL_F_RELATIVE_NODES.
 How policies of shared memory are set: mm/shared_policy.py.
 """
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.likely import unlikely
+from mmlab.kernels.services import alloc_pages
 from mmlab.kernels.zones import page_node, zone_of
+from mmlab.model.const import HPAGE_PMD_ORDER
+from mmlab.model.gfp import GFP_DIRECT_RECLAIM, GFP_NORETRY, GFP_THISNODE
 from mmlab.model.rows import (
     N_WEIGHT, NODE_STRIDE, SC_INTERLEAVE_NODE, SC_NODE, SC_NR_NODES, SC_SHARED_POLICIES, SC_TASK, SP_END, SP_INODE, SP_POLICY, SP_START,
     SP_STRIDE, T_IL_PREV, T_IL_WEIGHT, T_MEMPOLICY, T_MEMS, TASK_STRIDE, VMA_INODE, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
@@ -118,17 +123,43 @@ def shared_policy_lookup(m, inode, index):
     return 0
 
 
+@leaf
+def vma_page_index(m, vma, vpn):
+    """The page's place in what the VMA maps."""
+    return m.vma[vma * VMA_STRIDE + VMA_PGOFF] + vpn - (m.vma[vma * VMA_STRIDE + VMA_START] >> 12)
+
+
 @kernel
-def vma_zonelist(m, vma, vpn, order):
-    """The same for a folio of a VMA: by the VMA's policy, else by the task's."""
-    row = vma * VMA_STRIDE
-    index = m.vma[row + VMA_PGOFF] + vpn - (m.vma[row + VMA_START] >> 12)
-    policy = m.vma[row + VMA_POLICY]
-    if m.sc[SC_SHARED_POLICIES] and m.vma[row + VMA_INODE] >= 0:
-        policy = shared_policy_lookup(m, m.vma[row + VMA_INODE], index)
+def get_vma_policy(m, vma, vpn):
+    """The policy of a page of a VMA: the VMA's or, of shared memory, the object's, else the task's."""
+    policy = m.vma[vma * VMA_STRIDE + VMA_POLICY]
+    if m.sc[SC_SHARED_POLICIES] and m.vma[vma * VMA_STRIDE + VMA_INODE] >= 0:
+        policy = shared_policy_lookup(m, m.vma[vma * VMA_STRIDE + VMA_INODE], vma_page_index(m, vma, vpn))
     if policy == 0 and m.sc[SC_TASK] >= 0:
         policy = m.task[m.sc[SC_TASK] * TASK_STRIDE + T_MEMPOLICY]
-    return policy_zonelist(m, policy, index >> order)
+    return policy
+
+
+@kernel
+def vma_zonelist(m, vma, vpn, order):
+    """Row of m.zonelist for a folio of a VMA."""
+    return policy_zonelist(m, get_vma_policy(m, vma, vpn), vma_page_index(m, vma, vpn) >> order)
+
+
+@kernel
+def alloc_pages_mpol(m, gfp, order, policy, index):
+    """A block by a policy; index: its place in an interleaved range, in blocks of its size. Pfn, or -ENOMEM.
+
+    2 MiB come from the node that is asked first; from others only if the request may reclaim and that node has none even after compaction."""
+    zonelist = policy_zonelist(m, policy, index)
+    mode = policy_mode(policy)
+    if order == HPAGE_PMD_ORDER and mode != MPOL_INTERLEAVE and mode != MPOL_WEIGHTED_INTERLEAVE and mode != MPOL_PREFERRED_MANY:
+        node = zonelist % m.sc[SC_NR_NODES]
+        if mode != MPOL_BIND or (policy_nodes(policy) >> node) & 1:
+            pfn = alloc_pages(m, gfp | GFP_THISNODE | GFP_NORETRY, order, zonelist)
+            if pfn >= 0 or gfp & GFP_DIRECT_RECLAIM == 0:
+                return pfn
+    return alloc_pages(m, gfp, order, zonelist)
 
 
 @leaf

@@ -57,6 +57,12 @@ def object_node(m, handle):
 
 
 @leaf
+def object_memcg(handle):
+    """The cgroup that is charged for it."""
+    return handle & ((1 << MEMCG_BITS) - 1)
+
+
+@leaf
 def alloc_object(m, cache):
     """An object of a cache that counts (SLAB_ACCOUNT, or asked for with __GFP_ACCOUNT): its handle > 0, or -ENOMEM."""
     obj = kmem_cache_alloc(m, cache, GFP_KERNEL)
@@ -71,5 +77,5 @@ def alloc_object(m, cache):
 def free_object(m, cache, handle):
     """Give it back."""
     kmem_cache_free(m, handle >> MEMCG_BITS)
-    if unlikely(handle & ((1 << MEMCG_BITS) - 1)):
-        _uncharge(m, cache, handle & ((1 << MEMCG_BITS) - 1))
+    if unlikely(object_memcg(handle)):
+        _uncharge(m, cache, object_memcg(handle))

@@ -1,7 +1,7 @@
 """alloc_pages() and free_pages(): zonelists, watermarks, the slow path. The block itself comes from the page_allocator slot.
 
 Models: mm/page_alloc.c __alloc_pages(), get_page_from_freelist(), zone_watermark_fast(), __alloc_pages_slowpath(), zone_statistics(),
-__free_pages(), gfp_to_alloc_flags_cma().
+__free_pages(), gfp_to_alloc_flags_cma(); mm/mempolicy.c alloc_pages_preferred_many().
 """
 
 from mmlab.kernels.jit import cold, kernel, leaf
@@ -294,9 +294,29 @@ def should_compact_retry(m, order, prio, retries):
     return prio - 1 if prio > hardest else -1
 
 
+@cold
+def alloc_pages_preferred_many(m, gfp, order, node):
+    """Where the zones of a preferred set are below their low watermarks: down to min there, without reclaim, then from any node above low. A
+    pfn, or -1 - the row of the zonelist that the request has to go on with."""
+    if gfp & GFP_KSWAPD_RECLAIM:
+        wake_all_kswapds(m, node, order, gfp)
+    pfn = retry_freelist(m, gfp, order, node, gfp_to_alloc_flags(gfp & ~GFP_DIRECT_RECLAIM, order))
+    if pfn >= 0:
+        return pfn
+    nodes = m.sc[SC_NR_NODES]
+    everywhere = nodes * (m.nodemask_next[node // nodes - 1] - 1) + node % nodes
+    pfn = get_page_from_freelist(m, gfp, order, everywhere, ALLOC_WMARK_LOW | (ALLOC_KSWAPD if gfp & GFP_KSWAPD_RECLAIM else 0), 1)
+    return pfn if pfn >= 0 else -1 - everywhere
+
+
 @kernel
 def do_alloc_pages_slowpath(m, gfp, order, node):
     """Service alloc_pages_slowpath: wake kswapd, try the reserves, reclaim, retry, at last the OOM policy. A pfn, or -ENOMEM."""
+    if node >= m.sc[SC_NR_NODES] and m.nodemask_next[node // m.sc[SC_NR_NODES] - 1]:
+        pfn = alloc_pages_preferred_many(m, gfp, order, node)
+        if pfn >= 0:
+            return pfn
+        node = -1 - pfn
     flags = gfp_to_alloc_flags(gfp, order)
     if gfp & GFP_KSWAPD_RECLAIM:
         wake_all_kswapds(m, node, order, gfp)

@@ -1,18 +1,21 @@
 """Counting what cgroups use: pages, swap slots, events. Everything here is counted for a cgroup and its parents.
 
 Models: mm/page_counter.c page_counter_charge(); mm/memcontrol.c __mem_cgroup_charge(), uncharge_folio(), __mem_cgroup_try_charge_swap(),
-memcg_memory_event(). Usage, limits and events are fields of a row of m.memcg; the root (row 0) is charged for nothing.
+memcg_memory_event(); kernel/cgroup/cgroup.c cgroup_file_notify(). Usage, limits and events are fields of a row of m.memcg; the root (row 0) is charged for nothing.
 Kernel objects: mm/objcg.py.
 """
 
 from mmlab.kernels.jit import leaf
+from mmlab.kernels.pte import lru_gen_use_mm
 from mmlab.kernels.services import try_charge
 from mmlab.model.const import ENOMEM
 from mmlab.model.page import page_memcg, set_page_memcg
 from mmlab.model.rows import (
-    MC_EVENT_LOW, MC_EVENT_SWAP_FAIL, MC_EVENT_SWAP_MAX, MC_LOCAL, MC_MAX, MC_PARENT, MC_PEAK, MC_SWAP_MAX, MC_SWAP_PEAK, MC_SWAP_USAGE,
-    MC_USAGE, MEMCG_STRIDE, SC_NR_MEMCGS, SC_TASK, TASK_STRIDE, T_MEMCG,
+    MC_EVENT_LOW, MC_EVENT_SWAP_FAIL, MC_EVENT_SWAP_MAX, MC_LOCAL, MC_MAX, MC_NOTIFY_NS, MC_PARENT, MC_PEAK, MC_SWAP_MAX, MC_SWAP_PEAK, MC_SWAP_USAGE,
+    MC_USAGE, MEMCG_STRIDE, SC_NOW_NS, SC_NR_MEMCGS, SC_TASK, TASK_STRIDE, T_MEMCG,
 )
+
+NOTIFY_NS = 10_000_000
 
 
 @leaf
@@ -24,7 +27,13 @@ def current_memcg(m):
 
 @leaf
 def memcg_memory_event(m, memcg, event):
-    """Count an event (MC_EVENT_*) in memory.events of a cgroup and its parents, and in its memory.events.local."""
+    """Count an event (MC_EVENT_*) in memory.events of a cgroup and its parents, and in its memory.events.local.
+
+    Whoever polls these files is told, at most every NOTIFY_NS, by a kernel thread, for which the running task makes room.
+    """
+    if m.sc[SC_NOW_NS] >= m.memcg[memcg * MEMCG_STRIDE + MC_NOTIFY_NS]:
+        m.memcg[memcg * MEMCG_STRIDE + MC_NOTIFY_NS] = m.sc[SC_NOW_NS] + NOTIFY_NS
+        lru_gen_use_mm(m)
     m.memcg[memcg * MEMCG_STRIDE + event - MC_EVENT_LOW + MC_LOCAL] += 1
     at = memcg
     while at > 0:

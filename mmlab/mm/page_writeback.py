@@ -10,17 +10,18 @@ from typing import Any
 
 from mmlab.kernels.dirty import inode_wb, mod_memcg_pages
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.memcg import memcg_is_descendant
-from mmlab.kernels.ops import reclaimer_folio_rotate, reclaimer_nr_lru_pages
+from mmlab.kernels.memcg import STATS_FIRST_NS
+from mmlab.kernels.ops import reclaimer_folio_rotate
 from mmlab.kernels.zones import page_node
+from mmlab.mm.memcg_stat import mem_cgroup_flush_stats
 from mmlab.model.const import HZ, LRU_ACTIVE_FILE, LRU_INACTIVE_FILE, NEVER_NS, PAGE_SHIFT
 from mmlab.model.page import (
     PG_RECLAIM, PG_SWAPBACKED, PG_WRITEBACK, folio_nr_pages, page_clear, page_mapping, page_set, page_test,
     page_test_clear, page_zone,
 )
 from mmlab.model.rows import (
-    INODE_STRIDE, I_NR_WRITEBACK, MC_HIGH, MC_MAX, MC_NR_DIRTY, MC_NR_WRITEBACK, MC_PARENT, MC_SEEN_DIRTY, MC_SEEN_FILE, MC_SEEN_WRITEBACK,
-    MC_USAGE, MC_WB_DIRTY, MEMCG_MAX, MEMCG_STRIDE, SC_NEXT_EVENT_NS, SC_NOW_NS, SC_NR_CPUS, SC_NR_MEMCGS, T_MEMCG, SC_NR_NODES,
+    INODE_STRIDE, I_NR_WRITEBACK, MC_HIGH, MC_MAX, MC_NR_WRITEBACK, MC_PARENT, MC_SEEN_DIRTY, MC_SEEN_FILE, MC_SEEN_WRITEBACK,
+    MC_USAGE, MC_WB_DIRTY, MEMCG_MAX, MEMCG_STRIDE, SC_NEXT_EVENT_NS, SC_NOW_NS, SC_NR_CPUS, T_MEMCG, SC_NR_NODES,
     SC_NR_ZONES, SC_TASK, SC_TOTALRESERVE, TASK_STRIDE, T_DIRTY_PAUSED_NS, T_NR_DIRTIED, T_NR_DIRTIED_PAUSE, WB_AWAKE, WB_BACKGROUND_BYTES,
     WB_BACKGROUND_RATIO, WB_BALANCE, WB_BALANCED_RATELIMIT, WB_BANDWIDTH, WB_AVG_BANDWIDTH, WB_BW_DIRTIED, WB_BW_NS, WB_BW_WRITTEN,
     WB_CLOCK_NS, WB_DIRTY_BYTES, WB_DIRTY_LIMIT, WB_DIRTY_RATIO, WB_EXPIRE_NS, WB_INTERVAL_NS, WB_IO_NEXT_NS, WB_NEXT_NS, WB_RATELIMIT,
@@ -30,7 +31,6 @@ from mmlab.model.vmstat import V_NR_DIRTIED, V_NR_DIRTY, V_NR_WRITEBACK, V_NR_WR
 
 PAGE_SIZE = 1 << PAGE_SHIFT
 JIFFY_NS = 1_000_000_000 // HZ
-STATS_PERIOD_NS = 2_000_000_000
 BANDWIDTH_INTERVAL_NS = 200_000_000
 MAX_PAUSE = HZ // 5  # jiffies
 DIRTY_POLL_THRESH = 128 >> (PAGE_SHIFT - 10)  # pages
@@ -46,6 +46,7 @@ def init_writeback(machine: Any) -> None:
     wb = machine.wb
     wb[WB_DIRTY_RATIO], wb[WB_BACKGROUND_RATIO] = 20, 10
     wb[WB_INTERVAL_NS], wb[WB_EXPIRE_NS] = 5_000_000_000, 30_000_000_000
+    wb[WB_STATS_NS] = STATS_FIRST_NS
     wb[[WB_NEXT_NS, WB_TIMER_NS, WB_IO_NEXT_NS]] = NEVER_NS
     wb[[WB_RATELIMIT, WB_BALANCED_RATELIMIT, WB_BANDWIDTH, WB_AVG_BANDWIDTH]] = INIT_BW
 
@@ -105,32 +106,6 @@ def memcg_headroom(m, memcg):
     return headroom
 
 
-@leaf
-def memcg_file_pages(m, memcg):
-    """Pages on the file lists of a cgroup and those below it."""
-    pages = 0
-    for other in range(memcg, m.sc[SC_NR_MEMCGS]):
-        if memcg_is_descendant(m, other, memcg):
-            for node in range(m.sc[SC_NR_NODES]):
-                lruvec = other * m.sc[SC_NR_NODES] + node
-                pages += reclaimer_nr_lru_pages(m, lruvec, LRU_INACTIVE_FILE) + reclaimer_nr_lru_pages(m, lruvec, LRU_ACTIVE_FILE)
-    return pages
-
-
-@kernel
-def refresh_wb_stats(m):
-    """flush_memcg_stats_dwork(): statistics of cgroups come up to date every two seconds."""
-    if m.sc[SC_NOW_NS] < m.wb[WB_STATS_NS]:
-        return 0
-    m.wb[WB_STATS_NS] = (m.sc[SC_NOW_NS] // STATS_PERIOD_NS + 1) * STATS_PERIOD_NS
-    for memcg in range(1, m.sc[SC_NR_MEMCGS]):
-        row = memcg * MEMCG_STRIDE
-        m.memcg[row + MC_SEEN_FILE] = memcg_file_pages(m, memcg)
-        m.memcg[row + MC_SEEN_DIRTY] = m.memcg[row + MC_NR_DIRTY]
-        m.memcg[row + MC_SEEN_WRITEBACK] = m.memcg[row + MC_NR_WRITEBACK]
-    return 0
-
-
 @kernel
 def memcg_dirtyable_memory(m, memcg):
     """Pages of a cgroup that may hold dirty data: its files', and what it may still take of what is clean or free elsewhere."""
@@ -155,7 +130,7 @@ def _memcg_limit(m, bytes_field, ratio_field, available):
 @kernel
 def memcg_dirty_threshold(m, memcg):
     """dirty_threshold() of a cgroup, by its statistics."""
-    refresh_wb_stats(m)
+    mem_cgroup_flush_stats(m)
     return _memcg_limit(m, WB_DIRTY_BYTES, WB_DIRTY_RATIO, memcg_dirtyable_memory(m, memcg))
 
 

@@ -6,33 +6,55 @@ Models: mm/vmscan.c shrink_folio_list(), pageout(), __remove_mapping().
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.large_folio import PG_PARTIALLY_MAPPED, entire_mapcount, nr_pages_mapped
 from mmlab.kernels.memory_tiers import can_demote
+from mmlab.kernels.likely import unlikely
 from mmlab.kernels.ops import reclaimer_eviction_shadow, reclaimer_folio_removed
 from mmlab.kernels.services import free_pages, rmap_walk
 from mmlab.kernels.trace import trace_event
 from mmlab.kernels.zones import page_node
+from mmlab.mm.buffer import bh_lru_holds
 from mmlab.mm.demotion import demote_folio
 from mmlab.mm.huge_memory import free_large_folio, split_folio, split_huge_pmds_of
 from mmlab.mm.page_cache import filemap_remove
 from mmlab.mm.page_io import swap_io_poll, swap_writepage
+from mmlab.mm.reclaim_fault import blame_reclaimer, victim_fault
 from mmlab.mm.shmem import shmem_acct_blocks, shmem_writepage
 from mmlab.mm.swap_state import add_to_swap, delete_from_swap_cache
 from mmlab.model.const import (
-    HPAGE_PMD_ORDER, RECLAIM_ACTIVATE, RECLAIM_FREED, RECLAIM_KEEP, RMAP_DIRTY, RMAP_UNMAP, SCAN_MAY_SWAP, SCAN_MAY_WRITEPAGE,
+    HPAGE_PMD_ORDER, RECLAIM_ACTIVATE, RECLAIM_FREED, RECLAIM_KEEP, RMAP_DIRTY, RMAP_UNMAP, SCAN_HELD, SCAN_MAY_SWAP, SCAN_MAY_WRITEPAGE,
 )
 from mmlab.model.page import (
     KIND_FREE, NO_MAPPING, PG_ANON, PG_DIRTY, PG_HEAD, PG_MLOCKED, PG_RECLAIM, PG_SWAPBACKED, PG_SWAPCACHE, PG_UNEVICTABLE, PG_WRITEBACK,
     page_clear, page_kind, page_mapcount, page_mapping, page_order, page_refs, page_set, page_test, set_page_counts, set_page_mapping,
 )
-from mmlab.model.rows import EVENT_WRITE_FOLIO, MTHP_STRIDE, MTHP_SWPOUT_FALLBACK, SC_NR_SWAP_SLOTS
+from mmlab.model.rows import (
+    EVENT_WRITE_FOLIO, MTHP_STRIDE, MTHP_SWPOUT_FALLBACK, RECLAIM_FINE, SC_BDEV, SC_NR_FREED, SC_NR_SWAP_SLOTS, SC_NR_VICTIMS,
+)
 from mmlab.model.vmstat import V_NR_VMSCAN_IMMEDIATE_RECLAIM, V_NR_VMSCAN_WRITE, V_PGLAZYFREED, V_THP_SWPOUT_FALLBACK
 
 
 @kernel
 def do_reclaim_folio(m, pfn, scan_flags):
-    """Service reclaim_folio: RECLAIM_FREED, _KEEP or _ACTIVATE. The page is on no list; it is freed here or stays the caller's.
+    """Service reclaim_folio: RECLAIM_FREED, _KEEP or _ACTIVATE. The page is on no list; it is freed here or stays the caller's. A page that no
+    reclaimer may name is kept, and stops the run (reclaim_fault.py).
+    """
+    why = victim_fault(m, pfn)
+    if unlikely(why != RECLAIM_FINE):
+        blame_reclaimer(m, why, pfn)
+        return RECLAIM_KEEP
+    m.sc[SC_NR_VICTIMS] += 1
+    fate = reclaim_victim(m, pfn, scan_flags)
+    if fate == RECLAIM_FREED:
+        m.sc[SC_NR_FREED] += 1
+    return fate
+
+
+@leaf
+def reclaim_victim(m, pfn, scan_flags):
+    """do_reclaim_folio() of a page that may go.
 
     Anonymous: a swap slot, unmapped, written if dirty, freed with a shadow in the slot; one that a disk is writing is kept, and freed when
-    it is met again. File: unmapped; a clean page leaves a shadow; a dirty one is kept for write-back.
+    it is met again. File: unmapped; a clean page leaves a shadow; a dirty one is kept for write-back. With SCAN_HELD a page is unmapped, put
+    into the swap cache if it is anonymous, and kept; one from MADV_FREE stays mapped.
     """
     swap_io_poll(m)
     if page_test(m, pfn, PG_UNEVICTABLE | PG_MLOCKED):
@@ -40,7 +62,7 @@ def do_reclaim_folio(m, pfn, scan_flags):
     if page_test(m, pfn, PG_WRITEBACK):
         page_set(m, pfn, PG_RECLAIM)
         return RECLAIM_ACTIVATE
-    if can_demote(m, page_node(m, pfn), scan_flags) and demote_folio(m, pfn, scan_flags):
+    if scan_flags & SCAN_HELD == 0 and can_demote(m, page_node(m, pfn), scan_flags) and demote_folio(m, pfn, scan_flags):
         return RECLAIM_FREED
     if page_test(m, pfn, PG_HEAD):
         if page_test(m, pfn, PG_ANON):
@@ -69,7 +91,7 @@ def pageout(m, pfn, nr):
 def reclaim_large_folio(m, head, scan_flags):
     """An anonymous large folio: in one piece to a device that takes such, else split, its pages on the lists again and the first one reclaimed."""
     order = page_order(m, head)
-    if page_refs(m, head) > (1 if page_test(m, head, PG_SWAPCACHE) else 0):
+    if scan_flags & SCAN_HELD or page_refs(m, head) > (1 if page_test(m, head, PG_SWAPCACHE) else 0):
         return RECLAIM_KEEP
     split = nr_pages_mapped(m, head) < 1 << order and entire_mapcount(m, head) == 0 and page_test(m, head + 1, PG_PARTIALLY_MAPPED)
     if scan_flags & SCAN_MAY_SWAP == 0:
@@ -116,6 +138,8 @@ def reclaim_small_folio(m, pfn, scan_flags):
         if page_test(m, pfn, PG_DIRTY) or rmap_walk(m, pfn, RMAP_DIRTY):
             page_set(m, pfn, PG_SWAPBACKED)
             return RECLAIM_ACTIVATE
+        if scan_flags & SCAN_HELD:
+            return RECLAIM_ACTIVATE
         rmap_walk(m, pfn, RMAP_UNMAP)
         m.vmstat[V_PGLAZYFREED] += 1
     elif page_test(m, pfn, PG_ANON | PG_SWAPCACHE):
@@ -127,6 +151,8 @@ def reclaim_small_folio(m, pfn, scan_flags):
             rmap_walk(m, pfn, RMAP_UNMAP)
             if page_mapcount(m, pfn) > 0:
                 return RECLAIM_ACTIVATE
+        if scan_flags & SCAN_HELD:
+            return RECLAIM_KEEP
         if page_test(m, pfn, PG_DIRTY):
             if scan_flags & SCAN_MAY_WRITEPAGE == 0 or pageout(m, pfn, 1):
                 return RECLAIM_KEEP
@@ -136,6 +162,8 @@ def reclaim_small_folio(m, pfn, scan_flags):
             rmap_walk(m, pfn, RMAP_UNMAP)
             if page_mapcount(m, pfn) > 0:
                 return RECLAIM_ACTIVATE
+        if page_test(m, pfn, PG_SWAPBACKED) and scan_flags & SCAN_HELD:
+            return RECLAIM_KEEP
         if page_test(m, pfn, PG_SWAPBACKED) and page_test(m, pfn, PG_DIRTY) == 0:
             inode = page_mapping(m, pfn)  # read only, it holds zeroes: nothing is lost
             filemap_remove(m, pfn, -1)
@@ -156,6 +184,10 @@ def reclaim_small_folio(m, pfn, scan_flags):
             page_set(m, pfn, PG_RECLAIM)
             m.vmstat[V_NR_VMSCAN_IMMEDIATE_RECLAIM] += 1
             return RECLAIM_ACTIVATE
+        if page_mapping(m, pfn) == m.sc[SC_BDEV] and bh_lru_holds(m, pfn):
+            return RECLAIM_ACTIVATE
+        if scan_flags & SCAN_HELD:
+            return RECLAIM_KEEP
         filemap_remove(m, pfn, reclaimer_eviction_shadow(m, pfn))
     set_page_counts(m, pfn, 0, 0)
     set_page_mapping(m, pfn, NO_MAPPING)

@@ -9,18 +9,20 @@ takes one frame more than the cache holds. The accessed bit of a new object is c
 import numpy as np
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.likely import unlikely
 from mmlab.kernels.ops import (
-    reclaimer_end_reclaim, reclaimer_eviction_shadow, reclaimer_folio_accessed, reclaimer_folio_added, reclaimer_prepare_scan,
+    reclaimer_drain, reclaimer_end_reclaim, reclaimer_eviction_shadow, reclaimer_folio_accessed, reclaimer_folio_added, reclaimer_prepare_scan,
     reclaimer_shrink_node,
 )
 from mmlab.kernels.prefetch import prefetch
+from mmlab.mm.reclaim_fault import blame_reclaimer
 from mmlab.mm.workingset import workingset_refault
 from mmlab.model.const import (
-    DEF_PRIORITY, ENOMEM, RECLAIM_FREED, SCAN_FORCE_DEACTIVATE, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_RECLAIM_IDX_SHIFT,
+    DEF_PRIORITY, ENOMEM, RECLAIM_FREED, RECLAIM_KEEP, SCAN_FORCE_DEACTIVATE, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_RECLAIM_IDX_SHIFT,
 )
 from mmlab.model.gfp import ZONE_NORMAL
-from mmlab.model.page import NO_MAPPING, PG_UPTODATE, page_next, page_prev, set_page_flags
-from mmlab.model.rows import SC_NEEDS_FUTURE, SC_NOW_NS, SC_WANTS_ACCESS
+from mmlab.model.page import NO_MAPPING, PG_LRU, PG_UPTODATE, page_flags, page_next, page_prev, set_page_flags
+from mmlab.model.rows import RECLAIM_FINE, RECLAIM_NO_PAGE, RECLAIM_NOT_USER, RECLAIM_ON_LIST, SC_MAX_PFN, SC_NEEDS_FUTURE, SC_NOW_NS, SC_WANTS_ACCESS, SC_WANTS_PASSES
 
 NS_PER_REQUEST = 1000  # the clock of policies that look at it
 NEVER = 1 << 62  # next use of an object that is not asked for again
@@ -42,8 +44,18 @@ def folio_referenced(m, pfn):
 
 
 @leaf
-def reclaim_folio(m, pfn, scan_flags):
-    """The service: the object leaves the cache; always RECLAIM_FREED."""
+def frame_fault(m, pfn):
+    """What is wrong with a frame that the reclaimer names: RECLAIM_FINE, or another RECLAIM_* (reclaim_fault.py)."""
+    if pfn < 0 or pfn >= m.sc[SC_MAX_PFN]:
+        return RECLAIM_NO_PAGE
+    if np.int64(m.rq_object[pfn]) == NO_MAPPING:
+        return RECLAIM_NOT_USER
+    return RECLAIM_ON_LIST if page_flags(m, pfn) & PG_LRU else RECLAIM_FINE
+
+
+@leaf
+def drop_object(m, pfn):
+    """The object leaves the cache, its frame is free: RECLAIM_FREED."""
     m.rq_object[pfn] = NO_MAPPING  # the table's entry stays: a store to a place long out of the cache would hold up all others
     set_page_flags(m, pfn, PG_UPTODATE)
     nr_free = np.int64(m.rq_free[0]) + 1
@@ -52,27 +64,45 @@ def reclaim_folio(m, pfn, scan_flags):
     return RECLAIM_FREED
 
 
+@leaf
+def reclaim_folio(m, pfn, scan_flags):
+    """The service: RECLAIM_FREED, or RECLAIM_KEEP for a frame that no reclaimer may name."""
+    why = frame_fault(m, pfn)
+    if unlikely(why != RECLAIM_FINE):
+        blame_reclaimer(m, why, pfn)
+        return RECLAIM_KEEP
+    return drop_object(m, pfn)
+
+
 @kernel
 def reclaim_folio_with_shadow(m, pfn, scan_flags):
     """The service for a reclaimer that remembers what it evicted."""
+    why = frame_fault(m, pfn)
+    if unlikely(why != RECLAIM_FINE):
+        blame_reclaimer(m, why, pfn)
+        return RECLAIM_KEEP
     m.rq_shadow[np.int64(m.rq_object[pfn]) & OBJECT] = reclaimer_eviction_shadow(m, pfn) + 1
-    return reclaim_folio(m, pfn, scan_flags)
+    return drop_object(m, pfn)
 
 
 @leaf
-def free_a_frame(m):
-    """Ask for one frame with growing pressure, as direct reclaim does: how many were freed, 0 if the reclaimer will not."""
+def free_a_frame(m, wants_passes):
+    """Ask for one frame with growing pressure, as direct reclaim does: how many are free then, 0 if the reclaimer frees none, whatever it says.
+    wants_passes: 0 for a reclaimer that has no use for the begin and end of passes, which saves two calls a miss."""
     flags = SCAN_FLAGS
     for _ in range(MAX_RECLAIM_RETRIES):
         priority = DEF_PRIORITY
         while priority >= 0:
-            reclaimer_prepare_scan(m, 0, priority, 1, flags)
-            freed = reclaimer_shrink_node(m, 0, priority, 1, flags)
-            if freed > 0:
-                reclaimer_end_reclaim(m, 0)
-                return freed
+            if wants_passes:
+                reclaimer_prepare_scan(m, 0, priority, 1, flags)
+            reclaimer_shrink_node(m, 0, priority, 1, flags)
+            if m.rq_free[0] > 0:
+                if wants_passes:
+                    reclaimer_end_reclaim(m, 0)
+                return np.int64(m.rq_free[0])
             priority -= 1
         reclaimer_end_reclaim(m, 0)
+        reclaimer_drain(m, 0)  # the whole of a small cache may still wait to join its list
         flags |= SCAN_FORCE_DEACTIVATE
     return 0
 
@@ -110,6 +140,7 @@ def replay_requests(m, ids, next_use, start, stop):
     """
     wants_accesses = m.sc[SC_WANTS_ACCESS]
     needs_future = m.sc[SC_NEEDS_FUTURE]
+    wants_passes = m.sc[SC_WANTS_PASSES]
     shadows = 1 if len(m.rq_shadow) == len(m.rq_table) else 0
     last_ahead = len(ids) - 3 * LOOK_AHEAD
     misses = 0
@@ -127,7 +158,7 @@ def replay_requests(m, ids, next_use, start, stop):
                 m.next_use[pfn] = next_use[i]
             if shadows and m.rq_shadow[wanted] > 0:
                 workingset_refault(m, pfn, m.rq_shadow[wanted] - 1, 1)
-            if m.rq_free[0] == 0 and free_a_frame(m) == 0:
+            if m.rq_free[0] == 0 and free_a_frame(m, wants_passes) == 0:
                 return -ENOMEM
             reclaimer_folio_added(m, pfn)
         elif wants_accesses:

@@ -11,15 +11,20 @@ from mmlab.model.rows import SC_NR_NODES, SC_SHARED_POLICIES, SC_TASK, SP_END, S
 
 
 @kernel
-def shmem_zonelist(m, inode, index, order):
-    """Row of m.zonelist for a folio of a shared memory object: by its own policy, else by the task's. Each inode is interleaved from a node
-    of its own on."""
-    if m.sc[SC_NR_NODES] == 1:
-        return -1
+def shmem_policy(m, inode, index):
+    """The policy of a page of a shared memory object: its own, else the task's."""
     policy = shared_policy_lookup(m, inode, index)
     if policy == 0 and m.sc[SC_TASK] >= 0:
         policy = m.task[m.sc[SC_TASK] * TASK_STRIDE + T_MEMPOLICY]
-    return policy_zonelist(m, policy, inode + (index >> order))
+    return policy
+
+
+@kernel
+def shmem_zonelist(m, inode, index, order):
+    """Row of m.zonelist for a folio of a shared memory object. Each inode is interleaved from a node of its own on."""
+    if m.sc[SC_NR_NODES] == 1:
+        return -1
+    return policy_zonelist(m, shmem_policy(m, inode, index), inode + (index >> order))
 
 
 @leaf

@@ -13,16 +13,18 @@ from mmlab.kernels.page_class import set_page_class
 from mmlab.kernels.pte import walk_pmd
 from mmlab.kernels.services import alloc_pages, folio_put, free_pages, rmap_walk, shmem_get_page, xa_store
 from mmlab.kernels.zones import page_node
+from mmlab.mm.collapse_node import add_node_load, alloc_collapse_pages, reset_node_load
 from mmlab.mm.huge_memory import make_large_folio
+from mmlab.mm.mempolicy import alloc_pages_mpol
 from mmlab.mm.page_cache import filemap_get_page, filemap_remove
 from mmlab.mm.page_counter import current_memcg, mem_cgroup_charge
 from mmlab.mm.pgtable import free_table, pmd_alloc
-from mmlab.mm.shared_policy import shmem_zonelist
+from mmlab.mm.shared_policy import shmem_policy
 from mmlab.mm.shmem import shmem_acct_blocks
 from mmlab.mm.xarray import XA_PAGE, XA_VALUE, entry_is, xa_load, xa_next
 from mmlab.model.const import (
     ENOMEM, HPAGE_PMD_NR, HPAGE_PMD_ORDER, RMAP_UNMAP, SCAN_ALLOC_HUGE_PAGE_FAIL, SCAN_EXCEED_NONE_PTE, SCAN_EXCEED_SWAP_PTE, SCAN_FAIL,
-    SCAN_PAGE_COUNT, SCAN_PMD_MAPPED, SCAN_SUCCEED, VM_FAULT_SIGBUS, WRITE,
+    SCAN_PAGE_COUNT, SCAN_PMD_MAPPED, SCAN_SCAN_ABORT, SCAN_SUCCEED, VM_FAULT_SIGBUS, WRITE,
 )
 from mmlab.model.page import (
     KIND_SHMEM, NO_MAPPING, PG_DIRTY, PG_HEAD, PG_SWAPBACKED, PG_TAIL, PG_UPTODATE, add_refs, page_folio, page_index, page_mapping,
@@ -31,7 +33,7 @@ from mmlab.model.page import (
 from mmlab.model.rows import (
     CLASS_ZERO, COST_COPY_PAGE, COST_HUGE_ZERO, IF_ANON_SHMEM, IF_MNT, IF_SHMEM, INODE_STRIDE, I_FLAGS, I_MAP_FIRST, I_SIZE_BYTES,
     MTHP_SHMEM_ALLOC, MTHP_SHMEM_FALLBACK, MTHP_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_WRITE, SC_NOW_NS,
-    SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE, SC_TMPFS_HUGE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_INODE, VMA_MAP_NEXT, VMA_MM, VMA_PGOFF,
+    SC_NR_NODES, SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE, SC_TMPFS_HUGE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_INODE, VMA_MAP_NEXT, VMA_MM, VMA_PGOFF,
     VMA_START, VMA_STRIDE, VM_HUGEPAGE, VM_NOHUGEPAGE, VM_SHARED, VM_WRITE,
 )
 from mmlab.model.vmstat import (
@@ -93,9 +95,8 @@ def thp_eligible_shmem(m, vma):
 
 
 @kernel
-def _new_huge(m, gfp, zonelist):
-    """A huge folio of a file, in no cache yet, with one reference: its head, or -ENOMEM. zonelist: where from; -1: by the task's policy."""
-    head = alloc_pages(m, gfp, HPAGE_PMD_ORDER, zonelist)
+def _new_huge(m, gfp, head):
+    """A block of 2 MiB becomes a huge folio of a file, in no cache yet, with one reference: its head, or -ENOMEM. head: < 0 if there is none."""
     if head < 0:
         return -ENOMEM
     if mem_cgroup_charge(m, head, current_memcg(m), gfp, 1 << HPAGE_PMD_ORDER) < 0:
@@ -158,7 +159,12 @@ def shmem_alloc_huge(m, mm, inode, index, vma, vpn, write_end):
     present = xa_next(m, inode, first)
     if present >= 0 and present < first + HPAGE_PMD_NR:
         return -1
-    head = _new_huge(m, thp_fault_gfp(m, mm, vma, HPAGE_PMD_ORDER), shmem_zonelist(m, inode, index, HPAGE_PMD_ORDER))
+    gfp = thp_fault_gfp(m, mm, vma, HPAGE_PMD_ORDER)
+    if m.sc[SC_NR_NODES] > 1:
+        head = alloc_pages_mpol(m, gfp, HPAGE_PMD_ORDER, shmem_policy(m, inode, index), inode + (index >> HPAGE_PMD_ORDER))
+    else:
+        head = alloc_pages(m, gfp, HPAGE_PMD_ORDER, -1)
+    head = _new_huge(m, gfp, head)
     if head < 0 or _add_huge(m, inode, first, head) < 0:
         if head >= 0:
             folio_put(m, head)
@@ -218,12 +224,15 @@ def scan_file(m, inode, first, max_ptes_none, max_ptes_swap):
     if pfn >= 0 and page_test(m, pfn, PG_HEAD) and page_order(m, pfn) == HPAGE_PMD_ORDER:
         return SCAN_PMD_MAPPED
     none = swapped = 0
+    reset_node_load(m)
     for index in range(first, first + HPAGE_PMD_NR):
         entry = xa_load(m, inode, index)
         if entry_is(entry, XA_VALUE):
             swapped += 1
         elif entry == 0:
             none += 1
+        elif add_node_load(m, entry >> 2) == 0:
+            return SCAN_SCAN_ABORT
         elif page_refs(m, entry >> 2) > 1:
             return SCAN_PAGE_COUNT
     if swapped > max_ptes_swap:
@@ -238,7 +247,7 @@ def scan_file(m, inode, first, max_ptes_none, max_ptes_swap):
 @kernel
 def collapse_file(m, inode, first, gfp):
     """Put a huge folio in place of the 512 pages from index `first` on, zeroes where none is; nothing maps it then. SCAN_*."""
-    head = _new_huge(m, gfp, -1)
+    head = _new_huge(m, gfp, alloc_collapse_pages(m, gfp))
     if head < 0:
         m.vmstat[V_THP_COLLAPSE_ALLOC_FAILED] += 1
         return SCAN_ALLOC_HUGE_PAGE_FAIL

@@ -1,7 +1,7 @@
 """Shrinkers: caches of kernel objects give some back under memory pressure, in proportion to their size and to the priority.
 
 Models: mm/shrinker.c shrink_slab(), do_shrink_slab(); mm/vmscan.c drop_slab(); mm/huge_memory.c deferred_split_scan(). Left out: one count a node
-and cgroup (but for zswap and folios to split all objects are the root's, on node 0); that huge pages which are mapped whole are split when more of their pages than max_ptes_none
+and cgroup (but for shadows, zswap and folios to split all objects are the root's, on node 0); that huge pages which are mapped whole are split when more of their pages than max_ptes_none
 are zeroes (by default they never are); shrinkers of other subsystems (the huge zero page, other file systems).
 """
 
@@ -10,6 +10,7 @@ from mmlab.kernels.large_folio import PG_PARTIALLY_MAPPED, folio_unqueue_deferre
 from mmlab.kernels.services import split_folio, zswap_shrinker_scan
 from mmlab.mm.dcache import ext4_es_scan, kfree_rcu_count, kfree_rcu_scan, pseudo_cache_scan, super_cache_count, super_cache_scan
 from mmlab.mm.workingset import count_shadow_nodes, scan_shadow_nodes
+from mmlab.mm.xarray import shadow_list
 from mmlab.mm.zswap import zswap_shrinker_count
 from mmlab.model.page import page_test
 from mmlab.model.rows import (
@@ -21,7 +22,7 @@ from mmlab.model.vmstat import V_DROP_SLAB, V_SLABS_SCANNED
 SHRINK_BATCH = 128
 DEFAULT_SEEKS = 2
 SUPER_BATCH = 1024  # of a file system's names and inodes
-NR_KINDS = 7  # SHR_SUPER, SHR_EXTENTS, SHR_SHADOWS, SHR_SPLIT, SHR_PROC, SHR_SYSFS, SHR_KFREE_RCU; zswap and folios to split have a turn a cgroup
+NR_KINDS = 7  # SHR_SUPER, SHR_EXTENTS, SHR_SHADOWS, SHR_SPLIT, SHR_PROC, SHR_SYSFS, SHR_KFREE_RCU; shadows, zswap and folios to split have a turn a cgroup
 SHRINK_STOP = -1
 
 
@@ -65,7 +66,7 @@ def count_objects(m, which):
         return m.memcg[split_queue(m.sc[SC_SHRINK_MEMCG]) + SHR_NR]
     if which == SHR_EXTENTS:
         return m.shrinker[which * SHR_STRIDE + SHR_NR]
-    return count_shadow_nodes(m)
+    return count_shadow_nodes(m, m.sc[SC_SHRINK_MEMCG])
 
 
 @leaf
@@ -83,7 +84,7 @@ def scan_objects(m, which, nr_to_scan):
         return ext4_es_scan(m, nr_to_scan)
     if which == SHR_SPLIT:
         return deferred_split_scan(m, m.sc[SC_SHRINK_MEMCG], nr_to_scan)
-    return scan_shadow_nodes(m, nr_to_scan)
+    return scan_shadow_nodes(m, m.sc[SC_SHRINK_MEMCG], nr_to_scan)
 
 
 @kernel
@@ -118,7 +119,7 @@ def do_shrink_all(m, priority):
     """Service shrink_slab: all shrinkers once that keep one count for all cgroups. Returns objects freed."""
     freed = 0
     for which in range(NR_KINDS):
-        if which != SHR_SPLIT:
+        if which != SHR_SPLIT and which != SHR_SHADOWS:
             freed += do_shrink_slab(m, which, priority)
     return freed
 
@@ -135,9 +136,11 @@ def _shrink_of_memcg(m, which, memcg, deferred, priority):
 
 @kernel
 def shrink_slab_memcg(m, memcg, priority):
-    """Service: the shrinkers that keep one count for each cgroup, once at this one. Returns folios split and entries of zswap written back."""
+    """Service: the shrinkers that keep one count for each cgroup, once at this one. Returns what they freed: nodes, folios split and entries of
+    zswap written back."""
     was = m.sc[SC_SHRINK_MEMCG]
-    freed = _shrink_of_memcg(m, SHR_SPLIT, memcg, split_queue(memcg) + SHR_DEFERRED, priority)
+    freed = _shrink_of_memcg(m, SHR_SHADOWS, memcg, shadow_list(memcg) + SHR_DEFERRED, priority)
+    freed += _shrink_of_memcg(m, SHR_SPLIT, memcg, split_queue(memcg) + SHR_DEFERRED, priority)
     if m.zswap[ZSW_SHRINKER]:
         freed += _shrink_of_memcg(m, SHR_ZSWAP, memcg, memcg * MEMCG_STRIDE + MC_ZSWAP_DEFERRED, priority)
     m.sc[SC_SHRINK_MEMCG] = was

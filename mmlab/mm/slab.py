@@ -72,6 +72,7 @@ KERNEL_CACHES: dict[int, KernelCache] = {
     r.CACHE_LSM_INODE: KernelCache("lsm_inode_cache", 88, 0, SLAB_PANIC),
     r.CACHE_SYSFS_INODE: KernelCache("inode_cache", 624, 0, _RECLAIM | SLAB_PANIC | _ACCOUNT | _CTOR),
     r.CACHE_BUFFER_HEAD: KernelCache("buffer_head", 104, 0, _RECLAIM | _ACCOUNT | SLAB_PANIC),
+    r.CACHE_BIO: KernelCache("bio-192", 192, 8, _ALIGN | _RCU),
     r.CACHE_FILP: KernelCache("filp", 184, 0, _ALIGN | SLAB_PANIC | _ACCOUNT | _RCU | SLAB_FREEPTR_INSIDE),
     r.CACHE_DENTRY: KernelCache("dentry", 192, 0, _RECLAIM | SLAB_PANIC | _ACCOUNT),
     r.CACHE_PID: KernelCache("pid", 128, 64, SLAB_PANIC | _ACCOUNT | _ALIGN),

@@ -6,17 +6,22 @@ Left out: throttling of direct reclaim by free memory, recursive protection (a m
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.memory_tiers import can_demote
-from mmlab.kernels.memcg import memcg_is_descendant, nr_lruvecs
-from mmlab.kernels.ops import reclaimer_end_reclaim, reclaimer_nr_lru_pages, reclaimer_prepare_scan, reclaimer_shrink_node
 from mmlab.kernels.large_folio import split_queue
-from mmlab.kernels.services import shrink_slab, shrink_slab_memcg, wakeup_flusher_threads, wb_step, writeback_timers
+from mmlab.kernels.likely import unlikely
+from mmlab.kernels.memcg import memcg_is_descendant, nr_lruvecs
+from mmlab.kernels.memory_tiers import can_demote
+from mmlab.kernels.ops import reclaimer_end_reclaim, reclaimer_nr_lru_pages, reclaimer_prepare_scan, reclaimer_shrink_node
+from mmlab.kernels.pte import lru_gen_use_mm
+from mmlab.kernels.scan import need_resched
+from mmlab.kernels.services import cond_resched, shrink_slab, shrink_slab_memcg, wakeup_flusher_threads, wb_step, writeback_timers
 from mmlab.kernels.trace import trace_event
 from mmlab.kernels.zones import request_zone, zonelist_of
 from mmlab.mm.page_counter import memcg_memory_event
 from mmlab.mm.page_io import NEVER_NS, blk_flush_plug, swap_io_next_ns, swap_io_poll
 from mmlab.mm.psi import psi_memstall_enter, psi_memstall_leave
+from mmlab.mm.reclaim_fault import blame_reclaimer
 from mmlab.mm.swap import lru_add_drain
+from mmlab.mm.xarray import shadow_list
 from mmlab.model.const import (
     DEF_PRIORITY, HZ, LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, NOTE_LOW_SKIPPED, NOTE_SKIPPED_DEACTIVATE,
     NOTE_TRIM_MODE, NOTE_TRIM_MODE_FAILED, SCAN_FORCE_DEACTIVATE, SCAN_KSWAPD, SCAN_LOW_RECLAIM, SCAN_MAY_SWAP, SCAN_MAY_UNMAP,
@@ -25,16 +30,18 @@ from mmlab.model.const import (
 from mmlab.model.gfp import ZONE_MOVABLE
 from mmlab.model.rows import (
     EVENT_DIRECT_RECLAIM_BEGIN, EVENT_DIRECT_RECLAIM_END, EVENT_MEMCG_RECLAIM_BEGIN, EVENT_MEMCG_RECLAIM_END, MC_ELOW, MC_EMIN,
-    MC_EVENT_LOW, MC_ITER, MC_MIN, MC_PARENT, MC_USAGE, MEMCG_STRIDE, NODE_STRIDE, N_KSWAPD_FAILURES, N_PASS_MEMCG, SC_IN_RECLAIM, SC_NODE,
-    SC_NOW_NS, SC_NR_MEMCGS, SC_NR_NODES, SC_NR_RECLAIMED, SC_NR_SCANNED, SC_NR_SWAP_FREE, SC_NR_ZONES, SC_PROACTIVE, SC_PROTECTION,
-    SC_RECLAIM_MEMCG, SC_RECLAIM_NOTES, SC_INODE_TOP, SC_KSWAPD_SLICE_NS, SC_SCAN_PRIORITY, SC_SHRINK_MEMCG, SC_YIELDED, SHR_NR,
-    TRACE_ORDER, ZONELIST_STRIDE, WB_AWAKE, WB_IO_NEXT_NS, WB_SC_CONGESTED, WB_SC_DIRTY, WB_SC_TAKEN, WB_SC_UNQUEUED_DIRTY, ZONE_STRIDE,
-    ZSW_SHRINKER, Z_INDEX, Z_MANAGED, Z_NODE, Z_WRITE_PENDING,
+    MC_EVENT_LOW, MC_ITER, MC_MIN, MC_PARENT, MC_USAGE, MEMCG_STRIDE, MM_LRU_ALL_USED, MM_LRU_GEN, MM_STRIDE, NODE_STRIDE,
+    N_KSWAPD_FAILURES, N_PASS_MEMCG, RECLAIM_NOTHING, SC_DRIVER, SC_INODE_TOP, SC_IN_RECLAIM, SC_KSWAPD_SLICE_NS, SC_NODE, SC_NOW_NS,
+    SC_NR_CPUS, SC_NR_FREED, SC_NR_MEMCGS, SC_NR_NODES, SC_NR_RECLAIMED, SC_NR_SCANNED, SC_NR_SWAP_FREE, SC_NR_ZONES, SC_POLL_NS,
+    SC_PROACTIVE, SC_PROTECTION, SC_RECLAIM_MEMCG, SC_RECLAIM_NOTES, SC_SCAN_PRIORITY, SC_SHRINK_MEMCG, SC_YIELDED, SHR_NR, TASK_STRIDE,
+    TRACE_ORDER, T_MM, WB_AWAKE, WB_IO_NEXT_NS, WB_SC_CONGESTED, WB_SC_DIRTY, WB_SC_TAKEN, WB_SC_UNQUEUED_DIRTY, ZONELIST_STRIDE,
+    ZONE_STRIDE, ZSW_SHRINKER, Z_INDEX, Z_MANAGED, Z_NODE, Z_WRITE_PENDING,
 )
 from mmlab.model.vmstat import V_ALLOCSTALL_DMA, V_NR_SLAB_RECLAIMABLE
 
 MAX_RECLAIM_RETRIES = 16
 JIFFY_NS = 1_000_000_000 // HZ
+DRIVER_POLL_NS = 20_000_000  # how long a script's driver waits for an answer before it looks whether the task still lives
 
 
 @leaf
@@ -122,8 +129,12 @@ def shrink_node_memcgs(m, node, memcg, nr_to_reclaim, scan_flags, full):
     while at < nr_memcgs:
         if at == resumed or (memcg_is_descendant(m, at, memcg) and set_protection(m, memcg, at, scan_flags)):
             m.sc[SC_SHRINK_MEMCG] = at
+            freed = m.sc[SC_NR_FREED]
             got = reclaimer_shrink_node(m, at * m.sc[SC_NR_NODES] + node, m.sc[SC_SCAN_PRIORITY], nr_to_reclaim, flags)
-            if (m.memcg[split_queue(at) + SHR_NR] or m.zswap[ZSW_SHRINKER]) and m.sc[SC_YIELDED] == 0:
+            if unlikely(got > 0 and m.sc[SC_NR_FREED] == freed and flags & SCAN_RESUME == 0):
+                blame_reclaimer(m, RECLAIM_NOTHING, got)
+                got = 0
+            if (m.memcg[shadow_list(at) + SHR_NR] or m.memcg[split_queue(at) + SHR_NR] or m.zswap[ZSW_SHRINKER]) and m.sc[SC_YIELDED] == 0:
                 shrink_slab_memcg(m, at, m.sc[SC_SCAN_PRIORITY])
             if at == 0 and m.sc[SC_INODE_TOP] > 0 and m.sc[SC_YIELDED] == 0:
                 pages = m.vmstat[V_NR_SLAB_RECLAIMABLE]
@@ -176,6 +187,15 @@ def mostly_written(m):
     return 1 if 2 * pending <= reclaimable else 0
 
 
+@leaf
+def driver_polls(m):
+    """The task that waits for the running one wakes every 20 ms to look after it: both address spaces were used since (on one CPU)."""
+    m.sc[SC_POLL_NS] += (1 + (m.sc[SC_NOW_NS] - m.sc[SC_POLL_NS]) // DRIVER_POLL_NS) * DRIVER_POLL_NS
+    m.mm[m.task[m.sc[SC_DRIVER] * TASK_STRIDE + T_MM] * MM_STRIDE + MM_LRU_GEN] |= MM_LRU_ALL_USED
+    if m.sc[SC_NR_CPUS] == 1:
+        lru_gen_use_mm(m)
+
+
 @kernel
 def shrink_node(m, node, memcg, priority, nr_to_reclaim, scan_flags, full):
     """One pass of the reclaimer over a node for the root (memcg 0) or a cgroup, with its simulated time: pages reclaimed."""
@@ -186,9 +206,11 @@ def shrink_node(m, node, memcg, priority, nr_to_reclaim, scan_flags, full):
     if m.wb[WB_AWAKE] or m.sc[SC_NOW_NS] >= m.wb[WB_IO_NEXT_NS]:
         let_flusher_run(m, m.sc[SC_KSWAPD_SLICE_NS])  # woken by the last pass, it does not wait for the end of this run
     swap_io_poll(m)
-    m.wb[WB_SC_TAKEN] = m.wb[WB_SC_DIRTY] = m.wb[WB_SC_UNQUEUED_DIRTY] = m.wb[WB_SC_CONGESTED] = 0
+    if unlikely(m.sc[SC_NOW_NS] >= m.sc[SC_POLL_NS]):
+        driver_polls(m)
     scanned = m.sc[SC_NR_SCANNED]
     if scan_flags & SCAN_RESUME == 0:
+        m.wb[WB_SC_TAKEN] = m.wb[WB_SC_DIRTY] = m.wb[WB_SC_UNQUEUED_DIRTY] = m.wb[WB_SC_CONGESTED] = 0
         lru_add_drain(m)
         reclaimer_prepare_scan(m, memcg * m.sc[SC_NR_NODES] + node, priority, nr_to_reclaim, scan_flags)
     reclaimed = shrink_node_memcgs(m, node, memcg, nr_to_reclaim, scan_flags, full)
@@ -263,6 +285,8 @@ def do_try_to_free_pages(m, memcg, first, highest, nr_to_reclaim, scan_flags):
 def try_to_free_pages(m, gfp, order, node):
     """Direct reclaim of at least 32 pages from the zonelist's nodes: pages reclaimed, 0 when nothing could be."""
     highest = request_zone(m, gfp)
+    if need_resched(m):
+        cond_resched(m)  # kswapd, which this request has woken, goes first
     m.vmstat[V_ALLOCSTALL_DMA + highest] += 1
     flags = SCAN_MAY_SWAP | SCAN_MAY_WRITEPAGE | SCAN_MAY_UNMAP | (highest << SCAN_RECLAIM_IDX_SHIFT)
     first = zonelist_of(node, gfp)

@@ -9,12 +9,13 @@ from mmlab.kernels.ops import reclaimer_workingset_refault
 from mmlab.kernels.services import xa_store
 from mmlab.kernels.zones import page_node
 from mmlab.mm.dcache import inode_add_lru
+from mmlab.mm.memcg_stat import mem_cgroup_flush_stats
 from mmlab.mm.objcg import object_node
-from mmlab.mm.xarray import XA_CHUNK_SHIFT
+from mmlab.mm.xarray import XA_CHUNK_SHIFT, shadow_list
 from mmlab.model.const import NR_LRU_LISTS
 from mmlab.model.page import PG_ACTIVE, PG_WORKINGSET, page_memcg, page_set
 from mmlab.model.rows import (
-    SC_NR_MEMCGS, SC_NR_NODES, SC_NR_ZONES, SHR_FIRST, SHR_NR, SHR_SHADOWS, SHR_STRIDE, XA_STRIDE, XN_COUNT, XN_INODE, XN_OBJ, XN_PARENT,
+    MC_SEEN_PAGES, MEMCG_STRIDE, SC_NR_MEMCGS, SC_NR_NODES, SC_NR_ZONES, SHR_FIRST, SHR_NR, XA_STRIDE, XN_COUNT, XN_INODE, XN_OBJ, XN_PARENT,
     XN_SHIFT, XN_SLOT, XN_STRIDE, ZONE_STRIDE, Z_LRU,
 )
 from mmlab.model.vmstat import (
@@ -49,15 +50,24 @@ def workingset_refault(m, pfn, shadow, is_file):
 
 
 @leaf
-def count_shadow_nodes(m):
-    """Nodes with nothing but shadows beyond what is worth keeping: one for eight pages that are on the lists or in slabs."""
+def pages_of_machine(m):
+    """Pages on lists and in slabs."""
     pages = 0
     for zone in range(m.sc[SC_NR_ZONES]):
         for lru in range(zone * ZONE_STRIDE + Z_LRU, zone * ZONE_STRIDE + Z_LRU + NR_LRU_LISTS):
             pages += m.zone[lru]
     for node in range(m.sc[SC_NR_NODES]):
         pages += m.vmstat[node * VMSTAT_STRIDE + V_NR_SLAB_RECLAIMABLE] + m.vmstat[node * VMSTAT_STRIDE + V_NR_SLAB_UNRECLAIMABLE]
-    return max(0, m.shrinker[SHR_SHADOWS * SHR_STRIDE + SHR_NR] - (pages >> (XA_CHUNK_SHIFT - 3)))
+    return pages
+
+
+@kernel
+def count_shadow_nodes(m, memcg):
+    """Nodes of a cgroup with nothing but shadows beyond what is worth keeping: one for eight pages that are on its lists or in slabs, as its
+    statistics have it; nothing until they are refreshed for the first time. The root's pages are counted as they are."""
+    mem_cgroup_flush_stats(m)
+    pages = m.memcg[memcg * MEMCG_STRIDE + MC_SEEN_PAGES] if memcg else pages_of_machine(m)
+    return max(0, m.memcg[shadow_list(memcg) + SHR_NR] - (pages >> (XA_CHUNK_SHIFT - 3)))
 
 
 @leaf
@@ -72,11 +82,11 @@ def _first_index(m, node):
 
 
 @kernel
-def scan_shadow_nodes(m, nr_to_scan):
-    """The nodes that have waited longest lose their shadows: those pages will not be known when they come back. Returns nodes freed."""
+def scan_shadow_nodes(m, memcg, nr_to_scan):
+    """The nodes of a cgroup that have waited longest lose their shadows: those pages will not be known when they come back. Returns nodes freed."""
     freed = 0
-    while freed < nr_to_scan and m.shrinker[SHR_SHADOWS * SHR_STRIDE + SHR_FIRST]:
-        node = m.shrinker[SHR_SHADOWS * SHR_STRIDE + SHR_FIRST]
+    while freed < nr_to_scan and m.memcg[shadow_list(memcg) + SHR_FIRST]:
+        node = m.memcg[shadow_list(memcg) + SHR_FIRST]
         inode = m.xa_node[node * XN_STRIDE + XN_INODE]
         first = _first_index(m, node)
         mod_node_state(m, object_node(m, m.xa_node[node * XN_STRIDE + XN_OBJ]), V_WORKINGSET_NODERECLAIM, 1)

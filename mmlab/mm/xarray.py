@@ -7,11 +7,11 @@ Left out: entries of several pages, marks, RCU. Cost: O(log64 index).
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.mm.objcg import alloc_object, free_object, object_node
+from mmlab.mm.objcg import alloc_object, free_object, object_memcg, object_node
 from mmlab.model.const import ENOMEM
 from mmlab.model.rows import (
-    CACHE_RADIX_TREE_NODE, INODE_STRIDE, I_HEIGHT, I_NRPAGES, I_NRSHADOWS, I_ROOT, SC_XA_FREE, SC_XA_TOP, SHR_FIRST, SHR_LAST, SHR_NR,
-    SHR_SHADOWS, SHR_STRIDE, XA_STRIDE, XN_COUNT, XN_INODE, XN_LRU_NEXT, XN_LRU_PREV, XN_NEXT_FREE, XN_NR_VALUES, XN_OBJ, XN_PARENT,
+    CACHE_RADIX_TREE_NODE, INODE_STRIDE, I_HEIGHT, I_NRPAGES, I_NRSHADOWS, I_ROOT, MC_SHADOW_NODES, MEMCG_STRIDE, SC_XA_FREE, SC_XA_TOP, SHR_FIRST, SHR_LAST, SHR_NR,
+    XA_STRIDE, XN_COUNT, XN_INODE, XN_LRU_NEXT, XN_LRU_PREV, XN_NEXT_FREE, XN_NR_VALUES, XN_OBJ, XN_PARENT,
     XN_SHIFT, XN_SLOT, XN_STRIDE,
 )
 from mmlab.model.vmstat import V_WORKINGSET_NODES, mod_node_state
@@ -105,34 +105,40 @@ def _only_values(m, node):
 
 
 @leaf
+def shadow_list(memcg):
+    """Where the list of a cgroup's nodes that hold only shadows is in m.memcg."""
+    return memcg * MEMCG_STRIDE + MC_SHADOW_NODES
+
+
+@leaf
 def _shadow_list_add(m, node):
-    """A node that holds only shadows waits for the shrinker, behind those that wait already."""
-    row = SHR_SHADOWS * SHR_STRIDE
-    last = m.shrinker[row + SHR_LAST]
+    """A node that holds only shadows waits for the shrinker of its cgroup, behind those that wait already."""
+    row = shadow_list(object_memcg(m.xa_node[node * XN_STRIDE + XN_OBJ]))
+    last = m.memcg[row + SHR_LAST]
     m.xa_node[node * XN_STRIDE + XN_LRU_NEXT] = 0
     m.xa_node[node * XN_STRIDE + XN_LRU_PREV] = last
     if last:
         m.xa_node[last * XN_STRIDE + XN_LRU_NEXT] = node
     else:
-        m.shrinker[row + SHR_FIRST] = node
-    m.shrinker[row + SHR_LAST] = node
-    m.shrinker[row + SHR_NR] += 1
+        m.memcg[row + SHR_FIRST] = node
+    m.memcg[row + SHR_LAST] = node
+    m.memcg[row + SHR_NR] += 1
 
 
 @leaf
 def _shadow_list_del(m, node):
-    row = SHR_SHADOWS * SHR_STRIDE
+    row = shadow_list(object_memcg(m.xa_node[node * XN_STRIDE + XN_OBJ]))
     following = m.xa_node[node * XN_STRIDE + XN_LRU_NEXT]
     before = m.xa_node[node * XN_STRIDE + XN_LRU_PREV]
     if before:
         m.xa_node[before * XN_STRIDE + XN_LRU_NEXT] = following
     else:
-        m.shrinker[row + SHR_FIRST] = following
+        m.memcg[row + SHR_FIRST] = following
     if following:
         m.xa_node[following * XN_STRIDE + XN_LRU_PREV] = before
     else:
-        m.shrinker[row + SHR_LAST] = before
-    m.shrinker[row + SHR_NR] -= 1
+        m.memcg[row + SHR_LAST] = before
+    m.memcg[row + SHR_NR] -= 1
 
 
 @leaf

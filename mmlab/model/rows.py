@@ -24,7 +24,9 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_VFS_CACHE_PRESSURE, SC_STORE_CLASS, SC_YIELD_NS, SC_YIELDED, SC_KCOMPACTD_NS, SC_HIGHMEM, SC_MONITOR_NS, SC_MONITOR_CHECKS,
     SC_TIERING_TIMER_NS, SC_TIERING_NS, SC_SHARED_TABLES, SC_OOM_TIMER_NS, SC_PANIC_ON_OOM, SC_OOM_KILL_ALLOCATING, SC_OOM_FAULT, SC_OOM_CHOSEN, SC_NR_CANDIDATES,
     SC_BDEV, SC_BUDDY, SC_EXT4_BLOCKS, SC_EXT4_INO, SC_MOBILITY_DISABLED, SC_WRITE_CLASS, SC_MLOCK_BATCH, SC_UNPREEMPTED_NS,
-) = range(130)
+    SC_PREEMPT_NS, SC_RECLAIM_FAULT, SC_RECLAIM_FAULT_PFN, SC_NR_VICTIMS, SC_NR_FREED, SC_WANTS_PASSES,
+    SC_DRIVER, SC_POLL_NS,
+) = range(138)  # SC_DRIVER: task that waits for the one that runs, and looks after it at SC_POLL_NS (NEVER_NS: there is none)
 NR_SCALARS = 192
 # m.sc[SC_KHUGEPAGED_WAKE]: the thread has not been woken since it was started; its first waker lost the CPU to it at once; that one held the mmap
 # lock; it has run
@@ -85,8 +87,10 @@ NODE_STRIDE = 64
     N_KSWAPD_CPU, N_PRESENT, N_MANAGED, N_KSWAPD_BOOST, N_KSWAPD_RECLAIMED, N_KSWAPD_FLAGS, N_WEIGHT, N_TOPTIER, N_DEMOTION_TARGETS, N_LOWER_TIERS,
     N_NBP_THRESHOLD, N_NBP_RL_START, N_NBP_RL_NR_CAND, N_NBP_TH_START, N_NBP_TH_NR_CAND,
     N_PASS_MEMCG, N_PASS_SCANNED, N_PASS_RECLAIMED, N_PASS_NOTES, N_KSWAPD_LIGHT_SLEEP_NS, N_KSWAPD_ORDER, N_KSWAPD_ALLOC_ORDER,
-    N_KCOMPACTD_ORDER, N_KCOMPACTD_IDX, N_KCOMPACTD_NEXT_NS, N_KCOMPACTD_AWAKE, N_ACCESSES,
-) = range(35)  # N_PASS_*: of a pass of kswapd that was preempted; N_PASS_MEMCG: cgroup + 1, 0: there is none; N_ACCESSES: of a stream
+    N_KCOMPACTD_ORDER, N_KCOMPACTD_IDX, N_KCOMPACTD_NEXT_NS, N_KCOMPACTD_AWAKE, N_ACCESSES, N_COLLAPSE_LOAD, N_PASS_MET,
+) = range(37)
+# N_PASS_*: of a pass of kswapd that was preempted; N_PASS_MEMCG: cgroup + 1, 0: there is none; N_PASS_MET: four words, as m.wb[WB_SC_TAKEN] and
+# on; N_ACCESSES: of a stream
 
 # m.task ----------------------------------------------------------------------------------------------------------------------------------
 TASK_STRIDE = 32
@@ -125,6 +129,10 @@ OC_KILL, OC_TASK, OC_SCORE, OC_OOM_SCORE, OC_RSS, OC_SWAP, OC_ADJ = range(7)
 OOM_NO_CANDIDATE = -(1 << 62)
 OOM_USER_SPACE = -2  # who asks for a kill by oom_kill()
 OOM_FINE, OOM_NO_TASK, OOM_DEAD, OOM_DYING, OOM_PROTECTED, OOM_ELSEWHERE = range(6)
+# m.sc[SC_WANTS_PASSES]: of a request replay: the reclaimer is told of the begin and end of passes
+# m.sc[SC_NR_VICTIMS], m.sc[SC_NR_FREED]: calls of reclaim_folio(), and how many of them freed
+# m.sc[SC_RECLAIM_FAULT]: what is wrong with the page m.sc[SC_RECLAIM_FAULT_PFN] that the reclaimer hands to reclaim_folio(), or with its answer
+RECLAIM_FINE, RECLAIM_NO_PAGE, RECLAIM_NOT_USER, RECLAIM_ON_LIST, RECLAIM_NOTHING = range(5)
 # m.future_task, a row a task: what a stream will do with it
 FT_STRIDE = 2
 FT_ACCESSES, FT_PAGES = 0, 1  # accesses and pages touched, from its beginning to its end
@@ -156,12 +164,14 @@ MEMCG_STRIDE = 64
 (
     MC_ZSWAP_BYTES, MC_ZSWAPPED, MC_ZSWAP_MAX_BYTES, MC_ZSWAP_NO_WRITEBACK, MC_ZSWAP_FIRST, MC_ZSWAP_LAST, MC_ZSWAP_ENTRIES,
     MC_ZSWAP_DISK_SWAPINS, MC_ZSWAP_DEFERRED, MC_NR_DIRTY, MC_NR_WRITEBACK, MC_WB_DIRTY,
-    MC_SEEN_FILE, MC_SEEN_DIRTY, MC_SEEN_WRITEBACK,
-) = range(40, 55)  # entries of zswap: their bytes and how many, the cgroup's limit; slots of its own entries, oldest first, and how many;
+    MC_SEEN_FILE, MC_SEEN_DIRTY, MC_SEEN_WRITEBACK, MC_SEEN_PAGES,
+) = range(40, 56)  # entries of zswap: their bytes and how many, the cgroup's limit; slots of its own entries, oldest first, and how many;
 # for the shrinker: pages read from the device that were not in zswap, what it has left for its next run; pages that are dirty, and under write-back,
 # with those of cgroups below; pages that are either in files that it writes back; MC_SEEN_*: what
-# write-back takes it to have, as of WB_STATS_NS
+# its statistics say that it has, which lag behind (WB_STATS_NS)
 MC_SPLIT_QUEUE = 56  # SHR_*: folios that wait to be split (heads + 1), oldest first
+MC_SHADOW_NODES = 60  # SHR_*: nodes of the page cache's index, charged to the cgroup, that hold nothing but shadows, oldest first
+MC_NOTIFY_NS = 33  # when the next change of memory.events may be told
 MC_LOCAL = 24  # from MC_EVENT_LOW on: the same events, of the cgroup itself only, at MC_EVENT_* - MC_EVENT_LOW + MC_LOCAL
 MEMCG_MAX = 1 << 50  # the limit "max"
 STOCK_STRIDE = 2  # m.memcg_stock, a CPU: the cgroup that has pages charged in advance, and how many
@@ -232,9 +242,10 @@ PSI_STRIDE = 16
 PSI_SOME_NS, PSI_FULL_NS, PSI_SEEN, PSI_AVG, PSI_NEXT_NS, PSI_LAST_NS, PSI_DEPTH, PSI_BEGAN_NS = 0, 1, 2, 4, 10, 11, 12, 13
 # m.shrinker: a row a shrinker: objects that it left for the next run, and a list: how many, the first and the last
 SHR_STRIDE = 4
+BH_LRU_SIZE = 16  # blocks that a CPU holds in m.bh_lru
 KVFREE_BULK_MAX_ENTR = 510  # objects of m.kfree_rcu: pointers in a page
 SHR_DEFERRED, SHR_NR, SHR_FIRST, SHR_LAST = range(4)
-# super_cache_scan of the disk (its lists are the last two), ext4_es_scan, workingset, deferred_split_scan (its lists: at MC_SPLIT_QUEUE),
+# super_cache_scan of the disk (its lists are the last two), ext4_es_scan, workingset (its lists: at MC_SHADOW_NODES), deferred_split_scan (at MC_SPLIT_QUEUE),
 # super_cache_scan of /proc and of /sys, kfree_rcu_shrink_scan (SHR_FIRST: when, in ns, what waits is freed anyway); zswap_shrinker (what it
 # left is in m.memcg)
 SHR_SUPER, SHR_EXTENTS, SHR_SHADOWS, SHR_SPLIT, SHR_PROC, SHR_SYSFS, SHR_KFREE_RCU, SHR_DENTRIES, SHR_INODES, SHR_ZSWAP = range(10)
@@ -284,9 +295,16 @@ SWAP_ROTATIONAL = 4  # in m.sc[SC_SWAP_FLAGS]: some device is rotational
 SWAP_SLOTS_CACHE_SIZE = 64
 SWAP_SLOTS_STRIDE = 192
 SS_ACTIVE, SS_NR, SS_CUR, SS_NR_RET, SS_DIRECT, SS_SLOTS, SS_RET = 0, 1, 2, 3, 4, 8, 72  # SS_ACTIVE, SS_DIRECT: in CPU 0's row, for all
-# m.bio: writes to swap devices that take time: a header, then a ring of BIO_ENTRIES pages (pfn, time of completion), oldest first
-BIO_HEAD, BIO_SENT, BIO_TAIL, BIO_DONE_NS, BIO_DISK_NS, BIO_LAST_SLOT, BIO_LAST_PAGES, BIO_REQUESTS, BIO_READS, BIO_WAITS, BIO_RING = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 16
+# m.bio: writes to swap devices that take time: a header, then a ring of BIO_ENTRIES folios (pfn, time of completion, bio), oldest first.
+# BIO_PLUG: whose plug is in use; BIO_POOL: bios kept for times without memory, each + 1, 0: it is in use
+BIO_HEAD, BIO_TAIL, BIO_DONE_NS, BIO_DISK_NS, BIO_READS, BIO_WAITS, BIO_PLUG, BIO_POOL, BIO_RING = 0, 1, 2, 3, 4, 5, 6, 8, 16
+BIO_POOL_SIZE = 2
 BIO_ENTRIES = 1 << 14
+BIO_WORDS = 3  # of an entry in the ring, or in a plug
+# m.plug: writes that have not been sent: a header, then folios (pfn, pages << 1 | the request goes on, bio). Plug 0 is the running task's,
+# 1 + node that node's kswapd's
+PLUG_STRIDE = 4096
+PLUG_COUNT, PLUG_REQUESTS, PLUG_LAST_PAGES, PLUG_LAST_SLOT, PLUG_FIRST = 0, 1, 2, 3, 4
 # what a page of memory holds (m.page_class, m.swap_class): how well it compresses. m.compress: bytes by class for zram, then for zswap;
 # m.sc[SC_STORE_CLASS]: what a task's stores make of a page; SC_WRITE_CLASS: what write() does, and what files hold (a script's write zeroes)
 CLASS_ZERO, CLASS_TOUCHED, CLASS_DATA = 0, 1, 2
@@ -326,8 +344,8 @@ NR_CACHES = 192
 (
     CACHE_VM_AREA_STRUCT, CACHE_VMA_LOCK, CACHE_MM_STRUCT, CACHE_ANON_VMA, CACHE_ANON_VMA_CHAIN, CACHE_MAPLE_NODE, CACHE_TASK_STRUCT,
     CACHE_RADIX_TREE_NODE, CACHE_INODE, CACHE_SHMEM_INODE, CACHE_FILP, CACHE_DENTRY, CACHE_PID, CACHE_SIGHAND, CACHE_FILES,
-    CACHE_EXTENT_STATUS, CACHE_PROC_INODE, CACHE_SYSFS_INODE, CACHE_BUFFER_HEAD, CACHE_LSM_INODE,
-) = range(20)
+    CACHE_EXTENT_STATUS, CACHE_PROC_INODE, CACHE_SYSFS_INODE, CACHE_BUFFER_HEAD, CACHE_LSM_INODE, CACHE_BIO,
+) = range(21)
 CACHE_USER = 32  # first number free for allocator streams and scripts; all of them: mm/slab.py USER_CACHES
 
 # m.mthp: one row an order: what hugepages-NkB/stats count --------------------------------------------------------------------------------------
@@ -350,14 +368,14 @@ MTHP_NAMES = (
     COST_DEVICE_READ_PAGE, COST_LOCK_WAIT, COST_SPLIT_THP, COST_OOM_KILL,
     COST_DAMOS_PAGE, COST_DAMON_CHECK, COST_LRU_MOVE, COST_PROT_NUMA, COST_WRITEPAGE,
     COST_DEVICE_WRITE_PAGE, COST_SUBMIT_PAGE, COST_COMPRESS_PAGE, COST_DECOMPRESS_PAGE, COST_TLB_MISS_HUGE, COST_TLB_L2_HIT,
-    COST_SUBMIT_REQUEST, COST_HOST_FAULT,
-) = range(35)
+    COST_SUBMIT_REQUEST, COST_HOST_FAULT, COST_WALK_PTE,
+) = range(36)
 NR_COSTS = 64
 COST_NAMES = (
     "hit", "fault", "zero_page", "copy_page", "device_read", "device_write", "scan_page", "reclaim_page", "alloc_bulk", "syscall", "fork_pte",
     "zap_pte", "tlb_miss", "ipi", "context_switch", "huge_zero", "swap_cache_hit", "page_table", "device_read_page", "lock_wait", "split_thp", "oom_kill",
     "damos_page", "damon_check", "lru_move", "prot_numa", "writepage", "device_write_page", "submit_page", "compress_page", "decompress_page",
-    "tlb_miss_huge", "tlb_l2_hit", "submit_request", "host_fault",
+    "tlb_miss_huge", "tlb_l2_hit", "submit_request", "host_fault", "walk_pte",
 )
 
 # m.tlb: the data TLBs of all CPUs: their geometry (sets and ways of a level: small pages, huge pages, both), words a CPU, what they counted,

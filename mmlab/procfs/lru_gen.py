@@ -1,16 +1,17 @@
 """/sys/kernel/mm/lru_gen/enabled: which of Linux's two reclaimers the machine has, and switching between them while it runs."""
 
 from __future__ import annotations
-
+from mmlab.errors import NotSupported
+from mmlab.mm.kswapd import finish_batches
+from mmlab.mm.lru_gen import join_lists, leave_lists
+from mmlab.model.const import EINVAL, NR_POLICY_LISTS
+from mmlab.model.page import PG_MLOCKED, PG_UNEVICTABLE
 from typing import Any
+
 
 import numpy as np
 
-from mmlab.errors import NotSupported
-from mmlab.mm.lru_gen import join_lists, leave_lists
 from mmlab.model import rows as r
-from mmlab.model.const import EINVAL, NR_POLICY_LISTS
-from mmlab.model.page import PG_MLOCKED, PG_UNEVICTABLE
 
 ENABLED = "/sys/kernel/mm/lru_gen/enabled"
 #: bits: the generations themselves, clearing accessed bits of leaves in walks, those of upper tables; the latter two are always on here
@@ -43,6 +44,7 @@ def switch(sim: Any, name: str) -> None:
     """Another reclaimer takes over every page, in its order, and whether it was active; counters of events do not move."""
     machine = sim.machine
     kept = sim.__dict__.setdefault("idle_reclaimers", {})
+    machine.run(finish_batches)
     for cpu in range(machine.sizes.nr_cpus):
         machine.op("reclaimer", "drain", cpu)
     pfns, counted = _pages(machine), (machine.vmstat.copy(), machine.memcg_stat.copy())

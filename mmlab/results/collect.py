@@ -39,7 +39,7 @@ def _content(experiment: Experiment, finished: Sequence[FinishedCell]) -> dict[s
         "description": experiment.head.description,
         "resolved": experiment.resolved,
         "axes": list(experiment.axes),
-        "report": {"baseline": experiment.report.baseline, "counters": list(experiment.report.counters)},
+        "report": {"baseline": experiment.report.baseline, "counters": list(experiment.report.counters), "judged": experiment.report.judged},
         "seeds": sorted({cell.seed for cell in experiment.cells}),
         "policies": [{"slot": slot, "name": name, **about} for (slot, name), about in experiment.policies.items()],
         "cells": [{"key": cell.key, "axes": cell.axes, "seed": cell.seed} for cell in finished],

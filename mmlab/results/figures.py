@@ -29,7 +29,13 @@ TITLES = {
 def page_plots(cells: Sequence[FinishedCell]) -> list[dict[str, Any]]:
     """Every plot of a report for runs that differ in policy alone, in the order they are shown."""
     columns = dict.fromkeys(name for cell in cells for name in cell.result.series)
-    plots = [trade_off(cells, "bloat_pages", "tlb_misses")] if all({"bloat_pages", "tlb_misses"} <= set(cell.result.counters) for cell in cells) else []
+    plots = []
+    if all({"bloat_pages", "tlb_misses"} <= set(cell.result.counters) for cell in cells):
+        plots.append(trade_off(cells, "bloat_pages", "tlb_misses", "TLB misses against bloat", "pages that are resident and were never touched", "TLB misses"))
+    if any(cell.result.counters.get("kills") for cell in cells):
+        plots.append(trade_off(
+            cells, "memory_some_ns", "work_lost", "Work lost against waiting for memory", "ns in which some task stood still for want of memory", "accesses lost",
+        ))  # fmt: skip
     plots += [lines(cells, name) for name in TITLES if any(name == column.partition(":")[0] for column in columns)]
     plots += [lines(cells, name) for name in columns if name.startswith("nr_free:")]
     if any(name.startswith("free_blocks:") for name in columns):
@@ -66,8 +72,8 @@ def lines(cells: Sequence[FinishedCell], name: str) -> dict[str, Any]:
     return {"data": data, "layout": axes_layout(title, f"simulated time ({unit})", y_title, legend=len(data) > 1)}
 
 
-def trade_off(cells: Sequence[FinishedCell], x: str, y: str) -> dict[str, Any]:
-    """What each cell has at the end of two figures, a labelled point each: the best are those with none to their lower left."""
+def trade_off(cells: Sequence[FinishedCell], x: str, y: str, title: str, x_title: str, y_title: str) -> dict[str, Any]:
+    """What each cell has at the end of two counters, a labelled point each: the best are those with none to their lower left."""
     data = [
         {
             "type": "scatter",
@@ -81,7 +87,7 @@ def trade_off(cells: Sequence[FinishedCell], x: str, y: str) -> dict[str, Any]:
         }
         for index, cell in enumerate(cells)
     ]
-    layout = axes_layout(f"{TITLES[y][0]} against bloat", "pages that are resident and were never touched", TITLES[y][0], legend=False)
+    layout = axes_layout(title, x_title, y_title, legend=False)
     layout["xaxis"]["rangemode"] = "tozero"
     return {"data": data, "layout": layout}
 

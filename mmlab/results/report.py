@@ -248,7 +248,8 @@ def _provenance(about: dict[str, Any]) -> str:
 
 def _overview(result: Result) -> str:
     """The plot that the page begins with, as JSON; `null` where there is nothing to compare."""
-    return json.dumps(overview(result.rows(), result.columns(), result.cells), separators=(",", ":")).replace("<", "\\u003c")
+    grid = result.grid()
+    return json.dumps(overview(grid) if grid else None, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _left_out(cells: Sequence[FinishedCell]) -> str:

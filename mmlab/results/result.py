@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmlab.errors import InputError
 from mmlab.results.cell_files import FinishedCell, read_cell
+from mmlab.results.overview import Grid, grid
 from mmlab.results.stats import Difference, compare
 from mmlab.results.summary import Column, Row, columns_for, cost_models, rows, table_columns, text_number, varying
 
@@ -87,6 +88,10 @@ class Result:
             for row in self.rows()
         ]
         return titles, body
+
+    def grid(self) -> Grid | None:
+        """Every policy under every condition, against the best; None where there are no two of each."""
+        return grid(self.rows(), self.columns(), self.cells, self.about["report"].get("judged", ""))
 
     def __str__(self) -> str:
         titles, body = self.summary()

@@ -17,6 +17,7 @@ import random
 from typing import Any, ClassVar
 
 import attrs
+import numpy as np
 import pytest
 
 from mmlab.kernels.jit import JIT_OFF
@@ -27,6 +28,7 @@ from mmlab.procfs.resident import resident_pages
 from mmlab.simulation import Simulation
 from mmlab.testing.python_build import digest_arrays, evidence_of
 from mmlab.testing.slots import MemoryModelTests, PageAllocatorTests, ReclaimerTests, SlabAllocatorTests, ThpTests, VmaIndexTests
+from mmlab.workload.stream import EventStream
 
 PAGE = 4096
 
@@ -51,7 +53,9 @@ class PolicyConformance:
         key = (self.policy.slot, self.policy.name)
         others = [entry for entry in load_plugins().policies() if (entry.policy.slot, entry.policy.name) != key]
         choice = {self.policy.slot: {"use": self.policy.name, "params": self.params}}
-        return Simulation.from_table({**self.machine, **table}, policies=choice, registry=Registry([*others, mine]), **self.settings)
+        # who knows the future has a stream, in which nothing is accessed
+        stream = EventStream(np.zeros(0, np.int64), (), ()) if getattr(self.policy, "needs_future", False) else None
+        return Simulation.from_table({**self.machine, **table}, policies=choice, registry=Registry([*others, mine]), stream=stream, **self.settings)
 
     def drive(self, seed: int) -> dict[str, Any]:
         """The life of two tasks, as evidence: what each operation answered, and digests of all state at the end."""

@@ -20,7 +20,7 @@ from mmlab.errors import InputError, did_you_mean
 ZONE_INPUTS = ("node", "zone", "present", "spanned", "start_pfn", "managed", "managed_at_setup", "free_lists")
 PCP_INPUTS = ("count", "high")
 LRU_INPUTS = ("inactive_anon", "active_anon", "inactive_file", "active_file", "unevictable")
-TOTAL_INPUTS = (*LRU_INPUTS, "slab_reclaimable", "slab_unreclaimable", "shmem", "page_table_pages")
+TOTAL_INPUTS = (*LRU_INPUTS, "slab_reclaimable", "slab_unreclaimable", "shmem", "mapped", "page_table_pages")
 
 _ZONE_REQUIRED = ("node", "present", "spanned", "start_pfn", "managed")
 

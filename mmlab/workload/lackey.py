@@ -258,7 +258,7 @@ def _parse(text, position, task_bits, window, counters, out):
             return position
         at, address, size = position + 3, 0, 0
         while at < end and text[at] != 44:
-            digit = np.int64(text[at])
+            digit = np.int64(text[at]) | 32  # capitals too: valgrind's manual shows such
             if 48 <= digit <= 57:
                 address = address * 16 + (digit - 48)
             elif 97 <= digit <= 102:

@@ -112,17 +112,44 @@ def _csv_roles(path: Path, columns: Mapping[str, Any]) -> tuple[str, dict[str, A
 def _csv_table(path: Path, header: bool, delimiter: str) -> pa.Table:
     if len(delimiter) != 1:
         raise InputError(f"columns.delimiter: must be one character, got {delimiter!r}")
+    with open(path, "rb") as f:
+        binary = f.read(4096).find(b"\0")
+    if binary >= 0:
+        raise InputError(f"{path}: byte {binary}: is 0, which no text has: this is no CSV file")
     try:
-        table = pa.csv.read_csv(
-            path,
-            read_options=pa.csv.ReadOptions(autogenerate_column_names=not header),
-            parse_options=pa.csv.ParseOptions(delimiter=delimiter),
-        )
+        table = _read_csv(path, header, delimiter)
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: cannot be read as CSV, is it cut short? ({error})") from None
+        raise InputError(_odd_line(path, header, delimiter) or f"{path}: cannot be read as CSV ({error})") from None
     if not table.num_rows:
         raise InputError(f"{path}: has no requests")
     return table
+
+
+def _read_csv(path: Path, header: bool, delimiter: str, invalid: Callable[[Any], str] | None = None) -> pa.Table:
+    """invalid: told of each line with another number of columns than the first; it can be told the line's number, since one thread reads then."""
+    return pa.csv.read_csv(
+        path,
+        read_options=pa.csv.ReadOptions(autogenerate_column_names=not header, use_threads=invalid is None),
+        parse_options=pa.csv.ParseOptions(delimiter=delimiter, invalid_row_handler=invalid),
+    )
+
+
+def _odd_line(path: Path, header: bool, delimiter: str) -> str:
+    """What is wrong with the first line that has another number of columns than the first; "" if none has."""
+    odd: list[Any] = []
+
+    def note(row: Any) -> str:
+        odd.append(row)
+        return "error"
+
+    try:
+        _read_csv(path, header, delimiter, note)
+    except (pa.ArrowException, OSError):
+        pass
+    if not odd:
+        return ""
+    row = odd[0]
+    return f"{path}: line {row.number}: must have as many columns as line 1, {row.expected_columns}, got {row.actual_columns}: {row.text[:60]!r}: is the file cut short, or no CSV?"
 
 
 def _csv_column(path: Path, table: pa.Table, role: str, value: Any, header: bool) -> int:
@@ -147,11 +174,18 @@ def _whole_numbers(path: Path, table: pa.Table, index: int, header: bool) -> np.
     column = table.column(index).combine_chunks()
     _no_null(path, column, index, header)
     if not pa.types.is_integer(column.type):
-        raise InputError(f"{path}: column {index + 1}: must be whole numbers, got {column.type}, such as {column[0].as_py()!r}")
+        values = column.to_pylist()
+        row = next((number for number, value in enumerate(values) if not _is_whole(value)), 0)
+        raise InputError(f"{path}: line {row + 1 + header}: column {index + 1}: must be a whole number below 2**63, got {values[row]!r}")
     numbers = column.to_numpy().astype(np.int64)
     if (bad := np.flatnonzero(numbers < 0)).size:
         raise InputError(f"{path}: line {bad[0] + 1 + header}: column {index + 1}: must be 0 or more, got {numbers[bad[0]]}")
     return numbers
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether a value of a column that is not all whole numbers is one."""
+    return value.is_integer() and value < 2**63 if isinstance(value, float) else str(value).strip().isdecimal()
 
 
 def _blocks(offset: np.ndarray, size: np.ndarray, device: np.ndarray, meta: dict[str, Any]) -> Requests:

@@ -56,7 +56,7 @@ def read_oracle_general(path: str | Path) -> Requests:
     """A cache trace in libCacheSim's oracleGeneral format: 24-byte little-endian records u32 time, u64 id, u32 size, i64 next access.
 
     Times, sizes and next accesses are not used: objects count as equally large, and next accesses are found from the ids.
-    Raises InputError for a file that is missing, empty, cut short, damaged, or has a next access that is no index.
+    Raises InputError for a file that is missing, empty, cut short, damaged, or has a next access that is no later record.
     """
     path = existing_file(path)
     numbers, parts, done = ObjectNumbers(), [np.zeros(0, np.uint32)], 0
@@ -65,9 +65,9 @@ def read_oracle_general(path: str | Path) -> Requests:
             size = done * RECORD + len(block)
             raise InputError(f"{path}: ends within record {size // RECORD} ({size} bytes); an oracleGeneral trace is a multiple of {RECORD} bytes")
         words = np.frombuffer(block, "<u4")
-        if (bad := _bad_next(words)) >= 0:
-            found = int(np.frombuffer(block, ORACLE_GENERAL)["next"][bad])
-            raise InputError(f"{path}: record {done + bad}: next access must be -1 or an index, got {found}: not an oracleGeneral trace?")
+        if (bad := _bad_next(words, done)) >= 0:
+            found, at = int(np.frombuffer(block, ORACLE_GENERAL)["next"][bad]), done + bad
+            raise InputError(f"{path}: record {at} (byte {at * RECORD}): next access must be -1 or the number of a later record, got {found}: not an oracleGeneral trace?")
         parts.append(numbers.number(words))
         done += len(parts[-1])
         if numbers.known > MAX_OBJECTS:
@@ -167,10 +167,14 @@ def _move(table, larger):
 
 
 @routine
-def _bad_next(words):
-    """The first record whose next access is neither -1, nor the largest number (libCacheSim's other word for never), nor an index, or -1."""
+def _bad_next(words, first):
+    """The first record whose next access is neither -1, nor the largest number (libCacheSim's other word for never), nor the number of a later
+    record, or -1. first: the number of record 0."""
     for i in range(0, len(words), 6):
-        high = words[i + 5]
-        if high > MAX_INDEX_HIGH and (words[i + 4] != _NO_WORD or (high != _NO_WORD and high != _NO_WORD >> 1)):
+        low, high = np.int64(words[i + 4]), np.int64(words[i + 5])
+        if high > MAX_INDEX_HIGH:
+            if low != _NO_WORD or (high != _NO_WORD and high != _NO_WORD >> 1):
+                return i // 6
+        elif high << 32 | low <= first + i // 6:
             return i // 6
     return -1

@@ -52,6 +52,10 @@ def test_reclaim_shootout(tmp_path):
     assert "regret %" in shown
     line = next(line for line in shown.splitlines() if "source=loop, lru " in line)
     assert line.split()[2:5] == ["2,080", "2,080", "60"]  # requests, misses, and 60 % more than the 1300 of the optimum
+    glance = shown.partition("Misses: percent above the optimum (regret)")[2].splitlines()
+    line = {words[0]: words[1:] for line in glance if len(words := line.split()) == 3}  # a policy, loop, mix
+    assert len(line) == 19 + 1 and line["%"] == ["loop", "mix"]
+    assert line["opt"] == ["0.0", "0.0"] and line["lru"][0] == line["fifo"][0] == "60"
 
 
 def test_mglru_vs_lru(tmp_path):
@@ -141,3 +145,4 @@ def test_oom_policies(tmp_path):
         assert figure[name]["memory_some_ns"] < figure["linux"]["memory_some_ns"], name
     report = next((tmp_path / "r").glob("*/report.html")).read_text(encoding="utf-8")
     assert "Who was killed, and why" in report and "killed by the daemon" in report
+    assert "Work lost against waiting for memory" in report

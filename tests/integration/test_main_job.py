@@ -7,10 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from mmlab.errors import InputError, NotSupported
+from mmlab.experiment.load import load_experiment
 from mmlab.simulation import Simulation
+from mmlab.workload.stream import EventStream
 
 TOML = """
 name = "pressure"
@@ -29,9 +33,9 @@ check_every = 3000
 """
 
 
-def run(folder: Path, results: str, **env: str) -> subprocess.CompletedProcess:
+def run(folder: Path, results: str, toml: str = TOML, **env: str) -> subprocess.CompletedProcess:
     """`mmlab run` in a process of its own."""
-    (folder / "x.toml").write_text(TOML)
+    (folder / "x.toml").write_text(toml)
     command = [sys.executable, "-m", "mmlab", "run", "x.toml", "--jobs", "1", "--results", results]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env={**os.environ, **env})
 
@@ -74,7 +78,10 @@ def test_jit_equals_python(tmp_path):
 @pytest.mark.parametrize("reclaimer", ["two_list", "clock", "fifo", "lru", "opt"])
 def test_fork_exit_and_reclaim_leave_a_consistent_machine(reclaimer):
     """Touch more than memory, fork, copy on write, exit: check_state() finds nothing at any point, and exit gives all memory back."""
-    sim = Simulation.from_table({"memory": "4M", "bare": True, "swap": "16M"}, policies={"reclaimer": {"use": reclaimer}, "thp": {"use": "never"}})
+    nothing = EventStream(np.zeros(0, np.int64), (), ())  # opt takes a stream only; here no page is accessed again
+    sim = Simulation.from_table(
+        {"memory": "4M", "bare": True, "swap": "16M"}, policies={"reclaimer": {"use": reclaimer}, "thp": {"use": "never"}}, stream=nothing
+    )
     sim.spawn("A")
     addr = sim.mmap("A", 6 << 20)
     assert sim.touch("A", addr, 1536, 1).ret == 0
@@ -89,3 +96,29 @@ def test_fork_exit_and_reclaim_leave_a_consistent_machine(reclaimer):
     assert sim.rss_pages() == 0
     assert sim.counters()["nr_anon_pages"] == 0
     assert sim.counters()["nr_page_table_pages"] == 0
+
+
+@pytest.mark.parametrize(("slot", "name"), [("reclaimer", "opt"), ("tiering", "oracle"), ("oom_policy", "oracle"), ("thp", "oracle")])
+def test_who_knows_the_future_refuses_what_has_none(tmp_path, slot, name):
+    """A machine whose operations come one by one, and a script; the message says where it can be used."""
+    with pytest.raises(NotSupported, match=f"^{slot} '{name}' knows the future accesses of a bulk stream; there is none here: Simulation.from_experiment"):
+        Simulation.from_table({"memory": "4M", "bare": True}, policies={slot: {"use": name}})
+    (tmp_path / "a.ops").write_text("spawn A\n")
+    (tmp_path / "a.toml").write_text(f'[workload]\nkind = "ops"\nscript = "a.ops"\n[{slot}]\nuse = "{name}"\n')
+    with pytest.raises(InputError) as caught:
+        load_experiment(tmp_path / "a.toml", {})
+    assert caught.value.messages == [
+        f"{tmp_path}/a.toml: {slot}.use: '{name}' knows the future accesses of a bulk stream; a workload of kind 'ops' has none "
+        "(kinds that have: trace, stream, synthetic, masim, damo, requests)"
+    ]
+
+
+def test_a_map_that_linux_refuses_ends_the_run(tmp_path):
+    """4000 pages are more than the 3072 of memory and the 256 of swap together: mmap() fails, and nothing that follows would mean anything.
+    vm.overcommit_memory = 1 grants it; then memory runs out."""
+    small = TOML.replace('swap = "64M"', 'swap = "1M"')
+    done = run(tmp_path, "r", small, NUMBA_DISABLE_JIT="1")
+    assert done.returncode == 1
+    assert "T0: its map of 15.6 MiB was refused (ENOMEM), as Linux refuses one map that is larger than memory and swap together" in done.stderr
+    done = run(tmp_path, "r", small + '[sysctl]\n"vm.overcommit_memory" = 1\n', NUMBA_DISABLE_JIT="1")
+    assert done.returncode == 1 and "the OOM killer ended T0" in done.stderr

@@ -50,6 +50,7 @@ def costs(params: Params) -> dict[str, float]:
         "lock_wait": 0,  # not modelled
         "split_thp": 10_000,
         "damos_page": 20,
+        "walk_pte": 8,
         "lru_move": 30,
         "writepage": 400,
         "damon_check": 300,

@@ -56,6 +56,7 @@ def costs(params: Params) -> dict[str, float]:
         "lock_wait": 0,  # not modelled
         "split_thp": 20_000,  # estimated: 512 entries rewritten
         "damos_page": 40,  # estimated: one entry or folio looked at by DAMOS or madvise
+        "walk_pte": 15,  # scaled: a sixth of what tcg_guest takes
         "lru_move": 60,  # estimated: from one list to another, through a batch
         "writepage": 900,  # estimated: write-back of one page, without the disk: 0.4 of a write() into the cache, as recorded runs compare
         "damon_check": 600,  # estimated: two walks and two folio look-ups, a region and sampling interval

@@ -2,8 +2,9 @@
 
 Models: mm/swap.c folio_add_lru(), lru_add(), folio_activate(), lru_activate(), lru_deactivate(), lru_deactivate_file(), lru_move_tail(), lru_add_drain_cpu().
 
-A page in a batch has no PG_LRU, so nothing isolates it; in every batch but the one for adding it stays linked where it was. A page that is
-freed meanwhile leaves its batch at once. Left out: the batch's own reference, which in the kernel delays the free to the drain.
+A page in the batch for adding has no PG_LRU. In the others it stays on its list: it can be isolated from there, which makes the drain pass
+over it, it can be in a batch more than once, and it cannot be reclaimed, because the batch holds a reference (held_by_batch()). A page that
+is freed by others leaves its batches at once, where in the kernel the reference delays the free to the drain.
 """
 
 from mmlab.kernels.jit import kernel, leaf
@@ -54,7 +55,8 @@ def lru_move(m, st, pfn, flags, which):
     """A page on a list moves as its batch says."""
     pages = folio_nr_pages(m, pfn, flags)
     if flags & PG_UNEVICTABLE or (which == BATCH_DEACTIVATE_FILE and page_mapcount(m, pfn)):
-        set_page_flags(m, pfn, flags | PG_LRU)
+        return
+    if (which == BATCH_ACTIVATE and flags & PG_ACTIVE) or (which == BATCH_DEACTIVATE and flags & PG_ACTIVE == 0):
         return
     lruvec_del(m, st, pfn, flags)
     if which == BATCH_DEACTIVATE_FILE:
@@ -69,7 +71,6 @@ def lru_move(m, st, pfn, flags, which):
     else:
         flags &= ~PG_ACTIVE
         count_vm_events(m, V_PGROTATED, pages)
-    flags |= PG_LRU
     set_page_flags(m, pfn, flags)
     if which == BATCH_ROTATE:
         lruvec_add_tail(m, st, pfn, flags)
@@ -82,7 +83,7 @@ def lru_deactivate_file(m, st, pfn, flags, pages):
     """To the inactive head, to be rotated when its write-back ends; one that is clean by now, to the tail."""
     if flags & PG_ACTIVE:
         count_folio_events(m, pfn, V_PGDEACTIVATE, pages)
-    flags = (flags & ~(PG_ACTIVE | PG_REFERENCED)) | PG_LRU
+    flags = flags & ~(PG_ACTIVE | PG_REFERENCED)
     if flags & (PG_DIRTY | PG_WRITEBACK):
         set_page_flags(m, pfn, flags | PG_RECLAIM)
         lruvec_add(m, st, pfn, flags)
@@ -102,9 +103,11 @@ def drain_batch(m, st, cpu, which):
         flags = page_flags(m, pfn)
         if which == BATCH_ADD:
             lru_add(m, st, pfn, flags)
-        else:
+        elif flags & PG_LRU:
             lru_move(m, st, pfn, flags, which)
     st.batch[base] = 0
+    if which != BATCH_ADD:
+        st.waiting[0] -= count
     if count:
         refresh_stats(m, st)
     return count
@@ -127,7 +130,7 @@ def batch_add(m, st, pfn, which):
     if which != BATCH_ADD:
         if flags & PG_LRU == 0:
             return 0
-        set_page_flags(m, pfn, flags & ~PG_LRU)
+        st.waiting[0] += 1
     count = st.batch[base] + 1
     st.batch[base] = count
     st.batch[base + count] = pfn
@@ -149,18 +152,32 @@ def find_in_batch(st, cpu, which, pfn):
 
 
 @kernel
-def batch_remove(m, st, pfn):
-    """A page that waits in some CPU's batch is being freed: out of the batch, and off the list where it was linked."""
+def held_by_batch(st, pfn):
+    """1 if the page waits in a batch of some CPU that leaves it on its list. st.waiting: how many such entries there are."""
+    if st.waiting[0] == 0:
+        return 0
+    for row in range(len(st.batch) // BATCH_STRIDE):
+        if row % NR_BATCHES != BATCH_ADD and find_in_batch(st, row // NR_BATCHES, row % NR_BATCHES, pfn) >= 0:
+            return 1
+    return 0
+
+
+@kernel
+def batch_remove(st, pfn, adding):
+    """A page leaves all batches: those for adding, or (adding 0) all others. Returns how many entries it had."""
+    removed = 0
     for row in range(len(st.batch) // BATCH_STRIDE):
         which = row % NR_BATCHES
-        found = find_in_batch(st, row // NR_BATCHES, which, pfn)
-        if found < 0:
+        if (which == BATCH_ADD) != adding:
             continue
-        last = row * BATCH_STRIDE + st.batch[row * BATCH_STRIDE]
-        for i in range(found, last):
-            st.batch[i] = st.batch[i + 1]
-        st.batch[row * BATCH_STRIDE] -= 1
-        if which != BATCH_ADD:
-            lruvec_del(m, st, pfn, page_flags(m, pfn))
-        return 1
-    return 0
+        found = find_in_batch(st, row // NR_BATCHES, which, pfn)
+        while found >= 0:
+            last = row * BATCH_STRIDE + st.batch[row * BATCH_STRIDE]
+            for i in range(found, last):
+                st.batch[i] = st.batch[i + 1]
+            st.batch[row * BATCH_STRIDE] -= 1
+            removed += 1
+            found = find_in_batch(st, row // NR_BATCHES, which, pfn)
+    if adding == 0:
+        st.waiting[0] -= removed
+    return removed

@@ -117,11 +117,11 @@ def flush_stats(m, st):
 
 @kernel
 def refresh_stats(m, st):
-    """Bring the lagging statistics up to date if their period has passed (stats_period_ms 0: always)."""
+    """Bring the lagging statistics up to date if their period has passed (0: always)."""
     now = m.sc[SC_NOW_NS]
     if now < st.next_refresh_ns[0]:
         return 0
-    period = st.stats_period_ms[0] * 1_000_000
+    period = st.refresh_ns[0]
     st.next_refresh_ns[0] = now + period - (now - st.next_refresh_ns[0]) % period if period > 0 else now
     return flush_stats(m, st)
 

@@ -12,10 +12,9 @@ PG_SWAPBACKED may change while the page is on a list: the core takes it off (fol
 import numpy as np
 from attrs import field, frozen
 from attrs.validators import ge
-
 from mmlab.kernels.jit import kernel
-from mmlab.kernels.lists import list_position, policy_list
-from mmlab.kernels.memcg import lruvec_memcg, lruvec_node, memcg_swap_pages, nr_lruvecs, page_lruvec
+from mmlab.kernels.lists import list_del, list_position, policy_list
+from mmlab.kernels.memcg import STATS_FIRST_NS, STATS_PERIOD_NS, lruvec_memcg, lruvec_node, memcg_swap_pages, nr_lruvecs, page_lruvec
 from mmlab.kernels.memory_tiers import can_demote
 from mmlab.kernels.zones import page_node
 from mmlab.model.const import (
@@ -27,12 +26,13 @@ from mmlab.model.page import (
     page_set, set_page_flags,
 )
 from mmlab.model.rows import (
-    N_KSWAPD_IDX, NODE_STRIDE, SC_CPU, SC_NOW_NS, SC_NR_NODES, SC_NR_SWAP_SLOTS, SC_NR_ZONES, SC_RECLAIM_MEMCG, SC_YIELD_NS, SC_YIELDED, Z_BOOT_LRU, Z_NODE, ZONE_STRIDE,
+    NODE_STRIDE, N_KSWAPD_IDX, SC_CPU, SC_NOW_NS, SC_NR_NODES, SC_NR_SWAP_SLOTS, SC_NR_ZONES, SC_RECLAIM_MEMCG, SC_YIELDED, SC_YIELD_NS,
+    ZONE_STRIDE, Z_BOOT_LRU, Z_NODE,
 )
 from mmlab.policies import Explained, Reclaimer
 from mmlab_linux.reclaimer.lru_batch import (
-    BATCH_ACTIVATE, BATCH_ADD, BATCH_DEACTIVATE, BATCH_DEACTIVATE_FILE, BATCH_ROTATE, BATCH_STRIDE, NR_BATCHES, batch_add, batch_remove, find_in_batch,
-    lru_add_drain,
+    BATCH_ACTIVATE, BATCH_ADD, BATCH_DEACTIVATE, BATCH_DEACTIVATE_FILE, BATCH_ROTATE, BATCH_STRIDE, NR_BATCHES, batch_add, batch_remove,
+    find_in_batch, lru_add_drain,
 )
 from mmlab_linux.reclaimer.lruvec import (
     ALL_ZONES, FILE, SIZE_STRIDE, STAT_STRIDE, VEC_ACTIVATED, VEC_AGE, VEC_STRIDE, flush_stats, folio_is_file, folio_lru_list,
@@ -42,36 +42,43 @@ from mmlab_linux.reclaimer.lruvec import (
 from mmlab_linux.reclaimer.scan_count import (
     CONTROL_DEACTIVATE_ANON, NR_CONTROLS, end_reclaim, get_scan_count, prepare_scan, skip_deactivate,
 )
-from mmlab_linux.reclaimer.shrink_list import shrink_active_list, shrink_inactive_list
+from mmlab_linux.reclaimer.shrink_list import BATCH_LRU, INACTIVE_STRIDE, ISOLATED, OF_KSWAPD, shrink_active_list, shrink_inactive_list
+
 
 LRUVEC_BITS = 14  # of a shadow: nonresident age, lruvec, PG_WORKINGSET
 REFAULT_ACTIVATE, REFAULT_RESTORE = 1, 2
-FIRST_REFRESH_MS = 1750  # statistics are refreshed after 2.5, 4.5, 6.5 s of uptime (measured); a run begins at 2.7
 PASS_STRIDE = 16  # st.kswapd: pages reclaimed, nr, targets and control of a node's pass that was preempted
 
 
 @frozen
 class Params:
-    """stats_period_ms: how often the statistics behind some decisions are refreshed; 0: exact, as in a kernel without memory cgroups."""
+    """stats_period_ms: how often the statistics behind some decisions are refreshed; 0: exact, as in a kernel without memory
+    cgroups, and as always in a request replay, which has no time of its own."""
 
-    stats_period_ms: int = field(default=2016, validator=ge(0))  # 500 jiffies, which the timer wheel makes 504
+    stats_period_ms: int = field(default=STATS_PERIOD_NS // 1_000_000, validator=ge(0))
 
 
 def new_state(params, machine):
-    """vec: VEC_* a lruvec; size: pages by list, a zone of a cgroup; stats: lagging sizes a lruvec; batch: per-CPU batches; nr, targets,
-    control: of the pass that runs; kswapd: of one that was preempted."""
+    """vec: VEC_* a lruvec; size: pages by list, a zone of a cgroup; stats: lagging sizes a lruvec; batch: per-CPU batches; waiting: entries in those that move
+    pages; nr, targets, control: of the pass that runs; kswapd: of one that was preempted; given_way: of a task's while kswapd runs within it; inactive: batches
+    that are being shrunk; refresh_ns: time between refreshes of the statistics."""
     sizes = machine.sizes
+    refresh_ms = 0 if sizes.nr_request_ids > 1 else params.stats_period_ms  # a replay (one of a single object reclaims nothing)
     lruvecs = sizes.nr_nodes * sizes.nr_memcgs
     return {
         "vec": np.zeros(VEC_STRIDE * lruvecs, np.int64),
         "size": np.zeros(SIZE_STRIDE * sizes.nr_zones * sizes.nr_memcgs, np.int64),
         "stats": np.zeros(STAT_STRIDE * lruvecs, np.int64),
-        "next_refresh_ns": np.array([min(params.stats_period_ms, FIRST_REFRESH_MS) * 1_000_000]),
+        "next_refresh_ns": np.array([min(refresh_ms * 1_000_000, STATS_FIRST_NS)]),
+        "refresh_ns": np.array([refresh_ms * 1_000_000]),
         "batch": np.zeros(BATCH_STRIDE * NR_BATCHES * sizes.nr_cpus, np.int64),
+        "waiting": np.zeros(1, np.int64),
         "nr": np.zeros(4, np.int64),
         "targets": np.zeros(4, np.int64),
         "control": np.zeros(NR_CONTROLS, np.int64),
         "kswapd": np.zeros(PASS_STRIDE * sizes.nr_nodes, np.int64),
+        "given_way": np.zeros(8 + NR_CONTROLS, np.int64),
+        "inactive": np.zeros(INACTIVE_STRIDE * (1 + sizes.nr_nodes), np.int64),
     }
 
 
@@ -85,8 +92,12 @@ def folio_added(m, st, pfn):
 def folio_removed(m, st, pfn):
     """Off its list, or out of the batch in which it waits."""
     flags = page_flags(m, pfn)
+    if st.waiting[0]:
+        batch_remove(st, pfn, 0)
     if flags & PG_LRU == 0:
-        return batch_remove(m, st, pfn)
+        if batch_remove(st, pfn, 1) == 0:
+            remove_isolated(m, page_lruvec(m, pfn), pfn)
+        return 0
     lruvec_del(m, st, pfn, flags)
     set_page_flags(m, pfn, flags & ~PG_LRU)
     return 0
@@ -188,14 +199,20 @@ def shrink_node(m, st, lruvec, priority, nr_to_reclaim, scan_flags):
         get_scan_count(m, st, lruvec, priority, scan_flags)
         for lru in range(4):
             st.targets[lru] = st.nr[lru]
-    while st.nr[LRU_INACTIVE_ANON] or st.nr[LRU_ACTIVE_FILE] or st.nr[LRU_INACTIVE_FILE]:
+    pending = st.inactive[(1 + lruvec_node(m, lruvec)) * INACTIVE_STRIDE + BATCH_LRU] - 1 if scan_flags & SCAN_RESUME else -1
+    while pending >= 0 or st.nr[LRU_INACTIVE_ANON] or st.nr[LRU_ACTIVE_FILE] or st.nr[LRU_INACTIVE_FILE]:
         for lru in range(4):
             nr_to_scan = min(st.nr[lru], SWAP_CLUSTER_MAX)
-            if nr_to_scan == 0:
+            if lru < pending or (lru != pending and nr_to_scan == 0):
                 continue
-            st.nr[lru] -= nr_to_scan
+            if lru != pending:
+                st.nr[lru] -= nr_to_scan
             if lru == LRU_INACTIVE_ANON or lru == LRU_INACTIVE_FILE:
                 nr_reclaimed += shrink_inactive_list(m, st, lruvec, lru, nr_to_scan, scan_flags)
+                if m.sc[SC_YIELDED]:
+                    suspend_pass(m, st, lruvec, nr_reclaimed)
+                    return nr_reclaimed - before
+                pending = -1
             elif st.control[CONTROL_DEACTIVATE_ANON + (1 if lru == LRU_ACTIVE_FILE else 0)]:
                 shrink_active_list(m, st, lruvec, lru, nr_to_scan, scan_flags)
             else:
@@ -323,20 +340,24 @@ EXPLAINS = (
 
 
 @kernel
-def waits_in_batch(st, pfn):
-    """1 if a page without PG_LRU waits in a batch that leaves it on its list."""
-    for row in range(len(st.batch) // BATCH_STRIDE):
-        if row % NR_BATCHES != BATCH_ADD and find_in_batch(st, row // NR_BATCHES, row % NR_BATCHES, pfn) >= 0:
-            return 1
-    return 0
+def remove_isolated(m, lruvec, pfn):
+    """A page that is being freed leaves the batch of a reclaim that was preempted."""
+    for number in range(ISOLATED, ISOLATED + 2 * OF_KSWAPD):
+        head = policy_list(m, lruvec, number)
+        at = page_next(m, head)
+        while at != head:
+            if at == pfn:
+                list_del(m, pfn)
+                return
+            at = page_next(m, at)
 
 
 @kernel
 def check(m, st):
-    """1: a broken link; 2: a page on a list is neither PG_LRU nor in a batch; 3: it is on another list than its flags say; 4: a list's size
-    is not what was counted; 5: a page in a batch has PG_LRU; 6: pages were left isolated."""
+    """1: a broken link; 2: a page on a list is not PG_LRU; 3: it is on another list than its flags say; 4: a list's size is not what was counted;
+    5: a page that waits to be added has PG_LRU; 6: a task left pages isolated (kswapd, preempted, may)."""
     for lruvec in range(nr_lruvecs(m)):
-        for lru in range(8):
+        for lru in range(ISOLATED + OF_KSWAPD):
             head = policy_list(m, lruvec, lru)
             before = head
             pages = 0
@@ -344,10 +365,10 @@ def check(m, st):
             while pfn != head:
                 if page_prev(m, pfn) != before:
                     return 1
-                if lru >= NR_LRU_LISTS:
+                if lru >= ISOLATED:
                     return 6
                 flags = page_flags(m, pfn)
-                if flags & PG_LRU == 0 and waits_in_batch(st, pfn) == 0:
+                if flags & PG_LRU == 0:
                     return 2
                 if page_lruvec(m, pfn) != lruvec or folio_lru_list(flags) != lru:
                     return 3
@@ -358,7 +379,7 @@ def check(m, st):
                 return 1
             if lru < NR_LRU_LISTS and pages != lruvec_lru_size(m, st, lruvec, lru, ALL_ZONES):
                 return 4
-    for row in range(len(st.batch) // BATCH_STRIDE):
+    for row in range(BATCH_ADD, len(st.batch) // BATCH_STRIDE, NR_BATCHES):
         for i in range(st.batch[row * BATCH_STRIDE]):
             if page_flags(m, st.batch[row * BATCH_STRIDE + 1 + i]) & PG_LRU:
                 return 5

@@ -1,7 +1,7 @@
 """Linux's own tiering: reclaim demotes to the next tier, hinting faults promote what is used soon after its scan, or what follows its task.
 
 Models: mm/memory-tiers.c next_demotion_node(); kernel/sched/fair.c should_numa_migrate_memory(), numa_promotion_rate_limit(),
-numa_promotion_adjust_threshold(). Left out: nothing of these; scans, faults and moves are the core's (mm/numa_balancing.py, mm/demotion.py).
+numa_promotion_adjust_threshold(), mm/vmstat.c mod_node_page_state(). Left out: nothing of these; scans, faults and moves are the core's (mm/numa_balancing.py, mm/demotion.py).
 """
 
 import numpy as np
@@ -13,7 +13,8 @@ from mmlab.model.gfp import ZONE_MOVABLE
 from mmlab.model.page import folio_nr_pages
 from mmlab.model.rows import (
     N_DEMOTION_TARGETS, N_NBP_RL_NR_CAND, N_NBP_RL_START, N_NBP_TH_NR_CAND, N_NBP_TH_START, N_NBP_THRESHOLD, N_PRESENT, NB_HOT_THRESHOLD,
-    NB_RATE_LIMIT, NB_SCAN_PERIOD_MAX, NODE_STRIDE, NT_PREFERRED, NT_SCAN_SEQ, NT_STRIDE, SC_NR_NODES, SC_NUMA_BALANCING, T_CPU, T_PID, TASK_STRIDE,
+    NB_RATE_LIMIT, NB_SCAN_PERIOD_MAX, NODE_STRIDE, NT_PREFERRED, NT_SCAN_SEQ, NT_STRIDE, SC_CPU, SC_NR_CPUS, SC_NR_NODES,
+    SC_NR_ZONES, SC_NUMA_BALANCING, T_CPU, T_PID, TASK_STRIDE, Z_NODE, Z_STAT_THRESHOLD, ZONE_STRIDE,
 )
 from mmlab.model.vmstat import V_PGDEMOTE_DIRECT, V_PGDEMOTE_KSWAPD, V_PGPROMOTE_CANDIDATE, VMSTAT_STRIDE, mod_node_state
 from mmlab.policies import Tiering
@@ -42,6 +43,28 @@ def next_demotion_node(m, node):
 
 
 @leaf
+def nr_candidates(m, node):
+    """pgpromote_candidate as the kernel reads it: without what each CPU has not told yet."""
+    told = m.vmstat[node * VMSTAT_STRIDE + V_PGPROMOTE_CANDIDATE]
+    for cpu in range(m.sc[SC_NR_CPUS]):
+        told -= m.promote_diff[cpu * m.sc[SC_NR_NODES] + node]
+    return told
+
+
+@leaf
+def count_candidates(m, node, nr):
+    """pgpromote_candidate += nr. The CPU tells it once its difference exceeds the node's threshold, the largest of its zones'."""
+    mod_node_state(m, node, V_PGPROMOTE_CANDIDATE, nr)
+    threshold = 0
+    for zone in range(m.sc[SC_NR_ZONES]):
+        if m.zone[zone * ZONE_STRIDE + Z_NODE] == node:
+            threshold = max(threshold, m.zone[zone * ZONE_STRIDE + Z_STAT_THRESHOLD])
+    slot = m.sc[SC_CPU] * m.sc[SC_NR_NODES] + node
+    diff = m.promote_diff[slot] + nr
+    m.promote_diff[slot] = 0 if diff > threshold else diff
+
+
+@leaf
 def numa_promotion_adjust_threshold(m, node, rate_limit):
     """Once in scan_period_max: move the node's hot threshold, in sixteenths of twice the setting, so that candidates meet the rate limit."""
     row = node * NODE_STRIDE
@@ -50,7 +73,7 @@ def numa_promotion_adjust_threshold(m, node, rate_limit):
         return
     m.node[row + N_NBP_TH_START] = now
     ref_cand = rate_limit * period // 1000
-    nr_cand = m.vmstat[node * VMSTAT_STRIDE + V_PGPROMOTE_CANDIDATE]
+    nr_cand = nr_candidates(m, node)
     diff_cand = nr_cand - m.node[row + N_NBP_TH_NR_CAND]
     ref_th = m.numab[NB_HOT_THRESHOLD]
     unit_th = ref_th * 2 // NUMA_MIGRATION_ADJUST_STEPS
@@ -68,8 +91,8 @@ def numa_promotion_rate_limit(m, node, rate_limit, nr):
     """Count nr candidates; 1 if as many pages have asked within this second as the limit allows."""
     row = node * NODE_STRIDE
     now = jiffies_ms(m)
-    mod_node_state(m, node, V_PGPROMOTE_CANDIDATE, nr)
-    nr_cand = m.vmstat[node * VMSTAT_STRIDE + V_PGPROMOTE_CANDIDATE]
+    count_candidates(m, node, nr)
+    nr_cand = nr_candidates(m, node)
     if now - m.node[row + N_NBP_RL_START] > 1000:
         m.node[row + N_NBP_RL_START] = now
         m.node[row + N_NBP_RL_NR_CAND] = nr_cand

@@ -168,6 +168,10 @@ def test_missing_file(tmp_path):
             "[report]\nbaseline = 'optt'\n[matrix]\nreclaimer.use = ['opt', 'fifo']",
             "report.baseline: must be a value that the matrix varies",
         ),
+        (
+            "[report]\ncounters = ['kills', 'work_lost']\njudged = 'work_lots'",
+            "report.judged: must be one of report.counters (kills, work_lost), got 'work_lots'; did you mean 'work_lost'?",
+        ),
     ],
 )
 def test_each_fault_is_said_once(messages, text, message):

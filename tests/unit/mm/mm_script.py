@@ -19,10 +19,11 @@ class Ran:
     """
 
     def __init__(self, script: str, sysctl: dict | None = None, sysfs: dict | None = None, results_in_memory: bool = False,
-                 monitor: dict | None = None, **machine):
+                 monitor: dict | None = None, cost_model: dict | None = None, **machine):
         machine = {"memory": "256M", "cpus": 1, "cmdline": "transparent_hugepage=never", **machine}
+        policies = {slot: chosen for slot, chosen in (("monitor", monitor), ("cost_model", cost_model)) if chosen}
         self.sim = Simulation.from_table(machine, sysctl=sysctl or {}, sysfs=sysfs or {}, script=True, warm_text=True,
-                                         policies={"monitor": monitor} if monitor else {})
+                                         policies=policies)
         self.sim._driver_grown = not results_in_memory
         self.sim.results_in_memory = results_in_memory
         with tempfile.TemporaryDirectory() as folder:

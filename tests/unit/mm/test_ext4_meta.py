@@ -3,9 +3,13 @@
 import pytest
 
 from mmlab import procfs
+from mmlab.mm.buffer import invalidate_bh_lrus
+from mmlab.mm.ext4_meta import sb_getblk
+from mmlab.mm.reclaim_folio import do_reclaim_folio
 from mmlab.model import rows as r
 from mmlab.model import vmstat as v
-from mmlab.model.const import SLAB_STAT_ACTIVE_OBJS
+from mmlab.model.const import RECLAIM_FREED, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SLAB_STAT_ACTIVE_OBJS
+from mmlab.model.rows import BH_LRU_SIZE
 from mmlab.procfs import cgroups
 from mmlab.simulation import Simulation
 
@@ -93,3 +97,17 @@ def test_a_disk_outside_scripts_has_none_of_it():
     sim = Simulation.from_table({"memory": "64M", "cpus": 1, "disk": "512M", "bare": True})
     sim.mkfile("f", 4096)
     assert buffers(sim) == 0 and counted(sim, v.V_NR_FILE_PAGES) == 1
+
+
+def test_the_last_16_blocks_that_a_cpu_looked_up_cannot_be_reclaimed(sim):
+    m = sim.machine
+    bdev = int(m.sc[r.SC_BDEV])
+    pages = [m.run(sb_getblk, bdev, 1000 + block, 1, 0) for block in range(BH_LRU_SIZE + 2)]
+    m.run(sb_getblk, bdev, 1001, 0, 0)  # once more: it is the latest now, and the third the oldest
+    m.op("reclaimer", "drain", 0)
+    for page in pages:
+        m.op("reclaimer", "folio_removed", page)
+    freed = [m.run(do_reclaim_folio, page, SCAN_MAY_UNMAP | SCAN_MAY_WRITEPAGE) == RECLAIM_FREED for page in pages]
+    assert freed == [True, False, True] + [False] * (BH_LRU_SIZE - 1)
+    m.run(invalidate_bh_lrus)
+    assert m.run(do_reclaim_folio, pages[1], SCAN_MAY_UNMAP | SCAN_MAY_WRITEPAGE) == RECLAIM_FREED

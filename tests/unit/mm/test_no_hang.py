@@ -128,3 +128,42 @@ def test_pages_that_nobody_can_give():
                 raise MmlabError("refused, no panics")
             pages.append(pfn)
     assert len(pages) < RAM
+
+
+@pytest.mark.parametrize("use", ["two_list", "mglru"])
+def test_a_cgroup_that_may_hold_nothing(use):
+    """memory.max 0: whoever wants a page, for its map in this case, dies. As on Linux 6.12: 35 times at the limit, one OOM."""
+    sim = simulation(use, script=True, memory="128M", bare=False)
+    group = make(sim, "g")
+    assert set_limit(sim, group, "memory.max", "0") == 0
+    sim.spawn("A", cgroup="g")
+    assert sim.mmap("A", 10 * PAGE) == -ENOMEM and killed(sim) == ["A"]
+    assert read_limit(sim, group, "memory.events").split() == "low 0 high 0 max 35 oom 1 oom_kill 1 oom_group_kill 0".split()
+    assert sim.check_state() == []
+
+
+@pytest.mark.parametrize("use", ["two_list", "mglru"])
+def test_a_cgroup_always_above_its_high_limit(use):
+    """memory.high 0 kills nobody: it costs 17 tries of reclaim and a sleep of two seconds, once for the 64 pages charged at the first fault."""
+    sim = simulation(use, script=True, memory="128M", bare=False)
+    group = make(sim, "g")
+    assert set_limit(sim, group, "memory.high", "0") == 0 and set_limit(sim, group, "memory.swap.max", "0") == 0
+    began = sim.now_ns
+    fill(sim, "A", 2, cgroup="g")
+    assert killed(sim) == [] and 2_000_000_000 <= sim.now_ns - began <= 2_100_000_000
+    assert "high 17" in read_limit(sim, group, "memory.events")
+
+
+@pytest.mark.parametrize("use", ["two_list", "mglru"])
+def test_limits_that_contradict(use):
+    """memory.min and memory.low above memory.max above memory.high: a cgroup's own reclaim knows no protection of its own."""
+    sim = simulation(use, script=True, memory="128M", bare=False, disk="64M")
+    group = make(sim, "g")
+    for name, value in (("min", "8M"), ("low", "16M"), ("high", "2M"), ("max", "4M"), ("swap.max", "0")):
+        assert set_limit(sim, group, f"memory.{name}", value) == 0
+    fill(sim, "A", 300, cgroup="g")
+    sim.mkfile("f", 0)
+    sim.fwrite("A", "f", 0, 2000 * PAGE)
+    assert killed(sim) == [] and int(read_limit(sim, group, "memory.current")) <= 4 << 20
+    assert set_limit(sim, group, "memory.max", "400K") == 0
+    assert killed(sim) == ["A"] and sim.check_state() == []

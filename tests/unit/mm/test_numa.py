@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mmlab import Simulation
-from mmlab.errors import NotSupported
+from mmlab.errors import InputError, NotSupported
 from mmlab.procfs import cgroups, cpusets, read, write
 
 pytestmark = pytest.mark.nojit
@@ -189,6 +189,11 @@ def test_node_reclaim_leaves_a_node_alone_that_has_cpus_of_its_own():
     after = sim.counters()
     assert all(after[f"zone_reclaim_{what}"] == before[f"zone_reclaim_{what}"] for what in ("success", "failed"))
     assert nodes_of(sim, "B", AT)[0].get(1, 0) > 0  # what node 0 has not free comes from its own
+
+
+def test_a_task_on_a_cpu_that_is_not_there_is_an_error(sim):
+    with pytest.raises(InputError, match="CPU 2 does not exist: the machine has 2"):
+        sim.spawn("A", cpu=2)
 
 
 def test_whose_pages_go_where_when_mems_change():

@@ -75,7 +75,7 @@ snapshot s2
     assert deltas(ran, "s1", "s2") == [64, 64, 0, 64]  # alone again, its own pages are
 
 
-def test_shared_memory_without_a_policy_follows_too_and_its_local_pages_fault():
+def test_shared_memory_never_follows_even_without_a_policy():
     ran = Ran(
         """
 spawn A
@@ -90,9 +90,9 @@ snapshot s1
 """,
         **NODES,
     )
-    assert ran.minflt(8) == [64]  # writable at once, moved or not
-    assert deltas(ran, "s0", "s1") == [64, 64, 32, 32]
-    assert node_pages(ran, "s0") == {0: 32, 1: 32} and node_pages(ran, "s1") == {0: 64}
+    assert ran.minflt(8) == [0]
+    assert deltas(ran, "s0", "s1") == [0, 0, 0, 0]
+    assert node_pages(ran, "s0") == node_pages(ran, "s1") == {0: 32, 1: 32}
 
 
 def test_switched_off_nothing_is_scanned_and_what_was_marked_is_usable():
@@ -147,7 +147,10 @@ def test_the_rate_limit_leaves_candidates_where_they_are():
     setting = "sysctl kernel.numa_balancing_promote_rate_limit_MBps 1\nsysctl kernel.numa_balancing 2\n"
     ran = Ran(ON_NODE_1.format(pages=1024) + setting + "loop A r 0 1024 1500 r\nsnapshot s1\n", cmdline="numa_balancing=disable", **TIERS)
     faults, candidates, promoted, _ = deltas(ran, "s0", "s1", PROMOTION)
-    assert faults == candidates == 1024 and promoted == 256  # 1 MB of pages, within one second
+    # 1 MB of pages, within one second; the CPU tells of candidates only when more than the node's threshold (/proc/zoneinfo) have come
+    step = 1 + max(int(ran.sim.machine.zone[i * r.ZONE_STRIDE + r.Z_STAT_THRESHOLD]) for i, zone in enumerate(ran.sim.layout.zones) if zone.node == 0)
+    assert step == 3
+    assert faults == candidates == 1024 and promoted == -(-256 // step) * step - 1 == 257
 
 
 def test_without_memory_tiering_a_slow_node_is_left_alone_where_nobody_was_seen_before():

@@ -14,6 +14,7 @@ from mmlab.model.const import SLAB_STAT_ACTIVE_OBJS
 from mmlab.model.gfp import GFP_TRANSHUGE
 from mmlab.model.page import add_refs
 from mmlab.policies import python_function
+from mmlab.procfs.cgroups import make
 from mmlab.simulation import Simulation
 
 
@@ -128,12 +129,35 @@ def test_nodes_of_shadows_are_freed_beyond_an_eighth_of_the_pages(sim):
     m.run(shadows_everywhere, inode, 3000)
     pages = sum(int(m.zone[z * r.ZONE_STRIDE + r.Z_LRU + lru]) for z in range(len(sim.layout.zones)) for lru in range(5))
     pages += int(m.vmstat[v.V_NR_SLAB_RECLAIMABLE] + m.vmstat[v.V_NR_SLAB_UNRECLAIMABLE])
-    assert m.run(workingset.count_shadow_nodes) == 3000 - pages // 8 > 0
+    assert m.run(workingset.count_shadow_nodes, 0) == 3000 - pages // 8 > 0
     assert int(m.vmstat[v.V_WORKINGSET_NODES]) == 3000
-    assert m.run(workingset.scan_shadow_nodes, 100) == 100
+    assert m.run(workingset.scan_shadow_nodes, 0, 100) == 100
     assert m.run(xarray.xa_check, inode) == 0
     assert int(m.inode[inode * r.INODE_STRIDE + r.I_NRSHADOWS]) == 2900 and m.run(xarray.xa_load, inode, 99 * 64) == 0
     assert [int(m.vmstat[item]) for item in (v.V_WORKINGSET_NODES, v.V_WORKINGSET_NODERECLAIM)] == [2900, 100]
+
+
+def test_a_cgroup_keeps_as_many_nodes_of_shadows_as_its_statistics_allow():
+    """None until they are refreshed for the first time. Half of the nodes are due at any priority, too few for a scan; with all pressure the
+    half left over makes it all of them."""
+    sim = Simulation.from_table({"memory": "64M", "cpus": 1, "disk": "64M", "bare": True}, script=True)
+    group = make(sim, "g")
+    sim.spawn("A", cgroup="g")
+    sim.mkfile("f", 0)
+    m, inode = sim.machine, sim._files["f"]
+    m.sc[r.SC_TASK] = sim.task("A").index
+    m.run(shadows_everywhere, inode, 10)
+    assert m.run(workingset.count_shadow_nodes, group) == 10 and m.run(workingset.count_shadow_nodes, 0) == 0
+    m.run(shrinker.shrink_slab_memcg, group, 12)
+    assert int(m.vmstat[v.V_WORKINGSET_NODERECLAIM]) == 0
+    m.run(shrinker.shrink_slab_memcg, group, 0)
+    assert int(m.vmstat[v.V_WORKINGSET_NODERECLAIM]) == 10
+    m.run(shadows_everywhere, inode, 10)
+    sim.mkfile("g", 0)
+    sim.fwrite("A", "g", 0, 200 << 12)
+    sim.sleep(2000)
+    assert m.run(workingset.count_shadow_nodes, group) == 0  # 200 pages: enough for 25
+    assert sim.check_state() == []
 
 
 # folios that wait to be split -----------------------------------------------------------------------------------------------------------------

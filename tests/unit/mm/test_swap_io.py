@@ -137,7 +137,7 @@ def test_a_page_that_is_being_written_keeps_its_slot_when_it_is_written_to():
 
 def test_neighbouring_slots_are_one_request_of_at_most_254_pages():
     sim, _ = swapped_out(300)
-    ring = sim.machine.bio[r.BIO_RING + 1 : r.BIO_RING + 600 : 2].tolist()
+    ring = sim.machine.bio[r.BIO_RING + 1 : r.BIO_RING + 300 * r.BIO_WORDS : r.BIO_WORDS].tolist()
     assert len(set(ring[:254])) == len(set(ring[254:300])) == 1
     assert ring[254] - ring[0] == 46 * 1000 or ring[0] - ring[254] < 0  # the second is behind the first by what it takes
 

@@ -6,12 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmlab._engine.requests import RequestMachine, replay
-from mmlab.errors import InputError, MmlabError
+from mmlab.errors import InputError, PluginError
 from mmlab.kernels.jit import kernel
 from mmlab.mm.requests import OBJECT
 from mmlab.model.page import NO_MAPPING
 from mmlab.policies import Reclaimer
 from mmlab.testing.oracles.replacement import ORACLES
+from mmlab_linux.reclaimer.mglru import MGLRU
 from mmlab_linux.reclaimer.two_list import TWO_LIST
 from mmlab_rivals.reclaimer import RECLAIMERS
 from mmlab_rivals.reclaimer.clock import CLOCK
@@ -29,7 +30,7 @@ from mmlab_rivals.reclaimer.w_tinylfu import W_TINYLFU
 from mmlab_rivals.reclaimer.wsclock import WSCLOCK
 
 EXACT = [policy for policy in RECLAIMERS if policy is not RANDOM]
-ALL = [*RECLAIMERS, TWO_LIST]
+ALL = [*RECLAIMERS, TWO_LIST, MGLRU]
 
 
 def names(policy):
@@ -131,6 +132,20 @@ def test_two_list_lies_between_opt_and_fifo(size):
     assert misses["opt"] < misses["two_list"] < misses["fifo"]
 
 
+@pytest.mark.parametrize("policy", ALL, ids=names)
+@pytest.mark.parametrize("size", [1, 2, 5, 31])
+def test_a_small_cache(policy, size):
+    """Smaller than the batches in which pages of two_list join their lists: a miss at least for each object, none for a request that repeats the
+    one before, and never more objects than frames."""
+    ids = np.repeat(np.arange(60) % 40, 3)
+    machine = RequestMachine(policy, None, ids, size)
+    while not machine.done:
+        machine.step()
+        assert len(cached(machine)) <= size
+    assert 40 <= machine.misses <= 60
+    assert machine.machine.op("reclaimer", "check") == 0
+
+
 @pytest.mark.parametrize("policy", [FIFO, CLOCK, LRU, TWO_LIST], ids=names)
 def test_a_loop_one_longer_than_the_cache_misses_always(policy):
     ids = np.tile(np.arange(101), 6)
@@ -141,6 +156,13 @@ def test_opt_keeps_most_of_a_loop():
     # 101 objects over 100 frames: after the first round one miss every 100 requests
     ids = np.tile(np.arange(101), 6)
     assert replay(OPT, None, ids, 100)["misses"] == 101 + 5
+
+
+def test_two_list_s_statistics_do_not_lag_in_a_replay():
+    """It has no time of its own: the parameter changes nothing, and the misses are not many times LRU's."""
+    ids = zipf(20_000, 1000)
+    lagging = replay(TWO_LIST, TWO_LIST.params(stats_period_ms=2016), ids, 100)["misses"]
+    assert lagging == replay(TWO_LIST, TWO_LIST.params(stats_period_ms=0), ids, 100)["misses"] < replay(FIFO, None, ids, 100)["misses"]
 
 
 @pytest.mark.parametrize("policy", ALL, ids=names)
@@ -207,5 +229,5 @@ def frees_nothing(m, st, node, priority, nr_to_reclaim, scan_flags):
 
 def test_a_reclaimer_that_frees_nothing_is_an_error():
     stuck = Reclaimer(name="stuck", summary="never frees", folio_added=nothing, folio_removed=nothing, shrink_node=frees_nothing)
-    with pytest.raises(MmlabError, match="reclaimer stuck: freed nothing"):
+    with pytest.raises(PluginError, match="reclaimer 'stuck': freed nothing in 16 rounds"):
         replay(stuck, None, np.arange(4), 3)

@@ -1,6 +1,6 @@
 """The picture that a report begins with."""
 
-from mmlab.results.overview import overview
+from mmlab.results.overview import grid, overview
 from mmlab.results.report import BLOCKS, _left_out, _policy_table
 from mmlab.results.stats import compare
 from mmlab.results.summary import REGRET, columns_for, rows, table_columns
@@ -8,7 +8,8 @@ from mmlab.results.summary import REGRET, columns_for, rows, table_columns
 
 def pictured(cells):
     columns = table_columns(columns_for(cells, ()), cells)
-    return columns, overview(rows(cells, columns), columns, cells)
+    found = grid(rows(cells, columns), columns, cells)
+    return columns, found and overview(found)
 
 
 def test_policies_by_how_far_they_are_above_the_best_of_each_condition(finished):
@@ -19,6 +20,8 @@ def test_policies_by_how_far_they_are_above_the_best_of_each_condition(finished)
     assert heat["y"] == ["lru", "clock"] and heat["x"] == ["1G", "2G"]  # the best on average first
     assert heat["text"] == [["0.0", "0.0"], ["50", "0.0"]]  # 30 are half as many again as 20
     assert plot["layout"]["title"]["text"] == "Major faults: percent above the best under the same conditions"
+    columns = columns_for(cells, ())
+    assert grid(rows(cells, columns), columns, cells).table() == (["%", "1G", "2G"], [["lru", "0.0", "0.0"], ["clock", "50", "0.0"]])
     assert heat["customdata"][1][0] == "30 major faults, +50.0 %" and plot["layout"]["xaxis"]["title"]["text"] == "memory"
 
 
@@ -33,6 +36,18 @@ def test_where_the_optimum_is_known_it_is_the_regret(finished):
     columns, plot = pictured(cells)
     assert REGRET in columns and plot["data"][0]["y"] == ["opt", "fifo"] and plot["data"][0]["text"] == [["0.0", "0.0"], ["150", "10"]]
     assert "optimum (regret)" in plot["layout"]["title"]["text"]
+
+
+def test_the_figure_can_be_chosen(finished):
+    """Two policies that lose 30 and 20 accesses on one machine, and 10 both on another, whatever their major faults."""
+    cells = []
+    for name, memory, lost in (("clock", "1G", 30), ("lru", "1G", 20), ("clock", "2G", 10), ("lru", "2G", 10)):
+        cells.append(finished(name, 0, 7 if name == "lru" else 3, memory))
+        cells[-1].result.counters["work_lost"] = lost
+    columns = columns_for(cells, ("kills", "work_lost"))
+    found = grid(rows(cells, columns), columns, cells, "work_lost")
+    assert found.title.startswith("Work_lost: ") and found.table()[1] == [["lru", "0.0", "0.0"], ["clock", "50", "0.0"]]
+    assert grid(rows(cells, columns), columns, cells).names == ["clock", "lru"]  # by major faults
 
 
 def test_one_condition_or_one_policy_is_no_picture(finished):

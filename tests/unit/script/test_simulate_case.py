@@ -54,6 +54,19 @@ def test_the_driver_is_locked_and_the_rest_of_the_initramfs_can_be_swapped_out()
     assert boot[LRU_ACTIVE_ANON] == lists["active_anon"] - (lists["shmem"] - 202)  # 202 pages are the driver's program
 
 
+def test_the_shell_maps_what_is_mapped_at_boot_and_not_the_drivers():
+    case = read_case(CASES / "reclaim" / "anon-swap-mglru")
+    assert case.start_state()["lru"]["mapped"] == 601
+    sim = simulation_of(case)
+    assert "nr_mapped 601\n" in read(sim, "/proc/vmstat")
+    spaces = sim.machine.mm.reshape(-1, r.MM_STRIDE)
+    tasks = sim.machine.task.reshape(-1, r.TASK_STRIDE)
+    shell = next(row for row in tasks if row[r.T_PID] == 1)
+    # the driver maps 201 of its program's 202 pages (the data of the last are its own copy) and the vDSO's one
+    assert spaces[shell[r.T_MM], r.MM_RSS_SHMEM] == 601 - int(spaces[sim._driver, r.MM_RSS_SHMEM]) - int(spaces[sim._driver, r.MM_RSS_FILE])
+    assert (shell[r.T_OOM_SCORE_ADJ], shell[r.T_ALIVE]) == (-1000, 1) and sim.check_state() == []
+
+
 def test_log_text_reads_back():
     zone = {
         "node": 0,

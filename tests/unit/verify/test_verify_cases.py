@@ -46,7 +46,7 @@ def test_start_state_is_inputs_only(write_case):
     assert state == {
         "zones": [{"node": 0, "zone": "DMA32", "present": 900, "spanned": 1000, "start_pfn": 4096, "managed": 800,
                    "free_lists": {"Movable": [1, 2]}, "pcp": [{"count": 5, "high": 9}], "lru": {"active_anon": 4}}],
-        "lru": {"shmem": 3}, "Committed_AS": 44}
+        "lru": {"shmem": 3, "mapped": 2}, "Committed_AS": 44}
 
 
 def test_garbage_in_computed_keys_changes_no_start_state(write_case, tmp_path):

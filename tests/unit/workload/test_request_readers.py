@@ -78,6 +78,11 @@ def test_a_recording(tmp_path):
     assert found.objects == len(np.unique(found.ids))
 
 
+def test_lackey_s_addresses_may_be_in_capitals(tmp_path):
+    """The lines of valgrind's manual: pages 0x23C and 0xBE801."""
+    assert read_requests(file(tmp_path, "I  0023C790,2\n S BE80199C,4\n", "x.lackey")).objects == 2
+
+
 def test_the_ending_tells_the_format(tmp_path):
     path = file(tmp_path, vscsi(1, (40, 0, 4096)), "x.vscsi")
     assert read_requests(path).meta["source"] == "vscsi"
@@ -93,15 +98,18 @@ def test_the_ending_tells_the_format(tmp_path):
         (CSV, "csv", {"object": "kye"}, "columns.object: t has the columns time, key, bytes, got 'kye'; did you mean 'key'?"),
         (CSV, "csv", {"object": 4}, "columns.object: t has columns 1 to 3, got 4"),
         (CSV, "csv", {"objcet": "key"}, "columns.objcet: unknown key"),
-        (CSV, "csv", {"page": "key"}, "t: column 2: must be whole numbers, got string, such as 'b'"),
+        (CSV, "csv", {"page": "key"}, "t: line 2: column 2: must be a whole number below 2**63, got 'b'"),
+        ("a,b\n1,2\n1,2.5\n", "csv", {"page": "b"}, "t: line 3: column 2: must be a whole number below 2**63, got 2.5"),
+        ("1,2\n3,18446744073709551615\n", "csv", {"page": 2, "header": False}, "t: line 2: column 2: must be a whole number below 2**63, got 1.8"),
+        (b"page\n1\n\0\0", "csv", {"page": "page"}, "t: byte 7: is 0, which no text has: this is no CSV file"),
         (CSV, "csv", {"object": "key", "size": "bytes"}, "columns.size: belongs to offset"),
-        (CSV + "4,c", "csv", {"object": "key"}, "t: cannot be read as CSV, is it cut short?"),
+        (CSV + "4,c", "csv", {"object": "key"}, "t: line 5: must have as many columns as line 1, 3, got 2: '4,c': is the file cut short, or no CSV?"),
         (CSV + "4,,\n", "csv", {"page": "bytes"}, "t: line 5: column 3 is empty; is the file cut short?"),
         ("a,b\n1,-2\n", "csv", {"page": "b"}, "t: line 2: column 2: must be 0 or more, got -2"),
         ("a,b\n", "csv", {"page": "b"}, "t: has no requests"),
         (CSV, "msr", None, "t: line 1 has 3 columns; an MSR trace has 7: Timestamp, Hostname"),
         (MSR.replace("Write", "Trim"), "msr", None, "t: line 2: Type must be Read or Write, got 'Trim': not an MSR trace?"),
-        (MSR[:-20], "msr", None, "t: cannot be read as CSV, is it cut short?"),
+        (MSR[:-20], "msr", None, "must have as many columns as line 1, 7, got "),
         (MSR, "msr", {"object": 1}, "columns: only a csv trace has a column map, t is read as msr"),
         (vscsi(2, (40, 7, 512), (40, 9, 512))[:-3], "vscsi", None, "t: ends within record 1 (77 bytes); a vscsi trace of version 2 is a multiple of 40"),
         (b"\0" * 80, "vscsi", None, "t: is no vscsi trace"),

@@ -1,11 +1,11 @@
-"""Reuse distances give LRU's misses at every size."""
+"""Distances give the misses of LRU and of the optimum at every size."""
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmlab.testing.oracles.replacement import lru
-from mmlab.workload.reuse import lru_misses, reuse_histogram
+from mmlab.testing.oracles.replacement import lru, opt
+from mmlab.workload.reuse import misses_at, opt_histogram, reuse_histogram
 
 
 def test_distances_by_hand():
@@ -13,8 +13,14 @@ def test_distances_by_hand():
     assert reuse_histogram(np.array([0, 1, 2, 1, 0, 0]), 3).tolist() == [3, 1, 1, 1]
 
 
+def test_distances_under_the_optimum_by_hand():
+    # a b c are new: the list is c a b, since a is asked for before b. a is second, b third (c, never asked for again, has gone to the end)
+    assert opt_histogram(np.array([0, 1, 2, 0, 1]), 3).tolist() == [3, 0, 1, 1]
+
+
 def test_no_requests():
-    assert lru_misses(reuse_histogram(np.zeros(0, np.int64), 0), np.array([1, 5])).tolist() == [0, 0]
+    assert misses_at(opt_histogram(np.zeros(0, np.int64), 0), np.array([1, 5])).tolist() == [0, 0]
+    assert misses_at(reuse_histogram(np.zeros(0, np.int64), 0), np.array([1, 5])).tolist() == [0, 0]
 
 
 @given(st.lists(st.integers(0, 7), max_size=120))
@@ -23,5 +29,13 @@ def test_misses_as_the_oracle_s(requests):
     ids = np.unique(requests, return_inverse=True)[1]
     objects = len(set(requests))
     sizes = np.arange(1, 10)
-    found = lru_misses(reuse_histogram(ids, objects), sizes)
+    found = misses_at(reuse_histogram(ids, objects), sizes)
     assert found.tolist() == [sum(lru(requests, int(size))[0]) for size in sizes]
+
+
+@given(st.lists(st.integers(0, 9), max_size=80))
+def test_optimal_misses_as_the_oracle_s(requests):
+    ids = np.unique(requests, return_inverse=True)[1]
+    sizes = np.arange(1, 12)
+    found = misses_at(opt_histogram(ids, len(set(requests))), sizes)
+    assert found.tolist() == [sum(opt(requests, int(size))[0]) for size in sizes]

@@ -51,9 +51,9 @@ def test_a_next_access_may_be_any_index_or_minus_one(tmp_path):
 
 
 def test_what_is_no_oracle_general_trace_is_found_out(tmp_path):
-    assert "record 1: next access must be -1 or an index, got 281474976710656" in message(file(tmp_path, oracle([1, 2], [-1, 2**48])))
+    assert "record 1 (byte 24): next access must be -1 or the number of a later record, got 281474976710656" in message(file(tmp_path, oracle([1, 2], [-1, 2**48])))
     text = b"time,object,size\n" * 48  # a multiple of 24 bytes
-    assert "record 0: next access must be" in message(file(tmp_path, text)) and "not an oracleGeneral trace?" in message(tmp_path / "t")
+    assert "record 0 (byte 0): next access must be" in message(file(tmp_path, text)) and "not an oracleGeneral trace?" in message(tmp_path / "t")
 
 
 @pytest.mark.parametrize("pack", [bytes, lambda content: pa.compress(content, codec="zstd", asbytes=True)], ids=["plain", "zstd"])
@@ -65,7 +65,16 @@ def test_a_file_of_several_blocks(tmp_path, monkeypatch, pack):
     path.write_bytes(pack(oracle(ids)[:-1]))
     assert "ends within record 42 (1031 bytes); an oracleGeneral trace is a multiple of 24 bytes" in message(path)
     path.write_bytes(pack(oracle(ids, [-1] * 20 + [-7] + [-1] * 22)))
-    assert "record 20: next access must be -1 or an index, got -7: not an oracleGeneral trace?" in message(path)
+    assert "record 20 (byte 480): next access must be -1 or the number of a later record, got -7: not an oracleGeneral trace?" in message(path)
+
+
+def test_a_next_access_is_later(tmp_path, monkeypatch):
+    """Records in a place where they do not belong: all zeros, two traces in one file, over several blocks."""
+    monkeypatch.setattr(requests, "_BLOCK", 2)
+    assert "record 0 (byte 0): next access must be -1 or the number of a later record, got 0" in message(file(tmp_path, bytes(48)))
+    good = oracle([5, 5, 5], [1, 2, -1])
+    assert read_oracle_general(file(tmp_path, good)).ids.tolist() == [0, 0, 0]
+    assert "record 3 (byte 72): next access must be -1 or the number of a later record, got 1" in message(file(tmp_path, good + good))
 
 
 def test_two_zstd_frames_are_one_trace(tmp_path):

@@ -9,18 +9,17 @@ Left out: the memcg LRU (cgroups are reclaimed in turn), write-back throttling.
 import numpy as np
 from attrs import field, frozen
 from attrs.validators import ge
-
 from mmlab.kernels.jit import kernel
-from mmlab.kernels.memcg import lruvec_node
+from mmlab.kernels.memcg import lruvec_node, page_lruvec
 from mmlab.model.page import (
     PG_ACTIVE, PG_DIRTY, PG_LOCKED, PG_LRU, PG_REFERENCED, PG_UNEVICTABLE, PG_WORKINGSET, page_flags, set_page_flags,
 )
 from mmlab.model.rows import SC_IN_LRU_FAULT, SC_IN_RECLAIM, SC_SCAN_PRIORITY
 from mmlab.policies import Reclaimer
-from mmlab_linux.reclaimer.lru_batch import BATCH_ADD, BATCH_DEACTIVATE, BATCH_DEACTIVATE_FILE, BATCH_ROTATE, BATCH_STRIDE, NR_BATCHES
+from mmlab_linux.reclaimer.lru_batch import BATCH_ADD, BATCH_DEACTIVATE, BATCH_DEACTIVATE_FILE, BATCH_ROTATE, BATCH_STRIDE, NR_BATCHES, batch_remove
 from mmlab_linux.reclaimer.lruvec import ALL_ZONES, SIZE_STRIDE, lruvec_lru_size
 from mmlab_linux.reclaimer.mglru.aging import age_node, initial_priority
-from mmlab_linux.reclaimer.mglru.batch import batch_add, batch_remove, lru_add_drain
+from mmlab_linux.reclaimer.mglru.batch import batch_add, lru_add_drain
 from mmlab_linux.reclaimer.mglru.bloom import FILTER_BITS
 from mmlab_linux.reclaimer.mglru.check import check
 from mmlab_linux.reclaimer.mglru.control import CTRL_STRIDE
@@ -28,8 +27,11 @@ from mmlab_linux.reclaimer.mglru.debugfs import lru_gen_files
 from mmlab_linux.reclaimer.mglru.evict import PASS_STRIDE, shrink_node
 from mmlab_linux.reclaimer.mglru.explain import EXPLAINS, explain_page
 from mmlab_linux.reclaimer.mglru.look_around import look_around
-from mmlab_linux.reclaimer.mglru.lrugen import GEN_STRIDE, MAX_REFS, MAX_SEQ, MIN_NR_GENS, NR_STRIDE, WALKED_SEQ, lruvec_del_folio
+from mmlab_linux.reclaimer.mglru.lrugen import (
+    GEN_STRIDE, MAX_REFS, MAX_SEQ, MIN_NR_GENS, NR_STRIDE, WALKED_SEQ, lruvec_del_folio, remove_isolated,
+)
 from mmlab_linux.reclaimer.mglru.refault import eviction_shadow, workingset_refault
+
 
 
 @frozen
@@ -41,7 +43,7 @@ class Params:
 
 def new_state(params, machine):
     """gen: sequence numbers and births a lruvec; nr: pages by generation; ctrl: the controller; filter: Bloom filters; refs: uses of each
-    page through file descriptors; size: pages by LRU_*, a zone of a cgroup; batch: per-CPU batches; oldest, kind, reclaimed: of a pass;
+    page through file descriptors; size: pages by LRU_*, a zone of a cgroup; batch: per-CPU batches; waiting: entries in those that move pages; oldest, kind, reclaimed: of a pass;
     counted: scratch of check()."""
     sizes = machine.sizes
     lruvecs = sizes.nr_nodes * sizes.nr_memcgs
@@ -57,6 +59,7 @@ def new_state(params, machine):
         "refs": machine.page_column("int8"),
         "size": np.zeros(SIZE_STRIDE * sizes.nr_zones * sizes.nr_memcgs, np.int64),
         "batch": np.zeros(BATCH_STRIDE * NR_BATCHES * sizes.nr_cpus, np.int64),
+        "waiting": np.zeros(1, np.int64),
         "oldest": np.zeros(2, np.int64),
         "kind": np.zeros(1, np.int64),
         "reclaimed": np.zeros(1, np.int64),
@@ -80,8 +83,12 @@ def folio_removed(m, st, pfn):
     """Off its list, or out of the batch in which it waits."""
     flags = page_flags(m, pfn)
     st.refs[pfn] = 0
+    if st.waiting[0]:
+        batch_remove(st, pfn, 0)
     if flags & PG_LRU == 0:
-        return batch_remove(m, st, pfn)
+        if batch_remove(st, pfn, 1) == 0:
+            remove_isolated(m, page_lruvec(m, pfn), pfn)
+        return 0
     lruvec_del_folio(m, st, pfn, flags)
     set_page_flags(m, pfn, page_flags(m, pfn) & ~PG_LRU)
     return 0

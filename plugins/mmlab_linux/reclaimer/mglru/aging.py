@@ -13,7 +13,7 @@ from mmlab.model.const import DEF_PRIORITY, SCAN_MAY_SWAP
 from mmlab.model.gfp import MAX_NR_ZONES
 from mmlab.model.page import page_flags, page_prev
 from mmlab.model.rows import (
-    MC_EMIN, MC_USAGE, MEMCG_STRIDE, SC_NOW_NS, SC_NR_NODES, SC_NR_ZONES, SC_SWAPPINESS, Z_INDEX, Z_NODE, ZONE_STRIDE,
+    MC_EMIN, MC_USAGE, MEMCG_STRIDE, SC_MM_WALK, SC_NOW_NS, SC_NR_NODES, SC_NR_ZONES, SC_SWAPPINESS, ZONE_STRIDE, Z_INDEX, Z_NODE,
 )
 from mmlab_linux.reclaimer.lruvec import ALL_ZONES, ANON, FILE, lruvec_lru_size, update_zone_lru_size
 from mmlab_linux.reclaimer.mglru.control import reset_ctrl_pos
@@ -77,6 +77,7 @@ def try_to_inc_max_seq(m, st, lruvec, seq, can_swap, force_scan):
     base = lruvec * GEN_STRIDE
     if seq <= st.gen[base + WALKED_SEQ] or seq != max_seq(st, lruvec):
         return 0
+    m.sc[SC_MM_WALK] = 1  # who has none yet is given a walk state, and has it until the pass ends
     walk_mm_list(m, st, lruvec, seq, can_swap, force_scan)
     st.gen[base + WALKED_SEQ] = seq
     inc_max_seq(m, st, lruvec, can_swap)

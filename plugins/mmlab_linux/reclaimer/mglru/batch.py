@@ -1,7 +1,7 @@
 """Per-CPU batches: pages wait in runs of up to 31 before they join a generation or are moved.
 
 Models: mm/swap.c folio_add_lru(), lru_add(), folio_activate(), lru_activate(), lru_deactivate(), lru_deactivate_file(), lru_move_tail(),
-lru_add_drain_cpu(), with lru_gen on. A page in a batch has no PG_LRU; in every batch but the one for adding it stays linked. Left out: the batch's own reference.
+lru_add_drain_cpu(), with lru_gen on. What a page in a batch is: lru_batch.py.
 """
 
 from mmlab.kernels.jit import kernel
@@ -9,14 +9,14 @@ from mmlab.kernels.memcg import count_folio_events
 from mmlab.model.const import PAGEVEC_SIZE
 from mmlab.model.page import (
     PG_ACTIVE, PG_DIRTY, PG_HEAD, PG_LRU, PG_MLOCKED, PG_RECLAIM, PG_REFERENCED, PG_UNEVICTABLE, PG_WRITEBACK, page_flags, page_mapcount,
-    page_set, set_page_flags,
+    page_set,
 )
 from mmlab.model.rows import SC_CPU
 from mmlab.model.vmstat import (
     V_PGACTIVATE, V_PGDEACTIVATE, V_PGROTATED, V_UNEVICTABLE_PGS_CULLED, V_UNEVICTABLE_PGS_RESCUED, count_vm_events,
 )
 from mmlab_linux.reclaimer.lru_batch import (
-    BATCH_ACTIVATE, BATCH_ADD, BATCH_DEACTIVATE, BATCH_DEACTIVATE_FILE, BATCH_ROTATE, BATCH_STRIDE, NR_BATCHES, batch_of, find_in_batch,
+    BATCH_ACTIVATE, BATCH_ADD, BATCH_DEACTIVATE, BATCH_DEACTIVATE_FILE, BATCH_ROTATE, NR_BATCHES, batch_of,
 )
 from mmlab_linux.reclaimer.lruvec import folio_nr_pages
 from mmlab_linux.reclaimer.mglru.lrugen import lruvec_add_folio, lruvec_del_folio
@@ -41,11 +41,10 @@ def lru_move(m, st, pfn, which):
     """A page on a list moves as its batch says."""
     flags = page_flags(m, pfn)
     if flags & PG_UNEVICTABLE or (which == BATCH_DEACTIVATE_FILE and page_mapcount(m, pfn)):
-        set_page_flags(m, pfn, flags | PG_LRU)
         return
     pages = folio_nr_pages(m, pfn, flags)
     lruvec_del_folio(m, st, pfn, flags)
-    flags = page_flags(m, pfn) | PG_LRU
+    flags = page_flags(m, pfn)
     if which == BATCH_ACTIVATE:
         flags |= PG_ACTIVE
         count_folio_events(m, pfn, V_PGACTIVATE, pages)
@@ -71,9 +70,11 @@ def drain_batch(m, st, cpu, which):
     for i in range(base + 1, base + 1 + count):
         if which == BATCH_ADD:
             lru_add(m, st, st.batch[i], page_flags(m, st.batch[i]))
-        else:
+        elif page_flags(m, st.batch[i]) & PG_LRU:
             lru_move(m, st, st.batch[i], which)
     st.batch[base] = 0
+    if which != BATCH_ADD:
+        st.waiting[0] -= count
     return count
 
 
@@ -94,28 +95,10 @@ def batch_add(m, st, pfn, which):
     if which != BATCH_ADD:
         if flags & PG_LRU == 0:
             return 0
-        set_page_flags(m, pfn, flags & ~PG_LRU)
+        st.waiting[0] += 1
     count = st.batch[base] + 1
     st.batch[base] = count
     st.batch[base + count] = pfn
     if count == PAGEVEC_SIZE or flags & PG_HEAD:
         drain_batch(m, st, cpu, which)
-    return 0
-
-
-@kernel
-def batch_remove(m, st, pfn):
-    """A page that waits in some CPU's batch is being freed: out of the batch, and off the list where it was linked."""
-    for row in range(len(st.batch) // BATCH_STRIDE):
-        which = row % NR_BATCHES
-        found = find_in_batch(st, row // NR_BATCHES, which, pfn)
-        if found < 0:
-            continue
-        last = row * BATCH_STRIDE + st.batch[row * BATCH_STRIDE]
-        for i in range(found, last):
-            st.batch[i] = st.batch[i + 1]
-        st.batch[row * BATCH_STRIDE] -= 1
-        if which != BATCH_ADD:
-            lruvec_del_folio(m, st, pfn, page_flags(m, pfn))
-        return 1
     return 0

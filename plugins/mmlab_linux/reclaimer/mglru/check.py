@@ -1,25 +1,15 @@
 """Invariants of the generations."""
 
-from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.jit import kernel
 from mmlab.kernels.lists import policy_list
 from mmlab.kernels.memcg import nr_lruvecs, page_lruvec
 from mmlab.model.const import LRU_UNEVICTABLE
 from mmlab.model.page import PG_LRU, PG_UNEVICTABLE, page_flags, page_next, page_prev
-from mmlab_linux.reclaimer.lru_batch import BATCH_ADD, BATCH_STRIDE, NR_BATCHES, find_in_batch
 from mmlab_linux.reclaimer.lruvec import ALL_ZONES, folio_nr_pages, lruvec_lru_size
 from mmlab_linux.reclaimer.mglru.lrugen import (
     CLEAN, FIRST_GEN_LIST, ISOLATED, MAX_NR_GENS, MIN_NR_GENS, NR_STRIDE, flags_gen, folio_kind, gen_cell, lru_gen_is_active, lru_of,
     nr_gens, zone_index_of,
 )
-
-
-@leaf
-def waits_in_batch(st, pfn):
-    """1 if a page without PG_LRU waits in a batch that leaves it on its list."""
-    for row in range(len(st.batch) // BATCH_STRIDE):
-        if row % NR_BATCHES != BATCH_ADD and find_in_batch(st, row // NR_BATCHES, row % NR_BATCHES, pfn) >= 0:
-            return 1
-    return 0
 
 
 @kernel
@@ -32,7 +22,7 @@ def check_list(m, st, lruvec, number):
         if page_prev(m, pfn) != before:
             return 1
         flags = page_flags(m, pfn)
-        if flags & PG_LRU == 0 and waits_in_batch(st, pfn) == 0:
+        if flags & PG_LRU == 0:
             return 2
         kind, gen, zone = folio_kind(flags), flags_gen(flags), zone_index_of(m, flags)
         if number == LRU_UNEVICTABLE:
@@ -53,8 +43,9 @@ def check_list(m, st, lruvec, number):
 
 @kernel
 def check(m, st):
-    """1: a broken link; 2: a page on a list is neither PG_LRU nor in a batch; 3: it is on a list of another lruvec, kind or zone; 4: a
-    generation or list does not hold what was counted; 5: fewer than two or more than four generations of file pages; 6: pages were left isolated."""
+    """1: a broken link; 2: a page on a list is not PG_LRU; 3: it is on a list of another lruvec, kind or zone; 4: a
+    generation or list does not hold what was counted; 5: fewer than two or more than four generations of file pages; 6: a task left pages isolated
+    (kswapd, preempted, may)."""
     for lruvec in range(nr_lruvecs(m)):
         for cell in range(NR_STRIDE + 1):
             st.counted[cell] = 0

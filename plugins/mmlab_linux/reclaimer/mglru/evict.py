@@ -6,15 +6,15 @@ classic LRU. Left out: the memcg LRU (cgroups are taken in turn), deleted cgroup
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.lists import list_add, list_add_tail, list_del, list_empty, policy_list
+from mmlab.kernels.lists import list_add, list_add_tail, list_del, list_empty
 from mmlab.kernels.memcg import count_folio_events
-from mmlab.kernels.scan import count_dirty, count_refill, count_scan, count_steal
-from mmlab.kernels.services import folio_referenced, reclaim_folio, wakeup_flusher_threads
+from mmlab.kernels.scan import count_dirty, count_refill, count_scan, count_steal, need_resched
+from mmlab.kernels.services import cond_resched, folio_referenced, reclaim_folio, wakeup_flusher_threads
 from mmlab.kernels.trace import trace_event
 from mmlab.kernels.zones import wmark_pages, zone_watermark_order0
 from mmlab.model.const import (
     DEF_PRIORITY, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, NUMA_BALANCING_MEMORY_TIERING, RECLAIM_ACTIVATE, RECLAIM_FREED, RECLAIM_KEEP,
-    SCAN_KSWAPD, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_RECLAIM_IDX_SHIFT, SCAN_RESUME,
+    SCAN_HELD, SCAN_KSWAPD, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_RECLAIM_IDX_SHIFT, SCAN_RESUME,
 )
 from mmlab.model.gfp import MAX_NR_ZONES
 from mmlab.model.page import (
@@ -23,10 +23,11 @@ from mmlab.model.page import (
 )
 from mmlab.model.rows import (
     EVENT_LRU_ISOLATE, EVENT_LRU_SHRINK_INACTIVE, MC_EMIN, MC_USAGE, MEMCG_STRIDE, SC_CPU, SC_MM_WALK, SC_NOW_NS, SC_NR_NODES,
-    SC_NR_RECLAIMED, SC_NR_ZONES, SC_NUMA_BALANCING, SC_PROACTIVE, SC_RECLAIM_MEMCG, SC_SCAN_PRIORITY, SC_SHRINK_MEMCG, SC_YIELD_NS,
-    SC_YIELDED, Z_INDEX, Z_NODE, ZONE_STRIDE, WB_SC_TAKEN, WB_SC_UNQUEUED_DIRTY,
+    SC_NR_RECLAIMED, SC_NR_ZONES, SC_NUMA_BALANCING, SC_PROACTIVE, SC_RECLAIM_MEMCG, SC_SCAN_PRIORITY, SC_SHRINK_MEMCG, SC_YIELDED,
+    SC_YIELD_NS, WB_SC_TAKEN, WB_SC_UNQUEUED_DIRTY, ZONE_STRIDE, Z_INDEX, Z_NODE,
 )
 from mmlab.model.vmstat import V_PGACTIVATE, V_PGSKIP_DMA, V_UNEVICTABLE_PGS_CULLED, count_vm_events
+from mmlab_linux.reclaimer.lru_batch import held_by_batch
 from mmlab_linux.reclaimer.lruvec import ANON, FILE, folio_nr_pages
 from mmlab_linux.reclaimer.mglru.aging import (
     get_swappiness, list_of_page, lruvec_total, promoted, should_run_aging, try_to_inc_max_seq, try_to_inc_min_seq,
@@ -34,12 +35,13 @@ from mmlab_linux.reclaimer.mglru.aging import (
 from mmlab_linux.reclaimer.mglru.batch import lru_add_drain
 from mmlab_linux.reclaimer.mglru.control import MAX_SWAPPINESS, PROTECTED, ctrl_cell, get_tier_idx, get_type_tier, get_type_to_scan
 from mmlab_linux.reclaimer.mglru.lrugen import (
-    CLEAN, ISOLATED, MAX_LRU_BATCH, MAX_NR_GENS, MAX_REFS, MIN_LRU_BATCH, MIN_NR_GENS, MOVED, folio_inc_gen, folio_lru_refs,
-    gen_list, lru_gen_del_folio, lru_tier_from_refs, lruvec_add_folio, max_seq, min_seq, nr_gens, zone_index_of,
+    CLEAN, ISOLATED, MAX_LRU_BATCH, MAX_NR_GENS, MAX_REFS, MIN_LRU_BATCH, MIN_NR_GENS, MOVED, folio_inc_gen, folio_lru_refs, gen_list,
+    lru_gen_del_folio, lru_tier_from_refs, lruvec_add_folio, max_seq, min_seq, nr_gens, pass_list, zone_index_of,
 )
 
 MAY_ALL = SCAN_MAY_WRITEPAGE | SCAN_MAY_UNMAP
-PASS_STRIDE = 8  # st.kswapd: pages looked at in a node's pass that was preempted
+PASS_STRIDE = 8  # st.kswapd: of a node's pass that was preempted
+PASS_SCANNED, PASS_TARGET, BATCH_SCANNED, BATCH_KIND, BATCH_RECLAIMED, BATCH_RETRY = 0, 1, 2, 3, 4, 5  # BATCH_KIND: ANON or FILE, + 1; 0: between batches
 YOUNG_PTES, REFERENCED_EXEC, REFERENCED_LOCKED = 0xFFFF, 1 << 16, 1 << 17  # of folio_referenced()
 
 
@@ -60,14 +62,14 @@ def sort_folio(m, st, lruvec, pfn, kind, scan_flags, tier_idx):
     refs = folio_lru_refs(st, pfn, flags)
     tier = lru_tier_from_refs(refs)
     to_tail = 0
-    if kind == FILE and flags & PG_DIRTY:
-        count_dirty(m, flags, pages)
     if tier > tier_idx or refs > MAX_REFS:
         st.ctrl[ctrl_cell(lruvec, kind, tier) + PROTECTED] += pages
         to_tail = 1
-    elif flags & PG_LRU == 0 or zone_index_of(m, flags) > scan_flags >> SCAN_RECLAIM_IDX_SHIFT:
+    elif zone_index_of(m, flags) > scan_flags >> SCAN_RECLAIM_IDX_SHIFT:
         to_tail = 1
-    elif flags & (PG_LOCKED | PG_WRITEBACK) == 0 and (kind == ANON or flags & PG_DIRTY == 0):
+    elif kind == FILE and flags & PG_DIRTY:
+        count_dirty(m, flags, pages)
+    elif flags & (PG_LOCKED | PG_WRITEBACK) == 0:
         return 0
     folio_inc_gen(m, st, lruvec, pfn, 1 - to_tail)
     list_del(m, pfn)
@@ -79,8 +81,8 @@ def sort_folio(m, st, lruvec, pfn, kind, scan_flags, tier_idx):
 
 
 @kernel
-def isolate_folio(m, st, lruvec, pfn):
-    """The page leaves its generation for the batch: its uses through file descriptors are forgotten unless the last was recent."""
+def isolate_folio(m, st, lruvec, pfn, isolated):
+    """The page leaves its generation for a list: its uses through file descriptors are forgotten unless the last was recent."""
     flags = page_flags(m, pfn)
     if flags & PG_REFERENCED == 0:
         st.refs[pfn] = 0
@@ -88,7 +90,7 @@ def isolate_folio(m, st, lruvec, pfn):
     flags &= ~(PG_LRU | PG_RECLAIM | PG_REFERENCED)
     set_page_flags(m, pfn, flags)
     lru_gen_del_folio(m, st, pfn, flags, 1)
-    list_add(m, policy_list(m, lruvec, ISOLATED), pfn)
+    list_add(m, isolated, pfn)
 
 
 @kernel
@@ -98,7 +100,8 @@ def scan_folios(m, st, lruvec, kind, tier_idx, scan_flags):
         return 0
     gen = min_seq(st, lruvec, kind) % MAX_NR_GENS
     reclaim_idx = scan_flags >> SCAN_RECLAIM_IDX_SHIFT
-    moved = policy_list(m, lruvec, MOVED)
+    moved = pass_list(m, lruvec, MOVED, scan_flags)
+    batch = pass_list(m, lruvec, ISOLATED, scan_flags)
     scanned = isolated = sorted_pages = all_skipped = 0
     remaining = MAX_LRU_BATCH
     for step in range(MAX_NR_ZONES):
@@ -113,7 +116,7 @@ def scan_folios(m, st, lruvec, kind, tier_idx, scan_flags):
             if sort_folio(m, st, lruvec, pfn, kind, scan_flags, tier_idx):
                 sorted_pages += pages
             elif scan_flags & SCAN_MAY_UNMAP or page_mapcount(m, pfn) == 0:
-                isolate_folio(m, st, lruvec, pfn)
+                isolate_folio(m, st, lruvec, pfn, batch)
                 isolated += pages
             else:
                 list_del(m, pfn)
@@ -187,7 +190,7 @@ def folio_check_references(m, pfn, kind):
 
 
 @kernel
-def try_to_reclaim(m, pfn, kind, scan_flags, ignore_references):
+def try_to_reclaim(m, st, pfn, kind, scan_flags, ignore_references):
     """What becomes of one isolated page: RECLAIM_*. One that a look-around has marked meanwhile is kept."""
     flags = page_flags(m, pfn)
     if flags & PG_LOCKED:
@@ -203,7 +206,7 @@ def try_to_reclaim(m, pfn, kind, scan_flags, ignore_references):
         verdict = folio_check_references(m, pfn, kind)
         if verdict != RECLAIM_FREED:
             return verdict
-    return reclaim_folio(m, pfn, scan_flags)
+    return reclaim_folio(m, pfn, scan_flags | (SCAN_HELD if held_by_batch(st, pfn) else 0))
 
 
 @leaf
@@ -215,25 +218,32 @@ def may_retry(m, pfn, flags):
 
 
 @kernel
-def shrink_folio_list(m, st, lruvec, kind, scan_flags, retry):
-    """Reclaim what can be of ISOLATED; the rest goes back as young pages, or, in the first round, to CLEAN for another. Pages reclaimed."""
-    isolated = policy_list(m, lruvec, ISOLATED)
-    kept = policy_list(m, lruvec, MOVED)
-    clean = policy_list(m, lruvec, CLEAN)
-    reclaimed = 0
+def shrink_folio_list(m, st, lruvec, kind, scan_flags, retry, reclaimed):
+    """Reclaim what can be of ISOLATED; the rest goes back as young pages, or, in the first round, to CLEAN for another. Pages reclaimed, with
+    those before kswapd was preempted in this batch. m.sc[SC_YIELDED] is set if it is now."""
+    isolated = pass_list(m, lruvec, ISOLATED, scan_flags)
+    kept = pass_list(m, lruvec, MOVED, scan_flags)
+    clean = pass_list(m, lruvec, CLEAN, scan_flags)
     while list_empty(m, isolated) == 0:
         pfn = page_prev(m, isolated)
         list_del(m, pfn)
-        verdict = try_to_reclaim(m, pfn, kind, scan_flags, 0)
+        verdict = try_to_reclaim(m, st, pfn, kind, scan_flags, 0)
         if verdict == RECLAIM_FREED:
             st.refs[pfn] = 0
             reclaimed += 1
-            continue
-        flags = page_flags(m, pfn)
-        if verdict == RECLAIM_ACTIVATE and flags & PG_MLOCKED == 0:
-            set_page_flags(m, pfn, flags | PG_ACTIVE)
-            count_folio_events(m, pfn, V_PGACTIVATE, folio_nr_pages(m, pfn, flags))
-        list_add(m, kept, pfn)
+        else:
+            flags = page_flags(m, pfn)
+            if verdict == RECLAIM_ACTIVATE and flags & PG_MLOCKED == 0:
+                set_page_flags(m, pfn, flags | PG_ACTIVE)
+                count_folio_events(m, pfn, V_PGACTIVATE, folio_nr_pages(m, pfn, flags))
+            list_add(m, kept, pfn)
+        if need_resched(m) and list_empty(m, isolated) == 0:
+            if scan_flags & SCAN_KSWAPD:
+                m.sc[SC_YIELDED] = 1
+                return reclaimed
+            before = st.reclaimed[0]
+            cond_resched(m)
+            st.reclaimed[0] = before
     while list_empty(m, kept) == 0:
         pfn = page_prev(m, kept)
         list_del(m, pfn)
@@ -260,21 +270,34 @@ def shrink_folio_list(m, st, lruvec, kind, scan_flags, retry):
 
 @kernel
 def evict_folios(m, st, lruvec, scan_flags, swappiness):
-    """One batch: what was looked at (the measure of a pass's work), 0 to stop. Pages reclaimed are added to st.reclaimed."""
-    can_swap = 1 if swappiness else 0
-    scanned = isolate_folios(m, st, lruvec, scan_flags, swappiness)
-    scanned += try_to_inc_min_seq(m, st, lruvec, can_swap)
-    if nr_gens(st, lruvec, 1 - can_swap) == MIN_NR_GENS:
-        scanned = 0
-    isolated = policy_list(m, lruvec, ISOLATED)
-    kind = st.kind[0]
-    retry = 0
-    while list_empty(m, isolated) == 0:
-        reclaimed = shrink_folio_list(m, st, lruvec, kind, scan_flags, retry)
+    """One batch, or the rest of one in which kswapd was preempted: what was looked at (the measure of a pass's work), 0 to stop. Pages
+    reclaimed are added to st.reclaimed. m.sc[SC_YIELDED] is set if kswapd is preempted (again)."""
+    row = lruvec % m.sc[SC_NR_NODES] * PASS_STRIDE
+    reclaimed = retry = 0
+    if scan_flags & SCAN_KSWAPD and st.kswapd[row + BATCH_KIND]:
+        scanned, kind = st.kswapd[row + BATCH_SCANNED], st.kswapd[row + BATCH_KIND] - 1
+        reclaimed, retry = st.kswapd[row + BATCH_RECLAIMED], st.kswapd[row + BATCH_RETRY]
+        st.kswapd[row + BATCH_KIND] = 0
+    else:
+        can_swap = 1 if swappiness else 0
+        scanned = isolate_folios(m, st, lruvec, scan_flags, swappiness)
+        scanned += try_to_inc_min_seq(m, st, lruvec, can_swap)
+        if nr_gens(st, lruvec, 1 - can_swap) == MIN_NR_GENS:
+            scanned = 0
+        kind = st.kind[0]
+    isolated = pass_list(m, lruvec, ISOLATED, scan_flags)
+    kept = pass_list(m, lruvec, MOVED, scan_flags)  # of a batch that goes on, whose other pages may have been freed meanwhile
+    while list_empty(m, isolated) == 0 or list_empty(m, kept) == 0:
+        reclaimed = shrink_folio_list(m, st, lruvec, kind, scan_flags, retry, reclaimed)
+        if m.sc[SC_YIELDED]:
+            st.kswapd[row + BATCH_SCANNED], st.kswapd[row + BATCH_KIND] = scanned, kind + 1
+            st.kswapd[row + BATCH_RECLAIMED], st.kswapd[row + BATCH_RETRY] = reclaimed, retry
+            return 0
         count_steal(m, scan_flags, kind, reclaimed)
         st.reclaimed[0] += reclaimed
         trace_event(m, EVENT_LRU_SHRINK_INACTIVE, lruvec % m.sc[SC_NR_NODES], scanned, reclaimed, m.sc[SC_SCAN_PRIORITY], kind)
         retry = 1
+        reclaimed = 0
     return scanned
 
 
@@ -319,7 +342,7 @@ def shrink_node(m, st, lruvec, priority, nr_to_reclaim, scan_flags):
     """try_to_shrink_lruvec(): evict batches until the share of the lruvec that the priority asks for was looked at: pages reclaimed.
 
     Global reclaim that may not write or not unmap (gentle reclaim of kswapd, zone_reclaim_mode below 6) does nothing at all. kswapd stops
-    between batches when its slice is over, and goes on from there with SCAN_RESUME.
+    when its slice is over, and goes on from there with SCAN_RESUME.
     """
     if m.sc[SC_RECLAIM_MEMCG] == 0 and scan_flags & MAY_ALL != MAY_ALL:
         return 0
@@ -330,18 +353,23 @@ def shrink_node(m, st, lruvec, priority, nr_to_reclaim, scan_flags):
     m.sc[SC_MM_WALK] = 1 if scan_flags & SCAN_KSWAPD or m.sc[SC_PROACTIVE] else 0
     swappiness = get_swappiness(m, lruvec, scan_flags)
     st.reclaimed[0] = 0
-    scanned = st.kswapd[row] if resumed else 0
+    scanned = st.kswapd[row + PASS_SCANNED] if resumed else 0
+    nr_to_scan = st.kswapd[row + PASS_TARGET]
+    in_batch = resumed and st.kswapd[row + BATCH_KIND]
     while True:
-        nr_to_scan = get_nr_to_scan(m, st, lruvec, priority, swappiness)
-        if nr_to_scan <= 0:
-            break
+        if in_batch == 0:
+            nr_to_scan = get_nr_to_scan(m, st, lruvec, priority, swappiness)
+            if nr_to_scan <= 0:
+                break
+        in_batch = 0
         done = evict_folios(m, st, lruvec, scan_flags, swappiness)
-        scanned += done
-        if done == 0 or scanned >= nr_to_scan or should_abort_scan(m, st, lruvec, nr_to_reclaim, scan_flags):
-            break
-        if scan_flags & SCAN_KSWAPD and m.sc[SC_NOW_NS] >= m.sc[SC_YIELD_NS]:
+        if m.sc[SC_YIELDED] == 0:
+            scanned += done
+            if done == 0 or scanned >= nr_to_scan or should_abort_scan(m, st, lruvec, nr_to_reclaim, scan_flags):
+                break
+        if m.sc[SC_YIELDED] or (scan_flags & SCAN_KSWAPD and m.sc[SC_NOW_NS] >= m.sc[SC_YIELD_NS]):
             m.sc[SC_YIELDED] = 1
-            st.kswapd[row] = scanned
+            st.kswapd[row + PASS_SCANNED], st.kswapd[row + PASS_TARGET] = scanned, nr_to_scan
             break
     m.sc[SC_MM_WALK] = 0
     if m.wb[WB_SC_UNQUEUED_DIRTY] and m.wb[WB_SC_UNQUEUED_DIRTY] == m.wb[WB_SC_TAKEN]:

@@ -11,13 +11,13 @@ generation at once but stays where it is linked until a scan meets it.
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.lists import list_add, list_add_tail, list_del, policy_list
 from mmlab.kernels.memcg import page_lruvec
-from mmlab.model.const import LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, LRU_UNEVICTABLE
+from mmlab.model.const import LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, LRU_UNEVICTABLE, SCAN_KSWAPD
 from mmlab.model.gfp import MAX_NR_ZONES
 from mmlab.model.page import (
     GEN_MASK, GEN_SHIFT, PG_ACTIVE, PG_DIRTY, PG_RECLAIM, PG_REFERENCED, PG_SWAPBACKED, PG_SWAPCACHE, PG_UNEVICTABLE, PG_WORKINGSET,
-    PG_WRITEBACK, ZONE_SHIFT, page_flags, set_page_flags,
+    PG_WRITEBACK, ZONE_SHIFT, page_flags, page_next, set_page_flags,
 )
-from mmlab.model.rows import Z_INDEX, ZONE_STRIDE
+from mmlab.model.rows import ZONE_STRIDE, Z_INDEX
 from mmlab_linux.reclaimer.lruvec import ANON, FILE, folio_nr_pages, update_lru_size
 
 MIN_NR_GENS, MAX_NR_GENS, MAX_NR_TIERS = 2, 4, 4
@@ -28,9 +28,11 @@ GEN_STRIDE = 16
 MAX_SEQ, MIN_SEQ, BIRTH_NS, WALKED_SEQ = 0, 1, 4, 8  # MIN_SEQ: two words by ANON and FILE; BIRTH_NS: four, by generation
 # st.nr: pages, by generation, kind and zone index; NR_STRIDE words a lruvec
 NR_STRIDE = MAX_NR_GENS * 2 * MAX_NR_ZONES
-# lists of a lruvec: NR_STRIDE lists of generations from FIRST_GEN_LIST on, and scratch lists of a pass
+# lists of a lruvec: NR_STRIDE lists of generations from FIRST_GEN_LIST on, and scratch lists of a pass; kswapd, which can be preempted within a
+# batch, has its own from ISOLATED + OF_KSWAPD on
 ISOLATED, MOVED, CLEAN = 5, 6, 7
 FIRST_GEN_LIST = 8
+OF_KSWAPD = FIRST_GEN_LIST + NR_STRIDE - ISOLATED
 
 
 @leaf
@@ -61,6 +63,25 @@ def gen_cell(gen, kind, zone_index):
 def gen_list(m, lruvec, gen, kind, zone_index):
     """Head of a generation's list of a zone."""
     return policy_list(m, lruvec, FIRST_GEN_LIST + gen_cell(gen, kind, zone_index))
+
+
+@leaf
+def pass_list(m, lruvec, number, scan_flags):
+    """Head of ISOLATED, MOVED or CLEAN of who reclaims."""
+    return policy_list(m, lruvec, number + (OF_KSWAPD if scan_flags & SCAN_KSWAPD else 0))
+
+
+@kernel
+def remove_isolated(m, lruvec, pfn):
+    """A page that is being freed leaves the batch of a reclaim that was preempted."""
+    for number in range(ISOLATED, ISOLATED + 2 * 3):
+        head = policy_list(m, lruvec, number if number <= CLEAN else number - 3 + OF_KSWAPD)
+        at = page_next(m, head)
+        while at != head:
+            if at == pfn:
+                list_del(m, pfn)
+                return
+            at = page_next(m, at)
 
 
 @leaf
