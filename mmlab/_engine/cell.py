@@ -110,7 +110,7 @@ def _run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
         machine, config["policies"], seed=cell.seed, script=script, warm_text=bool(workload.get("warm_text")), progress=compiled, nr_tasks=nr_tasks,
         base_dir=cell.base_dir, entries=alloc_run.ENTRIES if allocations else entries_of_stream(stream), stream=stream, explain=config["run"].get("explain", 0),
     )  # fmt: skip
-    sampler, scorer = Sampler(sim, config["run"]["sample_ns"]), None
+    sampler, scorer = Sampler(sim, config["run"]["sample_ns"], stops=not script), None
     began, compiling = time.perf_counter(), sim.machine.compile_s
     if allocations:
         blocks = alloc_run.AllocationRun(sim, allocations, sampler, config["run"].get("check_every", 0), out_dir.with_suffix(".state"))

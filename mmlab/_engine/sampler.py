@@ -25,10 +25,13 @@ def huge_frames(orders: list[int]) -> int:
 
 
 class Sampler:
-    """Rows of counters. When there are too many every second one goes and the period doubles."""
+    """Rows of counters. When there are too many every second one goes and the period doubles.
 
-    def __init__(self, sim: Simulation, period_ns: int):
-        self.sim, self.period = sim, max(1, period_ns)
+    stops: the engine's loop stops when one is due; without, whoever runs the machine looks at next_ns (a script: its operations go on to their end).
+    """
+
+    def __init__(self, sim: Simulation, period_ns: int, stops: bool = True):
+        self.sim, self.period, self.stops = sim, max(1, period_ns), stops
         self.rows: list[list[int]] = []
         zones = [f"nr_free:{z.node},{z.name}" for z in sim.layout.zones]
         indices = [f"{name}:{z.node},{z.name}" for name in ("extfrag_index", "unusable_index") for z in sim.layout.zones]
@@ -51,8 +54,9 @@ class Sampler:
             self.rows = self.rows[::2]
             self.period *= 2
         self.next_ns = sim.now_ns + self.period
-        sc[r.SC_NEXT_SAMPLE_NS] = self.next_ns
-        sc[r.SC_NEXT_EVENT_NS] = min(int(sc[r.SC_NEXT_EVENT_NS]), int(sc[r.SC_NEXT_SAMPLE_NS]))
+        if self.stops:
+            sc[r.SC_NEXT_SAMPLE_NS] = self.next_ns
+            sc[r.SC_NEXT_EVENT_NS] = min(int(sc[r.SC_NEXT_EVENT_NS]), int(sc[r.SC_NEXT_SAMPLE_NS]))
 
     def _watched(self) -> dict[str, int]:
         """What is known only where accesses are watched."""

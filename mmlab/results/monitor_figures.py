@@ -13,6 +13,7 @@ from mmlab.results.cell_files import FinishedCell
 from mmlab.results.plotting import COLOURS, axes_layout, name_of, numbers
 
 HEAT: list[list[Any]] = [[0, "#f4f6fa"], [0.3, "#f7d58b"], [0.65, "#e1703c"], [1, "#7a1230"]]
+HEAT_UNITS = {"true": "accesses to a page", "found": "heat of a page, as the monitor counts it"}  # means over a row's pages
 SCORES = {"precision": "Precision of hot bytes", "recall": "Recall of hot bytes", "rank_correlation": "Rank correlation with the accesses", "age_error_ms": "Error of ages"}
 
 
@@ -73,7 +74,7 @@ def heatmap(cell: FinishedCell, which: str, title: str) -> dict[str, Any]:
     heat, times, addresses = heat_matrix(cell, which)
     data = {
         "type": "heatmap", "x": times, "y": list(range(len(addresses))), "z": [numbers(row) for row in heat], "colorscale": HEAT, "zmin": 0,
-        "hovertemplate": "%{x} ms<br>row %{y}: %{z}<extra></extra>", "colorbar": {"thickness": 10},
+        "hovertemplate": "%{x} ms<br>row %{y}: %{z}<extra></extra>", "colorbar": {"thickness": 10, "title": {"text": HEAT_UNITS[which], "side": "right"}},
     }  # fmt: skip
     layout = axes_layout(title, "simulated time (ms)", "address", legend=False)
     picks = sorted({0, len(addresses) // 2, len(addresses) - 1})
@@ -97,9 +98,12 @@ def draw_heatmap(cell: FinishedCell, path: Path) -> None:
     name = cell.config["policies"]["monitor"]["use"]
     for axes, which, title in zip(figure.subplots(1, 2, sharey=True), ("true", "found"), ("accesses", f"as {name} sees it"), strict=True):
         heat, times, addresses = heat_matrix(cell, which)
-        axes.imshow(heat, aspect="auto", origin="lower", cmap=colours, interpolation="nearest", extent=(0, times[-1], 0, len(addresses)), vmin=0)
+        drawn = axes.imshow(heat, aspect="auto", origin="lower", cmap=colours, interpolation="nearest", extent=(0, times[-1], 0, len(addresses)), vmin=0)
         picks = sorted({0, len(addresses) // 2, len(addresses) - 1})
         axes.set_yticks([pick + 0.5 for pick in picks], [addresses[i] for i in picks])
         axes.set_title(title)
         axes.set_xlabel("simulated time (ms)")
+        figure.colorbar(drawn, ax=axes, label=HEAT_UNITS[which])
+        if which == "true":
+            axes.set_ylabel("address")
     figure.savefig(path, dpi=150)

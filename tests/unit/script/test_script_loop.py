@@ -5,11 +5,11 @@ import shutil
 
 import pytest
 
-from mmlab._engine import loop
 from mmlab._engine.looping import preempt_by_loops
 from mmlab._engine.sampler import Sampler
 from mmlab._engine.script import run_script
 from mmlab.errors import NotSupported
+from mmlab.experiment.run import run as run_file
 from mmlab.model import rows as r
 from mmlab.simulation import Simulation
 from mmlab.verify.folder import ResultFolder
@@ -151,18 +151,14 @@ def test_a_long_turn_of_a_kernel_thread_lets_waking_tasks_go_first(run):
 def test_samples_are_taken_while_a_script_sleeps():
     sim = Simulation.from_table({"memory": "16M", "bare": True})
     began = sim.now_ns
-    sim.sampler = Sampler(sim, 10 * MS)
+    sim.sampler = Sampler(sim, 10 * MS, stops=False)
     sim.sleep(35)
     assert sim.now_ns == began + 35 * MS and [row[0] - began for row in sim.sampler.rows] == [0, 10 * MS, 20 * MS, 30 * MS]
 
 
-def test_a_sample_that_nobody_takes_holds_up_nobody(monkeypatch):
-    """The clock does not crawl on from the moment at which it was due."""
-    asked = []
-    sim = Simulation.from_table({"memory": "16M", "bare": True})
-    sim.spawn("A")
-    Sampler(sim, 10 * MS)
-    began = sim.now_ns
-    monkeypatch.setattr(loop, "be_idle", lambda m, until, idle=loop.be_idle: (asked.append(until), idle(m, until))[1])
-    sim.sleep(100)
-    assert sim.now_ns == began + 100 * MS and 1 <= len(asked) < 100
+def test_an_experiment_samples_a_script_between_operations_and_in_its_sleeps(tmp_path):
+    """What is due within a loop of 25 ms is taken at its end."""
+    (tmp_path / "a.ops").write_text(MAP + "loop A r 0 64 25 w period=1000\nsleep 20\n")
+    (tmp_path / "x.toml").write_text('[machine]\nmemory = "16M"\nbare = true\n[workload]\nkind = "ops"\nscript = "a.ops"\n[run]\nsample_ms = 10\n')
+    times = run_file(tmp_path / "x.toml", results=tmp_path / "results", quiet=True, jobs=1).cells[0].result.series["time_ns"] // MS
+    assert times.tolist() == [0, 25, 35, 45]
