@@ -39,6 +39,7 @@ from mmlab.workload.stream import EventStream, touched_ranges, work_of_tasks
 if TYPE_CHECKING:
     import plotly.graph_objects
 
+    from mmlab._engine.sampler import Sampler
     from mmlab._engine.stepping import Stepper
 
 PROT = {"r": r.VM_READ, "w": r.VM_WRITE, "x": r.VM_EXEC, "n": 0}
@@ -109,6 +110,7 @@ class Simulation:
         self.kills: list[dict[str, Any]] = []
         self.candidates: list[dict[str, Any]] = []
         self.stepper: Stepper | None = None
+        self.sampler: Sampler | None = None
         self.held = HeldBlocks(self)
         self.cgroups: dict[str, int] = {"": 0}
         self.cpusets: dict[int, cpusets.Cpuset] = {}
@@ -562,7 +564,10 @@ class Simulation:
         self.sleep_until(self.now_ns + int(ms * 1e6))
 
     def sleep_until(self, ns: int) -> None:
-        """The same up to a moment of the simulated clock."""
+        """The same up to a moment of the simulated clock. Samples that are due before are taken."""
+        while self.sampler is not None and self.sampler.next_ns < ns:
+            self.machine.run(loop.sleep_until, self.sampler.next_ns)
+            self.sampler.sample()
         self.machine.run(loop.sleep_until, ns)
         self._notice_kills()
 

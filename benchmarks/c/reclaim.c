@@ -108,6 +108,7 @@ static int reclaim_page(struct machine *m, int64_t p) {
     m->vmstat[V_NR_SWAPCACHED]--, m->vmstat[V_NR_FILE_PAGES]--;
     MAPPING(p) = NO_MAPPING;
     free_page(m, p);
+    m->sc[SC_NR_VICTIMS]++, m->sc[SC_NR_FREED]++;
     return 0;
 }
 

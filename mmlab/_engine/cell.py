@@ -117,6 +117,7 @@ def _run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
         happened = blocks.run(progress)
         began -= blocks.seconds_before
     elif stream is None:
+        sim.sampler = sampler
         happened = _run_script(sim, cell, progress, out_dir)
     else:
         scorer = Scorer.of(sim, stream, config["run"])
@@ -212,7 +213,13 @@ def _run_script(sim: Simulation, cell: Cell, progress: Progress, out_dir: Path) 
 
     path = cell.path(cell.config["workload"]["script"])
     operations = parse_ops(path.read_text(encoding="utf-8"), str(path))
-    run_script(sim, operations, out_dir / "script", path.parent, lambda done, total: progress(done, total, ""))
+
+    def after(done: int, total: int) -> None:
+        if sim.sampler is not None and sim.now_ns >= sim.sampler.next_ns:
+            sim.sampler.sample()
+        progress(done, total, "")
+
+    run_script(sim, operations, out_dir / "script", path.parent, after)
     return {"events": len(operations)}
 
 

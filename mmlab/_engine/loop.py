@@ -56,6 +56,8 @@ def do_background(m):
     swap_io_poll(m)
     now = m.sc[SC_NOW_NS]
     upcoming = m.sc[SC_NEXT_SAMPLE_NS]
+    if upcoming <= now:
+        upcoming = NEVER_NS  # nothing to wait for: who takes samples finds that one is due
     if task >= 0:
         account_runtime(m, task)
         if m.sc[SC_NUMA_BALANCING]:

@@ -9,8 +9,11 @@ import re
 from collections.abc import Iterator, Mapping
 
 MIN_NR_REGIONS = 3
+PAGE = 4096
 _WEIGHT = re.compile(r"kernel/mm/mempolicy/weighted_interleave/node\d+")
 _CONTEXT = re.compile(r"(kernel/mm/damon/admin/kdamonds/\d+/contexts/\d+/)(.*)")
+_REGION = re.compile(r"(targets/\d+/regions/)(\d+)/(start|end)")
+_FILTER = re.compile(r"(filters/\d+/)addr_start")
 _SCHEME = re.compile(r"(schemes/\d+/)(.*)")
 
 
@@ -23,7 +26,7 @@ def sysfs_faults(table: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         if (match := _CONTEXT.fullmatch(key)) and text.strip().lstrip("-").isdigit():
             contexts.setdefault(match[1], {})[match[2]] = int(text)
     for base, values in contexts.items():
-        for name, message in [*_attrs(values), *_schemes(values)]:
+        for name, message in [*_attrs(values), *_targets(values), *_schemes(values)]:
             yield base + name, message
 
 
@@ -43,6 +46,23 @@ def _attrs(values: Mapping[str, int]) -> Iterator[tuple[str, str]]:
         yield f"{at}nr_regions/min", f"must be at most max ({high}), got {low}"
 
 
+def _targets(values: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+    """Regions that are no ranges, or lie in one another."""
+    targets: dict[str, dict[int, dict[str, int]]] = {}
+    for name, value in values.items():
+        if match := _REGION.fullmatch(name):
+            targets.setdefault(match[1], {}).setdefault(int(match[2]), {})[match[3]] = value
+    for base, regions in targets.items():
+        last = 0
+        for number, ends in sorted(regions.items()):
+            start, end = ends.get("start", 0), ends.get("end", 0)
+            if start > end:
+                yield f"{base}{number}/start", f"must be at most end ({end}), got {start}"
+            elif start // PAGE * PAGE < last:
+                yield f"{base}{number}/start", f"must be at least the end of the region before, rounded up to a page ({last}), got {start}"
+            last = max(last, -(-end // PAGE) * PAGE)
+
+
 def _schemes(values: Mapping[str, int]) -> Iterator[tuple[str, str]]:
     """Schemes that can match nothing, or never run."""
     schemes: dict[str, dict[str, int]] = {}
@@ -58,3 +78,6 @@ def _schemes(values: Mapping[str, int]) -> Iterator[tuple[str, str]]:
             most, got = own.get(f"watermarks/{upper}"), own.get(f"watermarks/{lower}")
             if most is not None and got is not None and got > most:
                 yield f"{base}watermarks/{lower}", f"must be at most {upper} ({most}), got {got}"
+        for name, start in own.items():
+            if (match := _FILTER.fullmatch(name)) and start > own.get(f"{match[1]}addr_end", 0):
+                yield base + name, f"must be at most addr_end ({own.get(f'{match[1]}addr_end', 0)}), got {start}"

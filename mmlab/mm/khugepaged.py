@@ -10,6 +10,7 @@ from mmlab.kernels.large_folio import deferred_split_folio, entire_mapcount, fol
 from mmlab.kernels.ops import reclaimer_drain, reclaimer_folio_added, reclaimer_folio_removed, thp_fault_orders, vma_index_find
 from mmlab.kernels.pte import remove_rmap, walk_pmd, walk_pte
 from mmlab.kernels.services import alloc_anon_folio, folio_put, swap_in, zap_range
+from mmlab.mm.buffer import invalidate_bh_lrus
 from mmlab.mm.collapse_node import add_node_load, alloc_collapse_pages, reset_node_load
 from mmlab.mm.huge_memory import khugepaged_enter_mm, make_anon_pmd_folio
 from mmlab.mm.mlock import mlock_folio
@@ -28,10 +29,11 @@ from mmlab.model.page import (
     page_mapcount, page_mapping, page_memcg, page_refs, page_test, set_page_counts,
 )
 from mmlab.model.rows import (
-    COST_COPY_PAGE, COST_SPLIT_THP, I_FLAGS, IF_SHMEM, INODE_STRIDE, MM_KHUGEPAGED, MM_STRIDE, MM_USERS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE,
+    COST_COPY_PAGE, COST_SPLIT_THP, IF_SHMEM, INODE_STRIDE, I_FLAGS, MM_KHUGEPAGED, MM_STRIDE, MM_USERS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE,
     PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT, PTE_SPECIAL, PTE_SWAP, PTE_WRITE, SC_KHUGEPAGED_ADDRESS, SC_KHUGEPAGED_COLLAPSED,
-    SC_KHUGEPAGED_FULL_SCANS, SC_KHUGEPAGED_MM, SC_KHUGEPAGED_READY, SC_NOW_NS, SC_NR_CPUS, SC_NR_TASKS, SC_WANTS_ACCESS, VM_LOCKED, VM_NOHUGEPAGE, VM_SHARED, VM_SPECIAL,
-    VM_WRITE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_START, VMA_STRIDE, WANTS_SUBPAGES,
+    SC_KHUGEPAGED_FULL_SCANS, SC_KHUGEPAGED_MM, SC_KHUGEPAGED_READY, SC_NOW_NS, SC_NR_CPUS, SC_NR_TASKS, SC_WANTS_ACCESS, VMA_ANON_VMA,
+    VMA_END, VMA_FLAGS, VMA_INODE, VMA_PGOFF, VMA_START, VMA_STRIDE, VM_LOCKED, VM_NOHUGEPAGE, VM_SHARED, VM_SPECIAL, VM_WRITE,
+    WANTS_SUBPAGES,
 )
 from mmlab.model.vmstat import (
     V_THP_COLLAPSE_ALLOC, V_THP_COLLAPSE_ALLOC_FAILED, V_THP_SCAN_EXCEED_NONE_PTE, V_THP_SCAN_EXCEED_SHARE_PTE, V_THP_SCAN_EXCEED_SWAP_PTE,
@@ -53,10 +55,11 @@ def _next_mm(m, after):
 
 @kernel
 def drain_all(m):
-    """lru_add_drain_all()."""
+    """lru_add_drain_all(), which makes CPUs let go of the blocks they looked up as well."""
     for cpu in range(m.sc[SC_NR_CPUS]):
         lru_lazyfree_drain(m, cpu)
         reclaimer_drain(m, cpu)
+    invalidate_bh_lrus(m)
     return 0
 
 

@@ -8,8 +8,7 @@ zswap and swap.high limits.
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.likely import unlikely
 from mmlab.kernels.memcg import memcg_is_descendant
-from mmlab.kernels.ops import reclaimer_drain
-from mmlab.kernels.services import handle_over_high, out_of_memory
+from mmlab.kernels.services import handle_over_high, lru_add_drain_all, out_of_memory
 from mmlab.mm.page_counter import memcg_memory_event, over_limit, page_counter_charge
 from mmlab.mm.psi import psi_memstall_enter, psi_memstall_leave
 from mmlab.mm.vmscan import try_to_free_mem_cgroup_pages
@@ -17,7 +16,7 @@ from mmlab.model.const import EAGAIN, ENOMEM, HZ, SWAP_CLUSTER_MAX
 from mmlab.model.gfp import GFP_DIRECT_RECLAIM, GFP_HIGH, GFP_NOFAIL, GFP_NORETRY, GFP_RETRY_MAYFAIL
 from mmlab.model.rows import (
     MC_EVENT_HIGH, MC_EVENT_MAX, MC_EVENT_OOM, MC_HIGH, MC_MAX, MC_PARENT, MC_USAGE, MEMCG_STRIDE, SC_CPU, SC_IN_RECLAIM, SC_NOW_NS,
-    SC_NR_CPUS, SC_OOM_MEMCG, SC_TASK, STOCK_STRIDE, T_FLAGS, T_MEMCG, T_OVER_HIGH, TASK_STRIDE, TF_KILLED, TF_OOM_VICTIM,
+    SC_NR_CPUS, SC_OOM_MEMCG, SC_TASK, STOCK_STRIDE, TASK_STRIDE, TF_KILLED, TF_OOM_VICTIM, T_FLAGS, T_MEMCG, T_OVER_HIGH,
 )
 
 MEMCG_CHARGE_BATCH = 64
@@ -236,8 +235,7 @@ def memory_reclaim(m, memcg, nr_pages):
     retries = MAX_RECLAIM_RETRIES
     while done < nr_pages:
         if retries == 0:
-            for cpu in range(m.sc[SC_NR_CPUS]):
-                reclaimer_drain(m, cpu)
+            lru_add_drain_all(m)
         reclaimed = try_to_free_mem_cgroup_pages(m, memcg, (nr_pages - done) // 4, 1, 1)
         if reclaimed == 0:
             if retries == 0:

@@ -12,8 +12,7 @@ from mmlab.kernels.memcg import memcg_is_descendant, nr_lruvecs
 from mmlab.kernels.memory_tiers import can_demote
 from mmlab.kernels.ops import reclaimer_end_reclaim, reclaimer_nr_lru_pages, reclaimer_prepare_scan, reclaimer_shrink_node
 from mmlab.kernels.pte import lru_gen_use_mm
-from mmlab.kernels.scan import need_resched
-from mmlab.kernels.services import cond_resched, shrink_slab, shrink_slab_memcg, wakeup_flusher_threads, wb_step, writeback_timers
+from mmlab.kernels.services import shrink_slab, shrink_slab_memcg, wakeup_flusher_threads, wb_step, writeback_timers
 from mmlab.kernels.trace import trace_event
 from mmlab.kernels.zones import request_zone, zonelist_of
 from mmlab.mm.page_counter import memcg_memory_event
@@ -285,8 +284,6 @@ def do_try_to_free_pages(m, memcg, first, highest, nr_to_reclaim, scan_flags):
 def try_to_free_pages(m, gfp, order, node):
     """Direct reclaim of at least 32 pages from the zonelist's nodes: pages reclaimed, 0 when nothing could be."""
     highest = request_zone(m, gfp)
-    if need_resched(m):
-        cond_resched(m)  # kswapd, which this request has woken, goes first
     m.vmstat[V_ALLOCSTALL_DMA + highest] += 1
     flags = SCAN_MAY_SWAP | SCAN_MAY_WRITEPAGE | SCAN_MAY_UNMAP | (highest << SCAN_RECLAIM_IDX_SHIFT)
     first = zonelist_of(node, gfp)

@@ -21,7 +21,7 @@ _SCALE = [[0, "#f3f8f4"], [0.25, "#cfe3d6"], [0.5, "#f0d9a8"], [0.75, "#e09a5f"]
 @frozen
 class Grid:
     """Policies (the best on average first) by conditions. value: the figure that policies are judged by, above: by how many percent it is above
-    the best that is known; both by (policy, condition), None where it was not measured. keys: the axes that conditions are made of."""
+    the best that is known (below, where more is better); both by (policy, condition), None where it was not measured. keys: the axes that conditions are made of."""
 
     title: str
     names: list[str]
@@ -38,9 +38,11 @@ class Grid:
 
 def grid(rows: Sequence[Row], columns: Sequence[Column], cells: Sequence[FinishedCell], judged_by: str = "") -> Grid | None:
     """None where there are no two policies and two conditions. The best is opt's figure where that is known (so above is the regret), else the
-    least under the same conditions. judged_by: a column's title; "": the first that is tested."""
-    judged = next((c for c in columns if c.tested and judged_by in ("", c.title) and sum(row.values[c.title] is not None for row in rows) > 1), None)
+    least under the same conditions (the most where more is better). judged_by: a column's title; "": monitors by what they found, others by the
+    first that is tested."""
     arms = arm_axes(cells)
+    tested = [c for c in columns if c.tested and judged_by in ("", c.title) and sum(row.values[c.title] is not None for row in rows) > 1]
+    judged = next((c for c in tested if c.more_is_better and "monitor.use" in arms), next(iter(tested), None))
     others = [key for key in varying(cells) if key not in arms]
     if judged is None or not others:
         return None
@@ -54,10 +56,12 @@ def grid(rows: Sequence[Row], columns: Sequence[Column], cells: Sequence[Finishe
     if regret:
         above = {(row.label(arms), _condition(row, others)): row.values[REGRET.title] for row in rows}
     else:
-        least = {c: min((v for n in names if (v := value.get((n, c))) is not None), default=0.0) for c in conditions}
-        above = {(n, c): 100 * (v - least[c]) / least[c] if (v := value.get((n, c))) is not None and least[c] else None for n in names for c in conditions}
+        pick = max if judged.more_is_better else min
+        best = {c: pick((v for n in names if (v := value.get((n, c))) is not None), default=0.0) for c in conditions}
+        above = {(n, c): 100 * abs(v - best[c]) / best[c] if (v := value.get((n, c))) is not None and best[c] else None for n in names for c in conditions}
     names.sort(key=lambda n: _mean([above.get((n, c)) for c in conditions]))
-    title = f"{judged.title.capitalize()}: percent above {'the optimum (regret)' if regret else 'the best under the same conditions'}"
+    than = "the optimum (regret)" if regret else "the best under the same conditions"
+    title = f"{judged.title[0].upper()}{judged.title[1:]}: percent {'below' if judged.more_is_better else 'above'} {than}"
     return Grid(title, names, conditions, others, judged, value, above)
 
 
@@ -97,7 +101,10 @@ def _short(percent: float | None) -> str:
 
 
 def _hover(column: Column, value: float | None, percent: float | None) -> str:
-    return "not measured" if value is None else f"{value:,.0f} {column.title}" + ("" if percent is None else f", {percent:+.1f} %")
+    if value is None:
+        return "not measured"
+    number = f"{value:.2f}" if column.more_is_better else f"{value:,.0f}"
+    return f"{number} {column.title}" + ("" if percent is None else f", {-percent if column.more_is_better else percent:+.1f} %")
 
 
 def _mean(values: Sequence[float | None]) -> float:

@@ -106,7 +106,7 @@ def _warning(about: dict[str, Any]) -> str:
 
 
 def _policy_table(rows: list[Row], columns: Sequence[Column], keys: list[str], cost_model: str) -> str:
-    """Numbers with a bar behind each, as long as its part of the column's largest; the smallest in bold."""
+    """Numbers with a bar behind each, as long as its part of the column's largest; the best in bold."""
     titles = [f"{c.title} <small>({html.escape(cost_model)})</small>" if c.is_time else html.escape(c.title) for c in columns]
     head = "".join(f"<th>{t}</th>" for t in [html.escape(label_title(keys)), *titles, "events/s"])
     body = []
@@ -115,7 +115,7 @@ def _policy_table(rows: list[Row], columns: Sequence[Column], keys: list[str], c
         for column in columns:
             known = [v for r in rows if (v := r.values[column.title]) is not None]
             value, top = row.values[column.title], max(known, default=0)
-            best = value is not None and len(rows) > 1 and value == min(known) < top
+            best = value is not None and len(rows) > 1 and min(known) < top and value == (top if column.more_is_better else min(known))
             share = 100 * value / top if value and top else 0
             text = text_number(value, column.is_time)
             cells.append(f'<td{" class=best" if best else ""} style="--share:{share:.1f}%"><span>{text}</span></td>')
@@ -143,7 +143,7 @@ def _differences(found: list[Difference], cells: Sequence[FinishedCell]) -> str:
         relative = "-" if d.relative is None else f"{100 * d.relative:+.1f} %"
         interval = "-" if d.low is None else f"{_signed(d.low, d.is_time)} to {_signed(d.high or 0.0, d.is_time)}"
         kind = "matters" if d.matters else ""
-        direction = "less" if d.mean < 0 else "more" if d.mean > 0 else ""
+        direction = "" if d.better is None else "better" if d.better else "worse"
         texts = [_signed(d.mean, d.is_time), relative, interval, "-" if d.p_holm is None else f"{d.p_holm:.3g}"]
         texts += ["-" if d.effect is None else f"{d.effect:+.2f}", str(d.pairs)]
         body.append(

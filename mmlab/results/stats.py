@@ -51,10 +51,16 @@ class Difference:
     p_holm: float | None = None
     needed: int | None = None
     effect: float | None = None
+    more_is_better: bool = False
 
     @property
     def matters(self) -> bool:
         return self.p_holm is not None and self.p_holm < ALPHA
+
+    @property
+    def better(self) -> bool | None:
+        """Whether the arm does better than the baseline; None where they are equal."""
+        return None if self.mean == 0 else (self.mean > 0) == self.more_is_better
 
     @property
     def verdict(self) -> str:
@@ -158,7 +164,8 @@ def _differences(name: str, base: str, pairs: list[tuple[FinishedCell, FinishedC
         p = sign_flip_p(delta) if column.tested and n >= 2 else None
         relative, effect = (mean / base_mean if base_mean else None), (mean / spread if spread else None)
         found.append(
-            Difference(column.title, column.is_time, column.tested, name, base, n, base_mean, mean, relative, low, high, p, effect=effect)
+            Difference(column.title, column.is_time, column.tested, name, base, n, base_mean, mean, relative, low, high, p, effect=effect,
+                       more_is_better=column.more_is_better)  # fmt: skip
         )
     return found
 

@@ -15,13 +15,14 @@ from mmlab.results.cell_files import FinishedCell
 class Column:
     """A headline figure: the sum of these counters (those that the run has), or None when it has none of them.
 
-    tested: policies are judged by it; the others are described. Each further test makes every test weaker.
+    tested: policies are judged by it; the others are described. Each further test makes every test weaker. more_is_better: of most figures less is.
     """
 
     title: str
     counters: tuple[str, ...]
     is_time: bool = False
     tested: bool = False
+    more_is_better: bool = False
 
     def value(self, cell: FinishedCell) -> float | None:
         present = [cell.result.counters[name] for name in self.counters if name in cell.result.counters]
@@ -45,9 +46,10 @@ COLUMNS = (
     Column("simulated time", ("sim_time_ns",), is_time=True, tested=True),
     Column("slow accesses", ("accesses_slow",), tested=True),
     Column("tiering's CPU", ("tiering_ns",), is_time=True),
-    Column("precision", ("monitor_precision",)),
-    Column("recall", ("monitor_recall",)),
-    Column("rank correlation", ("monitor_rank_correlation",)),
+    Column("F1 of hot bytes", ("monitor_f1",), tested=True, more_is_better=True),
+    Column("precision", ("monitor_precision",), more_is_better=True),
+    Column("recall", ("monitor_recall",), more_is_better=True),
+    Column("rank correlation", ("monitor_rank_correlation",), more_is_better=True),
     Column("age error (ms)", ("monitor_age_error_ms",)),
     Column("checks", ("monitor_checks",)),
     Column("monitor's CPU", ("monitor_ns",), is_time=True),
@@ -75,8 +77,8 @@ class Row:
 
 def columns_for(cells: Sequence[FinishedCell], extra: Iterable[str]) -> tuple[Column, ...]:
     """The headline columns that a run has a figure for (a request replay has no faults, a machine no requests), and one, tested, for each
-    further counter."""
-    measured = [column for column in COLUMNS if any(column.value(cell) is not None for cell in cells)]
+    further counter. One that describes says nothing where it is 0 everywhere, and is left out."""
+    measured = [column for column in COLUMNS if any(column.value(cell) is not None if column.tested else column.value(cell) for cell in cells)]
     return (*measured, *(Column(name, (name,), tested=True) for name in extra))
 
 

@@ -1,7 +1,6 @@
 """Miss counts of the policies equal those of libcachesim, another implementation, on the same requests.
 
-Where the definitions differ, in what, and from its source: lirs.py (one parameter), w_tinylfu.py (a sketch's collisions), clock_pro.py and
-car.py of the reclaimers.
+Which are defined alike: EQUAL. Where the definitions differ, in what, and from its source: docs/libcachesim.md.
 """
 
 import functools
@@ -13,9 +12,9 @@ import numpy as np
 import pytest
 
 from mmlab._engine.requests import RequestMachine
+from mmlab.testing.oracles.libcachesim import EQUAL, misses, write_oracle_general
 from mmlab.testing.oracles.replacement_adaptive import w_tinylfu
-from mmlab.workload.requests import ORACLE_GENERAL
-from mmlab.workload.stream import KIND_READ, NEVER, next_use, pack, unpack
+from mmlab.workload.stream import unpack
 from mmlab.workload.trace_format import read_recorded
 from mmlab.workload.traces import shipped
 from mmlab_rivals.reclaimer import RECLAIMERS
@@ -24,17 +23,6 @@ libcachesim = pytest.importorskip("libcachesim")
 
 OBJECTS, REQUESTS = 5000, 100_000
 POLICIES = {policy.name: policy for policy in RECLAIMERS}
-#: ours, our parameters, theirs, their parameters; the defaults are the same where there are none
-EQUAL = [
-    ("fifo", {}, "FIFO", {}), ("clock", {}, "Clock", {}), ("gclock", {}, "Clock", {"n_bit_counter": 2}), ("lru", {}, "LRU", {}),
-    ("gclock", {"max_count": 7, "init_count": 1}, "Clock", {"n_bit_counter": 3, "init_freq": 1}),
-    ("lru_k", {}, "LRUK", {}), ("lru_k", {"k": 3}, "LRUK", {"k": 3}), ("lfu", {}, "LFU", {}), ("opt", {}, "Belady", {}),
-    ("sieve", {}, "Sieve", {}), ("s3_fifo", {}, "S3FIFO", {}), ("two_q", {}, "TwoQ", {}), ("arc", {}, "ARC", {}),
-    ("s3_fifo", {"small_size_ratio": 0.2, "ghost_size_ratio": 2.0, "move_to_main_threshold": 1}, "S3FIFO",
-     {"small_size_ratio": 0.2, "ghost_size_ratio": 2.0, "move_to_main_threshold": 1}),
-    ("two_q", {"a_in_size_ratio": 0.1, "a_out_size_ratio": 1.5}, "TwoQ", {"a_in_size_ratio": 0.1, "a_out_size_ratio": 1.5}),
-    ("lirs", {"demote_on_queue_hit": True}, "LIRS", {}),
-]  # fmt: skip
 
 
 def zipf_requests():
@@ -68,11 +56,8 @@ def stream(request, tmp_path_factory):
     """(object of each request, the same as an oracleGeneral file, sizes)."""
     make, sizes = STREAMS[request.param]
     ids = make()
-    records = np.zeros(len(ids), ORACLE_GENERAL)
-    later = next_use(pack(KIND_READ, 0, ids))
-    records["id"], records["size"], records["next"] = ids + 1, 1, np.where(later == NEVER, -1, later)
     path = tmp_path_factory.mktemp("stream") / "trace.oracleGeneral"
-    records.tofile(path)
+    write_oracle_general(ids, path)
     return ids, path, sizes
 
 
@@ -85,9 +70,7 @@ def ours(name, params, ids, size, seed=0):
 
 
 def theirs(name, params, stream, size):
-    reader = libcachesim.TraceReader(str(stream[1]), libcachesim.TraceType.ORACLE_GENERAL_TRACE)
-    miss_ratio, _ = getattr(libcachesim, name)(size, **params).process_trace(reader)
-    return round(miss_ratio * len(stream[0]))
+    return misses(name, params, stream[1], len(stream[0]), size)
 
 
 @pytest.mark.parametrize("which", [0, 1, 2], ids=["small", "medium", "large"])

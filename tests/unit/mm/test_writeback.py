@@ -209,6 +209,7 @@ def test_who_is_over_the_limit_of_a_cgroup_by_its_statistics_waits():
     assert counted(sim, v.V_NR_WRITTEN)[0] > 0
     began = sim.now_ns
     sim.machine.memcg[r.MEMCG_STRIDE + r.MC_SEEN_DIRTY] = 1000  # above every limit
+    sim.machine.wb[r.WB_STATS_NS] += 1_000_000_000  # until it is through
     sim.fwrite("A", "f", 350 * 4096, 200 * 4096)
     assert sim.now_ns - began > 150 * 4_000_000 and sim.check_state() == []  # a jiffy a page or more, though the flusher has written all
 

@@ -6,6 +6,8 @@ import re
 import pytest
 from damon_script import ADMIN, CTX, pid, regions, run, scheme, setup
 
+from mmlab.model.rows import COST_LRU_MOVE
+
 pytestmark = pytest.mark.nojit
 WARM = "spawn A\nmmap A r 8M anon align=2M huge=no\ntouch A r 0 8M w\nmmap A x 128K anon\ntouch A x 0 128K w\n"  # x: r's pages leave the LRU batch
 ON, OFF = f"sysfs {ADMIN}0/state on\n", f"sysfs {ADMIN}0/state off\n"
@@ -137,6 +139,16 @@ def test_migrate_moves_cold_pages_to_another_node(tmp_path):
     moved = found.folder.figure("snap[b].A.numa_maps[r].N1")
     assert found.folder.figure("snap[a].A.numa_maps[r].N1") == 0 and 800 <= moved <= 1300  # the cold half is 1024 pages
     assert stat(found, "sz_applied") >= moved * 4096 and found.folder.figure("delta[a,b].vmstat.pgmigrate_success") >= moved
+
+
+@pytest.mark.parametrize("node", [-1, 0, 5])
+def test_what_stays_on_its_node_is_handled_all_the_same(tmp_path, node):
+    """Migration to no node, its own or one that is not there takes each page off its list and back: 8 MiB of them, twice 60 ns each."""
+    script = WARM + setup("paddr", schemes=1) + regions(0, ("0", "67108864")) + scheme(0, "migrate_cold", (0, 1000), more=f"target_nid {node}")
+    found = run(tmp_path, script + ON + "sleep 105\n" + STATS + OFF)
+    assert stat(found, "sz_tried") == 64 << 20 and stat(found, "sz_applied") == 0
+    took = found.trace.aggregations[0][0] - found.trace.applied[0][0]
+    assert took * 1e9 >= 2048 * 2 * found.sim.machine.cost[COST_LRU_MOVE] > 0
 
 
 def test_schemes_on_physical_memory_move_pages_between_the_lists(tmp_path):

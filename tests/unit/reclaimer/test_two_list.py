@@ -276,13 +276,13 @@ def test_statistics_of_the_lists_lag():
     active(lru, range(310))
     stats = lru.machine.states["reclaimer"].stats
     sizes = {}
-    for ms in (649, 650, 2665, 2666):  # first after 0.65 s, then each 2.016
-        if ms == 2665:
+    for ms in (849, 850, 2865, 2866):  # first after 0.85 s, then each 2.016
+        if ms == 2865:
             active(lru, range(310, 341))
         lru.machine.sc[r.SC_NOW_NS] = ms * 1_000_000
         lru.shrink(0)
         sizes[ms] = stats[LRU_ACTIVE_FILE] + stats[LRU_INACTIVE_FILE]
-    assert sizes == {649: 0, 650: 310, 2665: 310, 2666: 31}  # all 310 were reclaimed at once
+    assert sizes == {849: 0, 850: 310, 2865: 310, 2866: 31}  # all 310 were reclaimed at once
 
 
 def test_kswapd_keeps_old_anonymous_pages_at_hand():

@@ -1,7 +1,8 @@
 """The picture that a report begins with."""
 
 from mmlab.results.overview import grid, overview
-from mmlab.results.report import BLOCKS, _left_out
+from mmlab.results.report import BLOCKS, _left_out, _policy_table
+from mmlab.results.stats import compare
 from mmlab.results.summary import REGRET, columns_for, rows, table_columns
 
 
@@ -57,3 +58,26 @@ def test_one_condition_or_one_policy_is_no_picture(finished):
 def test_the_page_says_how_many_plots_it_leaves_out(finished):
     cells = [finished(name, 0, 3, f"{number}G") for name in ("clock", "lru") for number in range(BLOCKS + 4)]
     assert f"The first {BLOCKS} of {BLOCKS + 4} choices" in _left_out(cells) and _left_out(cells[:BLOCKS]) == ""
+
+
+def test_monitors_are_judged_by_what_they_found(finished):
+    """F1 of 0.4 is 50 % below 0.8; more is better here, in the picture, in the table's bold and in the signs of differences."""
+    cells = []
+    for name, scores in (("damon", (0.8, 0.4)), ("pebs", (0.4, 0.5))):
+        for memory, f1 in zip(("1G", "2G"), scores):
+            cell = finished(name, 0, 0, memory)
+            cell.axes["monitor.use"] = cell.axes.pop("reclaimer.use")
+            cell.result.counters["monitor_f1"] = f1
+            cells.append(cell)
+    columns, plot = pictured(cells)
+    assert plot["data"][0]["y"] == ["damon", "pebs"] and plot["data"][0]["text"] == [["0.0", "20"], ["50", "0.0"]]
+    assert plot["layout"]["title"]["text"] == "F1 of hot bytes: percent below the best under the same conditions"
+    assert plot["data"][0]["customdata"][1][0] == "0.40 F1 of hot bytes, -50.0 %"
+    table = _policy_table(rows(cells[::2], columns), columns, ["monitor.use"], "free")
+    assert [part.split("</span>")[0].split("<span>")[1] for part in table.split("<td class=best")[1:]] == ["0.80"]
+    assert [d.better for d in compare(cells, "damon", columns) if d.column == "F1 of hot bytes"] == [False]
+
+
+def test_what_is_0_everywhere_is_no_column(finished):
+    titles = [column.title for column in columns_for([finished("clock", 0, 0), finished("lru", 0, 0)], ())]
+    assert "major faults" in titles and "swap in" not in titles  # policies are judged by the one, not by the other

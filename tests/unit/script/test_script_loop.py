@@ -5,7 +5,9 @@ import shutil
 
 import pytest
 
+from mmlab._engine import loop
 from mmlab._engine.looping import preempt_by_loops
+from mmlab._engine.sampler import Sampler
 from mmlab._engine.script import run_script
 from mmlab.errors import NotSupported
 from mmlab.model import rows as r
@@ -144,3 +146,23 @@ def test_a_long_turn_of_a_kernel_thread_lets_waking_tasks_go_first(run):
     passes = int(machine.loop[row + r.LOOP_PASSES])
     assert passes == -(-4 * MS // pass_ns) + (1 if 4 * MS % pass_ns == 0 else 0)
     assert int(machine.sc[r.SC_NOW_NS]) == began + passes * pass_ns
+
+
+def test_samples_are_taken_while_a_script_sleeps():
+    sim = Simulation.from_table({"memory": "16M", "bare": True})
+    began = sim.now_ns
+    sim.sampler = Sampler(sim, 10 * MS)
+    sim.sleep(35)
+    assert sim.now_ns == began + 35 * MS and [row[0] - began for row in sim.sampler.rows] == [0, 10 * MS, 20 * MS, 30 * MS]
+
+
+def test_a_sample_that_nobody_takes_holds_up_nobody(monkeypatch):
+    """The clock does not crawl on from the moment at which it was due."""
+    asked = []
+    sim = Simulation.from_table({"memory": "16M", "bare": True})
+    sim.spawn("A")
+    Sampler(sim, 10 * MS)
+    began = sim.now_ns
+    monkeypatch.setattr(loop, "be_idle", lambda m, until, idle=loop.be_idle: (asked.append(until), idle(m, until))[1])
+    sim.sleep(100)
+    assert sim.now_ns == began + 100 * MS and 1 <= len(asked) < 100

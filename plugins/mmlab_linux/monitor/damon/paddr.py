@@ -1,7 +1,7 @@
 """DAMOS actions on physical memory: page by page over the folios that are on an LRU list.
 
 Models: mm/damon/paddr.c damon_pa_apply_scheme(), damon_pa_pageout(), damon_pa_mark_accessed_or_deactivate(),
-damon_pa_migrate(). O(pages of the region).
+damon_pa_migrate(). Left out: that a folio which cannot go anywhere changes its place in its list. O(pages of the region).
 """
 
 from mmlab.kernels.jit import kernel
@@ -35,8 +35,7 @@ def pa_apply_scheme(m, st, k, scheme, r, action):
     """Bytes applied: freed by pageout, migrated, or visited by the others."""
     migrate = action in (DAMOS_MIGRATE_HOT, DAMOS_MIGRATE_COLD)
     node = st.scheme[scheme_row(k, scheme) + S_TARGET_NID]
-    if migrate and (node < 0 or node >= m.sc[SC_NR_NODES]):
-        return 0
+    nowhere = node < 0 or node >= m.sc[SC_NR_NODES]
     if action not in (DAMOS_PAGEOUT, DAMOS_LRU_PRIO, DAMOS_LRU_DEPRIO) and not migrate:
         return 0
     skip_young = action == DAMOS_PAGEOUT and has_young_filter(st, k, scheme) == 0
@@ -62,7 +61,9 @@ def pa_apply_scheme(m, st, k, scheme, r, action):
             continue
         if migrate:
             began = m.sc[SC_NOW_NS]
-            if page_node(m, folio) != node and migrate_folio_to(m, folio, node):
+            if nowhere or page_node(m, folio) == node:
+                m.sc[SC_NOW_NS] += 2 * m.cost[COST_LRU_MOVE]  # taken off its list and put back all the same
+            elif migrate_folio_to(m, folio, node):
                 applied += sz
             st.one[ONE_RESCHED_NS] += m.sc[SC_NOW_NS] - began
             continue
