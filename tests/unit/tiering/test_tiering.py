@@ -27,7 +27,8 @@ class Tiered:
 
     def __init__(self, policy: str, **params: int):
         chosen = {"tiering": {"use": policy, "params": params}, "thp": {"use": "never"}, "reclaimer": {"use": "two_list"}}
-        self.sim = Simulation.from_table(MACHINE, policies=chosen, **SETTINGS)
+        stream = make_generator("scan", {"pages": 1, "events": 1}).stream(0) if policy == "oracle" else None  # which sees no future otherwise
+        self.sim = Simulation.from_table(MACHINE, policies=chosen, **SETTINGS, stream=stream)
         self.machine, self.state = self.sim.machine, self.sim.machine.states["tiering"]
         self.machine.sc[SC_TIERING_TIMER_NS] = 1 << 62  # it works when the test says so
         self.sim.spawn("A")
@@ -135,7 +136,7 @@ def test_damos_moves_hot_regions_up_and_cold_ones_down():
 
 def slow_accesses(policy: str, stream) -> tuple[int, int, int]:
     """(accesses to slow memory, all accesses, simulated ns) of a stream under a policy."""
-    sim = Simulation.from_table(MACHINE, policies={"tiering": {"use": policy}, "thp": {"use": "never"}}, nr_tasks=9)
+    sim = Simulation.from_table(MACHINE, policies={"tiering": {"use": policy}, "thp": {"use": "never"}}, nr_tasks=9, stream=stream)
     StreamRun(sim, stream, Sampler(sim, 10**12)).run(lambda done, total, text: None)
     assert sim.check_state() == []
     return int(sim.machine.node[NODE_STRIDE + N_ACCESSES]), int(sim.machine.node[N_ACCESSES]) + int(sim.machine.node[NODE_STRIDE + N_ACCESSES]), sim.now_ns
