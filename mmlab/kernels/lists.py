@@ -1,6 +1,6 @@
 """Circular doubly linked lists through mem_map, as include/linux/list.h: a head is a sentinel record behind the last frame.
 
-Every function is O(1). A record must be on one list at most; list_del() leaves it unlinked (pointing at itself).
+Every function is O(1) if it does not say otherwise. A record must be on one list at most; list_del() leaves it unlinked (pointing at itself).
 """
 
 from mmlab.kernels.jit import leaf
@@ -51,6 +51,18 @@ def list_del(m, pfn):
     set_page_prev(m, after, before)
     set_page_next(m, pfn, pfn)
     set_page_prev(m, pfn, pfn)
+
+
+@leaf
+def list_find_del(m, head, pfn):
+    """Take pfn off the list if it is there: 1 if it was. O(length)."""
+    at = page_next(m, head)
+    while at != head and at != pfn:
+        at = page_next(m, at)
+    if at == head:
+        return 0
+    list_del(m, pfn)
+    return 1
 
 
 @leaf

@@ -13,7 +13,7 @@ import numpy as np
 from attrs import field, frozen
 from attrs.validators import ge
 from mmlab.kernels.jit import kernel
-from mmlab.kernels.lists import list_del, list_position, policy_list
+from mmlab.kernels.lists import list_find_del, list_position, policy_list
 from mmlab.kernels.memcg import STATS_FIRST_NS, STATS_PERIOD_NS, lruvec_memcg, lruvec_node, memcg_swap_pages, nr_lruvecs, page_lruvec
 from mmlab.kernels.memory_tiers import can_demote
 from mmlab.kernels.zones import page_node
@@ -344,12 +344,8 @@ def remove_isolated(m, lruvec, pfn):
     """A page that is being freed leaves the batch of a reclaim that was preempted."""
     for number in range(ISOLATED, ISOLATED + 2 * OF_KSWAPD):
         head = policy_list(m, lruvec, number)
-        at = page_next(m, head)
-        while at != head:
-            if at == pfn:
-                list_del(m, pfn)
-                return
-            at = page_next(m, at)
+        if list_find_del(m, head, pfn):
+            return
 
 
 @kernel

@@ -9,13 +9,13 @@ generation at once but stays where it is linked until a scan meets it.
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.lists import list_add, list_add_tail, list_del, policy_list
+from mmlab.kernels.lists import list_add, list_add_tail, list_del, list_find_del, policy_list
 from mmlab.kernels.memcg import page_lruvec
 from mmlab.model.const import LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, LRU_UNEVICTABLE, SCAN_KSWAPD
 from mmlab.model.gfp import MAX_NR_ZONES
 from mmlab.model.page import (
     GEN_MASK, GEN_SHIFT, PG_ACTIVE, PG_DIRTY, PG_RECLAIM, PG_REFERENCED, PG_SWAPBACKED, PG_SWAPCACHE, PG_UNEVICTABLE, PG_WORKINGSET,
-    PG_WRITEBACK, ZONE_SHIFT, page_flags, page_next, set_page_flags,
+    PG_WRITEBACK, ZONE_SHIFT, page_flags, set_page_flags,
 )
 from mmlab.model.rows import ZONE_STRIDE, Z_INDEX
 from mmlab_linux.reclaimer.lruvec import ANON, FILE, folio_nr_pages, update_lru_size
@@ -76,12 +76,8 @@ def remove_isolated(m, lruvec, pfn):
     """A page that is being freed leaves the batch of a reclaim that was preempted."""
     for number in range(ISOLATED, ISOLATED + 2 * 3):
         head = policy_list(m, lruvec, number if number <= CLEAN else number - 3 + OF_KSWAPD)
-        at = page_next(m, head)
-        while at != head:
-            if at == pfn:
-                list_del(m, pfn)
-                return
-            at = page_next(m, at)
+        if list_find_del(m, head, pfn):
+            return
 
 
 @leaf
