@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from mmlab.kernels.services import kmem_cache_alloc, kmem_cache_free
 from mmlab.mm.dcache import KERNFS_OPEN_NODE, dentry_kill, name_use
 from mmlab.mm.files import do_inode_put, file_close, file_open, inode_create
+from mmlab.mm.lru_gen import DRIVER_POLL_NS
 from mmlab.mm.slab_common import free_large_kmalloc, kmalloc_large
-from mmlab.mm.vmscan import DRIVER_POLL_NS
 from mmlab.model.const import NEVER_NS, SLAB_STAT_NUM_SLABS, SLAB_STAT_OBJPERSLAB
 from mmlab.model.gfp import GFP_KERNEL, GFP_KERNEL_ACCOUNT
 from mmlab.procfs import mthp

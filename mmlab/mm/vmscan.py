@@ -11,10 +11,10 @@ from mmlab.kernels.likely import unlikely
 from mmlab.kernels.memcg import memcg_is_descendant, nr_lruvecs
 from mmlab.kernels.memory_tiers import can_demote
 from mmlab.kernels.ops import reclaimer_end_reclaim, reclaimer_nr_lru_pages, reclaimer_prepare_scan, reclaimer_shrink_node
-from mmlab.kernels.pte import lru_gen_use_mm
 from mmlab.kernels.services import shrink_slab, shrink_slab_memcg, wakeup_flusher_threads, wb_step, writeback_timers
 from mmlab.kernels.trace import trace_event
 from mmlab.kernels.zones import request_zone, zonelist_of
+from mmlab.mm.lru_gen import driver_polls
 from mmlab.mm.page_counter import memcg_memory_event
 from mmlab.mm.page_io import NEVER_NS, blk_flush_plug, swap_io_next_ns, swap_io_poll
 from mmlab.mm.psi import psi_memstall_enter, psi_memstall_leave
@@ -29,18 +29,16 @@ from mmlab.model.const import (
 from mmlab.model.gfp import ZONE_MOVABLE
 from mmlab.model.rows import (
     EVENT_DIRECT_RECLAIM_BEGIN, EVENT_DIRECT_RECLAIM_END, EVENT_MEMCG_RECLAIM_BEGIN, EVENT_MEMCG_RECLAIM_END, MC_ELOW, MC_EMIN,
-    MC_EVENT_LOW, MC_ITER, MC_MIN, MC_PARENT, MC_USAGE, MEMCG_STRIDE, MM_LRU_ALL_USED, MM_LRU_GEN, MM_STRIDE, NODE_STRIDE,
-    N_KSWAPD_FAILURES, N_PASS_MEMCG, RECLAIM_NOTHING, SC_DRIVER, SC_INODE_TOP, SC_IN_RECLAIM, SC_KSWAPD_SLICE_NS, SC_NODE, SC_NOW_NS,
-    SC_NR_CPUS, SC_NR_FREED, SC_NR_MEMCGS, SC_NR_NODES, SC_NR_RECLAIMED, SC_NR_SCANNED, SC_NR_SWAP_FREE, SC_NR_ZONES, SC_POLL_NS,
-    SC_PROACTIVE, SC_PROTECTION, SC_RECLAIM_MEMCG, SC_RECLAIM_NOTES, SC_SCAN_PRIORITY, SC_SHRINK_MEMCG, SC_YIELDED, SHR_NR, TASK_STRIDE,
-    TRACE_ORDER, T_MM, WB_AWAKE, WB_IO_NEXT_NS, WB_SC_CONGESTED, WB_SC_DIRTY, WB_SC_TAKEN, WB_SC_UNQUEUED_DIRTY, ZONELIST_STRIDE,
-    ZONE_STRIDE, ZSW_SHRINKER, Z_INDEX, Z_MANAGED, Z_NODE, Z_WRITE_PENDING,
+    MC_EVENT_LOW, MC_ITER, MC_MIN, MC_PARENT, MC_USAGE, MEMCG_STRIDE, NODE_STRIDE, N_KSWAPD_FAILURES, N_PASS_MEMCG, RECLAIM_NOTHING,
+    SC_INODE_TOP, SC_IN_RECLAIM, SC_KSWAPD_SLICE_NS, SC_NODE, SC_NOW_NS, SC_NR_FREED, SC_NR_MEMCGS, SC_NR_NODES, SC_NR_RECLAIMED,
+    SC_NR_SCANNED, SC_NR_SWAP_FREE, SC_NR_ZONES, SC_POLL_NS, SC_PROACTIVE, SC_PROTECTION, SC_RECLAIM_MEMCG, SC_RECLAIM_NOTES,
+    SC_SCAN_PRIORITY, SC_SHRINK_MEMCG, SC_YIELDED, SHR_NR, TRACE_ORDER, WB_AWAKE, WB_IO_NEXT_NS, WB_SC_CONGESTED, WB_SC_DIRTY, WB_SC_TAKEN,
+    WB_SC_UNQUEUED_DIRTY, ZONELIST_STRIDE, ZONE_STRIDE, ZSW_SHRINKER, Z_INDEX, Z_MANAGED, Z_NODE, Z_WRITE_PENDING,
 )
 from mmlab.model.vmstat import V_ALLOCSTALL_DMA, V_NR_SLAB_RECLAIMABLE
 
 MAX_RECLAIM_RETRIES = 16
 JIFFY_NS = 1_000_000_000 // HZ
-DRIVER_POLL_NS = 20_000_000  # how long a script's driver waits for an answer before it looks whether the task still lives
 
 
 @leaf
@@ -184,15 +182,6 @@ def mostly_written(m):
         pending += m.zone[zone * ZONE_STRIDE + Z_WRITE_PENDING]
         reclaimable += zone_reclaimable_pages(m, zone)
     return 1 if 2 * pending <= reclaimable else 0
-
-
-@leaf
-def driver_polls(m):
-    """The task that waits for the running one wakes every 20 ms to look after it: both address spaces were used since (on one CPU)."""
-    m.sc[SC_POLL_NS] += (1 + (m.sc[SC_NOW_NS] - m.sc[SC_POLL_NS]) // DRIVER_POLL_NS) * DRIVER_POLL_NS
-    m.mm[m.task[m.sc[SC_DRIVER] * TASK_STRIDE + T_MM] * MM_STRIDE + MM_LRU_GEN] |= MM_LRU_ALL_USED
-    if m.sc[SC_NR_CPUS] == 1:
-        lru_gen_use_mm(m)
 
 
 @kernel

@@ -10,11 +10,16 @@ which includes the cgroup's descendants, that the kernel refreshes every two sec
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.likely import unlikely
 from mmlab.kernels.lists import list_add, list_add_tail, list_del, policy_list
-from mmlab.kernels.memcg import lruvec_memcg, lruvec_node, nr_lruvecs, page_lruvec, parent_lruvec
+from mmlab.kernels.memcg import count_folio_events, lruvec_memcg, lruvec_node, nr_lruvecs, page_lruvec, parent_lruvec
 from mmlab.kernels.zones import mod_zone_lru
-from mmlab.model.const import LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, LRU_UNEVICTABLE, SWAP_CLUSTER_MAX
-from mmlab.model.page import PG_ACTIVE, PG_HEAD, PG_LRU, PG_SWAPBACKED, PG_UNEVICTABLE, ZONE_SHIFT, page_flags, page_memcg, page_order
-from mmlab.model.rows import SC_NOW_NS, SC_NR_MEMCGS, SC_NR_ZONES, Z_INDEX, Z_NODE, ZONE_STRIDE
+from mmlab.model.const import (
+    LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, LRU_UNEVICTABLE, RECLAIM_ACTIVATE, SWAP_CLUSTER_MAX,
+)
+from mmlab.model.page import (
+    PG_ACTIVE, PG_HEAD, PG_LRU, PG_MLOCKED, PG_SWAPBACKED, PG_UNEVICTABLE, ZONE_SHIFT, page_flags, page_memcg, page_order, set_page_flags,
+)
+from mmlab.model.rows import SC_NOW_NS, SC_NR_MEMCGS, SC_NR_ZONES, ZONE_STRIDE, Z_INDEX, Z_NODE
+from mmlab.model.vmstat import V_PGACTIVATE
 
 ANON, FILE = 0, 1
 PAGES_PER_GIB_SHIFT = 18
@@ -186,3 +191,12 @@ def put_back(m, st, pfn):
     if flags & PG_ACTIVE:
         workingset_age_nonresident(m, st, page_lruvec(m, pfn), folio_nr_pages(m, pfn, flags))
     return 0
+
+
+@leaf
+def note_kept(m, pfn, verdict):
+    """shrink_folio_list() keeps an isolated page: one in use is made active, and counted, unless mlock() holds it."""
+    flags = page_flags(m, pfn)
+    if verdict == RECLAIM_ACTIVATE and flags & PG_MLOCKED == 0:
+        set_page_flags(m, pfn, flags | PG_ACTIVE)
+        count_folio_events(m, pfn, V_PGACTIVATE, folio_nr_pages(m, pfn, flags))

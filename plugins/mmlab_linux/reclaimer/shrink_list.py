@@ -21,9 +21,9 @@ from mmlab.model.rows import (
     EVENT_LRU_ISOLATE, EVENT_LRU_SHRINK_ACTIVE, EVENT_LRU_SHRINK_INACTIVE, SC_CPU, SC_SCAN_PRIORITY, SC_YIELDED, WB_SC_TAKEN,
     WB_SC_UNQUEUED_DIRTY, ZONE_STRIDE, Z_INDEX,
 )
-from mmlab.model.vmstat import V_NR_VMSCAN_WRITE, V_PGACTIVATE, V_PGDEACTIVATE, V_PGSKIP_DMA, count_vm_events
+from mmlab.model.vmstat import V_NR_VMSCAN_WRITE, V_PGDEACTIVATE, V_PGSKIP_DMA, count_vm_events
 from mmlab_linux.reclaimer.lru_batch import BATCH_ADD, batch_add, held_by_batch, lru_add_drain
-from mmlab_linux.reclaimer.lruvec import ANON, FILE, folio_is_file, folio_nr_pages, lru_note_cost, put_back, update_zone_lru_size
+from mmlab_linux.reclaimer.lruvec import ANON, FILE, folio_is_file, folio_nr_pages, lru_note_cost, note_kept, put_back, update_zone_lru_size
 
 # lists of the node beyond the five: pages taken off by isolate_lru_folios(), pages it passes over, pages that stay. kswapd, which can be preempted
 # within a batch, has its own from ISOLATED + OF_KSWAPD on
@@ -158,10 +158,7 @@ def shrink_isolated(m, st, lruvec, kind, scan_flags, row):
         if verdict == RECLAIM_FREED:
             st.inactive[row + BATCH_RECLAIMED] += 1
         else:
-            flags = page_flags(m, pfn)
-            if verdict == RECLAIM_ACTIVATE and flags & PG_MLOCKED == 0:
-                set_page_flags(m, pfn, flags | PG_ACTIVE)
-                count_folio_events(m, pfn, V_PGACTIVATE, folio_nr_pages(m, pfn, flags))
+            note_kept(m, pfn, verdict)
             list_add(m, kept, pfn)
         if need_resched(m) and list_empty(m, isolated) == 0:
             st.inactive[row + BATCH_WRITTEN] += m.vmstat[V_NR_VMSCAN_WRITE] - nr_written

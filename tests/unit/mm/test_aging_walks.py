@@ -1,17 +1,18 @@
 """When MGLRU's walks of page tables find an address space used: a task that was switched in, a script's driver that looks after it."""
 
-from pathlib import Path
-
-import pytest
-
 from mmlab._engine.script_driver import driver_waits
 from mmlab._engine.simulate_case import simulation_of
-from mmlab.mm.vmscan import DRIVER_POLL_NS, shrink_node
-from mmlab.model import rows as r
+from mmlab.mm.lru_gen import DRIVER_POLL_NS
+from mmlab.mm.vmscan import shrink_node
 from mmlab.model.const import DEF_PRIORITY, NEVER_NS, SCAN_MAY_SWAP, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_RECLAIM_IDX_SHIFT
 from mmlab.procfs import write
 from mmlab.simulation import Simulation
 from mmlab.verify import read_case
+from pathlib import Path
+
+import pytest
+
+from mmlab.model import rows as r
 
 CASES = Path(__file__).resolve().parents[2] / "ground_truth"
 pytestmark = pytest.mark.nojit

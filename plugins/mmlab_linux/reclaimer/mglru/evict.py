@@ -7,7 +7,6 @@ classic LRU. Left out: the memcg LRU (cgroups are taken in turn), deleted cgroup
 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.lists import list_add, list_add_tail, list_del, list_empty
-from mmlab.kernels.memcg import count_folio_events
 from mmlab.kernels.scan import count_dirty, count_refill, count_scan, count_steal, need_resched
 from mmlab.kernels.services import cond_resched, folio_referenced, reclaim_folio, wakeup_flusher_threads
 from mmlab.kernels.trace import trace_event
@@ -26,9 +25,9 @@ from mmlab.model.rows import (
     SC_NR_RECLAIMED, SC_NR_ZONES, SC_NUMA_BALANCING, SC_PROACTIVE, SC_RECLAIM_MEMCG, SC_SCAN_PRIORITY, SC_SHRINK_MEMCG, SC_YIELDED,
     SC_YIELD_NS, WB_SC_TAKEN, WB_SC_UNQUEUED_DIRTY, ZONE_STRIDE, Z_INDEX, Z_NODE,
 )
-from mmlab.model.vmstat import V_PGACTIVATE, V_PGSKIP_DMA, V_UNEVICTABLE_PGS_CULLED, count_vm_events
+from mmlab.model.vmstat import V_PGSKIP_DMA, V_UNEVICTABLE_PGS_CULLED, count_vm_events
 from mmlab_linux.reclaimer.lru_batch import held_by_batch
-from mmlab_linux.reclaimer.lruvec import ANON, FILE, folio_nr_pages
+from mmlab_linux.reclaimer.lruvec import ANON, FILE, folio_nr_pages, note_kept
 from mmlab_linux.reclaimer.mglru.aging import (
     get_swappiness, list_of_page, lruvec_total, promoted, should_run_aging, try_to_inc_max_seq, try_to_inc_min_seq,
 )
@@ -232,10 +231,7 @@ def shrink_folio_list(m, st, lruvec, kind, scan_flags, retry, reclaimed):
             st.refs[pfn] = 0
             reclaimed += 1
         else:
-            flags = page_flags(m, pfn)
-            if verdict == RECLAIM_ACTIVATE and flags & PG_MLOCKED == 0:
-                set_page_flags(m, pfn, flags | PG_ACTIVE)
-                count_folio_events(m, pfn, V_PGACTIVATE, folio_nr_pages(m, pfn, flags))
+            note_kept(m, pfn, verdict)
             list_add(m, kept, pfn)
         if need_resched(m) and list_empty(m, isolated) == 0:
             if scan_flags & SCAN_KSWAPD:
