@@ -9,10 +9,11 @@ it); new pages for those that reclaim took.
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.services import free_pages, kmem_cache_free
 from mmlab.model.rows import (
-    KVFREE_BULK_MAX_ENTR, KVP_NR, KVP_PAGE, KVP_STRIDE, KVP_USED, SC_CPU, SC_NOW_NS, SC_NR_CPUS, SHR_FIRST, SHR_KFREE_RCU, SHR_NR, SHR_STRIDE,
+    KVFREE_BULK_MAX_ENTR, KVP_NR, KVP_PAGE, KVP_STRIDE, KVP_USED, SC_CPU, SC_NOW_NS, SC_NR_CPUS, SHR_FIRST, SHR_KFREE_RCU, SHR_LAST, SHR_NR, SHR_STRIDE,
 )
 
 KFREE_DRAIN_NS = 5_000_000_000
+GRACE_PERIOD_NS = 8_000_000  # two ticks: as long as it takes an idle machine to know that nobody looks at an object any more
 
 
 @leaf
@@ -46,49 +47,60 @@ def drain_page_cache(m, cpu):
     return nr
 
 
-@leaf
+@kernel
 def kfree_rcu(m, obj):
     """One more object waits to be freed: five seconds, unless a block of pointers is full."""
     row = SHR_KFREE_RCU * SHR_STRIDE
     now = m.sc[SC_NOW_NS]
-    if m.shrinker[row + SHR_NR] == 0 or m.shrinker[row + SHR_NR] >= KVFREE_BULK_MAX_ENTR or now >= m.shrinker[row + SHR_FIRST]:
+    settle(m)
+    if m.shrinker[row + SHR_NR] >= KVFREE_BULK_MAX_ENTR:
         kfree_rcu_drain(m)
+    if m.shrinker[row + SHR_NR] == 0:
         get_cached_bnode(m)
         m.shrinker[row + SHR_FIRST] = now + KFREE_DRAIN_NS
+    m.shrinker[row + SHR_LAST] = now
     m.kfree_rcu[m.shrinker[row + SHR_NR]] = obj
     m.shrinker[row + SHR_NR] += 1
+    return 0
 
 
 @leaf
 def kfree_rcu_drain(m):
-    """Free all that wait."""
+    """Free all that wait; the page comes back once nobody can see them."""
     row = SHR_KFREE_RCU * SHR_STRIDE
     for i in range(m.shrinker[row + SHR_NR]):
         kmem_cache_free(m, m.kfree_rcu[i])
     m.shrinker[row + SHR_NR] = 0
-    for cpu in range(m.sc[SC_NR_CPUS]):
-        put_cached_bnode(m, cpu)
+    if m.sc[SC_NOW_NS] >= m.shrinker[row + SHR_LAST] + GRACE_PERIOD_NS:
+        for cpu in range(m.sc[SC_NR_CPUS]):
+            put_cached_bnode(m, cpu)
+
+
+@leaf
+def settle(m):
+    """What waited for five seconds is freed, and a page that noted what was freed earlier is back."""
+    row = SHR_KFREE_RCU * SHR_STRIDE
+    if m.shrinker[row + SHR_NR] == 0 or m.sc[SC_NOW_NS] >= m.shrinker[row + SHR_FIRST]:
+        kfree_rcu_drain(m)
 
 
 @leaf
 def kfree_rcu_waiting(m, cpu):
     """Objects that wait to be freed, noted on the CPU (the first one if it had no page)."""
-    row = SHR_KFREE_RCU * SHR_STRIDE
-    if m.shrinker[row + SHR_NR] == 0 or m.sc[SC_NOW_NS] >= m.shrinker[row + SHR_FIRST]:
-        return 0
     holder = 0
     for other in range(m.sc[SC_NR_CPUS]):
         if m.kvfree_page[other * KVP_STRIDE + KVP_USED]:
             holder = other
-    return m.shrinker[row + SHR_NR] if cpu == holder else 0
+    return m.shrinker[SHR_KFREE_RCU * SHR_STRIDE + SHR_NR] if cpu == holder else 0
 
 
-@leaf
+@kernel
 def kfree_rcu_count(m):
     """Objects that wait to be freed, and pages that are cached."""
-    count = 0
+    settle(m)
+    count = m.shrinker[SHR_KFREE_RCU * SHR_STRIDE + SHR_NR]
     for cpu in range(m.sc[SC_NR_CPUS]):
-        count += kfree_rcu_waiting(m, cpu) + m.kvfree_page[cpu * KVP_STRIDE + KVP_NR]
+        count += m.kvfree_page[cpu * KVP_STRIDE + KVP_NR]
     return count
 
 

@@ -252,7 +252,7 @@ RCU_MIN_CACHED_OBJS = 5
 KVP_NR, KVP_USED, KVP_PAGE = range(3)
 SHR_DEFERRED, SHR_NR, SHR_FIRST, SHR_LAST = range(4)
 # super_cache_scan of the disk (its lists are the last two), ext4_es_scan, workingset (its lists: at MC_SHADOW_NODES), deferred_split_scan (at MC_SPLIT_QUEUE),
-# super_cache_scan of /proc and of /sys, kfree_rcu_shrink_scan (SHR_FIRST: when, in ns, what waits is freed anyway); zswap_shrinker (what it
+# super_cache_scan of /proc and of /sys, kfree_rcu_shrink_scan (SHR_FIRST: when, in ns, what waits is freed anyway; SHR_LAST: when something began to wait last); zswap_shrinker (what it
 # left is in m.memcg)
 SHR_SUPER, SHR_EXTENTS, SHR_SHADOWS, SHR_SPLIT, SHR_PROC, SHR_SYSFS, SHR_KFREE_RCU, SHR_DENTRIES, SHR_INODES, SHR_ZSWAP = range(10)
 NR_SHRINKERS = 12
