@@ -55,7 +55,7 @@ def costs(params: Params) -> dict[str, float]:
         "damos_page": 240,  # scaled
         "walk_pte": 25,  # scaled from icount_guest, with the next
         "walk_young": 65,  # measured, with the former: the first aging of MGLRU walks 47,000 young entries in 4.5 ms
-        "lru_move": 360,  # scaled
+        "lru_move": 850,  # measured: mlock() of 8000 pages in memory takes 7.5 ms
         "writepage": 4500,  # measured: fsync of 4000 pages, the disk included
         "damon_check": 3600,  # scaled
         "numa_scan": 144,  # scaled
