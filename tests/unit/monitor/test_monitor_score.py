@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mmlab._engine.sampler import Sampler
-from mmlab._engine.score import Scorer, hot_pages, rank_correlation, run_lengths
+from mmlab._engine.score import Scorer, _OfSize, hot_pages, rank_correlation, run_lengths
 from mmlab._engine.stream_run import StreamRun
 from mmlab.cli import app
 from mmlab.errors import InputError
@@ -61,6 +61,21 @@ def test_runs_of_neighbours():
     assert run_lengths(key, np.array([True, True, False, True, True, True])).tolist() == [2, 2, 0, 2, 2, 1]
 
 
+def test_areas_are_judged_by_their_size():
+    """Hot are one page and 20 side by side; found are these 20, and 20 others that are cold."""
+    true_hot, found_hot = np.zeros(100, bool), np.zeros(100, bool)
+    true_hot[[5, *range(40, 60)]] = True
+    found_hot[[*range(40, 60), *range(70, 90)]] = True
+    small, large = _OfSize(), _OfSize()
+    for of_size, few in ((small, True), (large, False)):
+        is_true, is_found = ((0 < n) & ((n <= 16) == few) for n in (run_lengths(np.arange(100), hot) for hot in (true_hot, found_hot)))
+        of_size.add(is_true, is_found, true_hot, found_hot, true_hot.astype(float), found_hot.astype(float))
+    # one hot page and 79 cold ones, 20 of them with heat: ranks of two values each
+    rank = np.corrcoef([1] + 79 * [0], [0] + 20 * [1] + 59 * [0])[0, 1]
+    assert small.row(16) == {"upto_bytes": 65536, "true_bytes": 4096, "found_bytes": 0, "precision": None, "recall": 0, "rank_correlation": pytest.approx(rank)}
+    assert (large.row(256)["precision"], large.row(256)["recall"]) == (0.5, 1)
+
+
 def result_of(tmp_path: Path, monitor: str, params: str = "{}"):
     (tmp_path / "two.cfg").write_text(CONFIG)
     (tmp_path / "x.toml").write_text(TABLES.format(monitor=monitor, params=params))
@@ -90,7 +105,7 @@ def test_a_scan_sees_pages_once_and_pays_for_each(tmp_path):
     assert row["found_hot_bytes"] >= 65536 + 262144
     assert 0 < row["precision"] < 0.3 and row["recall"] == 1
     plots = monitor_plots(result.cells)
-    assert [plot["layout"]["title"]["text"] for plot in plots][-2:] == ["Accesses", "As all sees it"]
+    assert [plot["layout"]["title"]["text"] for plot in plots][-2:] == ["Accesses", "As accessed_bit_scan sees it"]
     assert "What the monitors saw" in report_html(result)
     pytest.importorskip("matplotlib")
     for name in ("heat.png", "heat.svg"):
