@@ -107,6 +107,8 @@ def test_a_scan_sees_pages_once_and_pays_for_each(tmp_path):
     plots = monitor_plots(result.cells)
     assert [plot["layout"]["title"]["text"] for plot in plots][-2:] == ["Accesses", "As accessed_bit_scan sees it"]
     assert "What the monitors saw" in report_html(result)
+    told = CliRunner().invoke(app, ["cell", str(result.folder), "--cell", result.cells[0].key[:8]])
+    assert (Path(told.stdout.strip()) / "cell.json").exists()
     pytest.importorskip("matplotlib")
     for name in ("heat.png", "heat.svg"):
         done = CliRunner().invoke(app, ["heatmap", str(result.folder), "--out", str(tmp_path / name)])
