@@ -18,7 +18,7 @@ from mmlab._engine.score import Scorer
 from mmlab._engine.script_trace import write_trace
 from mmlab._engine.stream_ops import entries_of
 from mmlab._engine.stream_run import Progress, StreamRun
-from mmlab.errors import MmlabError
+from mmlab.errors import InputError, MmlabError
 from mmlab.experiment.cells import Cell
 from mmlab.experiment.workloads import shipped_trace
 from mmlab.machine import MachineConfig, default_policy, layout_of, machine_from_table
@@ -44,7 +44,14 @@ AT_BOOT = "memory_model"
 
 
 def load_stream(cell: Cell) -> EventStream:
-    """The events of a cell's workload. Raises InputError for files that are missing or cut short."""
+    """The events of a cell's workload. Raises InputError for files that are missing or cut short, and for more events than fit in memory."""
+    try:
+        return _load_stream(cell)
+    except MemoryError as error:
+        raise InputError(f"workload: its events do not fit into this host's memory ({error}): make it shorter") from None
+
+
+def _load_stream(cell: Cell) -> EventStream:
     w = cell.config["workload"]
     kind = w["kind"]
     if kind == "trace":
