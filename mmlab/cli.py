@@ -281,15 +281,16 @@ def hooks(slot: Annotated[str | None, typer.Argument(metavar="[SLOT]", help="A s
     - mmlab hooks
     - mmlab hooks reclaimer
     """
+    import inspect
+
     from mmlab.abi import SLOTS
+    from mmlab.policies import RECORDS, CostModel, Policy
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     if slot is None:
         print_hooks(console)
         return
     if slot == "cost_model":
-        from mmlab.policies import CostModel
-
         console.print(f"cost_model\n\n{CostModel.__doc__}")
         return
     if slot not in SLOTS:
@@ -302,6 +303,10 @@ def hooks(slot: Annotated[str | None, typer.Argument(metavar="[SLOT]", help="A s
     for op in contract.ops:
         console.print(f"{op.name}({', '.join(('m', 'st', *op.args))}){'  [may be left out]' if op.optional else ''}")
         console.print(f"    {op.doc}\n    returns: {op.returns}\n    work: {op.bound}\n")
+    record = RECORDS[slot]
+    if record.fields_doc:
+        console.print(f"Further fields of the record ({record.__module__}.{record.__name__}):\n\n{record.fields_doc}\n")
+    console.print(f"Of every record:\n\n{inspect.cleandoc(Policy.__doc__ or '').partition(chr(10))[2].strip()}")
 
 
 @app.command("new-plugin", rich_help_panel="Policies")

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mmlab import abi
-from mmlab._engine import alloc_run, loop, tlb
+from mmlab._engine import alloc_run, loop, monitor_told, tlb
 from mmlab._engine.blame import plugin_fault
 from mmlab._engine.compile import Entry
+from mmlab._engine.crash import blamed, strangers
 from mmlab._engine.explained import decisions
 from mmlab._engine.machine import Machine
 from mmlab._engine.sampler import Sampler
@@ -89,7 +90,8 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
     out_dir: the cell's folder; a script leaves its result folder in out_dir/script.
     """
     try:
-        return _run_cell(cell, progress, out_dir)
+        with blamed(strangers(cell.config["policies"])):
+            return _run_cell(cell, progress, out_dir)
     except MmlabError:
         raise
     except Exception as error:
@@ -147,9 +149,8 @@ def _run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
     tables: dict[str, list[dict[str, Any]]] = {"oom_kills": sim.kills, "oom_candidates": sim.candidates} if sim.kills else {}
     if sim.machine.sizes.explain:
         tables["explained"] = sim.explained()
-    report = getattr(sim.policies["monitor"].policy, "report", None)
-    if report is not None:
-        tables["monitor"] = list(report(sim.machine, sim.machine.states["monitor"]))
+    if sim.policies["monitor"].policy.report is not None:
+        tables["monitor"] = monitor_told.report(sim)
     series = sampler.series()
     counters: dict[str, int | float] = {**sim.counters(), "sim_time_ns": sim.now_ns, **tlb.counted(sim.machine), **sampler.last(), **happened}
     if sim.machine.sc[r.SC_WANTS_ACCESS] & r.WANTS_NODES and stream is not None:
@@ -158,6 +159,8 @@ def _run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
         counters |= {f"memory_{name}_ns": int(sim.machine.psi[at]) for name, at in (("some", r.PSI_SOME_NS), ("full", r.PSI_FULL_NS))}
     if sim.machine.sc[r.SC_TIERING_NS]:
         counters["tiering_ns"] = int(sim.machine.sc[r.SC_TIERING_NS])
+    if (fault := monitor_told.cost_fault(sim)) is not None:
+        raise fault
     if sim.machine.sc[r.SC_MONITOR_CHECKS] and sim.policies["monitor"].policy.name != "none":
         counters["monitor_checks"], counters["monitor_ns"] = int(sim.machine.sc[r.SC_MONITOR_CHECKS]), int(sim.machine.sc[r.SC_MONITOR_NS])
         counters["monitor_cpu_percent"] = 100 * counters["monitor_ns"] / max(1, sim.now_ns)

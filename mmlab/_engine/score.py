@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from attrs import asdict, define, field
 
+from mmlab._engine import monitor_told
 from mmlab.model import rows as r
 from mmlab.procfs.resident import ResidentPages, resident_pages
 from mmlab.simulation import Simulation
@@ -112,7 +113,6 @@ class Scorer:
 
     def __init__(self, sim: Simulation, stream: EventStream, window_ns: int, hot_share: float):
         self.sim, self.stream, self.window_ns, self.hot_share = sim, stream, window_ns, hot_share
-        self.estimate = sim.policies["monitor"].policy.estimate
         self.next_ns, self.done = window_ns, 0
         self.ended: tuple[int, int] | None = None  # the window whose end has come: when, and events before it
         self.true_ages, self.found_ages = _Ages(), _Ages()
@@ -154,8 +154,7 @@ class Scorer:
         if len(key):
             at = np.minimum(np.searchsorted(key, pages.key), len(key) - 1)
             truth = np.where(key[at] == pages.key, count[at], 0).astype(np.float64)
-        heat, age_ns = self.estimate(sim.machine, sim.machine.states["monitor"], pages)
-        self._compare(now, pages, truth, np.asarray(heat, np.float64), age_ns)
+        self._compare(now, pages, truth, *monitor_told.estimate(sim, pages))
 
     def _compare(self, now: int, pages: ResidentPages, truth: np.ndarray, heat: np.ndarray, age_ns: np.ndarray | None) -> None:
         true_hot, found_hot = hot_pages(truth, self.hot_share), hot_pages(heat, self.hot_share)

@@ -96,18 +96,25 @@ def read_damo(path: str | Path) -> DamoRecord:
     """Read a record. Raises InputError with the file, the record and the snapshot for what is missing, cut short, or no record of damo."""
     path = existing_file(path)
     targets = []
-    for number, record in enumerate(_records(path)):
-        snapshots = record.get("snapshots") if isinstance(record, dict) else None
-        if not isinstance(snapshots, list):
-            raise InputError(f"{path}: record {number} has no snapshots: not a record of damo?")
-        read = [_snapshot(f"{path}: record {number}, snapshot {at}", snapshot) for at, snapshot in enumerate(snapshots)]
-        if read := [snapshot for snapshot in read if len(snapshot.start)]:
-            targets.append(tuple(sorted(read, key=lambda snapshot: snapshot.end_ns)))
+    for snapshots in snapshots_of(_records(path), str(path)):
+        if found := [snapshot for snapshot in snapshots if len(snapshot.start)]:
+            targets.append(tuple(sorted(found, key=lambda snapshot: snapshot.end_ns)))
     if not targets:
         raise InputError(f"{path}: has no regions; damo record leaves them while DAMON runs")
     if len(targets) > MAX_TASKS:
         raise InputError(f"{path}: has {len(targets)} targets, at most {MAX_TASKS} are possible")
     return DamoRecord(tuple(targets), path.name)
+
+
+def snapshots_of(records: list[Any], where: str) -> list[list[Snapshot]]:
+    """The snapshots of each record (JSON values). Raises InputError with the record and the snapshot for what is not as damo has it."""
+    read = []
+    for number, record in enumerate(records):
+        snapshots = record.get("snapshots") if isinstance(record, dict) else None
+        if not isinstance(snapshots, list):
+            raise InputError(f"{where}: record {number} has no snapshots: not a record of damo?")
+        read.append([_snapshot(f"{where}: record {number}, snapshot {at}", snapshot) for at, snapshot in enumerate(snapshots)])
+    return read
 
 
 def _records(path: Path) -> list[Any]:
