@@ -26,6 +26,8 @@ from mmlab.workload.stream import KIND_OPERATION, KIND_READ, KIND_WRITE, MAX_TAS
 
 PAGES_OF_DAMON = "page accesses, drawn from what DAMON estimated"
 NS_PER_MS = 1_000_000
+#: end of what five levels of page tables can map, and of what is physical
+LAST_ADDRESS = 1 << 57
 
 
 @frozen
@@ -53,6 +55,8 @@ class DamoRecord:
         sizes, due = [], []
         for task, snapshots in enumerate(self.targets):
             firsts, places, size = _ranges(snapshots)
+            if size > MAX_PAGE:
+                raise InputError(f"{self.file}: target {task} covers {size} pages, at most {MAX_PAGE} are possible in a map")
             sizes.append(size)
             for snapshot in snapshots:
                 page = _draw(snapshot, round((snapshot.end_ns - snapshot.start_ns) * accesses_per_ms / NS_PER_MS), rng)
@@ -144,8 +148,8 @@ def _snapshot(where: str, snapshot: Any) -> Snapshot:
         raise InputError(f"{where}: {what}; wanted are start_time, end_time and regions with start, end and nr_accesses, as damo writes them") from None
     rows = [row for row in rows if row[2] >= 0]  # damo marks regions that it made up by -1
     for start, end, _ in rows:
-        if not 0 <= start < end <= MAX_PAGE * PAGE_SIZE:
-            raise InputError(f"{where}: a region must end behind its start and below {MAX_PAGE * PAGE_SIZE:#x}, got {start:#x} to {end:#x}")
+        if not 0 <= start < end <= LAST_ADDRESS:
+            raise InputError(f"{where}: a region must end behind its start and not above {LAST_ADDRESS:#x}, got {start:#x} to {end:#x}")
     if times[1] < times[0]:
         raise InputError(f"{where}: end_time must not be before start_time, got {times[1]} and {times[0]}")
     table = np.array(rows, np.float64).reshape(-1, 3)

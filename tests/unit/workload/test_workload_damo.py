@@ -67,6 +67,16 @@ def test_write_fraction_seed_and_targets(tmp_path):
     assert stream.digest() == record.stream(10, 0.0, seed=1).digest() != record.stream(10, 0.0, seed=2).digest()
 
 
+def test_places_high_in_an_address_space(tmp_path):
+    """Where programs have their stack and libraries, up to the end of 47 bits."""
+    high = (1 << 35) - 4
+    record = {**RECORD, "snapshots": [snapshot(0, 10, region(100, 104, 0), region(high, high + 3, 5))]}
+    stream = read_damo(file(tmp_path, [record])).stream(10, 1.0, seed=1)
+    assert stream.ops[1].args["size"] == 7 << 12
+    kind, _, payload = unpack(stream.words)
+    assert set((payload[kind == KIND_WRITE] - BASE_PAGE).tolist()) == {4, 5, 6}
+
+
 def test_as_requests(tmp_path):
     found = read_requests(file(tmp_path, [RECORD]), "damo")
     assert (len(found), found.objects, found.meta["unit"]) == (20_000, 42, PAGES_OF_DAMON)  # 40 pages and two others
