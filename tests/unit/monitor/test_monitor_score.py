@@ -20,6 +20,7 @@ from mmlab.results.monitor_figures import monitor_plots
 from mmlab.results.report import report_html
 from mmlab.simulation import Simulation
 from mmlab.workload.generators import make_generator
+from mmlab.workload.stream import STREAM_BASE
 
 CONFIG = "#regions\nhot, 65536\ncold, 262144\n\nfill\n40\ncold, 0, 4096, 4, wo\nhot, 0, 4096, 1\n\nuse\n80\nhot, 1, 64, 1, ro\n"
 TABLES = """
@@ -127,6 +128,21 @@ def test_a_score_can_be_left_and_resumed():
     other = Scorer(sim, stream, 4000, 0.9)
     other.resume(json.loads(json.dumps(scorer.saved())))
     assert other.saved() == scorer.saved() and other.tables() == scorer.tables()
+
+
+@pytest.mark.skipif(not JIT_OFF, reason="a run of the whole machine: python build")
+def test_damon_watches_a_task_with_one_map(tmp_path):
+    """Tasks of bare streams have one map and so no holes that divide an address space in three: DAMON gets the map. Of its 64 pages 16 are hot."""
+    (tmp_path / "x.toml").write_text(
+        '[machine]\nmemory = "16M"\nbare = true\ncpus = 2\n[thp]\nuse = "never"\n[cost_model.params]\nhit_ns = 100_000\n[run]\nscore_ms = 100\n'
+        '[monitor]\nuse = "damon"\n[workload]\nkind = "synthetic"\ngenerator = "phases"\nparams = {phases = ['
+        '{generator = "scan", pages = 64, events = 64, write_fraction = 1.0}, {generator = "loop", pages = 16, events = 8000}]}\n'
+    )
+    cell = run(tmp_path / "x.toml", results=tmp_path / "results", quiet=True, jobs=1).cells[0].result
+    rows = cell.tables["monitor"]
+    assert (rows[0]["start"], rows[-1]["end"]) == (STREAM_BASE, STREAM_BASE + 64 * 4096)
+    assert cell.tables["monitor_score"][-1]["recall"] == 1
+    assert cell.tables["monitor_score"][-1]["rank_correlation"] > 0.5
 
 
 def test_a_script_cannot_be_scored(tmp_path):
