@@ -120,8 +120,8 @@ def kcompactd(m):
     for node in range(m.sc[SC_NR_NODES]):
         base = node * NODE_STRIDE
         wait = CHECK_INTERVAL_NS
-        if m.node[base + N_KCOMPACTD_AWAKE]:
-            m.node[base + N_KCOMPACTD_AWAKE] = 0
+        if m.node[base + N_KCOMPACTD_AWAKE] or (m.node[base + N_KCOMPACTD_ORDER] > 0 and m.sc[SC_NOW_NS] >= m.node[base + N_KCOMPACTD_NEXT_NS]):
+            m.node[base + N_KCOMPACTD_AWAKE] = 0  # what made no sense when it was asked for is tried when the thread wakes by itself
             kcompactd_run(m, node, 0)
             m.node[base + N_KCOMPACTD_NEXT_NS] = m.sc[SC_NOW_NS] + wait
         elif m.sc[SC_NOW_NS] >= m.node[base + N_KCOMPACTD_NEXT_NS]:

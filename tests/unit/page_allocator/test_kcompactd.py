@@ -53,7 +53,7 @@ def test_one_that_may_compact_by_itself_does_not():
 def test_kswapd_hands_over_what_it_cannot_get_by_freeing_pages():
     sim = without_huge_blocks()
     row = sim.machine.node
-    assert sim.machine.run(wakeup_kswapd, 0, 0) == 1  # of single pages there are enough
+    assert sim.machine.run(wakeup_kswapd, 0, 0, 3) == 1  # of single pages there are enough
     row[r.N_KSWAPD_AWAKE], row[r.N_KSWAPD_IDX], row[r.N_KSWAPD_ORDER], row[r.N_KSWAPD_ALLOC_ORDER] = 1, 3, 0, 9
     sim.machine.sc[r.SC_KSWAPD_AWAKE] = 1
     sim.sleep(1)
