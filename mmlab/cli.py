@@ -5,19 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from mmlab.errors import InputError, MmlabError, did_you_mean
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from mmlab.results.result import Result
-
-#: rows of a table that one takes in; a longer one is followed by its grid
-GLANCE = 20
+from mmlab.terminal import print_figures, print_hooks, print_plan, print_result, print_rows, short_path
 
 app = typer.Typer(
     help="A wind tunnel for Linux memory-management policies.\n\nRun an experiment on a simulated machine: "
@@ -70,8 +64,6 @@ def run(
     - mmlab run experiments/first_look.toml --set reclaimer.use=fifo --set seeds.count=10
     - mmlab run script.ops --set machine.preset=desktop-16g --check-every 100000
     """
-    from rich.console import Console
-
     from mmlab.experiment.executor import Interrupted
     from mmlab.experiment.load import load_experiment
     from mmlab.experiment.run import describe_experiment, failure, run_experiment
@@ -83,7 +75,7 @@ def run(
         changes["run.check_every"] = check_every
     experiment = load_experiment(file, changes)
     console = Console(highlight=False)
-    _print_plan(console, experiment.name, experiment.head.question, describe_experiment(experiment))
+    print_plan(console, experiment.name, experiment.head.question, describe_experiment(experiment))
     try:
         result, outcome = run_experiment(experiment, results, jobs, console)
     except Interrupted as stop:
@@ -92,7 +84,7 @@ def run(
     if outcome.skipped:
         console.print(f"[dim]{outcome.skipped} of {len(experiment.cells)} cells were finished before[/dim]")
     if result is not None:
-        _print_result(console, result)
+        print_result(console, result)
         console.print(f"results: {result.folder}  report: {result.folder / 'report.html'}", soft_wrap=True)
         if len(experiment.cells) == 1:
             console.print(f"what the run left: {result.folder / 'cells' / experiment.cells[0].key}", soft_wrap=True)
@@ -127,8 +119,6 @@ def mrc(
     - mmlab mrc usr_0.csv --format msr --sizes 0.01,0.1,0.5
     """
     from attrs import evolve
-    from rich.console import Console
-
     from mmlab._engine.mrc import default_sizes, exact_curve, sampled_curve
     from mmlab.experiment.toml_file import read_set
     from mmlab.pluginmanager import load_plugins
@@ -159,7 +149,7 @@ def mrc(
         else:
             curve = exact_curve(entry.policy, params, requests, wanted, seed)
         found += [evolve(point, policy=text) for point in curve]
-    _print_figures(console, *curve_table(found))
+    print_figures(console, *curve_table(found))
     how = f"sampled, {samples} samples of {sample:g} of the objects, with the standard error of their mean" if sample < 1 else "exact"
     page = write_curves(found, f"{requests.meta['file']}: {requests.meta['unit']} ({how})", folder)
     console.print(f"{how}; plot: {page}  table: {page.with_name('mrc.csv')}", soft_wrap=True)
@@ -190,14 +180,12 @@ def _cache_sizes(text: str, objects: int) -> list[int]:
 @app.command(rich_help_panel="Experiments")
 def report(folder: Annotated[Path, typer.Argument(metavar="RESULTS_DIR", help="results/EXPERIMENT of an earlier run.")]) -> None:
     """Print the table of an earlier run and write its report.html again."""
-    from rich.console import Console
-
     from mmlab.results.report import write_report
     from mmlab.results.result import Result
 
     result = Result(folder)
     console = Console(highlight=False)
-    _print_result(console, result)
+    print_result(console, result)
     console.print(f"report: {write_report(result)}", soft_wrap=True)
 
 
@@ -213,8 +201,6 @@ def explain(
 
     Example: mmlab run FILE.toml --set run.explain=100, then mmlab explain results/FILE --cell mglru --fate evicted
     """
-    from rich.console import Console
-
     from mmlab.results.explained import FATES, chosen_decisions, explained_table, meanings
     from mmlab.results.plotting import cell_named
     from mmlab.results.result import Result
@@ -226,7 +212,7 @@ def explain(
     if not rows:
         raise MmlabError("no decision of the sample is like that" if fate or page is not None else "reclaim decided nothing: memory was never short")
     console = Console(highlight=False)
-    _print_rows(console, *explained_table(chosen, rows), folded=0)
+    print_rows(console, *explained_table(chosen, rows), folded=0)
     for name, text in meanings(chosen):
         console.print(f"[bold]{name}[/bold]: {text}", soft_wrap=True)
 
@@ -249,11 +235,24 @@ def heatmap(
     typer.echo(str(out))
 
 
+@app.command(rich_help_panel="Experiments")
+def cell(
+    folder: Annotated[Path, typer.Argument(metavar="RESULTS_DIR", help="results/EXPERIMENT of an earlier run.")],
+    cell: Annotated[str, typer.Option(help="Which run: its label, such as 'damon', or the first digits of its key.")] = "",
+) -> None:
+    """Print the folder of a run: what it left, such as DAMON's record (damon.data, for damo) and the lines of its tracepoints (trace.txt.gz).
+
+    Example: damo report heatmap --input "$(mmlab cell results/monitor_accuracy --cell 'stairs, damon')/damon.data"
+    """
+    from mmlab.results.plotting import cell_named
+    from mmlab.results.result import Result
+
+    typer.echo(str(folder / "cells" / cell_named(Result(folder).cells, cell).key))
+
+
 @app.command(rich_help_panel="Policies")
 def plugins(slot: Annotated[str | None, typer.Option(metavar="SLOT", help="Only this slot's policies.")] = None) -> None:
     """List every policy: slot, name, version, summary, source. An asterisk marks the slot's default."""
-    from rich.console import Console
-
     from mmlab.pluginmanager import load_plugins
     from mmlab.policies import DEFAULTS
 
@@ -269,11 +268,11 @@ def plugins(slot: Annotated[str | None, typer.Option(metavar="SLOT", help="Only 
             f"{p.distribution} {p.version}",
             p.level,
             p.summary,
-            _short(p.source),
+            short_path(p.source),
         ]
         for p in chosen
     ]
-    _print_rows(Console(highlight=False), ["slot", "policy", "from", "level", "summary", "source"], body)
+    print_rows(Console(highlight=False), ["slot", "policy", "from", "level", "summary", "source"], body)
 
 
 @app.command(rich_help_panel="Policies")
@@ -285,17 +284,16 @@ def hooks(slot: Annotated[str | None, typer.Argument(metavar="[SLOT]", help="A s
     - mmlab hooks
     - mmlab hooks reclaimer
     """
-    from rich.console import Console
+    import inspect
 
     from mmlab.abi import SLOTS
+    from mmlab.policies import RECORDS, CostModel, Policy
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     if slot is None:
-        _print_hooks(console)
+        print_hooks(console)
         return
     if slot == "cost_model":
-        from mmlab.policies import CostModel
-
         console.print(f"cost_model\n\n{CostModel.__doc__}")
         return
     if slot not in SLOTS:
@@ -308,6 +306,10 @@ def hooks(slot: Annotated[str | None, typer.Argument(metavar="[SLOT]", help="A s
     for op in contract.ops:
         console.print(f"{op.name}({', '.join(('m', 'st', *op.args))}){'  [may be left out]' if op.optional else ''}")
         console.print(f"    {op.doc}\n    returns: {op.returns}\n    work: {op.bound}\n")
+    record = RECORDS[slot]
+    if record.fields_doc:
+        console.print(f"Further fields of the record ({record.__module__}.{record.__name__}):\n\n{record.fields_doc}\n")
+    console.print(f"Of every record:\n\n{inspect.cleandoc(Policy.__doc__ or '').partition(chr(10))[2].strip()}")
 
 
 @app.command("new-plugin", rich_help_panel="Policies")
@@ -342,8 +344,6 @@ def verify(
     - mmlab verify tests/ground_truth
     - mmlab verify tests/ground_truth --case fault-anon -v
     """
-    from rich.console import Console
-
     from mmlab.simulation import simulate_case
     from mmlab.verify import find_cases, print_case, print_summary, write_json
     from mmlab.verify import verify as compare
@@ -380,13 +380,11 @@ def record(
 @app.command(rich_help_panel="Workloads")
 def traces() -> None:
     """List the recordings that come with mmlab, for [workload] trace = NAME."""
-    from rich.console import Console
-
     from mmlab.workload.traces import shipped, shipped_allocations
 
     kinds = {"trace": shipped(), "allocations": shipped_allocations()}
-    body = [[name, kind, f"{path.stat().st_size:,}", _short(str(path))] for kind, known in kinds.items() for name, path in known.items()]
-    _print_rows(Console(highlight=False), ["trace", "kind", "bytes", "file"], body)
+    body = [[name, kind, f"{path.stat().st_size:,}", short_path(str(path))] for kind, known in kinds.items() for name, path in known.items()]
+    print_rows(Console(highlight=False), ["trace", "kind", "bytes", "file"], body)
 
 
 @machine_app.command("import")
@@ -416,12 +414,10 @@ def machine_import(
 @machine_app.command("presets")
 def machine_presets() -> None:
     """List the ready-made machines, for [machine] preset = NAME."""
-    from rich.console import Console
-
     from mmlab.machine.presets import PRESETS
 
     body = [[name, ", ".join(f"{key} = {value}" for key, value in table.items())] for name, table in PRESETS.items()]
-    _print_rows(Console(highlight=False), ["preset", "[machine]"], body)
+    print_rows(Console(highlight=False), ["preset", "[machine]"], body)
 
 
 @app.command(rich_help_panel="Development")
@@ -466,116 +462,6 @@ def cache(clear: Annotated[bool, typer.Option("--clear", help="Delete it; the ne
     if clear:
         shutil.rmtree(folder, ignore_errors=True)
     typer.echo(f"{'cleared ' if clear else ''}{folder}: {len(files)} files, {size / 1e6:.1f} MB")
-
-
-def _print_plan(console: Console, name: str, question: str, lines: list[tuple[str, str]]) -> None:
-    from rich.table import Table
-
-    console.print(f"[bold]{name}[/bold]  {question}")
-    table = Table.grid(padding=(0, 2))
-    for heading, text in lines:
-        table.add_row(f"[dim]{heading}[/dim]", text)
-    console.print(table)
-
-
-def _print_rows(console: Console, titles: list[str], body: list[list[str]], folded: int = 2) -> None:
-    """A table of texts. Only the last columns (folded: how many) may be folded; where they would get too narrow for that, they stand below
-    their row. A table in which nothing may be folded is as wide as it has to be."""
-    from rich import box
-    from rich.markup import escape
-    from rich.padding import Padding
-    from rich.table import Table
-
-    whole = max(1, len(titles) - folded)
-    needed = sum(3 + max(len(row[i]) for row in [titles, *body]) for i in range(whole)) + 24 * (len(titles) - whole)
-    if folded == 0:
-        console.width = max(console.width, needed)
-    fits = needed <= console.width
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, title in enumerate(titles if fits else titles[:whole]):
-        table.add_column(escape(title), no_wrap=index < whole, overflow="fold")
-    if fits:
-        for line in body:
-            table.add_row(*map(escape, line))
-        console.print(table)
-        return
-    for line in body:
-        console.print("  ".join(escape(text) for text in line[:whole]), soft_wrap=True)
-        for text in line[whole:]:
-            console.print(Padding(escape(text), (0, 0, 0, 4)), overflow="fold")
-
-
-def _print_result(console: Console, result: Result) -> None:
-    """The table of all figures and, where that is more than one looks at, every policy under every condition in a few lines."""
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
-    _print_figures(console, *result.summary())
-    grid = result.grid() if len(result.rows()) > GLANCE else None
-    if grid is None:
-        return
-    titles, body = grid.table()
-    titles = [title.replace(", ", "\n") for title in titles]
-    widths = [3 + max(len(part) for row in (titles, *body) for part in row[i].split("\n")) for i in range(len(titles))]
-    console.print(f"[bold]{grid.title}[/bold]")
-    first = 1
-    while first < len(titles):
-        last = first + 1
-        while last < len(titles) and widths[0] + sum(widths[first : last + 1]) <= console.width:
-            last += 1
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for i in (0, *range(first, last)):
-            table.add_column(escape(titles[i]), justify="right" if i else "left", no_wrap=True)
-        for line in body:
-            table.add_row(*map(escape, (line[0], *line[first:last])))
-        console.print(table)
-        first = last
-
-
-def _print_figures(console: Console, titles: list[str], body: list[list[str]]) -> None:
-    """A table of numbers, never folded: on its side where it would be too wide for the terminal otherwise."""
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    lines = [[title.replace(" (", "\n(") for title in titles], *body]
-
-    def width(rows: list[list[str]]) -> int:
-        return sum(3 + max(len(part) for row in rows for part in row[i].split("\n")) for i in range(len(rows[0])))
-
-    if width(lines) > console.width:
-        sideways = [list(row) for row in zip(titles, *body, strict=True)]
-        lines = min(lines, sideways, key=width)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, title in enumerate(lines[0]):
-        table.add_column(escape(title), justify="right" if index else "left", no_wrap=True)
-    for row in lines[1:]:
-        table.add_row(*map(escape, row))
-    Console(highlight=False, width=max(width(lines), console.width)).print(table)
-
-
-def _print_hooks(console: Console) -> None:
-    import inspect
-
-    from mmlab import hookspecs
-    from mmlab.abi import SLOTS
-
-    for name, function in inspect.getmembers(hookspecs, inspect.isfunction):
-        if name.startswith("mmlab_"):
-            console.print(f"{name}{inspect.signature(function)}\n\n{inspect.getdoc(function)}\n")
-    console.print("Slots (`mmlab hooks SLOT` prints a slot's ops):\n")
-    for slot, contract in SLOTS.items():
-        console.print(f"{slot:<16}{len(contract.ops):>3} ops  {contract.doc}")
-    console.print(f"{'cost_model':<16}{'':>3}      How much simulated time things take.")
-
-
-def _short(path: str) -> str:
-    try:
-        return os.path.relpath(path) if not os.path.relpath(path).startswith("../..") else path
-    except ValueError:
-        return path
 
 
 def main() -> None:

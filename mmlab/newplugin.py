@@ -75,7 +75,15 @@ To run it, name it in an experiment:
 
     [{slot}]
     use = "{name}"
-"""
+{more}"""
+#: what else an experiment needs to show what a policy of the slot does
+MORE = {
+    "monitor": "\n    [run]\n    score_ms = 100   # judged by every access of the run: precision, recall, rank correlation, age error, cost\n",
+    "tiering": "\n    [machine]         # fast memory, and slower memory without CPUs\n"
+    '    nodes = [{memory = "16M", cpus = [0, 1]}, {memory = "64M", cpus = []}]\n'
+    "    hmat = [[0, 0, 90, 50], [0, 1, 250, 10]]\n\n    [sysctl]\n    kernel.numa_balancing = 2\n\n    [sysfs]\n"
+    '    "kernel/mm/numa/demotion_enabled" = "1"\n',
+}
 
 
 def new_plugin(name: str, slot: str, folder: Path) -> Path:
@@ -97,7 +105,7 @@ def new_plugin(name: str, slot: str, folder: Path) -> Path:
         problems.append(f"{made}: exists already; choose another name or another --dir")
     if problems:
         raise InputError(problems)
-    values = {"name": name, "slot": slot, "package": package, "record": RECORDS[slot].__name__}
+    values = {"name": name, "slot": slot, "package": package, "record": RECORDS[slot].__name__, "more": MORE.get(slot, "")}
     files = {
         "pyproject.toml": PYPROJECT.format(**values),
         "README.md": README.format(**values),

@@ -74,6 +74,8 @@ class Policy:
     contract: int = 1
     files: Callable[[Any, Any], Mapping[str, Any]] | None = None
     slot: ClassVar[str] = ""
+    #: what the fields of the slot's own record mean
+    fields_doc: ClassVar[str] = ""
 
     def __attrs_post_init__(self) -> None:
         problems = list(_problems(self))
@@ -137,14 +139,17 @@ def _op_problems(op, function):
         yield f"op {op.name} must be a module-level name of {plain.__module__}, got {plain.__qualname__}"
 
 
-def _record(slot: str, class_name: str, **more: Any) -> type:
-    fields: dict[str, Any] = dict(more)
+def _record(slot: str, class_name: str, doc: str = "", **more: Any) -> type:
+    """A record with a field an op; more: further fields and their defaults, which doc describes, a paragraph each."""
+    fields: dict[str, Any] = {name: attrs.field(default=default) for name, default in more.items()}
     for op in SLOTS[slot].ops:
         fields[op.name] = attrs.field(default=None, metadata={"op": op})
     record = attrs.make_class(class_name, fields, bases=(Policy,), frozen=True, kw_only=True)
-    record.__doc__ = f"{SLOTS[slot].doc} Ops: {', '.join(op.name for op in SLOTS[slot].ops)}."
+    described = f"\n\n{inspect.cleandoc(doc)}" if doc else ""
+    record.__doc__ = f"{SLOTS[slot].doc} Ops: {', '.join(op.name for op in SLOTS[slot].ops)}.{described}"
     record.__module__ = __name__
     setattr(record, "slot", slot)  # noqa: B010
+    setattr(record, "fields_doc", inspect.cleandoc(doc))  # noqa: B010
     return record
 
 
@@ -153,34 +158,35 @@ PageAllocator = _record("page_allocator", "PageAllocator")
 SlabAllocator = _record("slab_allocator", "SlabAllocator")
 VmaIndex = _record("vma_index", "VmaIndex")
 FaultHandler = _record("fault_handler", "FaultHandler")
-#: wants_accesses: folio_accessed() at every access of a stream; needs_future: m.next_use[pfn] holds the event number of the page's next access;
-#: per_memcg: keeps a page on the lists of its page_lruvec(), so that cgroups can be reclaimed from; explains: what explain_page() tells of a page,
-#: :class:`Explained` each
-Reclaimer = _record(
-    "reclaimer", "Reclaimer", wants_accesses=attrs.field(default=False), needs_future=attrs.field(default=False), per_memcg=attrs.field(default=False),
-    explains=attrs.field(default=()),
-)
-#: needs_future: m.future_task (FT_*) says what the stream does with each task from its beginning to its end
-OomPolicy = _record("oom_policy", "OomPolicy", needs_future=attrs.field(default=False))
-#: wants_subpages: m.subpage says what each page of a large folio has met (SUBPAGE_*); needs_future: m.future_range (task << FUTURE_TASK_SHIFT |
-#: vpn >> 9, in order) and m.future_pages say how many pages of each 2 MiB range the stream touches
-Thp = _record("thp", "Thp", wants_subpages=attrs.field(default=False), needs_future=attrs.field(default=False))
-#: wants_accesses: page_accessed() at every access of a stream; needs_future: m.next_use[pfn] holds the event number of the page's next access;
-#: hint_faults, demotes: without them kernel.numa_balancing and demotion_enabled are off from the start, whatever the machine's settings say
-Tiering = _record(
-    "tiering", "Tiering", wants_accesses=attrs.field(default=False), needs_future=attrs.field(default=False),
-    hint_faults=attrs.field(default=False), demotes=attrs.field(default=False),
-)  # fmt: skip
-#: report: ``(machine, state) -> list of row dicts``, what the monitor found, for the results; trace: ``(machine, state) -> lines`` of its tracepoints;
-#: records: ``(machine, state) -> list``, what they printed as records of damo;
-#: exercised: ``(state) -> bool``, whether it ever looked at anything (without: being called is enough);
-#: estimate: ``(machine, state, pages) -> (heat, age_ns)``, how hot it takes each of pages (a :class:`mmlab.procfs.resident.ResidentPages`) to
-#: have been lately: float64[n] in any unit, and for how long, int64[n] or None. By this it is scored against the truth. Its ops count what they
-#: look at in m.sc[SC_MONITOR_CHECKS], and what they charge outside of sample() in m.sc[SC_MONITOR_NS] as well.
-Monitor = _record(
-    "monitor", "Monitor", wants_accesses=attrs.field(default=False), report=attrs.field(default=None), trace=attrs.field(default=None),
-    records=attrs.field(default=None), exercised=attrs.field(default=None), estimate=attrs.field(default=None),
-)  # fmt: skip
+Reclaimer = _record("reclaimer", "Reclaimer", """
+    wants_accesses: folio_accessed() at every access of a stream.
+    needs_future: m.next_use[pfn] holds the event number of the page's next access.
+    per_memcg: keeps a page on the lists of its page_lruvec(), so that cgroups can be reclaimed from.
+    explains: what explain_page() tells of a page, an Explained each.
+""", wants_accesses=False, needs_future=False, per_memcg=False, explains=())  # fmt: skip
+OomPolicy = _record("oom_policy", "OomPolicy", """
+    needs_future: m.future_task (FT_*) says what the stream does with each task from its beginning to its end.
+""", needs_future=False)  # fmt: skip
+Thp = _record("thp", "Thp", """
+    wants_subpages: m.subpage says what each page of a large folio has met (SUBPAGE_*).
+    needs_future: m.future_range (task << FUTURE_TASK_SHIFT | vpn >> 9, in order) and m.future_pages say how many pages of each 2 MiB range the
+        stream touches.
+""", wants_subpages=False, needs_future=False)  # fmt: skip
+Tiering = _record("tiering", "Tiering", """
+    wants_accesses: page_accessed() at every access of a stream.
+    needs_future: m.next_use[pfn] holds the event number of the page's next access.
+    hint_faults, demotes: without them kernel.numa_balancing and demotion_enabled are off from the start, whatever the machine's settings say.
+""", wants_accesses=False, needs_future=False, hint_faults=False, demotes=False)  # fmt: skip
+Monitor = _record("monitor", "Monitor", """
+    wants_accesses: on_access() at every access of a stream.
+    estimate: (machine, state, pages) -> (heat, age_ns), how hot it takes each of pages (a mmlab.procfs.resident.ResidentPages) to have been
+        lately, float64[n] of at least 0 in any unit, and for how long, int64[n] or None. By this it is scored against the truth ([run] score_ms).
+    report: (machine, state) -> rows, dicts with the same keys: what the monitor found, for the results.
+    trace: (machine, state) -> lines of its tracepoints.
+    records: (machine, state) -> the same as records of damo.
+    exercised: (state) -> bool, whether it ever looked at anything; without it, being called is enough.
+    Ops count what they look at in m.sc[SC_MONITOR_CHECKS]; time that they charge outside of sample() they add to m.sc[SC_MONITOR_NS] as well.
+""", wants_accesses=False, estimate=None, report=None, trace=None, records=None, exercised=None)  # fmt: skip
 
 
 @attrs.frozen(kw_only=True)
@@ -197,7 +203,7 @@ class CostModel(Policy):
     slot: ClassVar[str] = "cost_model"
 
 
-RECORDS: dict[str, type] = {
+RECORDS: dict[str, type[Policy]] = {
     "memory_model": MemoryModel, "page_allocator": PageAllocator, "slab_allocator": SlabAllocator, "vma_index": VmaIndex,
     "fault_handler": FaultHandler, "reclaimer": Reclaimer, "oom_policy": OomPolicy, "thp": Thp, "tiering": Tiering, "monitor": Monitor, "cost_model": CostModel,
 }

@@ -28,6 +28,28 @@ def reclaim_fault(machine: Any) -> PluginError | None:
     return PluginError(f"{choice.blame or f'reclaimer {choice.policy.name!r}'}: {why}")
 
 
+_STEP = "{op}() must return the ns until its next turn, 0 for never, and may only add to m.sc[SC_NOW_NS]: it answered less than 0, or turned the clock back"
+#: POLICY_* -> whose fault it is (the first of these slots that a stranger's policy fills), and what it did
+_POLICY_WHY = {
+    r.POLICY_MONITOR_STEP: (("monitor",), _STEP.format(op="sample")),
+    r.POLICY_TIERING_STEP: (("tiering",), _STEP.format(op="step")),
+    r.POLICY_THP_STEP: (("thp",), _STEP.format(op="step")),
+    r.POLICY_OOM_STEP: (("oom_policy",), _STEP.format(op="step")),
+    r.POLICY_DEMOTION_NODE: (("tiering",), "demotion_node() must return another node of the machine, or -1"),
+    r.POLICY_MIGRATION: (("tiering", "monitor"), "called migrate_folio_to() for a page or a node that does not exist"),
+}
+
+
+def policy_fault(machine: Any) -> PluginError | None:
+    """The error for the first thing of POLICY_* that a policy of a machine did wrong, None if there is none."""
+    if machine.sc[r.SC_POLICY_FAULT] == r.POLICY_FINE:
+        return None
+    slots, why = _POLICY_WHY[int(machine.sc[r.SC_POLICY_FAULT])]
+    choices = [machine.chosen[slot] for slot in slots]
+    choice = next((choice for choice in choices if choice.blame and "(mmlab " not in choice.blame), choices[0])
+    return PluginError(f"{choice.blame or f'{slots[0]} {choice.policy.name!r}'}: {why}")
+
+
 def never_freed(machine: Any) -> PluginError | None:
     """The error for a reclaimer that never named a victim, though there is swap and swappiness lets it; None for any other."""
     sc, choice = machine.sc, machine.chosen["reclaimer"]

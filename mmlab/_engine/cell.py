@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mmlab import abi
-from mmlab._engine import alloc_run, loop, tlb
+from mmlab._engine import alloc_run, loop, monitor_told, tlb
 from mmlab._engine.blame import plugin_fault
 from mmlab._engine.compile import Entry
+from mmlab._engine.crash import blamed, strangers
 from mmlab._engine.explained import decisions
 from mmlab._engine.machine import Machine
 from mmlab._engine.sampler import Sampler
@@ -18,7 +19,7 @@ from mmlab._engine.score import Scorer
 from mmlab._engine.script_trace import write_trace
 from mmlab._engine.stream_ops import entries_of
 from mmlab._engine.stream_run import Progress, StreamRun
-from mmlab.errors import MmlabError
+from mmlab.errors import InputError, MmlabError
 from mmlab.experiment.cells import Cell
 from mmlab.experiment.workloads import shipped_trace
 from mmlab.machine import MachineConfig, default_policy, layout_of, machine_from_table
@@ -44,7 +45,14 @@ AT_BOOT = "memory_model"
 
 
 def load_stream(cell: Cell) -> EventStream:
-    """The events of a cell's workload. Raises InputError for files that are missing or cut short."""
+    """The events of a cell's workload. Raises InputError for files that are missing or cut short, and for more events than fit in memory."""
+    try:
+        return _load_stream(cell)
+    except MemoryError as error:
+        raise InputError(f"workload: its events do not fit into this host's memory ({error}): make it shorter") from None
+
+
+def _load_stream(cell: Cell) -> EventStream:
     w = cell.config["workload"]
     kind = w["kind"]
     if kind == "trace":
@@ -82,7 +90,8 @@ def run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
     out_dir: the cell's folder; a script leaves its result folder in out_dir/script.
     """
     try:
-        return _run_cell(cell, progress, out_dir)
+        with blamed(strangers(cell.config["policies"])):
+            return _run_cell(cell, progress, out_dir)
     except MmlabError:
         raise
     except Exception as error:
@@ -143,9 +152,8 @@ def _run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
         tables["refused"] = refused
     if sim.machine.sizes.explain:
         tables["explained"] = sim.explained()
-    report = getattr(sim.policies["monitor"].policy, "report", None)
-    if report is not None:
-        tables["monitor"] = list(report(sim.machine, sim.machine.states["monitor"]))
+    if sim.policies["monitor"].policy.report is not None:
+        tables["monitor"] = monitor_told.report(sim)
     series = sampler.series()
     counters: dict[str, int | float] = {**sim.counters(), "sim_time_ns": sim.now_ns, **tlb.counted(sim.machine), **sampler.last(), **happened}
     if sim.machine.sc[r.SC_WANTS_ACCESS] & r.WANTS_NODES and stream is not None:
@@ -154,6 +162,8 @@ def _run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
         counters |= {f"memory_{name}_ns": int(sim.machine.psi[at]) for name, at in (("some", r.PSI_SOME_NS), ("full", r.PSI_FULL_NS))}
     if sim.machine.sc[r.SC_TIERING_NS]:
         counters["tiering_ns"] = int(sim.machine.sc[r.SC_TIERING_NS])
+    if (fault := monitor_told.cost_fault(sim)) is not None:
+        raise fault
     if sim.machine.sc[r.SC_MONITOR_CHECKS] and sim.policies["monitor"].policy.name != "none":
         counters["monitor_checks"], counters["monitor_ns"] = int(sim.machine.sc[r.SC_MONITOR_CHECKS]), int(sim.machine.sc[r.SC_MONITOR_NS])
         counters["monitor_cpu_percent"] = 100 * counters["monitor_ns"] / max(1, sim.now_ns)

@@ -25,14 +25,16 @@ from mmlab.mm.memcontrol import resume_user_mode
 from mmlab.mm.memory import do_user_addr_fault
 from mmlab.mm.numa_balancing import account_runtime
 from mmlab.mm.page_io import blk_flush_plug, swap_io_next_ns, swap_io_poll
+from mmlab.mm.policy_fault import step_due
 from mmlab.mm.psi import update_averages
 from mmlab.mm.zswap_writeback import zswap_worker_turn
 from mmlab.model.rows import (
     COST_HIT, LOOP_RUNS, LOOP_STATE, LOOP_STRIDE, MM_ROOT, MM_STRIDE, NODE_STRIDE, N_ACCESSES, N_FIRST_CPU, N_KSWAPD_AWAKE,
-    N_KSWAPD_CLOCK_NS, N_KSWAPD_WAKE_NS, N_NR_CPUS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_CPU,
-    SC_EVENT, SC_IDLE_NS, SC_KCOMPACTD_NS, SC_KSWAPD_AWAKE, SC_KSWAPD_SLICE_NS, SC_KSWAPD_TIMER_NS, SC_MONITOR_NS, SC_MONITOR_TIMER_NS, SC_NEEDS_FUTURE,
-    SC_NEXT_EVENT_NS, SC_NEXT_SAMPLE_NS, SC_NEXT_TICK_NS, SC_NODE, SC_NOW_NS, SC_NR_CPUS, SC_NR_LOOPS, SC_NR_NODES, SC_NUMA_BALANCING,
-    SC_OOM_TIMER_NS, SC_OOM_VICTIM, SC_PANIC, SC_PREEMPT_NS, SC_RUN_SINCE_NS, SC_STAT_INTERVAL_NS, SC_TASK, SC_THP_TIMER_NS, SC_TIERING_NS,
+    N_KSWAPD_CLOCK_NS, N_KSWAPD_WAKE_NS, N_NR_CPUS, POLICY_MONITOR_STEP, POLICY_OOM_STEP, POLICY_THP_STEP, POLICY_TIERING_STEP,
+    PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_CPU, SC_EVENT, SC_IDLE_NS, SC_KCOMPACTD_NS,
+    SC_KSWAPD_AWAKE, SC_KSWAPD_SLICE_NS, SC_KSWAPD_TIMER_NS, SC_MONITOR_NS, SC_MONITOR_TIMER_NS, SC_NEEDS_FUTURE, SC_NEXT_EVENT_NS,
+    SC_NEXT_SAMPLE_NS, SC_NEXT_TICK_NS, SC_NODE, SC_NOW_NS, SC_NR_CPUS, SC_NR_LOOPS, SC_NR_NODES, SC_NUMA_BALANCING, SC_OOM_TIMER_NS,
+    SC_OOM_VICTIM, SC_PANIC, SC_PREEMPT_NS, SC_RUN_SINCE_NS, SC_STAT_INTERVAL_NS, SC_TASK, SC_THP_TIMER_NS, SC_TIERING_NS,
     SC_TIERING_TIMER_NS, SC_UNPREEMPTED_NS, SC_WANTS_ACCESS, TASK_STRIDE, TF_KILLED, T_CPU, T_FLAGS, T_MM, T_NODE, WANTS_MONITOR,
     WANTS_NODES, WANTS_RECLAIMER, WANTS_SUBPAGES, WANTS_TIERING, WANTS_TLB, WB_AWAKE, WB_BALANCE, WB_CLOCK_NS, WB_NEXT_NS,
     ZSW_SHRINK_PENDING,
@@ -152,7 +154,7 @@ def do_background(m):
         m.sc[SC_MONITOR_NS] += m.sc[SC_NOW_NS] - now
         blk_flush_plug(m)
         preempt_by_loops(m, m.sc[SC_NOW_NS] - now - m.sc[SC_UNPREEMPTED_NS])
-        m.sc[SC_MONITOR_TIMER_NS] = m.sc[SC_NOW_NS] + wait if wait > 0 else NEVER_NS
+        m.sc[SC_MONITOR_TIMER_NS] = step_due(m, POLICY_MONITOR_STEP, now, wait)
         if m.sc[SC_NR_CPUS] > 1:
             m.sc[SC_NOW_NS] = now  # it worked on another CPU
         now = m.sc[SC_NOW_NS]
@@ -161,20 +163,20 @@ def do_background(m):
         m.sc[SC_TASK] = -1
         wait = tiering_step(m, now)
         m.sc[SC_TIERING_NS] += m.sc[SC_NOW_NS] - now
-        m.sc[SC_TIERING_TIMER_NS] = m.sc[SC_NOW_NS] + wait if wait > 0 else NEVER_NS
+        m.sc[SC_TIERING_TIMER_NS] = step_due(m, POLICY_TIERING_STEP, now, wait)
         if m.sc[SC_NR_CPUS] > 1:
             m.sc[SC_NOW_NS] = now  # it ran on another CPU
         now = m.sc[SC_NOW_NS]
         m.sc[SC_TASK] = task
     if now >= m.sc[SC_THP_TIMER_NS]:
         wait = thp_step(m, now)
-        m.sc[SC_THP_TIMER_NS] = m.sc[SC_NOW_NS] + wait if wait > 0 else NEVER_NS
+        m.sc[SC_THP_TIMER_NS] = step_due(m, POLICY_THP_STEP, now, wait)
         if m.sc[SC_NR_CPUS] > 1:
             m.sc[SC_NOW_NS] = now  # it ran on another CPU
         now = m.sc[SC_NOW_NS]
     if now >= m.sc[SC_OOM_TIMER_NS]:
         wait = oom_policy_step(m, now)
-        m.sc[SC_OOM_TIMER_NS] = m.sc[SC_NOW_NS] + wait if wait > 0 else NEVER_NS
+        m.sc[SC_OOM_TIMER_NS] = step_due(m, POLICY_OOM_STEP, now, wait)
         if m.sc[SC_NR_CPUS] > 1:
             m.sc[SC_NOW_NS] = now  # it ran on another CPU
     if m.sc[SC_NR_LOOPS] > 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmlab._engine.blame import reclaim_fault
+from mmlab._engine.blame import policy_fault, reclaim_fault
 from mmlab.errors import MmlabError, PluginError
 from mmlab.model import rows as r
 from mmlab.model.layout import KILL_STRIDE
@@ -50,7 +50,7 @@ def notice(sim: Any) -> None:
     machine.sc[r.SC_OOM_VICTIM] = -1
     if machine.sc[r.SC_OOM_FAULT]:
         raise _fault(sim, names, [row for row in new if row["kill"] == first + count])
-    if (fault := reclaim_fault(machine)) is not None:
+    if (fault := reclaim_fault(machine) or policy_fault(machine)) is not None:
         raise fault
     if machine.sc[r.SC_PANIC]:
         raise MmlabError(_PANIC[int(machine.sc[r.SC_PANIC])])

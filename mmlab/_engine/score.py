@@ -13,9 +13,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from attrs import asdict, define, field
 
-from mmlab.procfs.resident import ResidentPages, resident_pages
+from mmlab._engine import monitor_told
 from mmlab.model import rows as r
+from mmlab.procfs.resident import ResidentPages, resident_pages
 from mmlab.simulation import Simulation
 from mmlab.workload.stream import EventStream, unpack
 
@@ -76,17 +78,46 @@ class _Ages:
         return now_ns - since
 
 
+@define
+class _OfSize:
+    """Hot areas of a class of sizes, over all windows: pages truly hot and of them those found; pages found hot and of them those truly so;
+    the rank correlations of windows over the truly hot areas of this size and all that is cold."""
+
+    true: int = 0
+    recalled: int = 0
+    found: int = 0
+    right: int = 0
+    ranks: list[float] = field(factory=list)
+
+    def add(self, is_true: np.ndarray, is_found: np.ndarray, true_hot: np.ndarray, found_hot: np.ndarray, truth: np.ndarray, heat: np.ndarray) -> None:
+        """A window's; bool[n] each, is_true and is_found of this size's areas; truth and heat float64[n]."""
+        self.true += int(is_true.sum())
+        self.recalled += int((is_true & found_hot).sum())
+        self.found += int(is_found.sum())
+        self.right += int((is_found & true_hot).sum())
+        judged = is_true | ~true_hot
+        rank = rank_correlation(truth[judged], heat[judged]) if is_true.any() else None
+        if rank is not None:
+            self.ranks.append(rank)
+
+    def row(self, upto: int) -> dict[str, Any]:
+        return {
+            "upto_bytes": PAGE * upto if upto < SIZES[-1] else None, "true_bytes": PAGE * self.true, "found_bytes": PAGE * self.found,
+            "precision": self.right / self.found if self.found else None, "recall": self.recalled / self.true if self.true else None,
+            "rank_correlation": sum(self.ranks) / len(self.ranks) if self.ranks else None,
+        }  # fmt: skip
+
+
 class Scorer:
     """Keeps the score of a run's monitor; due() is to be called when the clock has reached next_ns."""
 
     def __init__(self, sim: Simulation, stream: EventStream, window_ns: int, hot_share: float):
         self.sim, self.stream, self.window_ns, self.hot_share = sim, stream, window_ns, hot_share
-        self.estimate = sim.policies["monitor"].policy.estimate
         self.next_ns, self.done = window_ns, 0
         self.ended: tuple[int, int] | None = None  # the window whose end has come: when, and events before it
         self.true_ages, self.found_ages = _Ages(), _Ages()
         self.rows: list[dict[str, Any]] = []
-        self.by_size = [[0, 0] for _ in SIZES]
+        self.by_size = [_OfSize() for _ in SIZES]
         self.heat: list[tuple[int, list[int], list[float], list[float]]] = []  # time, granules, truth and estimate per page of each
 
     @classmethod
@@ -123,8 +154,7 @@ class Scorer:
         if len(key):
             at = np.minimum(np.searchsorted(key, pages.key), len(key) - 1)
             truth = np.where(key[at] == pages.key, count[at], 0).astype(np.float64)
-        heat, age_ns = self.estimate(sim.machine, sim.machine.states["monitor"], pages)
-        self._compare(now, pages, truth, np.asarray(heat, np.float64), age_ns)
+        self._compare(now, pages, truth, *monitor_told.estimate(sim, pages))
 
     def _compare(self, now: int, pages: ResidentPages, truth: np.ndarray, heat: np.ndarray, age_ns: np.ndarray | None) -> None:
         true_hot, found_hot = hot_pages(truth, self.hot_share), hot_pages(heat, self.hot_share)
@@ -139,12 +169,11 @@ class Scorer:
             "rank_correlation": rank_correlation(truth, heat), "age_error_ms": float(error.mean()) / 1e6,
             "checks": int(sc[r.SC_MONITOR_CHECKS]), "cpu_ns": int(sc[r.SC_MONITOR_NS]),
         })  # fmt: skip
-        lengths = run_lengths(pages.key, true_hot)
+        lengths, found_lengths = run_lengths(pages.key, true_hot), run_lengths(pages.key, found_hot)
         below = 0
-        for row, upto in zip(self.by_size, SIZES, strict=True):
-            mine = (lengths > below) & (lengths <= upto)
-            row[0] += int(mine.sum())
-            row[1] += int((mine & found_hot).sum())
+        for of_size, upto in zip(self.by_size, SIZES, strict=True):
+            is_true, is_found = ((below < n) & (n <= upto) for n in (lengths, found_lengths))
+            of_size.add(is_true, is_found, true_hot, found_hot, truth, heat)
             below = upto
         granule, first, size = np.unique(pages.key >> GRANULE_SHIFT, return_index=True, return_counts=True)
         means = (np.add.reduceat(values, first) / size for values in (truth, heat))
@@ -164,12 +193,9 @@ class Scorer:
         }  # fmt: skip
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
-        """monitor_score: a row a window. monitor_score_by_size: recall by the size of what was hot side by side. monitor_heatmap: mean heat
-        of each row of addresses by time; monitor_heatmap_rows: the addresses."""
-        sizes = [
-            {"upto_bytes": PAGE * upto if upto < SIZES[-1] else None, "true_bytes": PAGE * true, "found_bytes": PAGE * both, "recall": both / true}
-            for upto, (true, both) in zip(SIZES, self.by_size, strict=True) if true
-        ]  # fmt: skip
+        """monitor_score: a row a window. monitor_score_by_size: recall by the size of what was hot side by side, precision by the size of what
+        was found so. monitor_heatmap: mean heat of each row of addresses by time; monitor_heatmap_rows: the addresses."""
+        sizes = [of_size.row(upto) for upto, of_size in zip(SIZES, self.by_size, strict=True) if of_size.true or of_size.found]
         rows, times = self._heatmap()
         return {"monitor_score": self.rows, "monitor_score_by_size": sizes, "monitor_heatmap_rows": rows, "monitor_heatmap": times}
 
@@ -196,11 +222,12 @@ class Scorer:
     def saved(self) -> dict[str, Any]:
         """What resume() needs, as JSON values."""
         ages = [[ages.key.tolist(), ages.hot.tolist(), ages.since.tolist()] for ages in (self.true_ages, self.found_ages)]
-        return {"next_ns": self.next_ns, "done": self.done, "ended": self.ended, "ages": ages, "rows": self.rows, "by_size": self.by_size, "heat": self.heat}
+        return {"next_ns": self.next_ns, "done": self.done, "ended": self.ended, "ages": ages, "rows": self.rows, "by_size": [asdict(of_size) for of_size in self.by_size], "heat": self.heat}
 
     def resume(self, saved: Mapping[str, Any]) -> None:
         """Go on from what saved() gave."""
-        self.next_ns, self.done, self.rows, self.by_size = saved["next_ns"], saved["done"], saved["rows"], saved["by_size"]
+        self.next_ns, self.done, self.rows = saved["next_ns"], saved["done"], saved["rows"]
+        self.by_size = [_OfSize(**of_size) for of_size in saved["by_size"]]
         self.heat, self.ended = [tuple(window) for window in saved["heat"]], tuple(saved["ended"]) if saved["ended"] else None
         for ages, (key, hot, since) in zip((self.true_ages, self.found_ages), saved["ages"], strict=True):
             ages.key, ages.hot, ages.since = np.array(key, np.int64), np.array(hot, bool), np.array(since, np.int64)

@@ -89,6 +89,8 @@ class StreamRun:
         why = int(sc[r.SC_EVENT])
         if why == loop.STOP_OPERATION:
             op = self.stream.ops[int(words[self.done]) >> 16]
+            if op.name == "sleep":
+                self._sample_before(int(op.args["ms"]) * 1_000_000)
             if self.tasks.run(op) < 0 and op.name == "mmap" and self.stream.meta.get("source") != "recorded":
                 raise MmlabError(_refused(op))
             self.done += 1
@@ -111,6 +113,12 @@ class StreamRun:
         if self.scorer is not None and now >= self.scorer.next_ns:
             self.scorer.due(self.done)
         self._next_sample()
+
+    def _sample_before(self, ns: int) -> None:
+        """Let everybody sleep up to each sample that is due before a moment, and take it."""
+        while (due := int(self.sim.machine.sc[r.SC_NEXT_SAMPLE_NS])) < ns:
+            self.sim.sleep_until(due)
+            self._sample()
 
     def _next_sample(self) -> None:
         """Let the loop stop when the next of both is due."""

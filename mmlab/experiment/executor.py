@@ -24,7 +24,7 @@ from typing import Any, Protocol
 
 from attrs import field, frozen
 
-from mmlab.errors import InputError, MmlabError
+from mmlab.errors import InputError, MmlabError, PluginError
 from mmlab.experiment.cells import Cell
 from mmlab.results.cell_files import write_cell
 from mmlab.results.cell_result import CellResult
@@ -166,7 +166,9 @@ def _run_in_processes(
             raise
     # A process that dies takes the whole pool with it; run what was lost one by one to find the cell that did it.
     for cell in lost:
-        if todo == [cell]:
+        if todo == [cell] and PluginError.exit_code in {process.exitcode for process in workers}:
+            yield cell, "a plugin ended its process, as was said above", PluginError.exit_code
+        elif todo == [cell]:
             yield cell, "its process was killed (out of memory?); a smaller --jobs leaves more memory to each", 1
         else:
             yield from _run_in_processes([cell], done, run_cell, 1, listener)

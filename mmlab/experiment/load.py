@@ -61,7 +61,7 @@ def _build(path: Path, tables: dict[str, Any], registry: Policies, defaults: dic
     report = _section(Report, tables, "report", errors)
     matrix = read_matrix(tables.get("matrix", {}), list(defaults), errors)
     combinations = expand(matrix)
-    resolver = Resolver(tables, defaults, registry, path.parent)
+    resolver = Resolver(tables, defaults, registry, path.parent, changed)
     configs = resolver.resolve(combinations)
     errors += resolver.errors
     if not configs:

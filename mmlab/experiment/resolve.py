@@ -33,12 +33,13 @@ class Policies(Protocol):
 class Resolver:
     """Resolves the combinations of one file, checking equal sections once.
 
-    tables: the file's tables. slots: slot -> name of the default policy. base_dir: the file's folder.
+    tables: the file's tables. slots: slot -> name of the default policy. base_dir: the file's folder. changed: keys that were given over the
+    file's, as by --set.
     After the last combination `errors` holds every fault, each once, in the order of the file's sections.
     """
 
-    def __init__(self, tables: dict[str, Any], slots: dict[str, str], registry: Policies, base_dir: Path):
-        self.tables, self.slots, self.registry, self.base_dir = tables, slots, registry, base_dir
+    def __init__(self, tables: dict[str, Any], slots: dict[str, str], registry: Policies, base_dir: Path, changed: frozenset[str] = frozenset()):
+        self.tables, self.slots, self.registry, self.base_dir, self.changed = tables, slots, registry, base_dir, changed
         self.errors: list[str] = []
 
     def combine(self, axes: dict[str, Any]) -> dict[str, Any]:
@@ -132,6 +133,9 @@ class Resolver:
         own = _param_names(policy)
         # A parameter may be meant for another policy of the same matrix; one that no chosen policy has is a mistake.
         elsewhere = set().union(*(_param_names(p) for p in used)) - own
+        if self.changed & {f"{slot}.use", f"matrix.{slot}.use"}:  # or for one that the file's matrix chose before it was changed
+            every = set().union(*(_param_names(self.registry.get(slot, other)) for other in known))
+            elsewhere |= {key for key in every - own if f"{slot}.params.{key}" not in self.changed}
         mine = {key: value for key, value in params.items() if key not in elsewhere}
         if policy.params is None:
             errors.extend(f"{slot}.params.{key}: unknown key: {name} has no parameters" for key in mine)

@@ -16,7 +16,7 @@ from mmlab.experiment.progress import watching
 from mmlab.experiment.schema import Experiment
 from mmlab.results.cell_result import CellResult
 from mmlab.results.collect import collect
-from mmlab.results.report import describe
+from mmlab.results.report import MACHINE_KEYS, WORKLOAD_KEYS, describe
 from mmlab.results.result import Result
 
 
@@ -76,9 +76,10 @@ def failure(outcome: Outcome) -> MmlabError:
 def describe_experiment(experiment: Experiment) -> list[tuple[str, str]]:
     """What is about to be run, as (heading, text) lines: machine, workload, policies with versions, cells."""
     machines = _different(
-        describe(c.config["machine"], ("preset", "import_dir", "memory", "cpus"), "default machine") for c in experiment.cells
+        describe(c.config["machine"], MACHINE_KEYS, "default machine") for c in experiment.cells
     )
-    workloads = _different(describe(c.config["workload"], ("kind", "trace", "file", "script", "generator"), "") for c in experiment.cells)
+    sources = [f"{name}: " if (name := c.axes.get("workload.source")) else "" for c in experiment.cells]
+    workloads = _different(source + describe(c.config["workload"], WORKLOAD_KEYS, "") for source, c in zip(sources, experiment.cells))
     by_slot: dict[str, list[str]] = {}
     for (slot, name), about in experiment.policies.items():
         by_slot.setdefault(slot, []).append(f"{name} ({about['distribution']} {about['version']})")

@@ -10,12 +10,14 @@ Table words: op i has (address, state pointer) at 2i, 2i+1; service j has its ad
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, NoReturn
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from mmlab.errors import PluginError
 from mmlab.kernels.jit import BUILD, JIT_OFF
 from mmlab.kernels.plain import CONVENTION, plain_type
 
@@ -45,11 +47,21 @@ def _argument_types(args: tuple) -> tuple:
     return tuple(args[0].types) if len(args) == 1 and isinstance(args[0], (types.Tuple, types.UniTuple)) else args
 
 
+def _no_answer(m: Any, index: int) -> NoReturn:
+    """The plain-Python build's word for an op that does not return."""
+    from mmlab.abi import OPS
+
+    slot, op = OPS[index]
+    chosen = m.chosen[slot]
+    raise PluginError(f"{chosen.blame or f'{slot} {chosen.policy.name!r}'}: op {op.name} must return {op.returns}, got None")
+
+
 def op_stub(index: int) -> Callable:
     """A function (m, *ints) -> int64 that calls slot op number `index` with its policy's state."""
     if JIT_OFF:
         def python_op(m, *args):
-            return int(m._ops[index](m, m._states[index], *args))
+            answer = m._ops[index](m, m._states[index], *args)
+            return int(answer) if answer is not None else _no_answer(m, index)
 
         return python_op
 

@@ -5,14 +5,16 @@ for which there is no block of its size is not split to move in pieces, it takes
 """
 
 from mmlab.kernels.jit import kernel
+from mmlab.kernels.likely import unlikely
 from mmlab.kernels.ops import tiering_demotion_node
 from mmlab.kernels.services import migrate_folio
 from mmlab.kernels.zones import page_node
 from mmlab.mm.migrate import alloc_migration_target, is_cached
+from mmlab.mm.policy_fault import blame_policy
 from mmlab.model.const import SCAN_KSWAPD
 from mmlab.model.gfp import GFP_KSWAPD_RECLAIM, GFP_NOMEMALLOC, GFP_THISNODE
 from mmlab.model.page import PG_WRITEBACK, folio_nr_pages, page_refs, page_test
-from mmlab.model.rows import N_LOWER_TIERS, NODE_STRIDE, SC_NR_NODES
+from mmlab.model.rows import N_LOWER_TIERS, NODE_STRIDE, POLICY_DEMOTION_NODE, SC_NR_NODES
 from mmlab.model.vmstat import V_PGDEMOTE_DIRECT, V_PGDEMOTE_KSWAPD, V_PGMIGRATE_FAIL, mod_node_state
 
 
@@ -36,6 +38,9 @@ def demote_folio(m, pfn, scan_flags):
     node = page_node(m, pfn)
     target = tiering_demotion_node(m, pfn, node, scan_flags)
     if target < 0:
+        return 0
+    if unlikely(target >= m.sc[SC_NR_NODES] or target == node):
+        blame_policy(m, POLICY_DEMOTION_NODE)
         return 0
     nr = folio_nr_pages(m, pfn)
     dst = alloc_demote_folio(m, pfn, node, target)

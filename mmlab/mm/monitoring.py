@@ -4,14 +4,17 @@ Models: mm/vmscan.c reclaim_pages() of one page; mm/migrate.c migrate_pages() of
 """
 
 from mmlab.kernels.jit import kernel
+from mmlab.kernels.likely import unlikely
 from mmlab.kernels.ops import reclaimer_folio_removed
 from mmlab.kernels.services import migrate_folio
 from mmlab.mm.madvise import MADV_COLD, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_PAGEOUT, MADV_WILLNEED, reclaim_pages, sys_madvise
 from mmlab.mm.migrate import alloc_migration_target, isolate_folio, putback_movable
 from mmlab.mm.page_io import blk_flush_plug
+from mmlab.mm.policy_fault import blame_policy
 from mmlab.model.const import EINVAL
 from mmlab.model.gfp import GFP_THISNODE
 from mmlab.model.page import folio_nr_pages
+from mmlab.model.rows import POLICY_MIGRATION, SC_MAX_PFN, SC_NR_NODES
 from mmlab.model.vmstat import V_PGMIGRATE_FAIL
 
 
@@ -46,6 +49,9 @@ def pageout_folio(m, pfn):
 @kernel
 def migrate_folio_to(m, pfn, node):
     """Service migrate_folio_to: isolated, moved to a block of the node (or the next that has one): the pages that moved; or 0, put back."""
+    if unlikely(pfn < 0 or pfn >= m.sc[SC_MAX_PFN] or node < -1 or node >= m.sc[SC_NR_NODES]):
+        blame_policy(m, POLICY_MIGRATION)
+        return 0
     nr = folio_nr_pages(m, pfn)
     if isolate_folio(m, pfn) == 0:
         return 0

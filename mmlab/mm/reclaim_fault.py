@@ -1,10 +1,9 @@
 """What a reclaimer must not do: name a page that is none of its, or say that it freed pages when it freed none. The run stops, and it is to blame."""
 
 from mmlab.kernels.jit import leaf
+from mmlab.mm.policy_fault import stop_for_fault
 from mmlab.model.page import KIND_ANON, KIND_FILE, KIND_SHMEM, PG_LRU, page_kind, page_test
-from mmlab.model.rows import (
-    PANIC_FAULT, RECLAIM_FINE, RECLAIM_NO_PAGE, RECLAIM_NOT_USER, RECLAIM_ON_LIST, SC_MAX_PFN, SC_OOM_VICTIM, SC_PANIC, SC_RECLAIM_FAULT, SC_RECLAIM_FAULT_PFN,
-)
+from mmlab.model.rows import RECLAIM_FINE, RECLAIM_NO_PAGE, RECLAIM_NOT_USER, RECLAIM_ON_LIST, SC_MAX_PFN, SC_RECLAIM_FAULT, SC_RECLAIM_FAULT_PFN
 
 
 @leaf
@@ -24,5 +23,4 @@ def blame_reclaimer(m, why, pfn):
     if m.sc[SC_RECLAIM_FAULT] == RECLAIM_FINE:
         m.sc[SC_RECLAIM_FAULT] = why
         m.sc[SC_RECLAIM_FAULT_PFN] = pfn
-    m.sc[SC_OOM_VICTIM] = 0  # Python looks
-    m.sc[SC_PANIC] = PANIC_FAULT
+    stop_for_fault(m)

@@ -25,8 +25,8 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_TIERING_TIMER_NS, SC_TIERING_NS, SC_SHARED_TABLES, SC_OOM_TIMER_NS, SC_PANIC_ON_OOM, SC_OOM_KILL_ALLOCATING, SC_OOM_FAULT, SC_OOM_CHOSEN, SC_NR_CANDIDATES,
     SC_BDEV, SC_BUDDY, SC_EXT4_BLOCKS, SC_EXT4_INO, SC_MOBILITY_DISABLED, SC_WRITE_CLASS, SC_MLOCK_BATCH, SC_UNPREEMPTED_NS,
     SC_PREEMPT_NS, SC_RECLAIM_FAULT, SC_RECLAIM_FAULT_PFN, SC_NR_VICTIMS, SC_NR_FREED, SC_WANTS_PASSES,
-    SC_DRIVER, SC_POLL_NS, SC_KSWAPD_TIMER_NS,
-) = range(139)  # SC_DRIVER: task that waits for the one that runs, and looks after it at SC_POLL_NS (NEVER_NS: there is none)
+    SC_DRIVER, SC_POLL_NS, SC_KSWAPD_TIMER_NS, SC_POLICY_FAULT,
+) = range(140)  # SC_DRIVER: task that waits for the one that runs, and looks after it at SC_POLL_NS (NEVER_NS: there is none)
 NR_SCALARS = 192
 # m.sc[SC_KHUGEPAGED_WAKE]: the thread has not been woken since it was started; its first waker lost the CPU to it at once; that one held the mmap
 # lock; it has run
@@ -133,6 +133,8 @@ OOM_USER_SPACE = -2  # who asks for a kill by oom_kill()
 OOM_FINE, OOM_NO_TASK, OOM_DEAD, OOM_DYING, OOM_PROTECTED, OOM_ELSEWHERE = range(6)
 # m.sc[SC_WANTS_PASSES]: of a request replay: the reclaimer is told of the begin and end of passes
 # m.sc[SC_NR_VICTIMS], m.sc[SC_NR_FREED]: calls of reclaim_folio(), and how many of them freed
+# m.sc[SC_POLICY_FAULT]: a periodic step turned the clock back or asked to be called in the past; demotion_node() or migrate_folio_to() was wrong
+POLICY_FINE, POLICY_MONITOR_STEP, POLICY_TIERING_STEP, POLICY_THP_STEP, POLICY_OOM_STEP, POLICY_DEMOTION_NODE, POLICY_MIGRATION = range(7)
 # m.sc[SC_RECLAIM_FAULT]: what is wrong with the page m.sc[SC_RECLAIM_FAULT_PFN] that the reclaimer hands to reclaim_folio(), or with its answer
 RECLAIM_FINE, RECLAIM_NO_PAGE, RECLAIM_NOT_USER, RECLAIM_ON_LIST, RECLAIM_NOTHING = range(5)
 # m.future_task, a row a task: what a stream will do with it

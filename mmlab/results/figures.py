@@ -14,6 +14,7 @@ from mmlab.results.plotting import COLOURS, axes_layout, name_of, numbers
 DASHES = ("solid", "dash", "dot", "dashdot")
 #: Points per line: more cannot be seen at the width of a page.
 POINTS = 400
+_NOTHING = np.zeros(0)
 TITLES = {
     "pgfault": ("Page faults", "faults so far"),
     "pgmajfault": ("Major faults", "major faults so far"),
@@ -22,21 +23,16 @@ TITLES = {
     "tlb_misses": ("TLB misses", "walks so far"),
     "bloat_pages": ("Bloat: resident, never touched", "pages"),
     "free_huge_frames": ("Free huge frames", "frames"),
-    "unusable_index": ("Free memory of no use for a huge page, by zone", "per mille"),
+    "unusable_index": ("Free memory of no use for huge pages", "per mille"),
 }
 
 
 def page_plots(cells: Sequence[FinishedCell]) -> list[dict[str, Any]]:
-    """Every plot of a report for runs that differ in policy alone, in the order they are shown."""
+    """Every plot of a report for runs that differ in policy alone, in the order they are shown; none of what was 0 all the time."""
     columns = dict.fromkeys(name for cell in cells for name in cell.result.series)
     plots = []
-    if all({"bloat_pages", "tlb_misses"} <= set(cell.result.counters) for cell in cells):
-        plots.append(trade_off(cells, "bloat_pages", "tlb_misses", "TLB misses against bloat", "pages that are resident and were never touched", "TLB misses"))
-    if any(cell.result.counters.get("kills") for cell in cells):
-        plots.append(trade_off(
-            cells, "memory_some_ns", "work_lost", "Work lost against waiting for memory", "ns in which some task stood still for want of memory", "accesses lost",
-        ))  # fmt: skip
-    plots += [lines(cells, name) for name in TITLES if any(name == column.partition(":")[0] for column in columns)]
+    moved = {column.partition(":")[0] for column in columns if any(cell.result.series.get(column, _NOTHING).any() for cell in cells)}
+    plots += [lines(cells, name) for name in TITLES if name in moved]
     plots += [lines(cells, name) for name in columns if name.startswith("nr_free:")]
     if any(name.startswith("free_blocks:") for name in columns):
         plots += [free_blocks(cell, name_of(cell, cells)) for cell in cells[: len(COLOURS)]]
@@ -46,7 +42,7 @@ def page_plots(cells: Sequence[FinishedCell]) -> list[dict[str, Any]]:
 def lines(cells: Sequence[FinishedCell], name: str) -> dict[str, Any]:
     """A series over simulated time, a line per cell; per cell and label when `name` comes without the label that the columns have."""
     unit, scale = _time_unit(cells)
-    data = []
+    data: list[dict[str, Any]] = []
     for index, cell in enumerate(cells):
         for number, column in enumerate(c for c in cell.result.series if c == name or c.partition(":")[0] == name):
             tail = column.partition(":")[2] if column != name else ""
@@ -69,27 +65,7 @@ def lines(cells: Sequence[FinishedCell], name: str) -> dict[str, Any]:
     if name.startswith("nr_free:"):
         node, _, zone = name.partition(":")[2].partition(",")
         title, y_title = f"Free memory, zone {zone}" + (f" of node {node}" if node != "0" else ""), "free pages"
-    return {"data": data, "layout": axes_layout(title, f"simulated time ({unit})", y_title, legend=len(data) > 1)}
-
-
-def trade_off(cells: Sequence[FinishedCell], x: str, y: str, title: str, x_title: str, y_title: str) -> dict[str, Any]:
-    """What each cell has at the end of two counters, a labelled point each: the best are those with none to their lower left."""
-    data = [
-        {
-            "type": "scatter",
-            "mode": "markers+text",
-            "name": name_of(cell, cells),
-            "text": [name_of(cell, cells)],
-            "textposition": "top center",
-            "x": [int(cell.result.counters[x])],
-            "y": [int(cell.result.counters[y])],
-            "marker": {"color": COLOURS[index % len(COLOURS)], "size": 11},
-        }
-        for index, cell in enumerate(cells)
-    ]
-    layout = axes_layout(title, x_title, y_title, legend=False)
-    layout["xaxis"]["rangemode"] = "tozero"
-    return {"data": data, "layout": layout}
+    return {"data": data, "layout": axes_layout(title, f"simulated time ({unit})", y_title, [trace["name"] for trace in data])}
 
 
 def free_blocks(cell: FinishedCell, name: str) -> dict[str, Any]:
@@ -115,7 +91,7 @@ def free_blocks(cell: FinishedCell, name: str) -> dict[str, Any]:
             "ticktext": ["0", "10", "100", "1k", "10k", "100k"],
         },
     }
-    layout = axes_layout(f"Free blocks by order: {name}", f"simulated time ({unit})", "order", legend=False)
+    layout = axes_layout(f"Free blocks by order: {name}", f"simulated time ({unit})", "order")
     layout["yaxis"].update({"dtick": 2, "showgrid": False})
     return {"data": [heat], "layout": layout}
 

@@ -13,8 +13,18 @@ from mmlab.results.cell_files import FinishedCell
 from mmlab.results.plotting import COLOURS, axes_layout, name_of, numbers
 
 HEAT: list[list[Any]] = [[0, "#f4f6fa"], [0.3, "#f7d58b"], [0.65, "#e1703c"], [1, "#7a1230"]]
-HEAT_UNITS = {"true": "accesses to a page", "found": "heat of a page, as the monitor counts it"}  # means over a row's pages
-SCORES = {"precision": "Precision of hot bytes", "recall": "Recall of hot bytes", "rank_correlation": "Rank correlation with the accesses", "age_error_ms": "Error of ages"}
+HEAT_UNITS = {"true": "accesses to a page", "found": "heat of a page"}  # means over a row's pages; heat in the monitor's own unit
+#: columns of monitor_score, a plot each: title and what its axis says
+SCORES = (
+    ("precision", "Precision of hot bytes", "share of the bytes found hot"), ("recall", "Recall of hot bytes", "share of the hot bytes"),
+    ("rank_correlation", "Rank correlation with the accesses", "Spearman's rho"), ("age_error_ms", "Error of ages", "ms, mean over pages"),
+)  # fmt: skip
+#: columns of monitor_score_by_size, a plot each: title and whose size it is
+BY_SIZE = (
+    ("precision", "Precision by the size of areas found hot", "found hot side by side"),
+    ("recall", "Recall by the size of hot areas", "hot side by side"),
+    ("rank_correlation", "Rank correlation by the size of hot areas", "hot side by side, against all that is cold"),
+)  # fmt: skip
 
 
 def monitor_plots(cells: Sequence[FinishedCell]) -> list[dict[str, Any]]:
@@ -22,45 +32,36 @@ def monitor_plots(cells: Sequence[FinishedCell]) -> list[dict[str, Any]]:
     scored = [cell for cell in cells if cell.result.tables.get("monitor_score")]
     if not scored:
         return []
-    plots = [accuracy_against_cost(scored)] if len(scored) > 1 else []
-    plots += [_score(scored, column, title) for column, title in SCORES.items()]
-    plots.append(_by_size(scored))
+    plots = [_score(scored, column, title, unit) for column, title, unit in SCORES]
+    plots += [_by_size(scored, column, title, what) for column, title, what in BY_SIZE]
     plots.append(heatmap(scored[0], "true", "Accesses"))
-    return plots + [heatmap(cell, "found", f"As {name_of(cell, scored) or 'the monitor'} sees it") for cell in scored[: len(COLOURS)]]
+    return plots + [heatmap(cell, "found", f"As {_seen_by(cell, scored)} sees it") for cell in scored[: len(COLOURS)]]
 
 
-def accuracy_against_cost(cells: Sequence[FinishedCell]) -> dict[str, Any]:
-    """A point a cell: the monitor's part of a CPU's time, and F1 of the hot bytes."""
-    data = [
-        {
-            "type": "scatter", "mode": "markers+text", "name": name_of(cell, cells), "text": [name_of(cell, cells)], "textposition": "top center",
-            "x": [cell.result.counters.get("monitor_cpu_percent", 0)], "y": [cell.result.counters["monitor_f1"]],
-            "marker": {"size": 11, "color": COLOURS[index % len(COLOURS)]},
-        }
-        for index, cell in enumerate(cells)
-    ]  # fmt: skip
-    layout = axes_layout("Accuracy against cost", "monitor's share of a CPU (%)", "F1 of hot bytes", legend=False)
-    layout["yaxis"]["range"] = [0, 1.1]
-    return {"data": data, "layout": layout}
+def _seen_by(cell: FinishedCell, among: Sequence[FinishedCell]) -> str:
+    """What tells a cell from the others; the monitor's name where it is alone."""
+    return name_of(cell, among) if len(among) > 1 else str(cell.config["policies"]["monitor"]["use"])
 
 
-def _score(cells: Sequence[FinishedCell], column: str, title: str) -> dict[str, Any]:
-    data = []
+def _score(cells: Sequence[FinishedCell], column: str, title: str, unit: str) -> dict[str, Any]:
+    data: list[dict[str, Any]] = []
     for index, cell in enumerate(cells):
         rows = cell.result.tables["monitor_score"]
         line = {"color": COLOURS[index % len(COLOURS)], "width": 2}
         x, y = [row["time_ms"] for row in rows], [None if row[column] is None else round(row[column], 4) for row in rows]
         data.append({"type": "scatter", "mode": "lines", "name": name_of(cell, cells), "x": x, "y": y, "line": line})
-    return {"data": data, "layout": axes_layout(title, "simulated time (ms)", "ms" if column.endswith("_ms") else "", legend=len(data) > 1)}
+    return {"data": data, "layout": axes_layout(title, "simulated time (ms)", unit, [trace["name"] for trace in data])}
 
 
-def _by_size(cells: Sequence[FinishedCell]) -> dict[str, Any]:
-    data = []
+def _by_size(cells: Sequence[FinishedCell], column: str, title: str, what: str) -> dict[str, Any]:
+    classes = sorted({row["upto_bytes"] or 1 << 62 for cell in cells for row in cell.result.tables["monitor_score_by_size"]})
+    names = [f"up to {size >> 10} KiB" if size < 1 << 20 else f"up to {size >> 20} MiB" if size < 1 << 62 else "larger" for size in classes]
+    data: list[dict[str, Any]] = []
     for index, cell in enumerate(cells):
-        rows = cell.result.tables["monitor_score_by_size"]
-        x = [f"up to {row['upto_bytes'] >> 10} KiB" if row["upto_bytes"] else "larger" for row in rows]
-        data.append({"type": "bar", "name": name_of(cell, cells), "x": x, "y": [round(row["recall"], 4) for row in rows], "marker": {"color": COLOURS[index % len(COLOURS)]}})
-    return {"data": data, "layout": axes_layout("Recall by the size of hot areas", "hot bytes side by side", "recall", legend=len(data) > 1)}
+        value = {row["upto_bytes"] or 1 << 62: row[column] for row in cell.result.tables["monitor_score_by_size"]}
+        y = [None if (v := value.get(size)) is None else round(v, 4) for size in classes]
+        data.append({"type": "bar", "name": name_of(cell, cells), "x": names, "y": y, "marker": {"color": COLOURS[index % len(COLOURS)]}})
+    return {"data": data, "layout": axes_layout(title, f"bytes {what}", column.replace("_", " "), [trace["name"] for trace in data])}
 
 
 def heat_matrix(cell: FinishedCell, which: str) -> tuple[np.ndarray, list[float], list[str]]:
@@ -76,10 +77,9 @@ def heatmap(cell: FinishedCell, which: str, title: str) -> dict[str, Any]:
         "type": "heatmap", "x": times, "y": list(range(len(addresses))), "z": [numbers(row) for row in heat], "colorscale": HEAT, "zmin": 0,
         "hovertemplate": "%{x} ms<br>row %{y}: %{z}<extra></extra>", "colorbar": {"thickness": 10, "title": {"text": HEAT_UNITS[which], "side": "right"}},
     }  # fmt: skip
-    layout = axes_layout(title, "simulated time (ms)", "address", legend=False)
+    layout = axes_layout(title, "simulated time (ms)", "address")
     picks = sorted({0, len(addresses) // 2, len(addresses) - 1})
     layout["yaxis"] |= {"tickvals": picks, "ticktext": [addresses[i] for i in picks], "showgrid": False}
-    layout["margin"]["l"] = 110
     return {"data": [data], "layout": layout}
 
 

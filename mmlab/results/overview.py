@@ -39,9 +39,9 @@ class Grid:
 def grid(rows: Sequence[Row], columns: Sequence[Column], cells: Sequence[FinishedCell], judged_by: str = "") -> Grid | None:
     """None where there are no two policies and two conditions. The best is opt's figure where that is known (so above is the regret), else the
     least under the same conditions (the most where more is better). judged_by: a column's title; "": monitors by what they found, others by the
-    first that is tested."""
+    first that is tested and not the same everywhere."""
     arms = arm_axes(cells)
-    tested = [c for c in columns if c.tested and judged_by in ("", c.title) and sum(row.values[c.title] is not None for row in rows) > 1]
+    tested = [c for c in columns if c.tested and judged_by in ("", c.title) and len({row.values[c.title] for row in rows} - {None}) > 1]
     judged = next((c for c in tested if c.more_is_better and "monitor.use" in arms), next(iter(tested), None))
     others = [key for key in varying(cells) if key not in arms]
     if judged is None or not others:
@@ -78,7 +78,7 @@ def overview(found: Grid) -> dict[str, Any]:
             "title": {"text": "%"}, "thickness": 10, "tickvals": [_shade(p) for p in (0, 3, 10, 30, 100, 300)], "ticktext": ["0", "3", "10", "30", "100", "300"],
         },
     }  # fmt: skip
-    layout = axes_layout(found.title, ", ".join(key.removesuffix(".use").split(".")[-1] for key in found.keys), "", legend=False)
+    layout = axes_layout(found.title, ", ".join(key.removesuffix(".use").split(".")[-1] for key in found.keys), "")
     layout["height"] = 110 + 24 * len(names) + 7 * max(map(len, conditions))
     layout["margin"].update({"l": 30 + 7 * max(map(len, names)), "b": 40 + 6 * max(map(len, conditions))})
     layout["xaxis"].update({"type": "category", "tickangle": -40, "showgrid": False})

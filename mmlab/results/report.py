@@ -17,6 +17,7 @@ from mmlab.results.plotting import COLOURS, name_of
 from mmlab.results.result import Result, html_table
 from mmlab.results.stats import Difference
 from mmlab.results.summary import Column, Row, arm_axes, cost_models, label, text_number, varying
+from mmlab.results.trade_off import trade_offs
 
 #: Choices of the other axes and the seed that a page offers plots of; all are in series.parquet.
 BLOCKS = 16
@@ -24,6 +25,9 @@ BLOCKS = 16
 KILLS, CANDIDATES = 5, 6
 #: decisions of reclaim of a run that the page shows
 DECISIONS = 4
+#: what tells machines and workloads apart in a line
+MACHINE_KEYS = ("preset", "import_dir", "memory", "nodes", "cpus")
+WORKLOAD_KEYS = ("kind", "trace", "file", "script", "generator", "sources")
 _HERE = Path(__file__).parent
 
 
@@ -45,7 +49,7 @@ def report_html(result: Result) -> str:
         "DESCRIPTION": html.escape(about["description"]),
         "FACTS": _facts(result),
         "WARNING": _warning(about),
-        "POLICIES_TABLE": _policy_table(result.rows(), result.columns(), varying(result.cells), cost_models(result.cells)),
+        "POLICIES_TABLE": _policy_table(result.rows(), result.columns(), varying(result.cells), arm_axes(result.cells), cost_models(result.cells)),
         "OVERVIEW": _overview(result),
         "LEFT_OUT": _left_out(result.cells),
         "MONITORS": _monitors(result.cells),
@@ -74,8 +78,8 @@ def _facts(result: Result) -> str:
     about, cells = result.about, result.cells
     resolved = about["resolved"]
     facts = [
-        ("machine", describe(resolved.get("machine", {}), ("preset", "import_dir", "memory", "cpus"), "default")),
-        ("workload", describe(resolved.get("workload", {}), ("kind", "trace", "file", "script", "generator"), "varied")),
+        ("machine", describe(resolved.get("machine", {}), MACHINE_KEYS, "default")),
+        ("workload", describe(resolved.get("workload", {}), WORKLOAD_KEYS, "varied")),
         ("events", "; ".join(dict.fromkeys(cell.result.meta.get("unit", "") for cell in cells))),
         ("time by", f"cost model {models}" if (models := cost_models(cells)) else ""),
         ("varied", ", ".join(about["axes"]) or "nothing"),
@@ -87,10 +91,15 @@ def _facts(result: Result) -> str:
 
 def describe(table: dict[str, Any], keys: Sequence[str], nothing: str) -> str:
     """`1G, 2 CPUs`: the telling values of a table in one line."""
-    words = [
-        f"{table[k]} CPU{'s' if table[k] != 1 else ''}" if k == "cpus" else str(table[k]) for k in keys if table.get(k) not in (None, "")
-    ]
-    return ", ".join(words) or nothing
+
+    def word(key: str) -> str:
+        if key == "cpus":
+            return f"{table[key]} CPU{'s' if table[key] != 1 else ''}"
+        if key == "nodes":
+            return "nodes of " + " and ".join(str(node.get("memory", "?")) for node in table[key])
+        return ", ".join(table[key]) if key == "sources" else str(table[key])
+
+    return ", ".join(word(k) for k in keys if table.get(k) not in (None, "", [], {})) or nothing
 
 
 def _ranges(seeds: list[int]) -> str:
@@ -105,23 +114,35 @@ def _warning(about: dict[str, Any]) -> str:
     return f'<p class="warning">{missing} of {missing + len(about["cells"])} cells are missing: the run was stopped, or they failed.</p>'
 
 
-def _policy_table(rows: list[Row], columns: Sequence[Column], keys: list[str], cost_model: str) -> str:
-    """Numbers with a bar behind each, as long as its part of the column's largest; the best in bold."""
+def _policy_table(rows: list[Row], columns: Sequence[Column], keys: list[str], arms: Sequence[str], cost_model: str) -> str:
+    """Numbers with a bar behind each, as long as its part of the column's largest; the best under the same conditions in bold."""
+    others = [key for key in keys if key not in arms]
+    alike: dict[str, list[Row]] = {}
+    for row in rows:
+        alike.setdefault(row.label(others), []).append(row)
     titles = [f"{c.title} <small>({html.escape(cost_model)})</small>" if c.is_time else html.escape(c.title) for c in columns]
     head = "".join(f"<th>{t}</th>" for t in [html.escape(label_title(keys)), *titles, "events/s"])
     body = []
     for row in rows:
         cells = [f"<th scope=row>{html.escape(row.label(keys))}</th>"]
         for column in columns:
-            known = [v for r in rows if (v := r.values[column.title]) is not None]
-            value, top = row.values[column.title], max(known, default=0)
-            best = value is not None and len(rows) > 1 and min(known) < top and value == (top if column.more_is_better else min(known))
+            value, top = row.values[column.title], max(_values(rows, column), default=0)
             share = 100 * value / top if value and top else 0
+            best = value is not None and _is_best(value, _values(alike[row.label(others)], column), column)
             text = text_number(value, column.is_time)
             cells.append(f'<td{" class=best" if best else ""} style="--share:{share:.1f}%"><span>{text}</span></td>')
         cells.append(f"<td>{text_number(row.events_per_s)}</td>")
         body.append(f"<tr>{''.join(cells)}</tr>")
     return f"<table class=policies><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+
+
+def _values(rows: Sequence[Row], column: Column) -> list[float]:
+    return [v for row in rows if (v := row.values[column.title]) is not None]
+
+
+def _is_best(value: float, others: Sequence[float], column: Column) -> bool:
+    """Among values that are not all the same."""
+    return min(others) < max(others) and value == (max(others) if column.more_is_better else min(others))
 
 
 def label_title(keys: Sequence[str]) -> str:
@@ -136,10 +157,12 @@ def _differences(found: list[Difference], cells: Sequence[FinishedCell]) -> str:
         f"<th>{t}</th>"
         for t in (label_title(arm_axes(cells)), "figure", "difference", "relative", "95 % interval", "p (Holm)", "effect", "runs", "")
     )
-    body = []
+    telling: list[str] = []
+    described: list[str] = []
     for d in found:
         if d.baseline_mean == 0 == d.mean:
             continue
+        body = telling if d.tested and d.mean else described
         relative = "-" if d.relative is None else f"{100 * d.relative:+.1f} %"
         interval = "-" if d.low is None else f"{_signed(d.low, d.is_time)} to {_signed(d.high or 0.0, d.is_time)}"
         kind = "matters" if d.matters else ""
@@ -158,7 +181,12 @@ def _differences(found: list[Difference], cells: Sequence[FinishedCell]) -> str:
         f"{tested}: exact sign-flip test, Holm's correction. The interval is a "
         "bootstrap, the effect Cohen's d of the paired differences.</p>"
     )
-    return f"{note}<div class=wide><table class=differences><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+
+    def table(body: list[str]) -> str:
+        return f"<div class=wide><table class=differences><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+
+    more = f"<details><summary>{len(described)} more: figures that are equal, or described and not tested</summary>{table(described)}</details>" if described else ""
+    return note + (table(telling) if telling else "") + more
 
 
 def _monitors(cells: Sequence[FinishedCell]) -> str:
@@ -180,7 +208,8 @@ def _monitors(cells: Sequence[FinishedCell]) -> str:
         "Each monitor against every access of its own run, at five moments (cell.json has all). Hot are the pages, hottest first, that "
         "together have the share of accesses that [run] hot_share says; checks and CPU are sums since the start."
     )
-    return f"<section><h2>What the monitors saw</h2><p class=note>{note}</p><div class=wide>{html_table(titles, body)}</div></section>"
+    table = f"<details><summary>{len(scored)} runs by time</summary><div class=wide>{html_table(titles, body)}</div></details>"
+    return f"<section><h2>What the monitors saw</h2><p class=note>{note}</p>{table}</section>"
 
 
 def _kills(cells: Sequence[FinishedCell]) -> str:
@@ -247,9 +276,11 @@ def _provenance(about: dict[str, Any]) -> str:
 
 
 def _overview(result: Result) -> str:
-    """The plot that the page begins with, as JSON; `null` where there is nothing to compare."""
+    """The plots that the page begins with, as JSON; none where there is nothing to compare."""
     grid = result.grid()
-    return json.dumps(overview(grid) if grid else None, separators=(",", ":")).replace("<", "\\u003c")
+    plots = [overview(grid)] if grid else []
+    plots += trade_offs(result.rows(), arm_axes(result.cells), varying(result.cells))
+    return json.dumps(plots, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _left_out(cells: Sequence[FinishedCell]) -> str:

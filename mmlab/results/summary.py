@@ -128,8 +128,8 @@ def arm_axes(cells: Sequence[FinishedCell]) -> list[str]:
 
 
 def label(values: dict[str, Any]) -> str:
-    """`clock` for one policy, `clock, swappiness=60` for more; policies by name alone."""
-    words = [str(v) if k.endswith(".use") else f"{k.split('.')[-1]}={v}" for k, v in values.items() if v is not None]
+    """`clock` for one policy, `clock, swappiness=60` for more; policies and workloads' sources by name alone."""
+    words = [str(v) if k.endswith((".use", ".source")) else f"{k.split('.')[-1]}={v}" for k, v in values.items() if v is not None]
     return ", ".join(words) or "all"
 
 

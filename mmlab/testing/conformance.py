@@ -20,6 +20,7 @@ import attrs
 import numpy as np
 import pytest
 
+from mmlab._engine import monitor_told
 from mmlab.kernels.jit import JIT_OFF
 from mmlab.model.rows import COST_NAMES, SC_TOTALRAM
 from mmlab.pluginmanager import Registered, Registry, load_plugins
@@ -208,8 +209,19 @@ class MonitorConformance(PolicyConformance):
     def test_report_is_a_table(self):
         sim = self.simulation()
         _life(sim, random.Random(6))
-        rows = self.policy.report(sim.machine, sim.machine.states["monitor"]) if self.policy.report else []
-        assert all(isinstance(row, dict) and row.keys() == rows[0].keys() for row in rows)
+        monitor_told.report(sim)  # raises PluginError for what is no table
+
+    def test_estimate_has_a_number_for_every_page(self):
+        sim = self.simulation()
+        sim.spawn("A")
+        sim.touch("A", sim.mmap("A", 64 * PAGE), 64, 1)
+        sim.sleep(300)
+        pages = resident_pages(sim.machine, [0])
+        if self.policy.estimate is None:
+            pytest.skip("this monitor cannot be scored: it has no estimate()")
+        heat, _ = monitor_told.estimate(sim, pages)
+        assert len(heat) == len(pages) >= 64
+        assert monitor_told.cost_fault(sim) is None
 
 
 class CostModelConformance(PolicyConformance):

@@ -26,6 +26,8 @@ from mmlab.workload.stream import KIND_OPERATION, KIND_READ, KIND_WRITE, MAX_TAS
 
 PAGES_OF_DAMON = "page accesses, drawn from what DAMON estimated"
 NS_PER_MS = 1_000_000
+#: end of what five levels of page tables can map, and of what is physical
+LAST_ADDRESS = 1 << 57
 
 
 @frozen
@@ -53,6 +55,8 @@ class DamoRecord:
         sizes, due = [], []
         for task, snapshots in enumerate(self.targets):
             firsts, places, size = _ranges(snapshots)
+            if size > MAX_PAGE:
+                raise InputError(f"{self.file}: target {task} covers {size} pages, at most {MAX_PAGE} are possible in a map")
             sizes.append(size)
             for snapshot in snapshots:
                 page = _draw(snapshot, round((snapshot.end_ns - snapshot.start_ns) * accesses_per_ms / NS_PER_MS), rng)
@@ -96,18 +100,25 @@ def read_damo(path: str | Path) -> DamoRecord:
     """Read a record. Raises InputError with the file, the record and the snapshot for what is missing, cut short, or no record of damo."""
     path = existing_file(path)
     targets = []
-    for number, record in enumerate(_records(path)):
-        snapshots = record.get("snapshots") if isinstance(record, dict) else None
-        if not isinstance(snapshots, list):
-            raise InputError(f"{path}: record {number} has no snapshots: not a record of damo?")
-        read = [_snapshot(f"{path}: record {number}, snapshot {at}", snapshot) for at, snapshot in enumerate(snapshots)]
-        if read := [snapshot for snapshot in read if len(snapshot.start)]:
-            targets.append(tuple(sorted(read, key=lambda snapshot: snapshot.end_ns)))
+    for snapshots in snapshots_of(_records(path), str(path)):
+        if found := [snapshot for snapshot in snapshots if len(snapshot.start)]:
+            targets.append(tuple(sorted(found, key=lambda snapshot: snapshot.end_ns)))
     if not targets:
         raise InputError(f"{path}: has no regions; damo record leaves them while DAMON runs")
     if len(targets) > MAX_TASKS:
         raise InputError(f"{path}: has {len(targets)} targets, at most {MAX_TASKS} are possible")
     return DamoRecord(tuple(targets), path.name)
+
+
+def snapshots_of(records: list[Any], where: str) -> list[list[Snapshot]]:
+    """The snapshots of each record (JSON values). Raises InputError with the record and the snapshot for what is not as damo has it."""
+    read = []
+    for number, record in enumerate(records):
+        snapshots = record.get("snapshots") if isinstance(record, dict) else None
+        if not isinstance(snapshots, list):
+            raise InputError(f"{where}: record {number} has no snapshots: not a record of damo?")
+        read.append([_snapshot(f"{where}: record {number}, snapshot {at}", snapshot) for at, snapshot in enumerate(snapshots)])
+    return read
 
 
 def _records(path: Path) -> list[Any]:
@@ -137,8 +148,8 @@ def _snapshot(where: str, snapshot: Any) -> Snapshot:
         raise InputError(f"{where}: {what}; wanted are start_time, end_time and regions with start, end and nr_accesses, as damo writes them") from None
     rows = [row for row in rows if row[2] >= 0]  # damo marks regions that it made up by -1
     for start, end, _ in rows:
-        if not 0 <= start < end <= MAX_PAGE * PAGE_SIZE:
-            raise InputError(f"{where}: a region must end behind its start and below {MAX_PAGE * PAGE_SIZE:#x}, got {start:#x} to {end:#x}")
+        if not 0 <= start < end <= LAST_ADDRESS:
+            raise InputError(f"{where}: a region must end behind its start and not above {LAST_ADDRESS:#x}, got {start:#x} to {end:#x}")
     if times[1] < times[0]:
         raise InputError(f"{where}: end_time must not be before start_time, got {times[1]} and {times[0]}")
     table = np.array(rows, np.float64).reshape(-1, 3)

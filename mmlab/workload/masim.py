@@ -3,8 +3,9 @@
 The text says what is accessed when, so it is the ground truth for monitors (`Masim.shares()`). A paragraph of `name, bytes[, file]` lines,
 then one a phase: its name, its time in ms, and lines `region, 1 random or 0 sequential, stride in bytes, probability[, ro|wo|rw]`; lines that
 begin with # are comments. masim runs as fast as the CPU; here each millisecond has `accesses_per_ms` accesses and the task sleeps for the
-rest of it, so that phases last as long as they say. Left out: initial data (the third field of a region), hints, and batches: the pattern is
-drawn for each access, not for 131,072 of them.
+rest of it, so that phases last as long as they say. A region with a file of initial data is written once from its start before the first
+phase, as masim loads it. Left out: that file's own pages, hints, repetitions, and batches: the pattern is drawn for each access, not for
+131,072 of them.
 """
 
 from __future__ import annotations
@@ -28,11 +29,12 @@ TEXT, STACK = 0x400000, 0x7FFFFFFFD000
 
 @frozen
 class Region:
-    """A map of its own. start: page number behind STREAM_BASE."""
+    """A map of its own. start: page number behind STREAM_BASE; loaded: it begins with data from a file."""
 
     name: str
     size: int
     start: int
+    loaded: bool = False
 
     @property
     def pages(self) -> int:
@@ -98,8 +100,9 @@ class Masim:
         ops += [make_operation("sleep", None, f"sleep until {i + 1} ms", ms=i + 1) for i in range(ms)]
         front = pack(KIND_OPERATION, 0, np.arange(len(maps) + 1))
         touched = pack(KIND_READ, 0, np.array([TEXT, STACK]) // PAGE_SIZE)
+        loaded = [pack(KIND_WRITE, 0, STREAM_BASE // PAGE_SIZE + region.start + np.arange(region.pages)) for region in self.regions if region.loaded]
         meta = {"source": "masim", "accesses_per_ms": accesses_per_ms, "seed": seed}
-        return EventStream(np.concatenate([front, touched, *words]), tuple(ops), (TASK,), meta)
+        return EventStream(np.concatenate([front, touched, *loaded, *words]), tuple(ops), (TASK,), meta)
 
     def _phase(self, phase: Phase, accesses_per_ms: int, rng: np.random.Generator) -> np.ndarray:
         """int64 words of a phase's accesses: `rw` makes a read and then a write of the same page out of two of them."""
@@ -114,8 +117,8 @@ class Masim:
             if pattern.random:
                 offset = rng.integers(0, pattern.region.size, steps)[step]
             else:
-                offset = (step + 1) % (pattern.region.size // pattern.stride + 1) * pattern.stride
-            page = np.minimum(offset // PAGE_SIZE, pattern.region.pages - 1)
+                offset = (step + 1) % -(-pattern.region.size // pattern.stride) * pattern.stride  # masim steps before it accesses
+            page = offset // PAGE_SIZE
             kind = np.arange(len(mine)) % 2 if pattern.mode == "rw" else KIND_READ if pattern.mode == "ro" else KIND_WRITE
             words[mine] = pack(kind, 0, STREAM_BASE // PAGE_SIZE + pattern.region.start + page)
         return words
@@ -158,14 +161,14 @@ def _regions(lines: list[tuple[int, str]], errors: list[str]) -> list[Region]:
     found: list[Region] = []
     for number, line in lines:
         fields = [field.strip() for field in line.split(",")]
-        if len(fields) not in (2, 3):
+        if len(fields) not in (2, 3) or not fields[0]:
             errors.append(f"{number}: a region is `name, bytes[, data file]`, got {line!r}")
             continue
         size = _number(fields[1], 1, f"{number}: bytes of region {fields[0]!r}", errors)
         if fields[0] in [region.name for region in found]:
             errors.append(f"{number}: there is a region named {fields[0]!r} already")
         start = found[-1].start + found[-1].pages if found else 0
-        found.append(Region(fields[0], max(size, 1), start))
+        found.append(Region(fields[0], max(size, 1), start, loaded=len(fields) == 3 and fields[2] not in ("", "none")))
     return found
 
 

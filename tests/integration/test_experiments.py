@@ -50,7 +50,7 @@ def test_reclaim_shootout(tmp_path):
         for source in ("loop", "mix"):
             assert found[source, "opt", "misses"] <= found[source, policy, "misses"] <= found[source, policy, "requests"]
     assert "regret %" in shown
-    line = next(line for line in shown.splitlines() if "source=loop, lru " in line)
+    line = next(line for line in shown.splitlines() if "loop, lru " in line)
     assert line.split()[2:5] == ["2,080", "2,080", "60"]  # requests, misses, and 60 % more than the 1300 of the optimum
     glance = shown.partition("Misses: percent above the optimum (regret)")[2].splitlines()
     line = {words[0]: words[1:] for line in glance if len(words := line.split()) == 3}  # a policy, loop, mix

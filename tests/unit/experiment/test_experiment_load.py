@@ -101,6 +101,17 @@ def test_changes_replace_values_and_matrix_keys(load):
     assert experiment.axes == ("machine.cpus",)
 
 
+def test_parameters_of_policies_that_a_change_took_out_are_no_mistake(load):
+    text = "[matrix]\nreclaimer.use = ['two_list', 'clock']\n[reclaimer.params]\nswappiness = 3\nhand_step = 2"
+    for change in ({"reclaimer.use": "clock"}, {"matrix.reclaimer.use": ["clock"]}):
+        (cell,) = load(text, change).cells
+        assert cell.config["policies"]["reclaimer"] == {"use": "clock", "params": {"hand_step": 2}}
+    with pytest.raises(InputError, match="reclaimer.params.swappiness: unknown key"):  # but what the change itself says is for its policy
+        load(text, {"reclaimer.use": "clock", "reclaimer.params.swappiness": 5})
+    with pytest.raises(InputError, match="reclaimer.params.swapiness: unknown key"):
+        load(text.replace("swappiness", "swapiness"), {"reclaimer.use": "clock"})
+
+
 def test_a_baseline_goes_with_what_a_change_takes_out_of_the_matrix(load):
     text = "[report]\nbaseline = 'opt'\n[matrix]\nreclaimer.use = ['two_list', 'opt']"
     assert load(text, {"reclaimer.use": "fifo"}).report.baseline == ""

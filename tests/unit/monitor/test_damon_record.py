@@ -53,6 +53,8 @@ def test_damo_reads_the_record(folder):
     access = damo("access", "--raw_form")
     assert "target_id: 0" in access and access.count("000010000000-000010100000 (1024.000 KiB)") >= 2  # hot, one region in every snapshot
     assert "200 hz" in damo("access") and "total size: 4.000 MiB" in damo("access")
+    sets = [line.split("|")[0].split() for line in damo("wss", "--exclude_samples", "0").splitlines() if not line.startswith("#")]
+    assert [words[:2] for words in sets if words] == [[f"{percentile}", "1024.000"] for percentile in (0, 25, 50, 75, 100)]  # KiB: hot, all the time
     raw = damo("heatmap", "--output", "raw", "--draw_range", "all", "--resol", "3", "4")
     rows = [[float(word) for word in line.split()] for line in raw.splitlines() if line.strip()]
     assert len(rows) == 2 * 12  # hot and cold, each three moments by four places

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mmlab._engine.sampler import Sampler
-from mmlab._engine.score import Scorer, hot_pages, rank_correlation, run_lengths
+from mmlab._engine.score import Scorer, _OfSize, hot_pages, rank_correlation, run_lengths
 from mmlab._engine.stream_run import StreamRun
 from mmlab.cli import app
 from mmlab.errors import InputError
@@ -20,6 +20,7 @@ from mmlab.results.monitor_figures import monitor_plots
 from mmlab.results.report import report_html
 from mmlab.simulation import Simulation
 from mmlab.workload.generators import make_generator
+from mmlab.workload.stream import STREAM_BASE
 
 CONFIG = "#regions\nhot, 65536\ncold, 262144\n\nfill\n40\ncold, 0, 4096, 4, wo\nhot, 0, 4096, 1\n\nuse\n80\nhot, 1, 64, 1, ro\n"
 TABLES = """
@@ -61,6 +62,21 @@ def test_runs_of_neighbours():
     assert run_lengths(key, np.array([True, True, False, True, True, True])).tolist() == [2, 2, 0, 2, 2, 1]
 
 
+def test_areas_are_judged_by_their_size():
+    """Hot are one page and 20 side by side; found are these 20, and 20 others that are cold."""
+    true_hot, found_hot = np.zeros(100, bool), np.zeros(100, bool)
+    true_hot[[5, *range(40, 60)]] = True
+    found_hot[[*range(40, 60), *range(70, 90)]] = True
+    small, large = _OfSize(), _OfSize()
+    for of_size, few in ((small, True), (large, False)):
+        is_true, is_found = ((0 < n) & ((n <= 16) == few) for n in (run_lengths(np.arange(100), hot) for hot in (true_hot, found_hot)))
+        of_size.add(is_true, is_found, true_hot, found_hot, true_hot.astype(float), found_hot.astype(float))
+    # one hot page and 79 cold ones, 20 of them with heat: ranks of two values each
+    rank = np.corrcoef([1] + 79 * [0], [0] + 20 * [1] + 59 * [0])[0, 1]
+    assert small.row(16) == {"upto_bytes": 65536, "true_bytes": 4096, "found_bytes": 0, "precision": None, "recall": 0, "rank_correlation": pytest.approx(rank)}
+    assert (large.row(256)["precision"], large.row(256)["recall"]) == (0.5, 1)
+
+
 def result_of(tmp_path: Path, monitor: str, params: str = "{}"):
     (tmp_path / "two.cfg").write_text(CONFIG)
     (tmp_path / "x.toml").write_text(TABLES.format(monitor=monitor, params=params))
@@ -90,8 +106,10 @@ def test_a_scan_sees_pages_once_and_pays_for_each(tmp_path):
     assert row["found_hot_bytes"] >= 65536 + 262144
     assert 0 < row["precision"] < 0.3 and row["recall"] == 1
     plots = monitor_plots(result.cells)
-    assert [plot["layout"]["title"]["text"] for plot in plots][-2:] == ["Accesses", "As all sees it"]
+    assert [plot["layout"]["title"]["text"] for plot in plots][-2:] == ["Accesses", "As accessed_bit_scan sees it"]
     assert "What the monitors saw" in report_html(result)
+    told = CliRunner().invoke(app, ["cell", str(result.folder), "--cell", result.cells[0].key[:8]])
+    assert (Path(told.stdout.strip()) / "cell.json").exists()
     pytest.importorskip("matplotlib")
     for name in ("heat.png", "heat.svg"):
         done = CliRunner().invoke(app, ["heatmap", str(result.folder), "--out", str(tmp_path / name)])
@@ -110,6 +128,21 @@ def test_a_score_can_be_left_and_resumed():
     other = Scorer(sim, stream, 4000, 0.9)
     other.resume(json.loads(json.dumps(scorer.saved())))
     assert other.saved() == scorer.saved() and other.tables() == scorer.tables()
+
+
+@pytest.mark.skipif(not JIT_OFF, reason="a run of the whole machine: python build")
+def test_damon_watches_a_task_with_one_map(tmp_path):
+    """Tasks of bare streams have one map and so no holes that divide an address space in three: DAMON gets the map. Of its 64 pages 16 are hot."""
+    (tmp_path / "x.toml").write_text(
+        '[machine]\nmemory = "16M"\nbare = true\ncpus = 2\n[thp]\nuse = "never"\n[cost_model.params]\nhit_ns = 100_000\n[run]\nscore_ms = 100\n'
+        '[monitor]\nuse = "damon"\n[workload]\nkind = "synthetic"\ngenerator = "phases"\nparams = {phases = ['
+        '{generator = "scan", pages = 64, events = 64, write_fraction = 1.0}, {generator = "loop", pages = 16, events = 8000}]}\n'
+    )
+    cell = run(tmp_path / "x.toml", results=tmp_path / "results", quiet=True, jobs=1).cells[0].result
+    rows = cell.tables["monitor"]
+    assert (rows[0]["start"], rows[-1]["end"]) == (STREAM_BASE, STREAM_BASE + 64 * 4096)
+    assert cell.tables["monitor_score"][-1]["recall"] == 1
+    assert cell.tables["monitor_score"][-1]["rank_correlation"] > 0.5
 
 
 def test_a_script_cannot_be_scored(tmp_path):

@@ -73,8 +73,8 @@ def test_monitors_are_judged_by_what_they_found(finished):
     assert plot["data"][0]["y"] == ["damon", "pebs"] and plot["data"][0]["text"] == [["0.0", "20"], ["50", "0.0"]]
     assert plot["layout"]["title"]["text"] == "F1 of hot bytes: percent below the best under the same conditions"
     assert plot["data"][0]["customdata"][1][0] == "0.40 F1 of hot bytes, -50.0 %"
-    table = _policy_table(rows(cells[::2], columns), columns, ["monitor.use"], "free")
-    assert [part.split("</span>")[0].split("<span>")[1] for part in table.split("<td class=best")[1:]] == ["0.80"]
+    table = _policy_table(rows(cells, columns), columns, ["monitor.use", "machine.memory"], ["monitor.use"], "free")
+    assert [part.split("</span>")[0].split("<span>")[1] for part in table.split("<td class=best")[1:]] == ["0.80", "0.50"]  # of 1G, and of 2G
     assert [d.better for d in compare(cells, "damon", columns) if d.column == "F1 of hot bytes"] == [False]
 
 

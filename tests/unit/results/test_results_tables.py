@@ -156,7 +156,7 @@ def test_page_is_whole_and_fetches_nothing(result):
     assert page.count("plotly.js v") == 1
     blocks = json.loads(re.search(r'id="blocks">(.*?)</script>', page, re.S)[1])
     assert [len(block["plots"]) for block in blocks] == [4]
-    assert json.loads(re.search(r'id="glance">(.*?)</script>', page, re.S)[1]) is None  # one condition: nothing to look at
+    assert json.loads(re.search(r'id="glance">(.*?)</script>', page, re.S)[1]) == []  # one condition: nothing to look at
     assert "choices;" not in page
 
 

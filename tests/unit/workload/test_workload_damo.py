@@ -6,7 +6,11 @@ import zlib
 import numpy as np
 import pytest
 
+from mmlab._engine.sampler import Sampler
+from mmlab._engine.stream_run import StreamRun
 from mmlab.errors import InputError
+from mmlab.kernels.jit import JIT_OFF
+from mmlab.simulation import Simulation
 from mmlab.workload.damo_record import PAGES_OF_DAMON, read_damo
 from mmlab.workload.maps import BASE_PAGE
 from mmlab.workload.request_readers import read_requests
@@ -65,6 +69,29 @@ def test_write_fraction_seed_and_targets(tmp_path):
     kind, task, _ = unpack(stream.words)
     assert set(kind[kind != KIND_OPERATION].tolist()) == {KIND_READ} and np.bincount(task[kind == KIND_READ]).tolist() == [2000, 2000]
     assert stream.digest() == record.stream(10, 0.0, seed=1).digest() != record.stream(10, 0.0, seed=2).digest()
+
+
+def test_places_high_in_an_address_space(tmp_path):
+    """Where programs have their stack and libraries, up to the end of 47 bits."""
+    high = (1 << 35) - 4
+    record = {**RECORD, "snapshots": [snapshot(0, 10, region(100, 104, 0), region(high, high + 3, 5))]}
+    stream = read_damo(file(tmp_path, [record])).stream(10, 1.0, seed=1)
+    assert stream.ops[1].args["size"] == 7 << 12
+    kind, _, payload = unpack(stream.words)
+    assert set((payload[kind == KIND_WRITE] - BASE_PAGE).tolist()) == {4, 5, 6}
+
+
+@pytest.mark.skipif(not JIT_OFF, reason="a run of the whole machine: python build")
+def test_samples_fall_into_long_sleeps(tmp_path):
+    """Three intervals of 100 ms, in which the target sleeps most of the time: each of the 30 samples is taken when it is due."""
+    record = {**RECORD, "snapshots": [snapshot(100 * i, 100 * i + 100, region(100, 110, 5)) for i in range(3)]}
+    stream = read_damo(file(tmp_path, [record])).stream(1, 1.0, seed=1)
+    sim = Simulation.from_table({"memory": "16M", "bare": True, "cpus": 2})
+    sampler = Sampler(sim, 10_000_000)
+    StreamRun(sim, stream, sampler).run(lambda done, total, text: None)
+    assert sim.now_ns == 300_000_000
+    passed = np.diff(sampler.series()["time_ns"])
+    assert len(passed) == 30 and abs(passed - 10_000_000).max() < 10_000  # one that falls between two accesses waits for the second
 
 
 def test_as_requests(tmp_path):

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from mmlab._engine.cell import load_stream
 from mmlab.errors import InputError
+from mmlab.experiment.cells import Cell
 from mmlab.workload.masim import read_masim
-from mmlab.workload.stream import KIND_OPERATION, STREAM_BASE, unpack
+from mmlab.workload.stream import KIND_OPERATION, KIND_WRITE, STREAM_BASE, unpack
 
 TEXT = """#regions
 # name, length, data
@@ -49,13 +51,27 @@ def test_stream(tmp_path):
     in_a = page < 4
     assert 0.7 < in_a.mean() < 0.8  # 3 of 4
     assert set(what[in_a]) == {0}
-    assert page[in_a][:6].tolist() == [1, 2, 3, 3, 0, 1]  # masim steps before it reads, and the region's end is the last place
+    assert page[in_a][:6].tolist() == [1, 2, 3, 0, 1, 2]  # masim steps before it reads
     assert what[~in_a][:4].tolist() == [0, 1, 0, 1]  # rw: read, then write the same page
     assert (page[~in_a][0::2][:50] == page[~in_a][1::2][:50]).all() and set(page[~in_a]) == {4, 5}
     last = payload[at[2] + 1 : at[3]] - BASE
-    assert last[:6].tolist() == [4, 5, 5, 5, 4, 4] and set(kind[at[2] + 1 : at[3]]) == {1}  # 2048, 4096, 6144, 8192 (the end), 0
+    assert last[:6].tolist() == [4, 5, 5, 4, 4, 5] and set(kind[at[2] + 1 : at[3]]) == {1}  # 2048, 4096, 6144, 0
     again = read_masim(tmp_path / "x.cfg").stream(400, seed=1)
     assert stream.digest() == again.digest() != read_masim(tmp_path / "x.cfg").stream(400, seed=2).digest()
+
+
+def test_a_stride_that_does_not_divide_the_region(tmp_path):
+    """12,000 bytes by 5,000: the places 5000, 10000 and 0, on pages 1, 2 and 0."""
+    (tmp_path / "x.cfg").write_text("a, 12000\n\np\n1\na, 0, 5000, 1, ro\n")
+    payload = unpack(read_masim(tmp_path / "x.cfg").stream(6, seed=1).words)[2]
+    assert (payload[-7:-1] - BASE).tolist() == [1, 2, 0, 1, 2, 0]
+
+
+def test_initial_data_is_written_once(tmp_path):
+    (tmp_path / "x.cfg").write_text("a, 4096, none\nb, 8192, some/file\n\np\n1\na, 1, 64, 1, ro\n")
+    kind, _, payload = unpack(read_masim(tmp_path / "x.cfg").stream(2, seed=1).words)
+    written = payload[kind == KIND_WRITE] - BASE
+    assert written.tolist() == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -63,6 +79,7 @@ def test_stream(tmp_path):
     [
         ("a, 4096\n", "x.cfg: must have a paragraph of regions and one or more of phases, got 1 paragraphs"),
         ("a, 4k\n\np\n5\na, 1, 64, 1\n", "x.cfg:1: bytes of region 'a' must be a whole number of at least 1, got '4k'"),
+        (", 4096\n\np\n5\na, 1, 64, 1\n", "x.cfg:1: a region is `name, bytes[, data file]`, got ', 4096'"),
         ("a, 4096\na, 4096\n\np\n5\na, 1, 64, 1\n", "x.cfg:2: there is a region named 'a' already"),
         ("abc, 4096\n\np\n5\nabd, 1, 64, 1\n", "x.cfg:5: no region named 'abd' (known: abc); did you mean 'abc'?"),
         ("a, 4096\n\np\n0\na, 0, 0, 1\n", "x.cfg:4: ms of phase 'p' must be a whole number of at least 1, got '0'"),
@@ -77,3 +94,11 @@ def test_faults_have_their_line(text, message, tmp_path):
     with pytest.raises(InputError) as error:
         read_masim(tmp_path / "x.cfg")
     assert f"{tmp_path}/{message}" in error.value.messages
+
+
+def test_more_than_memory_holds_is_said(tmp_path):
+    """100 accesses in each of 10^14 ms: 80 PB."""
+    (tmp_path / "x.cfg").write_text(f"a, 4096\n\np\n{10**14}\na, 1, 64, 1\n")
+    cell = Cell("x", "k", {"workload": {"kind": "masim", "file": "x.cfg", "accesses_per_ms": 100}, "seed": 1}, tmp_path)
+    with pytest.raises(InputError, match="workload: its events do not fit into this host's memory"):
+        load_stream(cell)

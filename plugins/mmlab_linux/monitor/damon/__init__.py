@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from mmlab.kernels.jit import kernel
-from mmlab.model.rows import SC_MAX_PFN, SC_NOW_NS, SC_NR_TASKS, SC_PID_NEXT, T_ALIVE, T_PID, TASK_STRIDE
+from mmlab.kernels.services import find_vma
+from mmlab.model.rows import SC_MAX_PFN, SC_NOW_NS, SC_NR_TASKS, SC_PID_NEXT, T_ALIVE, T_MM, T_PID, TASK_STRIDE, VMA_END, VMA_START, VMA_STRIDE
 from mmlab.policies import Monitor
 from mmlab_linux.monitor.damon import sysfs
 from mmlab_linux.monitor.damon.check import check
@@ -29,14 +30,32 @@ from mmlab_linux.monitor.damon.state import (
     R_LAST_NR_ACCESSES, R_NEXT, R_START, REGION_STRIDE, T_HEAD, T_NR_RANGES, T_PID_NR, T_RANGES, T_TASK, TARGET_STRIDE, new_state,
 )
 from mmlab_linux.monitor.damon.trace import trace_lines
+from mmlab_linux.monitor.damon.vaddr import three_regions
 
 SLEEP_NS = 1 << 62
 RETRY_NS = 1_000_000
 
 
 @kernel
+def whole_span(m, st, k, index):
+    """A target with fewer than two holes between its maps, as the tasks of bare streams have: it gets what lies from its first map to its last as
+    its one range, which Linux leaves to who starts DAMON. 0, or -1 if it has no map yet."""
+    row = target_row(k, index)
+    mm = m.task[st.target[row + T_TASK] * TASK_STRIDE + T_MM]
+    vma = find_vma(m, mm, 0)
+    if vma < 0:
+        return -1
+    st.range[2 * index] = m.vma[vma * VMA_STRIDE + VMA_START]
+    while vma >= 0:
+        st.range[2 * index + 1] = m.vma[vma * VMA_STRIDE + VMA_END]
+        vma = find_vma(m, mm, st.range[2 * index + 1])
+    st.target[row + T_RANGES], st.target[row + T_NR_RANGES] = index, 1
+    return 0
+
+
+@kernel
 def autostart(m, st):
-    """kdamond 0 over all of memory, or over every task that there is; nothing while there is no task."""
+    """kdamond 0 over all of memory, or over every task that there is; nothing while there is no task, or one without maps."""
     nr_targets = 0
     if st.paddr[0]:
         nr_targets = 1
@@ -49,6 +68,8 @@ def autostart(m, st):
                 row = target_row(0, nr_targets)
                 st.target[row + T_TASK], st.target[row + T_PID_NR] = task, m.task[task * TASK_STRIDE + T_PID]
                 st.target[row + T_NR_RANGES] = 0
+                if three_regions(m, st, 0, nr_targets) < 0 and whole_span(m, st, 0, nr_targets) < 0:
+                    return 0
                 nr_targets += 1
     if nr_targets == 0:
         return 0
