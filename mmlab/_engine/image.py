@@ -119,6 +119,7 @@ def _image_of(sim, who: str) -> tuple[ImageVma, ...]:
 #: (make_shell() makes one of the VMAs, and the address space, in earnest)
 SHELL_OBJECTS = {r.CACHE_VM_AREA_STRUCT: 9, r.CACHE_VMA_LOCK: 9, r.CACHE_MAPLE_NODE: 1, r.CACHE_ANON_VMA: 4, r.CACHE_ANON_VMA_CHAIN: 4}
 SHELL_TEXT = 0x400000
+SLEEP_CODE = 0x480000  # where the program's code of nanosleep() is: none of what it uses before
 
 
 def make_driver(sim) -> int:
