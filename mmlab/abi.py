@@ -230,7 +230,7 @@ ALL_SERVICES: tuple[Op, ...] = (
     _op("folio_free_swap", "pfn", "1 if it is out of the swap cache now, else 0", "A folio in the swap cache whose slots nobody refers to leaves it."),
     _op("munlock_folio", "pfn", "1 if the page was unmarked, else 0", "A VM_LOCKED VMA maps the page no more (it has got a copy): unless another one locks it.", rare=True),
     _op("split_huge_pmd", "mm pmd", "0", "Replace the huge entry m.pt[pmd] by a table of 512; its folio stays.", rare=True),
-    _op("wake_kswapd", "node order", "0, or 1 if reclaim would not help", "wakeup_kswapd()."),
+    _op("wake_kswapd", "node order highest", "0, or 1 if reclaim would not help", "wakeup_kswapd()."),
     _op("wakeup_kcompactd", "node order highest", "0", "A block of the order was missed in zones up to an index: the node's kcompactd may look.", rare=True),
     _op("kcompactd_run", "node proactive", "1 if memory is less fragmented now, else 0",
         "A node's kcompactd works: for the largest block asked for, or (proactive) until the node's score is low enough.", bound="O(pages)", rare=True),

@@ -70,6 +70,7 @@ def boot_machine(machine: Machine, layout: MachineLayout, tuning: ZoneTuning, bo
             machine.run(add_range, zone.node, start, end)
             machine.run(mark_range, start, end, number, KIND_RESERVED)
     _pcp_pages(machine, layout, boot)
+    _kvfree_pages(machine, layout)
     machine.vmstat[:] = 0
     machine.nr_calls[:] = 0
 
@@ -320,6 +321,17 @@ def _pcp_pages(machine: Machine, layout: MachineLayout, boot: BootState) -> None
                 machine.run(boot_free_to_pcp, pfn, 0)
             machine.pcp[row + r.PCP_FREE_COUNT] = 0
     machine.sc[r.SC_CPU] = 0
+
+
+def _kvfree_pages(machine: Machine, layout: MachineLayout) -> None:
+    """What every CPU has for objects that wait to be freed: pages of its node, of those in use at boot."""
+    pages = {zone.node: _unmovable_boot_pages(machine, zone) for zone in layout.zones}  # of the node's last zone
+    for node, cpus in enumerate(layout.node_cpus):
+        for cpu in cpus:
+            cached = list(islice(pages[node], r.RCU_MIN_CACHED_OBJS)) if node in pages else []
+            row = cpu * r.KVP_STRIDE
+            machine.kvfree_page[row + r.KVP_NR] = len(cached)
+            machine.kvfree_page[row + r.KVP_PAGE : row + r.KVP_PAGE + len(cached)] = cached
 
 
 def _boot_pageblocks(machine: Machine, zone: ZoneLayout):

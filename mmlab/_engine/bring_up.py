@@ -43,7 +43,7 @@ def settings(sim: Simulation, script: bool) -> None:
     sc[r.SC_NUMA_BALANCING] = int(sim.layout.nr_nodes > 1 if balanced is None else balanced)
     sc[r.SC_STAT_INTERVAL_NS] = sc[r.SC_NEXT_TICK_NS] = 1_000_000_000
     sc[r.SC_KSWAPD_SLICE_NS], sc[r.SC_NEXT_SAMPLE_NS], sc[r.SC_NEXT_EVENT_NS] = 3_000_000, loop.NEVER_NS, 0
-    sc[r.SC_KHUGEPAGED_MM], sc[r.SC_KCOMPACTD_NS] = -1, CHECK_INTERVAL_NS
+    sc[r.SC_KHUGEPAGED_MM], sc[r.SC_KCOMPACTD_NS], sc[r.SC_KSWAPD_TIMER_NS] = -1, CHECK_INTERVAL_NS, loop.NEVER_NS
     sc[r.SC_OOM_VICTIM], sc[r.SC_SEED], sc[r.SC_PID_NEXT] = -1, sim.seed, FIRST_PID
     wants = r.WANTS_RECLAIMER if sim.policies["reclaimer"].policy.wants_accesses else 0
     wants |= r.WANTS_MONITOR if sim.policies["monitor"].policy.wants_accesses else 0
@@ -63,6 +63,7 @@ def settings(sim: Simulation, script: bool) -> None:
         row = node * r.NODE_STRIDE
         sim.machine.node[row + r.N_KCOMPACTD_IDX], sim.machine.node[row + r.N_KCOMPACTD_NEXT_NS] = ZONE_MOVABLE, CHECK_INTERVAL_NS
         sim.machine.node[row + r.N_KSWAPD_CPU] = cpus[0] if cpus else 0
+        sim.machine.node[row + r.N_KSWAPD_IDX], sim.machine.node[row + r.N_KSWAPD_ASKED_IDX] = ZONE_MOVABLE, -1
         sim.machine.node[row + r.N_TOPTIER], sim.machine.node[row + r.N_LOWER_TIERS] = tiers.toptier[node], tiers.lower[node]
         sim.machine.node[row + r.N_DEMOTION_TARGETS] = tiers.targets[node]
         sim.machine.node[row + r.N_NBP_RL_START] = -LONG_AGO_MS  # the machine was up for a while when the clock began

@@ -19,7 +19,7 @@ from mmlab.kernels.services import background, balance_dirty_pages, run_due_work
 from mmlab.kernels.zones import fold_lru_diffs, page_node
 from mmlab.mm.files import file_read, file_write
 from mmlab.mm.kcompactd import kcompactd
-from mmlab.mm.kswapd import kswapd_turns, run_kswapd
+from mmlab.mm.kswapd import kswapd_timers, kswapd_turn, kswapd_turns, run_kswapd
 from mmlab.mm.memcontrol import resume_user_mode
 from mmlab.mm.memory import do_user_addr_fault
 from mmlab.mm.numa_balancing import account_runtime
@@ -28,8 +28,8 @@ from mmlab.mm.psi import update_averages
 from mmlab.mm.zswap_writeback import zswap_worker_turn
 from mmlab.model.rows import (
     COST_HIT, LOOP_RUNS, LOOP_STATE, LOOP_STRIDE, MM_ROOT, MM_STRIDE, NODE_STRIDE, N_ACCESSES, N_FIRST_CPU, N_KSWAPD_AWAKE,
-    N_KSWAPD_CLOCK_NS, N_KSWAPD_WAKE_NS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_CPU,
-    SC_EVENT, SC_IDLE_NS, SC_KCOMPACTD_NS, SC_KSWAPD_AWAKE, SC_KSWAPD_SLICE_NS, SC_MONITOR_NS, SC_MONITOR_TIMER_NS, SC_NEEDS_FUTURE,
+    N_KSWAPD_CLOCK_NS, N_KSWAPD_WAKE_NS, N_NR_CPUS, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_CPU,
+    SC_EVENT, SC_IDLE_NS, SC_KCOMPACTD_NS, SC_KSWAPD_AWAKE, SC_KSWAPD_SLICE_NS, SC_KSWAPD_TIMER_NS, SC_MONITOR_NS, SC_MONITOR_TIMER_NS, SC_NEEDS_FUTURE,
     SC_NEXT_EVENT_NS, SC_NEXT_SAMPLE_NS, SC_NEXT_TICK_NS, SC_NODE, SC_NOW_NS, SC_NR_CPUS, SC_NR_LOOPS, SC_NR_NODES, SC_NUMA_BALANCING,
     SC_OOM_TIMER_NS, SC_OOM_VICTIM, SC_PANIC, SC_PREEMPT_NS, SC_RUN_SINCE_NS, SC_STAT_INTERVAL_NS, SC_TASK, SC_THP_TIMER_NS, SC_TIERING_NS,
     SC_TIERING_TIMER_NS, SC_UNPREEMPTED_NS, SC_WANTS_ACCESS, TASK_STRIDE, TF_KILLED, T_CPU, T_FLAGS, T_MM, T_NODE, WANTS_MONITOR,
@@ -61,6 +61,8 @@ def do_background(m):
         if m.sc[SC_NUMA_BALANCING]:
             upcoming = min(upcoming, now + task_tick_numa(m, task))
             now = m.sc[SC_NOW_NS]
+    if now >= m.sc[SC_KSWAPD_TIMER_NS]:
+        kswapd_timers(m)
     if m.sc[SC_KSWAPD_AWAKE] > 0:
         m.sc[SC_TASK] = -1
         if m.sc[SC_NR_CPUS] == 1:
@@ -73,6 +75,11 @@ def do_background(m):
                 if m.node[base + N_KSWAPD_AWAKE] == 0:
                     continue
                 first = m.node[base + N_FIRST_CPU]
+                if task >= 0 and first == cpu and m.node[base + N_NR_CPUS] == 1:  # it has no CPU but the task's
+                    m.sc[SC_CPU] = cpu
+                    upcoming = min(upcoming, kswapd_turn(m, n, 1))
+                    now = m.sc[SC_NOW_NS]
+                    continue
                 m.sc[SC_CPU] = (first if first >= 0 else 0) if first != cpu else (cpu + 1) % m.sc[SC_NR_CPUS]
                 m.sc[SC_NOW_NS] = max(m.node[base + N_KSWAPD_CLOCK_NS], m.node[base + N_KSWAPD_WAKE_NS])
                 if m.sc[SC_NOW_NS] <= now:
@@ -84,6 +91,7 @@ def do_background(m):
         m.sc[SC_CPU], m.sc[SC_TASK], m.sc[SC_NODE] = cpu, task, node
         if m.sc[SC_NR_CPUS] == 1:
             lru_gen_use_mm(m)
+    upcoming = min(upcoming, m.sc[SC_KSWAPD_TIMER_NS])
     if now >= m.wb[WB_NEXT_NS]:
         writeback_timers(m)
     if m.wb[WB_AWAKE]:

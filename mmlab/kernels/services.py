@@ -280,9 +280,9 @@ def split_huge_pmd(m, mm, pmd):
 
 
 @leaf
-def wake_kswapd(m, node, order):
+def wake_kswapd(m, node, order, highest):
     """wakeup_kswapd(). Returns 0, or 1 if reclaim would not help."""
-    return _wake_kswapd(m, node, order)
+    return _wake_kswapd(m, node, order, highest)
 
 
 @leaf

@@ -11,6 +11,7 @@ the disk, RCU (objects are freed at once), a list a node and cgroup.
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.list_lru import list_lru_add, list_lru_del
 from mmlab.kernels.services import kmem_cache_alloc, kmem_cache_free, xa_store
+from mmlab.mm.kfree_rcu import kfree_rcu
 from mmlab.mm.objcg import alloc_object, free_object
 from mmlab.mm.slab import KMALLOC_FIRST
 from mmlab.mm.xarray import xa_next
@@ -19,11 +20,10 @@ from mmlab.model.gfp import GFP_KERNEL, GFP_NOFS
 from mmlab.model.rows import (
     CACHE_DENTRY, CACHE_EXTENT_STATUS, CACHE_INODE, CACHE_LSM_INODE, CACHE_PROC_INODE, CACHE_SHMEM_INODE, CACHE_SYSFS_INODE, IF_LINK,
     IF_NEGATIVE, IF_PROC, IF_SHMEM, IF_SYSFS, IF_WB_SHIFT, INODE_STRIDE, IO_NONE, I_DENTRY, I_EXTENTS, I_EXTENT_OBJ, I_FLAGS, I_HEIGHT, I_IO_LIST, I_LRU, I_LSM,
-    I_NRPAGES, I_OBJ, I_OPENS, I_PARENT, I_REFERENCED, I_REF_DENTRY, I_REF_EXTENTS, I_REF_INODE, I_ROOT, KVFREE_BULK_MAX_ENTR, SC_INODE_TOP,
-    SC_NOW_NS, SHR_DENTRIES, SHR_EXTENTS, SHR_FIRST, SHR_INODES, SHR_KFREE_RCU, SHR_NR, SHR_PROC, SHR_STRIDE, SHR_SYSFS,
+    I_NRPAGES, I_OBJ, I_OPENS, I_PARENT, I_REFERENCED, I_REF_DENTRY, I_REF_EXTENTS, I_REF_INODE, I_ROOT, SC_INODE_TOP,
+    SHR_DENTRIES, SHR_EXTENTS, SHR_FIRST, SHR_INODES, SHR_NR, SHR_PROC, SHR_STRIDE, SHR_SYSFS,
 )
 
-KFREE_DRAIN_NS = 5_000_000_000
 KERNFS_OPEN_NODE = KMALLOC_FIRST + 4  # kmalloc-96
 EXTENTS_OF_A_FILE = 2  # what is written, in one piece, and the hole behind it
 
@@ -209,42 +209,6 @@ def name_use(m, inode):
             return -ENOMEM
         kfree_rcu(m, open_node)
     return 0
-
-
-@leaf
-def kfree_rcu(m, obj):
-    """One more object waits to be freed: five seconds, unless a block of pointers is full."""
-    row = SHR_KFREE_RCU * SHR_STRIDE
-    now = m.sc[SC_NOW_NS]
-    if m.shrinker[row + SHR_NR] == 0 or m.shrinker[row + SHR_NR] >= KVFREE_BULK_MAX_ENTR or now >= m.shrinker[row + SHR_FIRST]:
-        kfree_rcu_drain(m)
-        m.shrinker[row + SHR_FIRST] = now + KFREE_DRAIN_NS
-    m.kfree_rcu[m.shrinker[row + SHR_NR]] = obj
-    m.shrinker[row + SHR_NR] += 1
-
-
-@leaf
-def kfree_rcu_drain(m):
-    """Free all that wait."""
-    row = SHR_KFREE_RCU * SHR_STRIDE
-    for i in range(m.shrinker[row + SHR_NR]):
-        kmem_cache_free(m, m.kfree_rcu[i])
-    m.shrinker[row + SHR_NR] = 0
-
-
-@leaf
-def kfree_rcu_count(m):
-    """Objects that wait to be freed."""
-    row = SHR_KFREE_RCU * SHR_STRIDE
-    return m.shrinker[row + SHR_NR] if m.sc[SC_NOW_NS] < m.shrinker[row + SHR_FIRST] else 0
-
-
-@leaf
-def kfree_rcu_scan(m):
-    """All of them are freed, however many were asked for. Returns how many, -1 for none."""
-    freed = kfree_rcu_count(m)
-    kfree_rcu_drain(m)
-    return freed if freed else -1
 
 
 @kernel

@@ -25,6 +25,7 @@ from mmlab.model.rows import (
 from mmlab.model.vmstat import V_COMPACT_DAEMON_FREE_SCANNED, V_COMPACT_DAEMON_MIGRATE_SCANNED, V_COMPACT_DAEMON_WAKE
 
 CHECK_INTERVAL_NS = 500_000_000
+PROACTIVE_TRIGGER = 0  # m.node[N_KCOMPACTD_NEXT_NS]: look at the score at once
 NO_PROGRESS_SHIFT = 6  # a proactive run that did not help puts the next look off by so many doublings
 
 
@@ -120,11 +121,13 @@ def kcompactd(m):
     for node in range(m.sc[SC_NR_NODES]):
         base = node * NODE_STRIDE
         wait = CHECK_INTERVAL_NS
-        if m.node[base + N_KCOMPACTD_AWAKE]:
+        due = m.node[base + N_KCOMPACTD_NEXT_NS]
+        # what made no sense when it was asked for is tried when the thread wakes by itself
+        if m.node[base + N_KCOMPACTD_AWAKE] or (m.node[base + N_KCOMPACTD_ORDER] > 0 and due != PROACTIVE_TRIGGER and m.sc[SC_NOW_NS] >= due):
             m.node[base + N_KCOMPACTD_AWAKE] = 0
             kcompactd_run(m, node, 0)
             m.node[base + N_KCOMPACTD_NEXT_NS] = m.sc[SC_NOW_NS] + wait
-        elif m.sc[SC_NOW_NS] >= m.node[base + N_KCOMPACTD_NEXT_NS]:
+        elif m.sc[SC_NOW_NS] >= due:
             if should_proactive_compact_node(m, node) and kcompactd_run(m, node, 1) == 0:
                 wait <<= NO_PROGRESS_SHIFT
             m.node[base + N_KCOMPACTD_NEXT_NS] = m.sc[SC_NOW_NS] + wait

@@ -1,6 +1,6 @@
 """kswapd: a node's background reclaim on the simulated clock, from its waking to its sleep.
 
-Models: mm/vmscan.c balance_pgdat(), wakeup_kswapd(), kswapd_try_to_sleep(), pgdat_balanced(). Left out: what is asked of a kswapd that is awake.
+Models: mm/vmscan.c kswapd(), balance_pgdat(), wakeup_kswapd(), kswapd_try_to_sleep(), prepare_kswapd_sleep(), pgdat_balanced().
 """
 
 from mmlab.kernels.jit import cold, kernel, leaf
@@ -13,21 +13,21 @@ from mmlab.mm.compaction_reset import reset_isolation_suitable
 from mmlab.mm.psi import psi_memstall_enter, psi_memstall_leave
 from mmlab.mm.vmscan import MAX_RECLAIM_RETRIES, shrink_node
 from mmlab.model.const import (
-    DEF_PRIORITY, NEVER_NS, NOTE_TRIM_MODE_FAILED, NUMA_BALANCING_MEMORY_TIERING, SCAN_KSWAPD, SCAN_MAY_SWAP, SCAN_MAY_UNMAP,
+    DEF_PRIORITY, NEVER_NS, NOTE_TRIM_MODE_FAILED, NUMA_BALANCING_MEMORY_TIERING, PAGEBLOCK_ORDER, SCAN_KSWAPD, SCAN_MAY_SWAP, SCAN_MAY_UNMAP,
     SCAN_MAY_WRITEPAGE, SCAN_NO_TRIM_MODE, SCAN_RECLAIM_IDX_SHIFT, SCAN_RESUME, SWAP_CLUSTER_MAX,
 )
 from mmlab.model.rows import (
-    BIO_PLUG, EVENT_KSWAPD_SLEEP, EVENT_KSWAPD_WAKE, EVENT_WAKEUP_KSWAPD, NODE_STRIDE, N_KSWAPD_ALLOC_ORDER, N_KSWAPD_AWAKE,
+    BIO_PLUG, EVENT_KSWAPD_SLEEP, EVENT_KSWAPD_WAKE, EVENT_WAKEUP_KSWAPD, NODE_STRIDE, N_KSWAPD_ALLOC_ORDER, N_KSWAPD_ASKED_IDX, N_KSWAPD_ASKED_ORDER, N_KSWAPD_AWAKE,
     N_KSWAPD_BOOST, N_KSWAPD_CLOCK_NS, N_KSWAPD_FAILURES, N_KSWAPD_FLAGS, N_KSWAPD_IDX, N_KSWAPD_LIGHT_SLEEP_NS, N_KSWAPD_ORDER,
     N_KSWAPD_PRIORITY, N_KSWAPD_RECLAIMED, N_KSWAPD_WAKE_NS, N_PASS_MEMCG, N_PASS_MET, N_PASS_NOTES, N_PASS_RECLAIMED, N_PASS_SCANNED, SC_KSWAPD_AWAKE,
-    SC_KSWAPD_SLICE_NS, SC_MM_WALK, SC_NEXT_EVENT_NS, SC_NOW_NS, SC_NR_CPUS, SC_NR_NODES, SC_NR_RECLAIMED, SC_NR_SCANNED, SC_NR_ZONES,
+    SC_KSWAPD_SLICE_NS, SC_KSWAPD_TIMER_NS, SC_MM_WALK, SC_NEXT_EVENT_NS, SC_NOW_NS, SC_NR_CPUS, SC_NR_NODES, SC_NR_RECLAIMED, SC_NR_SCANNED, SC_NR_ZONES,
     SC_NUMA_BALANCING, SC_PREEMPT_NS, SC_PROACTIVE, SC_PROTECTION, SC_RECLAIM_MEMCG, SC_RECLAIM_NOTES, SC_SCAN_PRIORITY, SC_SHRINK_MEMCG,
     SC_TASK, SC_YIELDED, SC_YIELD_NS, TRACE_KSWAPD, TRACE_ORDER, WB_SC_CONGESTED, WB_SC_DIRTY, WB_SC_TAKEN, WB_SC_UNQUEUED_DIRTY,
-    ZONE_RECLAIM_ACTIVE, ZONE_STRIDE, Z_FLAGS, Z_INDEX, Z_NODE, Z_WATERMARK_BOOST,
+    ZONE_RECLAIM_ACTIVE, ZONE_STRIDE, Z_FLAGS, Z_INDEX, Z_KSWAPD_BOOST, Z_NODE, Z_WATERMARK_BOOST,
 )
-from mmlab.model.vmstat import V_KSWAPD_LOW_WMARK_HIT_QUICKLY, V_PAGEOUTRUN
+from mmlab.model.vmstat import V_KSWAPD_HIGH_WMARK_HIT_QUICKLY, V_KSWAPD_LOW_WMARK_HIT_QUICKLY, V_PAGEOUTRUN
 
-LIGHT_SLEEP_NS = 100_000_000  # kswapd is counted as woken quickly when it had slept for less
+LIGHT_SLEEP_NS = 100_000_000  # after so long kswapd looks whether its node is still balanced, before it sleeps until it is woken
 
 
 @leaf
@@ -58,99 +58,163 @@ def pgdat_boost(m, node, highest):
 
 
 @kernel
-def wakeup_kswapd(m, node, order):
-    """Make the node's kswapd runnable; 1 if it stays asleep: the node is balanced, or kswapd has given up."""
+def wakeup_kswapd(m, node, order, highest):
+    """Ask the node's kswapd for a block of an order in zones up to `highest`. One that works goes on to that when it has done. Returns 1 if it
+    stays asleep: the node is balanced, or kswapd has given up."""
     base = node * NODE_STRIDE
+    m.node[base + N_KSWAPD_ASKED_ORDER] = max(m.node[base + N_KSWAPD_ASKED_ORDER], order)
+    m.node[base + N_KSWAPD_ASKED_IDX] = max(m.node[base + N_KSWAPD_ASKED_IDX], highest)
     if m.node[base + N_KSWAPD_AWAKE]:
         return 0
-    highest = 3
     if m.node[base + N_KSWAPD_FAILURES] >= MAX_RECLAIM_RETRIES:
         return 1
     if pgdat_balanced(m, node, order, highest) and pgdat_boost(m, node, highest) == 0:
         return 1
-    trace_full_sleep(m, node)
+    kswapd_timer(m, node)
+    if m.node[base + N_KSWAPD_AWAKE]:
+        return 0
     trace_event(m, EVENT_WAKEUP_KSWAPD, node, order, 0, 0, 0)
-    m.node[base + N_KSWAPD_AWAKE] = 1
-    m.node[base + N_KSWAPD_ORDER] = m.node[base + N_KSWAPD_ALLOC_ORDER] = order
-    if m.sc[SC_NOW_NS] < m.node[base + N_KSWAPD_LIGHT_SLEEP_NS]:
+    if m.node[base + N_KSWAPD_LIGHT_SLEEP_NS] > 0:
         m.vmstat[V_KSWAPD_LOW_WMARK_HIT_QUICKLY] += 1
-    m.node[base + N_KSWAPD_IDX] = highest
+        m.node[base + N_KSWAPD_ASKED_ORDER] = max(m.node[base + N_KSWAPD_ASKED_ORDER], m.node[base + N_KSWAPD_ORDER])
+    _wake(m, node)
+    return 0
+
+
+@kernel
+def _wake(m, node):
+    """kswapd becomes runnable, with what it was asked for."""
+    base = node * NODE_STRIDE
+    m.node[base + N_KSWAPD_AWAKE] = 1
+    m.node[base + N_KSWAPD_LIGHT_SLEEP_NS] = 0
     m.node[base + N_KSWAPD_WAKE_NS] = m.sc[SC_NOW_NS]
     m.sc[SC_KSWAPD_AWAKE] += 1
     m.sc[SC_NEXT_EVENT_NS] = 0  # it preempts at the next chance
     if m.sc[SC_NR_CPUS] == 1 and m.bio[BIO_PLUG] == 0:
         m.sc[SC_PREEMPT_NS] = min(m.sc[SC_PREEMPT_NS], max(m.node[base + N_KSWAPD_CLOCK_NS], m.sc[SC_NOW_NS]))
-    _begin_balance(m, node, pgdat_boost(m, node, highest), 0)
-    _count_run(m, node)
+    _begin_run(m, node)
+    return 0
+
+
+@leaf
+def prepare_kswapd_sleep(m, node):
+    """1 if kswapd may sleep: what it works for is there, or it has given up."""
+    base = node * NODE_STRIDE
+    if m.node[base + N_KSWAPD_FAILURES] >= MAX_RECLAIM_RETRIES:
+        return 1
+    return pgdat_balanced(m, node, m.node[base + N_KSWAPD_ORDER], m.node[base + N_KSWAPD_IDX])
+
+
+@kernel
+def kswapd_timer(m, node):
+    """A light sleep that nobody has cut short is over, if it is: kswapd sleeps on until it is woken, or works if too much was used meanwhile."""
+    base = node * NODE_STRIDE
+    at = m.node[base + N_KSWAPD_LIGHT_SLEEP_NS]
+    if at == 0 or at > m.sc[SC_NOW_NS]:
+        return 0
+    if prepare_kswapd_sleep(m, node) == 0:
+        m.vmstat[V_KSWAPD_HIGH_WMARK_HIT_QUICKLY] += 1
+        return _wake(m, node)
+    m.node[base + N_KSWAPD_LIGHT_SLEEP_NS] = 0
+    now = m.sc[SC_NOW_NS]
+    m.sc[SC_NOW_NS] = at
+    m.trace[TRACE_KSWAPD] = 1 + node
+    trace_event(m, EVENT_KSWAPD_SLEEP, node, 0, 0, 0, 0)
+    m.trace[TRACE_KSWAPD] = 0
+    m.sc[SC_NOW_NS] = now
     return 0
 
 
 @kernel
-def trace_full_sleep(m, node):
-    """The tracepoint of a kswapd that nobody woke from its light sleep: it is noted when it wakes, or when the trace is read."""
-    at = m.node[node * NODE_STRIDE + N_KSWAPD_LIGHT_SLEEP_NS]
-    now = m.sc[SC_NOW_NS]
-    if 0 < at <= now:
-        m.node[node * NODE_STRIDE + N_KSWAPD_LIGHT_SLEEP_NS] = 0
-        m.sc[SC_NOW_NS] = at
-        m.trace[TRACE_KSWAPD] = 1 + node
-        trace_event(m, EVENT_KSWAPD_SLEEP, node, 0, 0, 0, 0)
-        m.trace[TRACE_KSWAPD] = 0
-        m.sc[SC_NOW_NS] = now
+def kswapd_timers(m):
+    """The light sleeps of all nodes that are over by now; m.sc[SC_KSWAPD_TIMER_NS] is when the next one will be."""
+    due = NEVER_NS
+    for node in range(m.sc[SC_NR_NODES]):
+        kswapd_timer(m, node)
+        at = m.node[node * NODE_STRIDE + N_KSWAPD_LIGHT_SLEEP_NS]
+        if at > 0:
+            due = min(due, at)
+    m.sc[SC_KSWAPD_TIMER_NS] = due
     return 0
 
 
 @leaf
-def _count_run(m, node):
-    """kswapd begins to work."""
+def _begin_run(m, node):
+    """kswapd takes what it was asked for since its last run began, and balances the node."""
+    base = node * NODE_STRIDE
+    order, highest = m.node[base + N_KSWAPD_ASKED_ORDER], m.node[base + N_KSWAPD_ASKED_IDX]
+    m.node[base + N_KSWAPD_ORDER] = m.node[base + N_KSWAPD_ALLOC_ORDER] = order
+    if highest >= 0:
+        m.node[base + N_KSWAPD_IDX] = highest
+    m.node[base + N_KSWAPD_ASKED_ORDER], m.node[base + N_KSWAPD_ASKED_IDX] = 0, -1
     m.vmstat[V_PAGEOUTRUN] += 1
     m.trace[TRACE_KSWAPD] = 1 + node
-    trace_event(m, EVENT_KSWAPD_WAKE, node, m.node[node * NODE_STRIDE + N_KSWAPD_ALLOC_ORDER], 0, 0, 0)
+    trace_event(m, EVENT_KSWAPD_WAKE, node, order, 0, 0, 0)
     m.trace[TRACE_KSWAPD] = 0
+    boost = 0
+    for zone in range(m.sc[SC_NR_ZONES]):
+        if _in_reach(m, node, zone):
+            m.zone[zone * ZONE_STRIDE + Z_KSWAPD_BOOST] = m.zone[zone * ZONE_STRIDE + Z_WATERMARK_BOOST]
+            boost += m.zone[zone * ZONE_STRIDE + Z_WATERMARK_BOOST]
+    m.node[base + N_KSWAPD_RECLAIMED] = 0
+    _begin_balance(m, node, boost, 0)
+
+
+@leaf
+def _in_reach(m, node, zone):
+    """1 if the zone is one of the node's that kswapd works for."""
+    base = zone * ZONE_STRIDE
+    return 1 if m.zone[base + Z_NODE] == node and m.zone[base + Z_INDEX] <= m.node[node * NODE_STRIDE + N_KSWAPD_IDX] else 0
 
 
 @leaf
 def _begin_balance(m, node, boost, flags):
-    """A run of balance_pgdat() starts. boost: pages of watermark boost to reclaim gently; flags: SCAN_NO_TRIM_MODE in a second try."""
+    """A run of balance_pgdat() starts, or does anew. boost: pages of watermark boost to reclaim gently; flags: SCAN_NO_TRIM_MODE in a second try."""
     base = node * NODE_STRIDE
     m.node[base + N_KSWAPD_PRIORITY] = DEF_PRIORITY
     m.node[base + N_KSWAPD_BOOST] = boost
-    m.node[base + N_KSWAPD_RECLAIMED] = 0
     m.node[base + N_KSWAPD_FLAGS] = flags
-    _set_reclaim_active(m, node, 1)
-
-
-@leaf
-def _set_reclaim_active(m, node, on):
     for zone in range(m.sc[SC_NR_ZONES]):
-        base = zone * ZONE_STRIDE
-        if m.zone[base + Z_NODE] == node:
-            if on:
-                m.zone[base + Z_FLAGS] |= ZONE_RECLAIM_ACTIVE
-            else:
-                m.zone[base + Z_FLAGS] &= ~ZONE_RECLAIM_ACTIVE
-                m.zone[base + Z_WATERMARK_BOOST] = 0
+        if _in_reach(m, node, zone):
+            m.zone[zone * ZONE_STRIDE + Z_FLAGS] |= ZONE_RECLAIM_ACTIVE
 
 
 @leaf
 def _end_balance(m, node):
-    """A run of balance_pgdat() is over."""
-    _set_reclaim_active(m, node, 0)
+    """A run of balance_pgdat() is over. The boost that it found has had its effect, and there should be room to put pageblocks in order."""
+    boosted = 0
+    for zone in range(m.sc[SC_NR_ZONES]):
+        if _in_reach(m, node, zone):
+            base = zone * ZONE_STRIDE
+            m.zone[base + Z_FLAGS] &= ~ZONE_RECLAIM_ACTIVE
+            boosted += m.zone[base + Z_KSWAPD_BOOST]
+            m.zone[base + Z_WATERMARK_BOOST] -= min(m.zone[base + Z_WATERMARK_BOOST], m.zone[base + Z_KSWAPD_BOOST])
+            m.zone[base + Z_KSWAPD_BOOST] = 0
+    if boosted:
+        wakeup_kcompactd(m, node, PAGEBLOCK_ORDER, m.node[node * NODE_STRIDE + N_KSWAPD_IDX])
     reclaimer_end_reclaim(m, node)
 
 
-@leaf
-def _kswapd_sleep(m, node):
-    _end_balance(m, node)
+@kernel
+def _kswapd_try_to_sleep(m, node):
+    """Between two runs: sleep lightly if the node is balanced or hopeless, else the next run begins. Returns 1 while awake."""
     base = node * NODE_STRIDE
+    if m.node[base + N_KSWAPD_ORDER] >= m.node[base + N_KSWAPD_ALLOC_ORDER]:  # else it reclaimed for single pages in the end
+        m.node[base + N_KSWAPD_ORDER] = m.node[base + N_KSWAPD_ALLOC_ORDER] = m.node[base + N_KSWAPD_ASKED_ORDER]
+        m.node[base + N_KSWAPD_IDX] = m.node[base + N_KSWAPD_ASKED_IDX] if m.node[base + N_KSWAPD_ASKED_IDX] >= 0 else m.node[base + N_KSWAPD_IDX]
+    if prepare_kswapd_sleep(m, node) == 0:
+        m.vmstat[V_KSWAPD_HIGH_WMARK_HIT_QUICKLY] += 1
+        _begin_run(m, node)
+        return 1
     m.node[base + N_KSWAPD_AWAKE] = 0
     m.node[base + N_KSWAPD_LIGHT_SLEEP_NS] = m.sc[SC_NOW_NS] + LIGHT_SLEEP_NS
+    m.sc[SC_KSWAPD_TIMER_NS] = min(m.sc[SC_KSWAPD_TIMER_NS], m.node[base + N_KSWAPD_LIGHT_SLEEP_NS])
     m.sc[SC_KSWAPD_AWAKE] -= 1
     for zone in range(m.sc[SC_NR_ZONES]):
         if m.zone[zone * ZONE_STRIDE + Z_NODE] == node:
             reset_isolation_suitable(m, zone)  # where compaction failed there may be room now
-    if m.node[base + N_KSWAPD_ORDER] < m.node[base + N_KSWAPD_ALLOC_ORDER]:  # it reclaimed for single pages in the end
-        wakeup_kcompactd(m, node, m.node[base + N_KSWAPD_ALLOC_ORDER], m.node[base + N_KSWAPD_IDX])
+    wakeup_kcompactd(m, node, m.node[base + N_KSWAPD_ALLOC_ORDER], m.node[base + N_KSWAPD_IDX])
+    return 0
 
 
 @leaf
@@ -181,8 +245,8 @@ def kswapd_step(m, node):
         _begin_balance(m, node, 0, 0)  # the boost is part of high: a node below it is reclaimed for in earnest
     boost = m.node[base + N_KSWAPD_BOOST]
     if balanced and boost == 0:
-        _kswapd_sleep(m, node)
-        return 0
+        _end_balance(m, node)
+        return _kswapd_try_to_sleep(m, node)
     m.trace[TRACE_KSWAPD] = 1 + node
     reclaimer_age_node(m, node)
     return _kswapd_pass(m, node, 0)
@@ -239,18 +303,12 @@ def _kswapd_pass(m, node, resume):
 
 @kernel
 def _kswapd_gave_up(m, node):
-    """A run has come to its lowest priority: the next one begins, until 16 in a row got nothing. Returns 1 while awake."""
+    """A run ends without having balanced the node; 16 in a row that got nothing, and kswapd gives up. Returns 1 while awake."""
     base = node * NODE_STRIDE
     if m.node[base + N_KSWAPD_RECLAIMED] == 0:
         m.node[base + N_KSWAPD_FAILURES] += 1
     _end_balance(m, node)
-    if m.node[base + N_KSWAPD_FAILURES] >= MAX_RECLAIM_RETRIES or pgdat_balanced(m, node, m.node[base + N_KSWAPD_ORDER], m.node[base + N_KSWAPD_IDX]):
-        m.node[base + N_KSWAPD_AWAKE] = 0
-        m.sc[SC_KSWAPD_AWAKE] -= 1
-        return 0
-    _begin_balance(m, node, 0, 0)
-    _count_run(m, node)
-    return 1
+    return _kswapd_try_to_sleep(m, node)
 
 
 @kernel
@@ -267,23 +325,26 @@ def run_kswapd(m, node, end):
 
 
 @kernel
+def kswapd_turn(m, node, contended):
+    """A kswapd that shares the task's CPU has its turn, a slice or as long as the other ran, if it has come or (contended 0) nobody else wants
+    the CPU. The task's clock stands meanwhile. Returns when the next turn comes, NEVER_NS if it sleeps."""
+    base = node * NODE_STRIDE
+    now = m.sc[SC_NOW_NS]
+    if m.node[base + N_KSWAPD_AWAKE] and (now >= m.node[base + N_KSWAPD_CLOCK_NS] or contended == 0):
+        # what the task overran, since it would not stop, is made up for
+        late = max(0, now - max(m.node[base + N_KSWAPD_CLOCK_NS], m.node[base + N_KSWAPD_WAKE_NS]))
+        run_kswapd(m, node, now + m.sc[SC_KSWAPD_SLICE_NS] + late)
+        used = m.sc[SC_NOW_NS] - now
+        m.node[base + N_KSWAPD_CLOCK_NS] = m.sc[SC_NOW_NS] + (max(used - late, m.sc[SC_KSWAPD_SLICE_NS]) if m.node[base + N_KSWAPD_AWAKE] else 0)
+    return m.node[base + N_KSWAPD_CLOCK_NS] if m.node[base + N_KSWAPD_AWAKE] else NEVER_NS
+
+
+@kernel
 def kswapd_turns(m, contended):
-    """One CPU: every kswapd that is awake has its turn, a slice or as long as the other ran, if it has come or (contended 0) nobody else wants
-    the CPU. The task's clock stands meanwhile. Sets m.sc[SC_PREEMPT_NS]: when the next turn comes."""
+    """One CPU: the turns of all nodes' kswapds. Sets m.sc[SC_PREEMPT_NS]: when the next one comes."""
     due = NEVER_NS
     for node in range(m.sc[SC_NR_NODES]):
-        base = node * NODE_STRIDE
-        if m.node[base + N_KSWAPD_AWAKE] == 0:
-            continue
-        now = m.sc[SC_NOW_NS]
-        if now >= m.node[base + N_KSWAPD_CLOCK_NS] or contended == 0:
-            # what the task overran, since it would not stop, is made up for
-            late = max(0, now - max(m.node[base + N_KSWAPD_CLOCK_NS], m.node[base + N_KSWAPD_WAKE_NS]))
-            run_kswapd(m, node, now + m.sc[SC_KSWAPD_SLICE_NS] + late)
-            used = m.sc[SC_NOW_NS] - now
-            m.node[base + N_KSWAPD_CLOCK_NS] = m.sc[SC_NOW_NS] + (max(used - late, m.sc[SC_KSWAPD_SLICE_NS]) if m.node[base + N_KSWAPD_AWAKE] else 0)
-        if m.node[base + N_KSWAPD_AWAKE]:
-            due = min(due, m.node[base + N_KSWAPD_CLOCK_NS])
+        due = min(due, kswapd_turn(m, node, contended))
     m.sc[SC_PREEMPT_NS] = due
     return 0
 

@@ -13,8 +13,8 @@ from mmlab.kernels.zones import zone_of
 from mmlab.model.const import PAGEVEC_SIZE, RMAP_LOCKED
 from mmlab.model.page import PG_HEAD, PG_MLOCKED, PG_TAIL, folio_nr_pages, page_clear, page_folio, page_set, page_test
 from mmlab.model.rows import (
-    PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, SC_MLOCK_BATCH, VM_LOCKED, VMA_END, VMA_FLAGS, VMA_INODE, VMA_START, VMA_STRIDE, Z_NR_MLOCK,
-    ZONE_STRIDE,
+    COST_LRU_MOVE, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, SC_MLOCK_BATCH, SC_NOW_NS, VM_LOCKED, VMA_END, VMA_FLAGS, VMA_INODE, VMA_START, VMA_STRIDE,
+    Z_NR_MLOCK, ZONE_STRIDE,
 )
 from mmlab.model.vmstat import V_UNEVICTABLE_PGS_CLEARED, V_UNEVICTABLE_PGS_MLOCKED, V_UNEVICTABLE_PGS_MUNLOCKED
 
@@ -101,10 +101,8 @@ def mlock_pte_range(m, mm, vma, start_vpn, end_vpn):
             pfn = page_folio(m, entry >> PTE_SHIFT)
             if locked and huge == 0 and page_test(m, pfn, PG_HEAD) and _maps_whole(m, table, at, start_vpn, end_vpn, entry >> PTE_SHIFT, pfn) == 0:
                 continue
-            if locked:
-                mlock_folio(m, pfn)
-            else:
-                munlock_folio(m, pfn)
+            if mlock_folio(m, pfn) if locked else munlock_folio(m, pfn):
+                m.sc[SC_NOW_NS] += m.cost[COST_LRU_MOVE]
         vpn = stop
     return 0
 

@@ -286,7 +286,7 @@ def migrate_misplaced_folio(m, vma, folio, source, node):
     nr = folio_nr_pages(m, folio)
     if node_has_room(m, node, 2, nr, ZONE_MOVABLE) == 0:
         if tiering:
-            wake_kswapd(m, node, page_order(m, folio) if nr > 1 else 0)
+            wake_kswapd(m, node, page_order(m, folio) if nr > 1 else 0, ZONE_MOVABLE)
         return -1
     if isolate_folio(m, folio) == 0:
         return -1

@@ -119,12 +119,11 @@ def try_this_zone(m, zone, preferred, gfp, highest, order, alloc_flags):
     if unlikely(passes == 0) and zone_has_room(m, zone, preferred, gfp, highest, order, alloc_flags) == 0:
         return -ENOMEM
     pfn = page_allocator_alloc(m, zone, order, migratetype, alloc_flags)
+    if unlikely(m.zone[base + Z_FLAGS] & ZONE_BOOSTED_WATERMARK) and alloc_flags & ALLOC_KSWAPD:
+        m.zone[base + Z_FLAGS] &= ~ZONE_BOOSTED_WATERMARK
+        wake_kswapd(m, m.zone[base + Z_NODE], 0, m.zone[base + Z_INDEX])
     if unlikely(pfn < 0):
         return -ENOMEM
-    if unlikely(m.zone[base + Z_FLAGS] & ZONE_BOOSTED_WATERMARK):
-        m.zone[base + Z_FLAGS] &= ~ZONE_BOOSTED_WATERMARK
-        if alloc_flags & ALLOC_KSWAPD:
-            wake_kswapd(m, m.zone[base + Z_NODE], 0)
     zone_statistics(m, preferred, zone)
     m.zone[base + Z_ALLOCATED] += 1 << order
     m.vmstat[V_PGALLOC_DMA + m.zone[base + Z_INDEX]] += 1 << order
@@ -212,7 +211,7 @@ def wake_all_kswapds(m, node, order, gfp):
         at += 1
         if m.zone[base + Z_INDEX] <= highest and m.zone[base + Z_NODE] != last:
             last = m.zone[base + Z_NODE]
-            if wake_kswapd(m, last, order) and gfp & GFP_DIRECT_RECLAIM == 0:
+            if wake_kswapd(m, last, order, highest) and gfp & GFP_DIRECT_RECLAIM == 0:
                 wakeup_kcompactd(m, last, order, highest)  # there is memory, but not in blocks, and this request cannot compact
 
 

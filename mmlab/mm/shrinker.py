@@ -8,7 +8,8 @@ are zeroes (by default they never are); shrinkers of other subsystems (the huge 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.large_folio import PG_PARTIALLY_MAPPED, folio_unqueue_deferred_split, requeue_deferred_split, split_queue
 from mmlab.kernels.services import split_folio, zswap_shrinker_scan
-from mmlab.mm.dcache import ext4_es_scan, kfree_rcu_count, kfree_rcu_scan, pseudo_cache_scan, super_cache_count, super_cache_scan
+from mmlab.mm.dcache import ext4_es_scan, pseudo_cache_scan, super_cache_count, super_cache_scan
+from mmlab.mm.kfree_rcu import kfree_rcu_count, kfree_rcu_scan
 from mmlab.mm.workingset import count_shadow_nodes, scan_shadow_nodes
 from mmlab.mm.xarray import shadow_list
 from mmlab.mm.zswap import zswap_shrinker_count
@@ -79,7 +80,7 @@ def scan_objects(m, which, nr_to_scan):
     if which == SHR_ZSWAP:
         return zswap_shrinker_scan(m, m.sc[SC_SHRINK_MEMCG], nr_to_scan)
     if which == SHR_KFREE_RCU:
-        return kfree_rcu_scan(m)
+        return kfree_rcu_scan(m, nr_to_scan)
     if which == SHR_EXTENTS:
         return ext4_es_scan(m, nr_to_scan)
     if which == SHR_SPLIT:

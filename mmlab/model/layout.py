@@ -122,6 +122,7 @@ ARRAYS: tuple[Array, ...] = (
     Array("xa_node", "int64", _rows(rows.XN_STRIDE, _objects(576)), "XN_* a node", "struct xa_node"),
     Array("bh_lru", "int64", lambda s: rows.BH_LRU_SIZE * s.nr_cpus, "pages with blocks of the disk that a CPU looked up last, + 1", "struct bh_lru"),
     Array("kfree_rcu", "int64", lambda s: rows.KVFREE_BULK_MAX_ENTR, "objects that wait to be freed", "struct kvfree_rcu_bulk_data"),
+    Array("kvfree_page", "int64", lambda s: rows.KVP_STRIDE * s.nr_cpus, "KVP_* a CPU", "struct kfree_rcu_cpu.bkvcache"),
     Array("psi", "int64", _rows(rows.PSI_STRIDE, lambda s: s.nr_memcgs), "PSI_* a cgroup", "struct psi_group"),
     Array("shrinker", "int64", lambda s: rows.SHR_STRIDE * rows.NR_SHRINKERS, "SHR_* a shrinker", "struct shrinker, list_lru"),
     Array("wb", "int64", lambda s: rows.NR_WB, "WB_*", "struct bdi_writeback, vm_dirty_*"),

@@ -25,8 +25,8 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_TIERING_TIMER_NS, SC_TIERING_NS, SC_SHARED_TABLES, SC_OOM_TIMER_NS, SC_PANIC_ON_OOM, SC_OOM_KILL_ALLOCATING, SC_OOM_FAULT, SC_OOM_CHOSEN, SC_NR_CANDIDATES,
     SC_BDEV, SC_BUDDY, SC_EXT4_BLOCKS, SC_EXT4_INO, SC_MOBILITY_DISABLED, SC_WRITE_CLASS, SC_MLOCK_BATCH, SC_UNPREEMPTED_NS,
     SC_PREEMPT_NS, SC_RECLAIM_FAULT, SC_RECLAIM_FAULT_PFN, SC_NR_VICTIMS, SC_NR_FREED, SC_WANTS_PASSES,
-    SC_DRIVER, SC_POLL_NS,
-) = range(138)  # SC_DRIVER: task that waits for the one that runs, and looks after it at SC_POLL_NS (NEVER_NS: there is none)
+    SC_DRIVER, SC_POLL_NS, SC_KSWAPD_TIMER_NS,
+) = range(139)  # SC_DRIVER: task that waits for the one that runs, and looks after it at SC_POLL_NS (NEVER_NS: there is none)
 NR_SCALARS = 192
 # m.sc[SC_KHUGEPAGED_WAKE]: the thread has not been woken since it was started; its first waker lost the CPU to it at once; that one held the mmap
 # lock; it has run
@@ -50,6 +50,7 @@ Z_LRU = 40  # five entries: nr_zone_inactive_anon ...
 Z_BOOT_LRU = 48  # five entries: pages that boot left on the lists, which nobody reclaims here
 Z_NR_ZSPAGES = 53
 Z_FREE_CMA, Z_CMA_PAGES = 54, 55  # free pages of CMA pageblocks (part of Z_FREE), all pages of CMA areas
+Z_KSWAPD_BOOST = 56  # Z_WATERMARK_BOOST as kswapd found it when its run began
 # zone flags
 ZONE_BOOSTED_WATERMARK, ZONE_RECLAIM_ACTIVE, ZONE_BELOW_HIGH = 1, 2, 4
 
@@ -87,10 +88,11 @@ NODE_STRIDE = 64
     N_KSWAPD_CPU, N_PRESENT, N_MANAGED, N_KSWAPD_BOOST, N_KSWAPD_RECLAIMED, N_KSWAPD_FLAGS, N_WEIGHT, N_TOPTIER, N_DEMOTION_TARGETS, N_LOWER_TIERS,
     N_NBP_THRESHOLD, N_NBP_RL_START, N_NBP_RL_NR_CAND, N_NBP_TH_START, N_NBP_TH_NR_CAND,
     N_PASS_MEMCG, N_PASS_SCANNED, N_PASS_RECLAIMED, N_PASS_NOTES, N_KSWAPD_LIGHT_SLEEP_NS, N_KSWAPD_ORDER, N_KSWAPD_ALLOC_ORDER,
-    N_KCOMPACTD_ORDER, N_KCOMPACTD_IDX, N_KCOMPACTD_NEXT_NS, N_KCOMPACTD_AWAKE, N_ACCESSES, N_COLLAPSE_LOAD, N_PASS_MET,
-) = range(37)
+    N_KCOMPACTD_ORDER, N_KCOMPACTD_IDX, N_KCOMPACTD_NEXT_NS, N_KCOMPACTD_AWAKE, N_ACCESSES, N_COLLAPSE_LOAD,
+    N_KSWAPD_ASKED_ORDER, N_KSWAPD_ASKED_IDX, N_PASS_MET,
+) = range(39)
 # N_PASS_*: of a pass of kswapd that was preempted; N_PASS_MEMCG: cgroup + 1, 0: there is none; N_PASS_MET: four words, as m.wb[WB_SC_TAKEN] and
-# on; N_ACCESSES: of a stream
+# on; N_ACCESSES: of a stream; N_KSWAPD_ASKED_*: what kswapd was woken for and has not begun (kswapd_order, kswapd_highest_zoneidx; -1: nothing)
 
 # m.task ----------------------------------------------------------------------------------------------------------------------------------
 TASK_STRIDE = 32
@@ -244,9 +246,13 @@ PSI_SOME_NS, PSI_FULL_NS, PSI_SEEN, PSI_AVG, PSI_NEXT_NS, PSI_LAST_NS, PSI_DEPTH
 SHR_STRIDE = 4
 BH_LRU_SIZE = 16  # blocks that a CPU holds in m.bh_lru
 KVFREE_BULK_MAX_ENTR = 510  # objects of m.kfree_rcu: pointers in a page
+# m.kvfree_page: a row a CPU: pages cached to note such objects in, those pages, and 1 + the page in use, 0: none
+KVP_STRIDE = 8
+RCU_MIN_CACHED_OBJS = 5
+KVP_NR, KVP_USED, KVP_PAGE = range(3)
 SHR_DEFERRED, SHR_NR, SHR_FIRST, SHR_LAST = range(4)
 # super_cache_scan of the disk (its lists are the last two), ext4_es_scan, workingset (its lists: at MC_SHADOW_NODES), deferred_split_scan (at MC_SPLIT_QUEUE),
-# super_cache_scan of /proc and of /sys, kfree_rcu_shrink_scan (SHR_FIRST: when, in ns, what waits is freed anyway); zswap_shrinker (what it
+# super_cache_scan of /proc and of /sys, kfree_rcu_shrink_scan (SHR_FIRST: when, in ns, what waits is freed anyway; SHR_LAST: when something began to wait last); zswap_shrinker (what it
 # left is in m.memcg)
 SHR_SUPER, SHR_EXTENTS, SHR_SHADOWS, SHR_SPLIT, SHR_PROC, SHR_SYSFS, SHR_KFREE_RCU, SHR_DENTRIES, SHR_INODES, SHR_ZSWAP = range(10)
 NR_SHRINKERS = 12

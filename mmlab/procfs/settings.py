@@ -12,6 +12,7 @@ from mmlab._engine.boot import apply_tuning
 from mmlab.errors import NotSupported
 from mmlab.machine import thp_at_boot
 from mmlab.mm import compaction, files, page_writeback, shrinker
+from mmlab.mm.kcompactd import PROACTIVE_TRIGGER
 from mmlab.mm.shmem_huge import (
     SHMEM_HUGE_ADVISE, SHMEM_HUGE_ALWAYS, SHMEM_HUGE_DENY, SHMEM_HUGE_FORCE, SHMEM_HUGE_NEVER, SHMEM_HUGE_WITHIN_SIZE,
 )
@@ -369,7 +370,7 @@ def compact_memory(sim: Any, value: int | None) -> int:
 def wake_kcompactd(sim: Any) -> None:
     """Every node's score is looked at now. Models: mm/compaction.c compaction_proactiveness_sysctl_handler()."""
     sc, rows = sim.machine.sc, sim.machine.node.reshape(-1, r.NODE_STRIDE)
-    rows[: sim.layout.nr_nodes, r.N_KCOMPACTD_NEXT_NS] = sc[r.SC_NOW_NS]
+    rows[: sim.layout.nr_nodes, r.N_KCOMPACTD_NEXT_NS] = PROACTIVE_TRIGGER
     sc[r.SC_KCOMPACTD_NS] = sc[r.SC_NEXT_EVENT_NS] = 0
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from mmlab.mm.kswapd import trace_full_sleep
+from mmlab.mm.kswapd import kswapd_timers
 from mmlab.model import rows as r
 from mmlab.model.const import EINVAL
 from mmlab.workload.gfp_names import gfp_text
@@ -86,9 +86,7 @@ def write(sim: Any, path: str, text: str) -> int:
 
 def _settle(sim: Any) -> None:
     """Note what has happened without being noted yet."""
-    for node in range(sim.layout.nr_nodes):
-        if not sim.machine.node[node * r.NODE_STRIDE + r.N_KSWAPD_AWAKE]:
-            sim.machine.run(trace_full_sleep, node)
+    sim.machine.run(kswapd_timers)
 
 
 def switch_on(sim: Any, events: Iterable[str]) -> None:

@@ -52,7 +52,7 @@ def costs(params: Params) -> dict[str, float]:
         "split_thp": 120_000,  # scaled
         "damos_page": 240,  # scaled
         "walk_pte": 90,  # measured: the first aging of MGLRU walks 47,000 young entries in 4.5 ms
-        "lru_move": 360,  # scaled
+        "lru_move": 850,  # measured: mlock() of 8000 pages in memory takes 7.5 ms
         "writepage": 4500,  # measured: fsync of 4000 pages, the disk included
         "damon_check": 3600,  # scaled
         "prot_numa": 450,  # scaled

@@ -8,7 +8,7 @@ from mmlab._engine.script import run_script
 from mmlab._engine.script_driver import leave_room
 from mmlab.kernels.services import kmem_cache_alloc
 from mmlab.machine.overheads import KERNEL_LOAD_PFN, KERNEL_PAGES
-from mmlab.mm import dcache, files, shrinker
+from mmlab.mm import dcache, files, kfree_rcu, shrinker
 from mmlab.mm.slab import KMALLOC_FIRST
 from mmlab.model import rows as r
 from mmlab.model import vmstat as v
@@ -245,12 +245,29 @@ def test_what_waits_for_rcu_is_freed_together():
     for _ in range(84):
         assert m.run(dcache.name_use, inode) == 0
     assert m.shrinker[row + r.SHR_NR] == 84 and slabs() == 84 // 42  # 42 of 96 bytes in a page
-    m.sc[r.SC_NOW_NS] += dcache.KFREE_DRAIN_NS
+    m.sc[r.SC_NOW_NS] += kfree_rcu.KFREE_DRAIN_NS
     assert m.run(dcache.name_use, inode) == 0
     assert m.shrinker[row + r.SHR_NR] == 1 and slabs() == 3  # the 85th needed a page, then the others were freed
     for _ in range(83):
         m.run(dcache.name_use, inode)
     assert slabs() == 3 and sim.check_state() == []
+
+
+def test_pages_kept_for_what_waits_for_rcu_can_be_reclaimed():
+    sim = Simulation.from_table({"memory": "256M", "cpus": 1})
+    m = sim.machine
+    inode = m.run(files.inode_create, 0, r.IF_SYSFS)
+    cached = m.kvfree_page[r.KVP_NR :: r.KVP_STRIDE]
+    assert list(cached) == [5] and m.run(kfree_rcu.kfree_rcu_count) == 5
+    m.run(dcache.name_use, inode)
+    assert list(cached) == [4] and m.run(kfree_rcu.kfree_rcu_count) == 1 + 4  # one of them notes the object
+    freed = int(m.vmstat[v.VMSTAT_NAMES.index("pgfree")])
+    assert m.run(kfree_rcu.kfree_rcu_scan, 128) == 1 + 4
+    assert m.vmstat[v.VMSTAT_NAMES.index("pgfree")] == freed + 4
+    assert m.run(kfree_rcu.kfree_rcu_scan, 128) == -1  # somebody may still see the object that was noted there
+    m.sc[r.SC_NOW_NS] += kfree_rcu.GRACE_PERIOD_NS
+    assert m.run(kfree_rcu.kfree_rcu_count) == 1 and m.run(kfree_rcu.kfree_rcu_scan, 128) == 1
+    assert m.vmstat[v.VMSTAT_NAMES.index("pgfree")] == freed + 5 and sim.check_state() == []
 
 
 def test_low_pages_that_boot_left_in_use():
