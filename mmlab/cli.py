@@ -76,6 +76,7 @@ def run(
     from mmlab.experiment.load import load_experiment
     from mmlab.experiment.run import describe_experiment, failure, run_experiment
     from mmlab.experiment.toml_file import read_set
+    from mmlab.results.refused import refused
 
     changes = dict(read_set(item) for item in set_ or [])
     if check_every is not None:
@@ -95,6 +96,8 @@ def run(
         console.print(f"results: {result.folder}  report: {result.folder / 'report.html'}", soft_wrap=True)
         if len(experiment.cells) == 1:
             console.print(f"what the run left: {result.folder / 'cells' / experiment.cells[0].key}", soft_wrap=True)
+        for text in refused([cell.result for cell in result.cells]):
+            console.print(text, soft_wrap=True, style="yellow")
     if outcome.failed:
         raise failure(outcome)
 

@@ -31,6 +31,7 @@ from mmlab.model import rows as r
 
 BLOCK = 1 << MAX_ORDER
 PCP_HUGE_COUNT = 700  # pages on a CPU's lists from which on 512 of them are one block: so in seven of ten recorded zones
+CHUNK_PAGES = 1 << 16  # of a zone looked at in one go
 PCP_UNMOVABLE_PERCENT = 38  # of the single pages there, the median of the same zones; few of them are reclaimable
 
 
@@ -366,10 +367,9 @@ def _movable_boot_pages(machine: Machine, zone: ZoneLayout):
 def _movable_pages(machine: Machine, zone: ZoneLayout, count: int) -> None:
     """Pages in use at boot that are on LRU lists (the initial file system, the first tasks): where the initrd was, at the top, then the
     lowest ones above the kernel's image."""
-    used = list(_boot_pages(machine, zone))
-    at_top = used[: min(count, INITRD_PAGES)]
-    low = [pfn for pfn in reversed(used) if pfn >= KERNEL_LOAD_PFN + KERNEL_PAGES]
-    for pfn in at_top + low[: count - len(at_top)]:
+    at_top = list(islice(_boot_pages(machine, zone), min(count, INITRD_PAGES)))
+    low = _lowest_boot_pages(machine, zone, KERNEL_LOAD_PFN + KERNEL_PAGES)
+    for pfn in chain(at_top, islice(low, count - len(at_top))):
         machine.page[4 * pfn + 2] |= np.uint32(PG_SWAPBACKED)
 
 
@@ -380,9 +380,23 @@ def above_low_pages(machine: Machine, zone: ZoneLayout, count: int, most: int) -
     return first + int(low[count - 1]) + 1 if count <= len(low) else most
 
 
+def _in_use(machine: Machine, start: int, end: int) -> np.ndarray:
+    """Frames of [start, end) that boot left in use."""
+    return start + np.flatnonzero((machine.pagex[4 * start + 3 : 4 * end : 4] >> 12) & 15 == KIND_BOOT)
+
+
 def _boot_pages(machine: Machine, zone: ZoneLayout):
-    kinds = machine.pagex[3::4]
+    """Frames of the zone that are in use at boot and still so when they are asked for, from the top on."""
     for start, end in reversed(zone.ranges):
-        for pfn in range(end - 1, start - 1, -1):
-            if (int(kinds[pfn]) >> 12) & 15 == KIND_BOOT:
-                yield pfn
+        for last in range(end, start, -CHUNK_PAGES):
+            for pfn in reversed(_in_use(machine, max(start, last - CHUNK_PAGES), last)):
+                if (int(machine.pagex[4 * pfn + 3]) >> 12) & 15 == KIND_BOOT:
+                    yield int(pfn)
+
+
+def _lowest_boot_pages(machine: Machine, zone: ZoneLayout, first: int):
+    """The same from the frame `first` on upwards."""
+    for start, end in zone.ranges:
+        for at in range(max(start, first), end, CHUNK_PAGES):
+            for pfn in _in_use(machine, at, min(end, at + CHUNK_PAGES)):
+                yield int(pfn)

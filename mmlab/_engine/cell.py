@@ -111,6 +111,7 @@ def _run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
         base_dir=cell.base_dir, entries=alloc_run.ENTRIES if allocations else entries_of_stream(stream), stream=stream, explain=config["run"].get("explain", 0),
     )  # fmt: skip
     sampler, scorer = Sampler(sim, config["run"]["sample_ns"], stops=not script), None
+    refused: list[dict[str, Any]] = []
     began, compiling = time.perf_counter(), sim.machine.compile_s
     if allocations:
         blocks = alloc_run.AllocationRun(sim, allocations, sampler, config["run"].get("check_every", 0), out_dir.with_suffix(".state"))
@@ -118,7 +119,7 @@ def _run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
         began -= blocks.seconds_before
     elif stream is None:
         sim.sampler = sampler
-        happened = _run_script(sim, cell, progress, out_dir)
+        happened, refused = _run_script(sim, cell, progress, out_dir)
     else:
         scorer = Scorer.of(sim, stream, config["run"])
         go_on = config["run"].get("after_oom") == "go_on"
@@ -138,6 +139,8 @@ def _run_cell(cell: Cell, progress: Progress, out_dir: Path) -> CellResult:
     if unused:
         raise MmlabError("; ".join(unused))
     tables: dict[str, list[dict[str, Any]]] = {"oom_kills": sim.kills, "oom_candidates": sim.candidates} if sim.kills else {}
+    if refused:
+        tables["refused"] = refused
     if sim.machine.sizes.explain:
         tables["explained"] = sim.explained()
     report = getattr(sim.policies["monitor"].policy, "report", None)
@@ -207,7 +210,8 @@ def unexercised(sim: Simulation, calls: dict[str, int]) -> list[str]:
     return found
 
 
-def _run_script(sim: Simulation, cell: Cell, progress: Progress, out_dir: Path) -> dict[str, int]:
+def _run_script(sim: Simulation, cell: Cell, progress: Progress, out_dir: Path) -> tuple[dict[str, int], list[dict[str, Any]]]:
+    """What happened, and the operations that were refused."""
     from mmlab._engine.script import run_script
     from mmlab.workload.ops import parse_ops
 
@@ -219,8 +223,7 @@ def _run_script(sim: Simulation, cell: Cell, progress: Progress, out_dir: Path) 
             sim.sampler.sample()
         progress(done, total, "")
 
-    run_script(sim, operations, out_dir / "script", path.parent, after)
-    return {"events": len(operations)}
+    return {"events": len(operations)}, run_script(sim, operations, out_dir / "script", path.parent, after)
 
 
 def _load_requests(cell: Cell) -> Requests:

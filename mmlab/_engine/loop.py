@@ -15,6 +15,7 @@ from mmlab.kernels.ops import (
     tiering_step,
 )
 from mmlab.kernels.pte import lru_gen_use_mm, mapped_entry, walk_pmd
+from mmlab.kernels.runnable import wanted_by_others
 from mmlab.kernels.services import background, balance_dirty_pages, run_due_work, task_tick_numa, wb_step, writeback_timers
 from mmlab.kernels.zones import fold_lru_diffs, page_node
 from mmlab.mm.files import file_read, file_write
@@ -64,9 +65,10 @@ def do_background(m):
     if now >= m.sc[SC_KSWAPD_TIMER_NS]:
         kswapd_timers(m)
     if m.sc[SC_KSWAPD_AWAKE] > 0:
+        contended = wanted_by_others(m)
         m.sc[SC_TASK] = -1
         if m.sc[SC_NR_CPUS] == 1:
-            kswapd_turns(m, 1 if task >= 0 else 0)
+            kswapd_turns(m, contended)
             now = m.sc[SC_NOW_NS]
             upcoming = min(upcoming, m.sc[SC_PREEMPT_NS])
         else:

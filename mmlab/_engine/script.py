@@ -35,8 +35,8 @@ def run_script(
     files_dir: Path,
     progress: Callable[[int, int], None] | None = None,
     keep_partial: bool = False,
-) -> None:
-    """Run the operations one after the other; ``out_dir`` appears whole when all are done.
+) -> list[dict[str, Any]]:
+    """Run the operations one after the other; ``out_dir`` appears whole when all are done. Returns those that were refused, as {line, op, errno}.
 
     files_dir: where ``access`` and ``probe`` find their files. progress: called with (done, all) after each operation. keep_partial: if an
     operation is not supported, leave what was done before it as well (no end of tasks, no dmesg), then raise.
@@ -52,7 +52,7 @@ def run_script(
         raise InputError(f"{out_dir}: must be writable ({error.strerror})") from None
     done = False
     try:
-        _run(ScriptState(sim, part, Path(files_dir)), operations, progress)
+        refused = _run(ScriptState(sim, part, Path(files_dir)), operations, progress)
         done = True
     except NotSupported:
         done = keep_partial
@@ -64,9 +64,12 @@ def run_script(
             os.replace(part, out_dir)
         else:
             shutil.rmtree(part, ignore_errors=True)
+    return refused
 
 
-def _run(run: ScriptState, operations: Sequence[Operation], progress: Callable[[int, int], None] | None) -> None:
+def _run(run: ScriptState, operations: Sequence[Operation], progress: Callable[[int, int], None] | None) -> list[dict[str, Any]]:
+    """Every operation in order: those whose answer is an error, as {line, op, errno}."""
+    refused = []
     with (run.out / "ops.jsonl").open("w") as log:
         for number, op in enumerate(operations, 1):
             at = run.sim.now_ns
@@ -77,10 +80,13 @@ def _run(run: ScriptState, operations: Sequence[Operation], progress: Callable[[
                 raise NotSupported(_not_supported(op, str(error))) from None
             text = f"spawn {op.task}" if op.name == "spawn" else op.text
             _write_line(log, {"line": op.line, "op": text, "at": at, **answer})
+            if isinstance(answer.get("ret"), int) and answer["ret"] < 0:
+                refused.append({"line": op.line, "op": op.text, "errno": -answer["ret"]})
             if progress:
                 progress(number, len(operations))
         _write_ends(run, log)
     (run.out / "dmesg.txt").write_text(dmesg(run.sim.kills))
+    return refused
 
 
 def _not_supported(op: Operation, why: str) -> str:

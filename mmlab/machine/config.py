@@ -86,7 +86,7 @@ class MachineConfig:
         return max(1, len(self.nodes))
 
     def node_cpus(self) -> tuple[tuple[int, ...], ...]:
-        """CPUs of each node. CPUs that no node names belong to node 0."""
+        """CPUs of each node; where no node names any, all belong to node 0."""
         if not self.nodes:
             return (tuple(range(self.cpus)),)
         named = {c for n in self.nodes for c in n.cpus}
@@ -219,7 +219,7 @@ def machine_from_table(
     top = {k: v for k, v in (("sysctl", sysctl), ("sysfs", sysfs)) if v is not None}
     s = _Reader(where, "", top, errors)
     cfg = attrs.evolve(cfg, sysctl=s.settings("sysctl"), sysfs=s.settings("sysfs"))
-    for key, message in sysfs_faults(cfg.sysfs):
+    for key, message in sysfs_faults(cfg.sysfs, cfg.nr_nodes):
         s.bad(f'sysfs."{key}"', message)
     if errors:
         raise InputError(errors)
@@ -308,6 +308,9 @@ def _check(r: _Reader, cfg: MachineConfig, named: list[int]) -> None:
         r.bad("nodes", f"CPU {c} does not exist: machine.cpus is {cfg.cpus}")
     for c in sorted({c for c in named if named.count(c) > 1}):
         r.bad("nodes", f"CPU {c} is in more than one node")
+    if named:
+        for c in sorted(set(range(cfg.cpus)) - set(named)):
+            r.bad("nodes", f"CPU {c} is in no node: machine.cpus is {cfg.cpus}, and where one node names its CPUs every CPU must be named")
     for key, rows in (("distances", cfg.distances), ("hmat", cfg.hmat)):
         for i, row in enumerate(rows):
             for node in row[:2]:

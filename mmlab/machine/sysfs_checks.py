@@ -10,19 +10,22 @@ from collections.abc import Iterator, Mapping
 
 MIN_NR_REGIONS = 3
 PAGE = 4096
-_WEIGHT = re.compile(r"kernel/mm/mempolicy/weighted_interleave/node\d+")
+_WEIGHT = re.compile(r"kernel/mm/mempolicy/weighted_interleave/node(\d+)")
 _CONTEXT = re.compile(r"(kernel/mm/damon/admin/kdamonds/\d+/contexts/\d+/)(.*)")
 _REGION = re.compile(r"(targets/\d+/regions/)(\d+)/(start|end)")
 _FILTER = re.compile(r"(filters/\d+/)addr_start")
 _SCHEME = re.compile(r"(schemes/\d+/)(.*)")
 
 
-def sysfs_faults(table: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def sysfs_faults(table: Mapping[str, str], nr_nodes: int) -> Iterator[tuple[str, str]]:
     """(key, what must hold and what it got) of each fault. table: path below /sys -> value, in the file's order."""
     contexts: dict[str, dict[str, int]] = {}
     for key, text in table.items():
-        if _WEIGHT.fullmatch(key) and text.strip() in ("0", ""):
-            yield key, f"a weight must be 1 to 255 (Linux would take 0 as the default), got {text!r}"
+        if match := _WEIGHT.fullmatch(key):
+            if int(match[1]) >= nr_nodes:
+                yield key, f"node {match[1]} does not exist: the machine has {nr_nodes}"
+            elif not text.strip().isdigit() or not 1 <= int(text) <= 255:
+                yield key, f"a weight must be 1 to 255 (Linux would take 0 as the default), got {text!r}"
         if (match := _CONTEXT.fullmatch(key)) and text.strip().lstrip("-").isdigit():
             contexts.setdefault(match[1], {})[match[2]] = int(text)
     for base, values in contexts.items():

@@ -22,8 +22,7 @@ from mmlab.model.page import (
     KIND_FREE, KIND_KERNEL, PG_HEAD, ZONE_SHIFT, page_flags, page_kind, page_order, set_page_flags, set_page_kind, set_page_order,
 )
 from mmlab.model.rows import (
-    CC_FAST_SEARCH_FAIL, CC_FREE_PFN, CC_MIGRATE_PFN, CC_MODE, CC_NR_FREEPAGES, CC_NR_MIGRATEPAGES, CC_ZONE, COST_COPY_PAGE,
-    CZ_CACHED_FREE, CZ_STRIDE, SC_NOW_NS, ZONE_STRIDE, Z_END_PFN, Z_START_PFN,
+    CC_FAST_SEARCH_FAIL, CC_FREE_PFN, CC_MIGRATE_PFN, CC_MODE, CC_NR_FREEPAGES, CC_NR_MIGRATEPAGES, CC_ZONE, CZ_CACHED_FREE, CZ_STRIDE, ZONE_STRIDE, Z_END_PFN, Z_START_PFN,
 )
 from mmlab.model.vmstat import V_PGMIGRATE_FAIL
 
@@ -144,7 +143,6 @@ def migrate_pages(m):
             dst = compaction_alloc(m, order)
         if dst >= 0:
             list_del(m, pfn)
-            m.sc[SC_NOW_NS] += m.cost[COST_COPY_PAGE] << order
             migrate_folio(m, pfn, dst)
         elif order:
             split_isolated(m, pfn)

@@ -12,7 +12,7 @@ from mmlab.mm.migrate import alloc_migration_target, is_cached
 from mmlab.model.const import SCAN_KSWAPD
 from mmlab.model.gfp import GFP_KSWAPD_RECLAIM, GFP_NOMEMALLOC, GFP_THISNODE
 from mmlab.model.page import PG_WRITEBACK, folio_nr_pages, page_refs, page_test
-from mmlab.model.rows import COST_COPY_PAGE, N_LOWER_TIERS, NODE_STRIDE, SC_NOW_NS, SC_NR_NODES
+from mmlab.model.rows import N_LOWER_TIERS, NODE_STRIDE, SC_NR_NODES
 from mmlab.model.vmstat import V_PGDEMOTE_DIRECT, V_PGDEMOTE_KSWAPD, V_PGMIGRATE_FAIL, mod_node_state
 
 
@@ -42,7 +42,6 @@ def demote_folio(m, pfn, scan_flags):
     if dst < 0:
         m.vmstat[V_PGMIGRATE_FAIL] += nr
         return 0
-    m.sc[SC_NOW_NS] += nr * m.cost[COST_COPY_PAGE]
     migrate_folio(m, pfn, dst)
     mod_node_state(m, node, V_PGDEMOTE_KSWAPD if scan_flags & SCAN_KSWAPD else V_PGDEMOTE_DIRECT, nr)
     return 1

@@ -71,22 +71,33 @@ def mbind_move(m, mm, vma, first, last):
 
 @kernel
 def sys_mbind(m, mm, start, length, policy, move):
-    """mbind(2): 0, -EINVAL (unaligned), -EFAULT over a hole (nothing changed), -ENOMEM at max_map_count. move: MPOL_MF_MOVE."""
+    """mbind(2): 0, -EINVAL (unaligned), -EFAULT over a hole (nothing changed; the default policy passes over it, unless nothing else is there),
+    -ENOMEM at max_map_count. move: MPOL_MF_MOVE."""
     m.sc[SC_NOW_NS] += m.cost[COST_SYSCALL]
     if start & 4095:
         return -EINVAL
     end = start + page_align(length)
     at = start
+    found = 0
     while at < end:
         vma = vma_index_find(m, mm, at)
-        if vma < 0 or m.vma[vma * VMA_STRIDE + VMA_START] > at:
+        hole = vma < 0 or m.vma[vma * VMA_STRIDE + VMA_START] > at
+        if hole and policy:
             return -EFAULT
+        if vma < 0 or m.vma[vma * VMA_STRIDE + VMA_START] >= end:
+            break
+        found = 1
         at = m.vma[vma * VMA_STRIDE + VMA_END]
+    if start < end and found == 0:
+        return -EFAULT
     if move:
         lru_add_drain_all(m)
     at = start
     while at < end:
         vma = vma_index_find(m, mm, at)
+        if vma < 0 or m.vma[vma * VMA_STRIDE + VMA_START] >= end:
+            break
+        at = max(at, m.vma[vma * VMA_STRIDE + VMA_START])
         stop = min(end, m.vma[vma * VMA_STRIDE + VMA_END])
         now = vma_modify(m, vma, at, stop, m.vma[vma * VMA_STRIDE + VMA_FLAGS], policy)
         if now < 0:

@@ -19,7 +19,9 @@ from mmlab.model.page import (
     page_mapping, page_memcg, page_order, page_private, page_refs, page_set, page_test, set_page_counts, set_page_flags, set_page_index,
     set_page_kind, set_page_mapping, set_page_memcg, set_page_order, set_page_private,
 )
-from mmlab.model.rows import SC_MIGRATE_DELTA, SC_NEEDS_FUTURE, SC_NUMA_BALANCING, SC_WANTS_ACCESS, WANTS_SUBPAGES
+from mmlab.model.rows import (
+    COST_MIGRATE_FOLIO, COST_MIGRATE_PAGE, SC_MIGRATE_DELTA, SC_NEEDS_FUTURE, SC_NOW_NS, SC_NUMA_BALANCING, SC_WANTS_ACCESS, WANTS_SUBPAGES,
+)
 from mmlab.model.vmstat import (
     V_NR_ANON_PAGES, V_NR_ANON_TRANSPARENT_HUGEPAGES, V_NR_DIRTY, V_NR_FILE_PAGES, V_NR_MAPPED, V_NR_SHMEM, V_NR_SHMEM_HUGEPAGES,
     V_NR_SHMEM_PMDMAPPED, V_NR_SWAPCACHED, V_PGMIGRATE_SUCCESS, V_THP_MIGRATION_SUCCESS, mod_node_state,
@@ -124,6 +126,8 @@ def migrate_folio(m, src, dst):
     """Everything that is at src, an isolated folio, moves to dst, a free block of its size that was allocated; src is freed.
 
     Pages that boot left on LRU lists (KIND_BOOT, PG_SWAPBACKED) have no mapping here: they only change places."""
+    nr = folio_nr_pages(m, src)
+    m.sc[SC_NOW_NS] += m.cost[COST_MIGRATE_FOLIO] + nr * m.cost[COST_MIGRATE_PAGE]
     if page_kind(m, src) == KIND_BOOT:
         set_page_kind(m, dst, KIND_BOOT)
         page_set(m, dst, PG_SWAPBACKED)
@@ -131,7 +135,6 @@ def migrate_folio(m, src, dst):
         m.vmstat[V_PGMIGRATE_SUCCESS] += 1
         free_pages(m, src, 0)
         return 0
-    nr = folio_nr_pages(m, src)
     m.sc[SC_MIGRATE_DELTA] = dst - src
     rmap_walk(m, src, RMAP_MIGRATE)
     if page_node(m, src) != page_node(m, dst):

@@ -12,7 +12,6 @@ from mmlab.mm.page_io import blk_flush_plug
 from mmlab.model.const import EINVAL
 from mmlab.model.gfp import GFP_THISNODE
 from mmlab.model.page import folio_nr_pages
-from mmlab.model.rows import COST_COPY_PAGE, SC_NOW_NS
 from mmlab.model.vmstat import V_PGMIGRATE_FAIL
 
 
@@ -57,6 +56,5 @@ def migrate_folio_to(m, pfn, node):
         putback_movable(m, pfn)
         m.vmstat[V_PGMIGRATE_FAIL] += nr
         return 0
-    m.sc[SC_NOW_NS] += nr * m.cost[COST_COPY_PAGE]
     migrate_folio(m, pfn, target)
     return nr

@@ -24,7 +24,7 @@ from mmlab.model.page import (
     KIND_FILE, PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_SWAPBACKED, folio_nr_pages, page_folio, page_kind, page_order, page_test,
 )
 from mmlab.model.rows import (
-    COST_COPY_PAGE, COST_FAULT, COST_PROT_NUMA, IF_SHMEM, INODE_STRIDE, I_FLAGS, MM_NUMA_NEXT_SCAN_NS, MM_NUMA_SCAN_OFFSET, MM_NUMA_SCAN_SEQ, MM_STRIDE,
+    COST_FAULT, COST_NUMA_SCAN, COST_PROT_NUMA, IF_SHMEM, INODE_STRIDE, I_FLAGS, MM_NUMA_NEXT_SCAN_NS, MM_NUMA_SCAN_OFFSET, MM_NUMA_SCAN_SEQ, MM_STRIDE,
     NB_SCAN_DELAY, NB_SCAN_PERIOD_MAX, NB_SCAN_PERIOD_MIN, NB_SCAN_SIZE, NT_LOCALITY, NT_NODE_STAMP, NT_PREFERRED, NT_RUNTIME,
     NT_SCAN_PERIOD, NT_SCAN_PERIOD_MAX, NT_SCAN_SEQ, NT_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT,
     PTE_SPECIAL, PTE_WRITE, SC_NODE, SC_NOW_NS, SC_NR_NODES, SC_NUMA_BALANCING, SC_RUN_SINCE_NS, SC_TASK, T_MEMPOLICY,
@@ -154,6 +154,7 @@ def change_prot_numa(m, mm, vma, start, end, node):
         entry = m.pt[slot]
         if entry & PTE_PRESENT == 0 or entry & PTE_SPECIAL:
             continue
+        m.sc[SC_NOW_NS] += m.cost[COST_NUMA_SCAN]
         folio = page_folio(m, entry >> PTE_SHIFT)
         on = page_node(m, folio)
         if huge == 0 and flags & VM_SHARED == 0 and (on == node or folio_likely_mapped_shared(m, folio)):
@@ -270,6 +271,10 @@ def task_numa_work(m, task, mm):
     if scan_vmas(m, mm, task, 0):
         scan_vmas(m, mm, task, 1)
     ticks = (m.sc[SC_NOW_NS] - began) // TICK_NS  # a scan begins with a tick, and only ticks tell how long it took
+    period_ns = m.numa_task[row + NT_SCAN_PERIOD] * NS_PER_MS
+    for tick in range(1, ticks + 1):  # a stamp that is periods behind (balancing was off) catches up by one at each
+        if m.numa_task[row + NT_RUNTIME] + tick * TICK_NS > m.numa_task[row + NT_NODE_STAMP] + period_ns:
+            m.numa_task[row + NT_NODE_STAMP] += period_ns
     m.numa_task[row + NT_NODE_STAMP] += 32 * ticks * TICK_NS  # it takes at most 3 % of a task's time
     account_runtime(m, task)
     return 0
@@ -296,7 +301,6 @@ def migrate_misplaced_folio(m, vma, folio, source, node):
         m.vmstat[V_PGMIGRATE_FAIL] += nr
         m.vmstat[V_THP_MIGRATION_FAIL] += 1 if nr == HPAGE_PMD_NR else 0
         return -1
-    m.sc[SC_NOW_NS] += nr * m.cost[COST_COPY_PAGE]
     migrate_folio(m, folio, dst)
     m.vmstat[V_NUMA_PAGES_MIGRATED] += nr
     if tiering and node_is_toptier(m, source) == 0 and node_is_toptier(m, node):

@@ -18,7 +18,7 @@ from mmlab.model.gfp import GFP_HIGHMEM, GFP_MOVABLE, GFP_RETRY_MAYFAIL, GFP_USE
 from mmlab.model.page import (
     KIND_KERNEL, PG_HEAD, ZONE_SHIFT, folio_nr_pages, page_flags, page_order, set_page_counts, set_page_flags, set_page_fresh,
 )
-from mmlab.model.rows import COST_COPY_PAGE, SC_NOW_NS, SC_NR_CPUS
+from mmlab.model.rows import SC_NR_CPUS
 from mmlab.model.vmstat import V_PGMIGRATE_FAIL
 
 MIGRATION_TARGET = GFP_USER | GFP_HIGHMEM | GFP_MOVABLE | GFP_RETRY_MAYFAIL
@@ -61,7 +61,6 @@ def migrate_range(m, start, end):
             m.vmstat[V_PGMIGRATE_FAIL] += nr
             putback_movable(m, pfn)
             return -EBUSY
-        m.sc[SC_NOW_NS] += m.cost[COST_COPY_PAGE] * nr
         migrate_folio(m, pfn, dst)
         pfn += nr
     return 0

@@ -96,7 +96,7 @@ def read(sim: Any, path: str) -> str:
         return memory_blocks.read(sim, path)
     elif cma.knows(sim, path):
         return cma.read(sim, path)
-    elif (node := weight_node(sim, path)) >= 0:
+    elif (node := weight_node(path)) >= 0:
         return read_weight(sim, node)
     elif path.removeprefix(NUMAB_ROOT) in NUMAB_FILES and path.startswith(NUMAB_ROOT):
         return read_numab(sim, path.removeprefix(NUMAB_ROOT))
@@ -138,9 +138,9 @@ def write(sim: Any, path: str, text: str) -> int:
         return memory_blocks.write(sim, path, str(text))
     if cma.knows(sim, path):
         return cma.write(sim, path, str(text))
-    if (match := _NODE.fullmatch(path)) and match[2] == "compact" and int(match[1]) < sim.layout.nr_nodes:
-        return sim.machine.run(compaction.compact_node, int(match[1]), 0)
-    if (node := weight_node(sim, path)) >= 0:
+    if (match := _NODE.fullmatch(path)) and match[2] == "compact":
+        return sim.machine.run(compaction.compact_node, int(match[1]), 0) if int(match[1]) < sim.layout.nr_nodes else -ENOENT
+    if (node := weight_node(path)) >= 0:
         return write_weight(sim, node, str(text))
     if found := cgroups.find(sim, path):
         return cgroups.write(sim, *found, str(text))

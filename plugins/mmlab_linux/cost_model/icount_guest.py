@@ -25,11 +25,13 @@ def costs(params: Params) -> dict[str, float]:
         "tlb_miss": 0,  # the emulator's translations take no instructions
         "tlb_miss_huge": 0,
         "tlb_l2_hit": 0,
-        "fault": 20_000,  # scaled
-        "zero_page": 40_000,  # derived: the first touch of a page takes 60 us
+        "fault": 12_250,  # measured: a read fault that maps the zero page, a write fault that reuses the page
+        "zero_page": 48_000,  # derived: the first touch of a page takes 60.3 us
         "host_fault": 0,  # not in the guest's instructions
-        "copy_page": 88_000,  # scaled
-        "huge_zero": 2_100_000,  # estimated: 512 pages of 512 stores
+        "copy_page": 84_800,  # derived: copy-on-write takes 97.1 us a page; a collapse 84.7
+        "migrate_folio": 45_700,  # derived, with the next: to move 4 KiB takes 113 us, 2 MiB 34.5 ms
+        "migrate_page": 67_300,
+        "huge_zero": 34_200_000,  # measured: huge faults; the kernel of the recordings zeroes a huge page twice
         "page_table": 40_000,  # scaled
         "fork_pte": 3600,  # scaled
         "zap_pte": 5200,  # scaled
@@ -51,11 +53,13 @@ def costs(params: Params) -> dict[str, float]:
         "lock_wait": 0,  # not modelled
         "split_thp": 780_000,  # scaled
         "damos_page": 1800,  # measured: lru_prio on pages that are active already; half of it, 0.85 us, for a frame on no list
-        "walk_pte": 3600,  # measured: a walk that finds 20,600 young entries takes 75 ms
+        "walk_pte": 460,  # measured: a walk of MGLRU over 32,768 entries, none of them young, takes 15.1 ms
+        "walk_young": 1170,  # derived: 53.4 ms if all are
         "lru_move": 5200,  # derived: cold takes 7 us a page
         "writepage": 35_000,  # scaled
         "damon_check": 22_000,  # measured: a region and sampling interval, in aggregations of 2 to 39 regions that nobody else disturbs
-        "prot_numa": 2900,  # measured: a scan of 16384 pages takes 47 ms
+        "numa_scan": 950,  # measured: two scans of 33,000 local pages, which change nothing, take 62.8 ms
+        "prot_numa": 1950,  # derived: a scan of 16384 pages of another node takes 43.8 ms in mode 1, 51.4 in mode 2
         "oom_kill": 40_000_000,  # scaled
     }
 

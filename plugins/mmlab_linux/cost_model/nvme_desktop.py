@@ -28,6 +28,8 @@ def costs(params: Params) -> dict[str, float]:
         "zero_page": 500,
         "host_fault": 0,  # no guest
         "copy_page": 1100,
+        "migrate_folio": 580,
+        "migrate_page": 860,
         "huge_zero": 100_000,  # derived: 2 MiB at 20 GB/s
         "page_table": 500,
         "fork_pte": 45,
@@ -50,11 +52,13 @@ def costs(params: Params) -> dict[str, float]:
         "lock_wait": 0,  # not modelled
         "split_thp": 10_000,
         "damos_page": 20,
-        "walk_pte": 8,
+        "walk_pte": 2,
+        "walk_young": 6,
         "lru_move": 30,
         "writepage": 400,
         "damon_check": 300,
-        "prot_numa": 30,
+        "numa_scan": 12,
+        "prot_numa": 25,
         "oom_kill": 500_000,
     }
 

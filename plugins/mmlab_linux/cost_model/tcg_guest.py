@@ -29,6 +29,8 @@ def costs(params: Params) -> dict[str, float]:
         "zero_page": 6500,  # derived: the first touch of a page takes 8.8 us
         "host_fault": 10_000,  # derived: the first touch of a page whose frame was never used takes 18.9 us
         "copy_page": 14_000,  # derived: copy-on-write after fork into frames never used takes 26.3 us
+        "migrate_folio": 6000,  # derived, with the next: to move 4 KiB into a frame used before takes 16 us
+        "migrate_page": 10_000,  # measured: to move 2 MiB takes 10.5 ms, or 20 us a page, half of that "host_fault"
         "huge_zero": 5_000_000,  # measured: huge faults, 4.6 to 6.7 ms
         "page_table": 6500,  # estimated: as "zero_page"
         "fork_pte": 370,  # measured: fork, per page
@@ -51,11 +53,13 @@ def costs(params: Params) -> dict[str, float]:
         "lock_wait": 0,  # not modelled
         "split_thp": 120_000,  # scaled
         "damos_page": 240,  # scaled
-        "walk_pte": 90,  # measured: the first aging of MGLRU walks 47,000 young entries in 4.5 ms
+        "walk_pte": 25,  # scaled from icount_guest, with the next
+        "walk_young": 65,  # measured, with the former: the first aging of MGLRU walks 47,000 young entries in 4.5 ms
         "lru_move": 850,  # measured: mlock() of 8000 pages in memory takes 7.5 ms
         "writepage": 4500,  # measured: fsync of 4000 pages, the disk included
         "damon_check": 3600,  # scaled
-        "prot_numa": 450,  # scaled
+        "numa_scan": 144,  # scaled
+        "prot_numa": 300,  # scaled
         "oom_kill": 6_000_000,  # scaled
     }
 

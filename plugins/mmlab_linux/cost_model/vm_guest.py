@@ -34,6 +34,8 @@ def costs(params: Params) -> dict[str, float]:
         "zero_page": 1027,  # derived: anonymous write fault 1539 ns without the 512 of "fault": allocate, clear, charge, LRU
         "host_fault": 0,  # measured with memory that the host had mapped
         "copy_page": 2258,  # derived: copy-on-write fault after fork 2770 ns without "fault"
+        "migrate_folio": 1170,  # scaled: a 39th of what icount_guest takes
+        "migrate_page": 1730,  # scaled
         "huge_zero": 216_000,  # derived: 2 MiB at the 9.7 GB/s of a sequential read; the measured 3.5 ms was bound by the host's memory
         "page_table": 1027,  # estimated: as "zero_page", a table page is allocated and cleared alike
         "fork_pte": 92,  # measured: fork, per page
@@ -56,11 +58,13 @@ def costs(params: Params) -> dict[str, float]:
         "lock_wait": 0,  # not modelled
         "split_thp": 20_000,  # estimated: 512 entries rewritten
         "damos_page": 40,  # estimated: one entry or folio looked at by DAMOS or madvise
-        "walk_pte": 15,  # scaled: a sixth of what tcg_guest takes
+        "walk_pte": 4,  # scaled: a sixth of what tcg_guest takes
+        "walk_young": 11,  # scaled
         "lru_move": 60,  # estimated: from one list to another, through a batch
         "writepage": 900,  # estimated: write-back of one page, without the disk: 0.4 of a write() into the cache, as recorded runs compare
         "damon_check": 600,  # estimated: two walks and two folio look-ups, a region and sampling interval
-        "prot_numa": 75,  # scaled from icount_guest, as it is from this model
+        "numa_scan": 24,  # scaled: a 39th of what icount_guest takes
+        "prot_numa": 50,  # scaled
         "oom_kill": 1_000_000,  # estimated: choosing, reporting, signalling
     }
 

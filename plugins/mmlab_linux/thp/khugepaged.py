@@ -16,13 +16,13 @@ CPUs that are all busy; that it holds the mmap lock while it copies.
 import numpy as np
 
 from mmlab.kernels.jit import kernel, leaf
+from mmlab.kernels.runnable import wanted_by_others
 from mmlab.kernels.services import khugepaged_scan_mm_slot, lru_add_drain_all
 from mmlab.model.const import HPAGE_PMD_NR, HPAGE_PMD_ORDER, SCAN_ALLOC_HUGE_PAGE_FAIL
 from mmlab.model.gfp import GFP_TRANSHUGE, GFP_TRANSHUGE_LIGHT
 from mmlab.model.rows import (
-    COST_COPY_PAGE, COST_HUGE_ZERO, KHUGEPAGED_LOCKED_OUT, KHUGEPAGED_PREEMPTS, KHUGEPAGED_RAN, LOOP_PERIOD_NS, LOOP_RUNS, LOOP_STATE, LOOP_STRIDE,
-    MM_KHUGEPAGED, MM_STRIDE, MM_USERS, SC_IDLE_NS, SC_KHUGEPAGED_FULL_SCANS, SC_KHUGEPAGED_MM, SC_KHUGEPAGED_READY, SC_KHUGEPAGED_WAKE,
-    SC_NOW_NS, SC_NR_CPUS, SC_NR_LOOPS, SC_NR_TASKS, SC_TASK,
+    COST_COPY_PAGE, COST_HUGE_ZERO, KHUGEPAGED_LOCKED_OUT, KHUGEPAGED_PREEMPTS, KHUGEPAGED_RAN, MM_KHUGEPAGED, MM_STRIDE, MM_USERS, SC_IDLE_NS,
+    SC_KHUGEPAGED_FULL_SCANS, SC_KHUGEPAGED_MM, SC_KHUGEPAGED_READY, SC_KHUGEPAGED_WAKE, SC_NOW_NS, SC_NR_CPUS, SC_NR_TASKS,
 )
 
 NS_PER_MS = 1_000_000
@@ -56,20 +56,6 @@ def end_pass(m, st):
     for field in range(len(st.scan_pass)):
         st.scan_pass[field] = 0
     return max(1, st.scan_sleep_millisecs[0] * NS_PER_MS) if khugepaged_has_work(m) else 0
-
-
-@leaf
-def wanted_by_others(m):
-    """1 if the only CPU is wanted by a task that does not sleep."""
-    if m.sc[SC_NR_CPUS] > 1:
-        return 0
-    if m.sc[SC_TASK] >= 0:
-        return 1
-    if m.sc[SC_NR_LOOPS] > 0:
-        for task in range(m.sc[SC_NR_TASKS]):
-            if m.loop[task * LOOP_STRIDE + LOOP_STATE] == LOOP_RUNS and m.loop[task * LOOP_STRIDE + LOOP_PERIOD_NS] == 0:
-                return 1
-    return 0
 
 
 @leaf

@@ -44,7 +44,10 @@ def test_params_set_the_devices_times(model):
 
 def test_a_counted_guest_takes_what_was_recorded():
     costs = ICOUNT_GUEST.costs(ICOUNT_GUEST.params())
-    assert costs["fault"] + costs["zero_page"] == 60_000  # the first touch of a page
+    assert costs["fault"] + costs["zero_page"] == 60_250  # the first touch of a page
+    assert costs["fault"] + costs["copy_page"] == 97_050  # copy on write after fork
+    assert costs["migrate_folio"] + costs["migrate_page"] == 113_000  # mbind() with MPOL_MF_MOVE, a page
+    assert costs["migrate_folio"] + 512 * costs["migrate_page"] == pytest.approx(34_500_000, rel=0.01)  # a huge page
     assert costs["damos_page"] + costs["lru_move"] + costs["submit_page"] == 61_500  # pageout, a page
 
 

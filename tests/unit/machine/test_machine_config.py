@@ -94,6 +94,7 @@ def test_rules_between_keys():
         "case.toml: machine.memory: must equal the sum of machine.nodes' memory (1024M), got '2G'",
         "case.toml: machine.nodes: CPU 3 does not exist: machine.cpus is 2",
         "case.toml: machine.nodes: CPU 0 is in more than one node",
+        "case.toml: machine.nodes: CPU 1 is in no node: machine.cpus is 2, and where one node names its CPUs every CPU must be named",
         "case.toml: machine.distances[1]: node 2 does not exist: the machine has 2",
         "case.toml: machine.distances[0]: must be 10 from a node to itself and 11 to 254 between two, got 9",
         "case.toml: machine.dimms[0]: must be a multiple of 128M, got 100M",
@@ -143,9 +144,9 @@ def test_a_table_overrides_its_preset():
     ]
 
 
-def test_cpus_without_a_node_belong_to_node_0():
-    cfg = machine_from_table({"cpus": 4, "nodes": [{"memory": "64M", "cpus": [1]}, {"memory": "64M", "cpus": [2]}]})
-    assert cfg.node_cpus() == ((0, 1, 3), (2,))
+def test_where_no_node_names_its_cpus_all_are_node_0s():
+    cfg = machine_from_table({"cpus": 2, "nodes": [{"memory": "64M"}, {"memory": "64M"}]})
+    assert cfg.node_cpus() == ((0, 1), ())
 
 
 def test_one_distance_counts_for_both_directions_unless_both_are_given():
@@ -198,6 +199,7 @@ TWO = [{"memory": "512M", "cpus": [0]}, {"memory": "512M"}]
             {"nodes": [*TWO, {"memory": "1G"}], "distances": [[0, 1, 20], [1, 0, 21], [2, 0, 30], [1, 2, 30]]},
             "machine.distances: differ by direction between nodes 0 and 1, so every two nodes need a row each way: there is none from 0 to 2",
         ),
+        ({"cpus": 3, "nodes": TWO}, "machine.nodes: CPU 1 is in no node: machine.cpus is 3"),
         ({"nodes": TWO, "hmat": [[0, 0, 10, 10], [0, 1, -5, 5]]}, "machine.hmat[1]: latency and bandwidth must be at least 1"),
         ({"cmdline": "memmap=64M$256M memmap=64M$300M"}, "machine.cmdline: memmap= ranges overlap: 0x4000000 bytes at 0x10000000 and 0x4000000 at"),
         ({"memory": "8G", "cmdline": "memmap=4G$0"}, "machine.cmdline: leaves no memory below 4 GiB"),

@@ -13,7 +13,10 @@ WORKLOAD = '[workload]\nkind = "synthetic"\ngenerator = "loop"\nparams = {pages 
 @pytest.mark.parametrize(
     ("table", "faults"),
     [
-        ({"kernel/mm/mempolicy/weighted_interleave/node1": "0"}, ["node1\": a weight must be 1 to 255 (Linux would take 0 as the default), got '0'"]),
+        ({"kernel/mm/mempolicy/weighted_interleave/node0": "0"}, ["node0\": a weight must be 1 to 255 (Linux would take 0 as the default), got '0'"]),
+        ({"kernel/mm/mempolicy/weighted_interleave/node0": "256"}, ["node0\": a weight must be 1 to 255 (Linux would take 0 as the default), got '256'"]),
+        ({"kernel/mm/mempolicy/weighted_interleave/node0": "two"}, ["node0\": a weight must be 1 to 255 (Linux would take 0 as the default), got 'two'"]),
+        ({"kernel/mm/mempolicy/weighted_interleave/node9": "3"}, ["node9\": node 9 does not exist: the machine has 1"]),
         ({CTX + "monitoring_attrs/intervals/aggr_us": 0}, ["aggr_us\": an interval must be at least 1, got 0", "sample_us\": must be at most aggr_us (0), got 5000"]),
         ({CTX + "monitoring_attrs/nr_regions/min": 2}, ["nr_regions/min\": must be at least 3, got 2"]),
         ({CTX + "monitoring_attrs/nr_regions/max": 5}, ["nr_regions/min\": must be at most max (5), got 10"]),

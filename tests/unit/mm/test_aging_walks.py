@@ -27,16 +27,16 @@ def age(sim):
     return sim.now_ns - began
 
 
-def test_a_walk_takes_time_for_each_young_entry():
+def test_a_walk_takes_time_for_each_entry_and_more_for_a_young_one():
     sim = Simulation.from_table({"memory": "64M", "bare": True, "cpus": 1}, sysfs={"kernel/mm/lru_gen/enabled": "7"})
-    sim.machine.cost[r.COST_WALK_PTE] = 90
+    sim.machine.cost[r.COST_WALK_PTE], sim.machine.cost[r.COST_WALK_YOUNG] = 20, 70
     sim.spawn("A")
     addr = sim.mmap("A", 1000 * 4096)
     sim.touch("A", addr, 1000, 1)
     assert age(sim) == 1000 * 90
-    assert age(sim) == 0  # all of them are old now
+    assert age(sim) == 1000 * 20  # all of them are old now
     sim.touch("A", addr, 10, 0)
-    assert age(sim) == 10 * 90
+    assert age(sim) == 1000 * 20 + 10 * 70
 
 
 @pytest.fixture

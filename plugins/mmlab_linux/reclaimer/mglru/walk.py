@@ -12,7 +12,7 @@ from mmlab.kernels.ops import vma_index_find
 from mmlab.kernels.pte import walk_pmd
 from mmlab.model.page import PG_ANON, PG_SWAPBACKED, PG_SWAPCACHE, page_flags
 from mmlab.model.rows import (
-    COST_WALK_PTE, IF_SHMEM, INODE_STRIDE, I_FLAGS, MM_LRU_GEN, MM_LRU_KNOWN, MM_LRU_USED, MM_STRIDE, MM_USERS, PTE_ACCESSED, PTE_DIRTY,
+    COST_WALK_PTE, COST_WALK_YOUNG, IF_SHMEM, INODE_STRIDE, I_FLAGS, MM_LRU_GEN, MM_LRU_KNOWN, MM_LRU_USED, MM_STRIDE, MM_USERS, PTE_ACCESSED, PTE_DIRTY,
     PTE_HUGE, PTE_PRESENT, PTE_SEEN, PTE_SHIFT, PTE_SPECIAL, SC_NOW_NS, SC_NR_TASKS, TASK_STRIDE, T_ALIVE, T_MEMCG, T_MM, VMA_END,
     VMA_FLAGS, VMA_INODE, VMA_START, VMA_STRIDE, VM_EXEC, VM_LOCKED, VM_RAND_READ, VM_READ, VM_SEQ_READ, VM_SPECIAL, VM_WRITE,
 )
@@ -87,10 +87,10 @@ def walk_pte_range(m, st, lruvec, mm, vma, first_vpn, seq, can_swap):
                     clear_young(m, slot, pfn)
                     young += 1
                     folio_update_gen(m, st, pfn, gen)
-                    m.sc[SC_NOW_NS] += m.cost[COST_WALK_PTE]
         at = vma_index_find(m, mm, m.vma[row + VMA_END])
         if at >= 0:
             vpn = m.vma[at * VMA_STRIDE + VMA_START] >> 12
+    m.sc[SC_NOW_NS] += looked * m.cost[COST_WALK_PTE] + young * m.cost[COST_WALK_YOUNG]
     return suitable_to_scan(looked, young)
 
 
