@@ -7,11 +7,12 @@ from typing import Any
 from attrs import frozen
 
 from mmlab._engine import loop
+from mmlab._engine.image import SLEEP_CODE
 from mmlab._engine.script_mem import Answer
 from mmlab._engine.script_state import ScriptState, TaskName
 from mmlab.errors import NotSupported
 from mmlab.model import rows as r
-from mmlab.model.const import EFAULT, PAGE_SHIFT, READ, WRITE
+from mmlab.model.const import EFAULT, EXEC, PAGE_SHIFT, READ, WRITE
 from mmlab.workload.operation import PAGE_SIZE, Operation
 
 BACKGROUND = ("loop", "touch")
@@ -50,6 +51,8 @@ def start(run: ScriptState, op: Operation) -> Answer:
     sim.machine.sc[r.SC_NR_LOOPS] += 1
     sim.machine.sc[r.SC_NEXT_EVENT_NS] = 0
     run.tasks[op.task].busy = Busy(op.name, *run.faults(op.task))
+    if period and sim._driver >= 0:  # it sleeps between its passes, the first time by code that is not mapped yet
+        sim.touch(op.task, SLEEP_CODE, 1, EXEC)
     return {"ret": 0}
 
 

@@ -59,8 +59,8 @@ def _targets(values: Mapping[str, int]) -> Iterator[tuple[str, str]]:
         last = 0
         for number, ends in sorted(regions.items()):
             start, end = ends.get("start", 0), ends.get("end", 0)
-            if start > end:
-                yield f"{base}{number}/start", f"must be at most end ({end}), got {start}"
+            if start >= end:
+                yield f"{base}{number}/start", f"must be below end ({end}), got {start}"
             elif start // PAGE * PAGE < last:
                 yield f"{base}{number}/start", f"must be at least the end of the region before, rounded up to a page ({last}), got {start}"
             last = max(last, -(-end // PAGE) * PAGE)

@@ -28,7 +28,7 @@ WORKLOAD = '[workload]\nkind = "synthetic"\ngenerator = "loop"\nparams = {pages 
             {CTX + "schemes/0/watermarks/high": 500, CTX + "schemes/0/watermarks/mid": 600, CTX + "schemes/0/watermarks/low": 700},
             ["watermarks/mid\": must be at most high (500), got 600", "watermarks/low\": must be at most mid (600), got 700"],
         ),
-        ({CTX + "targets/0/regions/0/start": 8192, CTX + "targets/0/regions/0/end": 4096}, ["regions/0/start\": must be at most end (4096), got 8192"]),
+        ({CTX + "targets/0/regions/0/start": 8192, CTX + "targets/0/regions/0/end": 4096}, ["regions/0/start\": must be below end (4096), got 8192"]),
         (
             {CTX + f"targets/1/regions/{i}/{name}": at for i, ends in enumerate([(0, 5000), (4096, 9000)]) for name, at in zip(("start", "end"), ends)},
             ["targets/1/regions/1/start\": must be at least the end of the region before, rounded up to a page (8192), got 4096"],

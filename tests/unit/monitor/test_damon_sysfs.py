@@ -13,7 +13,7 @@ from mmlab.simulation import Simulation
 
 pytestmark = pytest.mark.nojit
 ROOT = "/sys/kernel/"
-EINVAL, EBUSY, EACCES, ENOMEM, ENOENT, EPERM = -22, -16, -13, -12, -2, -1
+EINVAL, EBUSY, EACCES, ENOMEM, ENOENT, EPERM, ERANGE = -22, -16, -13, -12, -2, -1, -34
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_attributes_that_contradict_are_refused_by_on(sim, attrs):
     assert put(sim, f"{ADMIN}0/state", "on") == EINVAL
 
 
-@pytest.mark.parametrize("bounds", [[(8192, 4096)], [(0, 8192), (4096, 12288)], [(8192, 12288), (0, 4096)]])
+@pytest.mark.parametrize("bounds", [[(8192, 4096)], [(8192, 8192)], [(0, 8192), (4096, 12288)], [(8192, 12288), (0, 4096)]])
 def test_regions_that_are_no_ranges_are_refused_by_on(sim, bounds):
     ready(sim)
     put(sim, f"{CTX}targets/0/regions/nr_regions", len(bounds))
@@ -128,6 +128,48 @@ def test_a_running_kdamond_is_busy_and_has_a_pid(sim):
     assert (get(sim, f"{ADMIN}0/state"), get(sim, f"{ADMIN}0/pid")) == ("off", "-1")
     assert put(sim, f"{ADMIN}0/state", "off") == EPERM
     assert put(sim, f"{ADMIN}0/state", "on") == 0  # the settings are still there
+
+
+def test_a_kdamond_without_a_process_to_monitor_ends_at_once(sim):
+    ready(sim, "vaddr")
+    assert put(sim, f"{CTX}targets/nr_targets", 0) == 0 and put(sim, f"{ADMIN}0/state", "on") == 0
+    assert get(sim, f"{ADMIN}0/state") == "off"
+    assert (put(sim, f"{ADMIN}0/state", "commit"), put(sim, f"{ADMIN}0/state", "off")) == (EINVAL, EPERM)
+
+
+def test_off_needs_no_settings(sim):
+    ready(sim)
+    assert put(sim, f"{ADMIN}0/state", "off") == EINVAL  # it never had a context
+    assert put(sim, f"{ADMIN}0/state", "on") == 0 and put(sim, f"{ADMIN}0/contexts/nr_contexts", 0) == 0
+    states = [put(sim, f"{ADMIN}0/state", command) for command in ("commit", "off", "off")]
+    assert states == [EINVAL, 0, EPERM]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "error"),
+    [
+        ("monitoring_attrs/intervals/sample_us", 1 << 64, ERANGE), ("schemes/0/quotas/ms", 1 << 64, EINVAL), ("schemes/0/quotas/ms", "x", EINVAL),
+        ("schemes/0/quotas/weights/age_permil", 1 << 32, ERANGE), ("schemes/0/target_nid", 1 << 31, ERANGE), ("schemes/0/target_nid", -5, 0),
+        ("schemes/0/access_pattern/sz/max", (1 << 64) - 1, 0), ("schemes/0/filters/nr_filters", -1, EINVAL), ("targets/0/pid_target", 1 << 31, EINVAL),
+        ("targets/0/pid_target", -1, 0), ("targets/nr_targets", 1 << 31, ERANGE),
+    ],
+)  # fmt: skip
+def test_numbers_that_do_not_fit_are_out_of_range_or_invalid_by_file(sim, path, value, error):
+    ready(sim)
+    assert put(sim, f"{CTX}schemes/nr_schemes", 1) == 0
+    assert put(sim, CTX + path, value) == error
+
+
+def test_a_filter_takes_any_int_as_target(sim):
+    ready(sim)
+    assert put(sim, f"{CTX}schemes/nr_schemes", 1) == 0 and put(sim, f"{CTX}schemes/0/filters/nr_filters", 1) == 0
+    assert put(sim, f"{CTX}schemes/0/filters/0/damon_target_idx", -1) == 0
+    assert put(sim, f"{CTX}schemes/0/filters/0/damon_target_idx", -(1 << 31) - 1) == ERANGE
+
+
+def test_parameters_that_are_not_there(sim):
+    assert procfs.write(sim, "/sys/module/damon_reclaim/parameters/nosuch", "1") == ENOENT
+    assert procfs.write(sim, "/sys/module/damon_reclaim/parameters/min_age", str(1 << 64)) == ERANGE
 
 
 def test_modules_want_to_be_alone(sim):

@@ -101,6 +101,19 @@ def test_an_address_filter_cuts_regions_at_its_bounds(tmp_path):
     assert min(r.start for r in applied(found)) == start + (1 << 20) and max(r.end for r in applied(found)) == start + (3 << 20)
 
 
+def test_what_a_filter_cuts_off_waits_for_the_next_round_and_the_whole_counts_as_tried(tmp_path):
+    """Two regions of 4 MiB that never merge or split: 8 MiB / 3 is less than two pieces, two are more than half of three."""
+    halves = [("@A.r", "@A.r+4M"), ("@A.r+4M", "@A.r+8M")]
+    inside = filter_lines(type="addr", matching="N", addr_start="@A.r+1M", addr_end="@A.r+3M")
+    script = WARM + setup("fvaddr", schemes=1) + pid(0, "A") + regions(0, *halves) + scheme(0, "stat", (0, 20), more=inside)
+    script += f"sysfs {CTX}monitoring_attrs/nr_regions/min 3\nsysfs {CTX}monitoring_attrs/nr_regions/max 3\n"
+    found = run(tmp_path, script + ON + "sleep 550\n" + STATS + OFF)
+    rounds = [len(passed) for _, passed in found.trace.aggregations]
+    assert rounds == [3, 4, 4, 4, 4, 4]  # cut at 1 MiB in the first round, at 3 MiB in the second
+    assert [r.bytes for r in applied(found)] == 5 * [2 << 20]  # from the second round on
+    assert stat(found, "nr_tried") == 4 and stat(found, "sz_tried") == (3 << 20) + 3 * (2 << 20)  # asked for before the last
+
+
 def test_a_target_filter_leaves_out_a_task(tmp_path):
     script = WARM + WARM.replace(" A", " B") + setup("fvaddr", 2, 1) + pid(0, "A") + pid(1, "B") + regions(0, *WHOLE)
     script += regions(1, ("@B.r", "@B.r+8M")) + scheme(0, "stat", (0, 20), more=filter_lines(type="target", matching="Y", damon_target_idx=0))

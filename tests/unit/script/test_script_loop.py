@@ -128,8 +128,19 @@ def test_a_looping_task_touches_its_own_code_and_stack(tmp_path):
     folder = ResultFolder(tmp_path / "out")
     referenced = [re.findall(r"Referenced: +(\d+) kB", (folder.path / f"{label}/A.smaps").read_text()) for label in "ab"]
     grown = {i: int(b) - int(a) for i, (a, b) in enumerate(zip(*referenced)) if a != b}
-    # by VMA: text, read-only data, data, heap, the region, stack: so many pages of each are in loop.pages
-    assert list(grown.values()) == [12, 4, 8, 12, 16, 4]
+    # by VMA: text, read-only data, data, heap, the region, stack: so many pages of each are in loop.pages, and the 16 around the code that sleeps
+    assert list(grown.values()) == [12 + 64, 4, 8, 12, 16, 4]
+
+
+def test_a_tasks_first_sleep_maps_the_code_for_it(tmp_path):
+    text = "spawn A\nmmap A r 4 anon\ntouch A r 0 4 w\nloop A r 0 4 10 r\nloop A r 0 4 10 r period=1000\nbg loop A r 0 4 10 r period=1000\njoin A\n"
+    sim = Simulation.from_table({"memory": "128M"}, script=True)
+    run_script(sim, parse_ops(text, "t.ops"), tmp_path / "out", tmp_path)
+    ops = ResultFolder(tmp_path / "out").ops
+    assert [ops[line]["minflt"] for line in (4, 5, 7)] == [0, 1, 0]
+    warm = Simulation.from_table({"memory": "128M"}, script=True, warm_text=True)
+    run_script(warm, parse_ops(text, "t.ops"), tmp_path / "warm", tmp_path)
+    assert ResultFolder(tmp_path / "warm").ops[5]["minflt"] == 0
 
 
 def test_a_long_turn_of_a_kernel_thread_lets_waking_tasks_go_first(run):

@@ -55,7 +55,7 @@ def check_context(context: Context) -> int:
     for target in context.targets:
         ends = 0
         for start, end in target.regions:
-            if start > end or start // s.D_MIN * s.D_MIN < ends:
+            if start >= end or start // s.D_MIN * s.D_MIN < ends:
                 return -EINVAL
             ends = -(-end // s.D_MIN) * s.D_MIN
     return 0
@@ -145,6 +145,9 @@ class Control:
         if any(self.running(other) and (exclusive or other >= s.NR_KDAMONDS) for other in range(s.NR_CTX)):
             return -EBUSY
         st, base, sc = self.state, k * s.CTX_STRIDE, self.sim.machine.sc
+        if context.ops != s.OPS_PADDR and not context.targets:  # it begins, finds no process to monitor and ends
+            sc[r.SC_PID_NEXT] += 1
+            return 0
         st.ctx[base + s.C_STATE], st.ctx[base + s.C_PHASE], st.ctx[base + s.C_REQUEST] = s.CTX_ON, s.PHASE_START, s.REQ_NONE
         st.ctx[base + s.C_WAKE_NS] = self.sim.now_ns
         st.ctx[base + s.C_PID] = sc[r.SC_PID_NEXT]

@@ -1,7 +1,8 @@
 """DAMOS: schemes act on the regions whose size, accesses and age fit their pattern.
 
 Models: mm/damon/core.c kdamond_apply_schemes(), damon_do_apply_schemes(), damos_skip_charged_region(), damos_apply_scheme(),
-damos_update_stat(). What a quota or a filter splits off is the walk's next region. O(regions * schemes) a round.
+damos_update_stat(). What a quota, a filter or a mark splits off is not met before the next round: the walk
+has looked up its next region already. O(regions * schemes) a round.
 """
 
 from mmlab.kernels.jit import kernel, leaf
@@ -80,7 +81,8 @@ def note_tried(st, scheme, at, r):
 
 @kernel
 def apply_scheme(m, st, k, scheme, index, r):
-    """damos_apply_scheme(): the action on one region that fits, within the quota and past the filters."""
+    """damos_apply_scheme(): the action on one region that fits, within the quota and past the filters. A region that a filter cuts counts as
+    tried, and is charged, in the size it had before."""
     at, row = scheme_row(k, scheme), target_row(k, index)
     action, esz = st.scheme[at + S_ACTION], st.scheme[at + S_ESZ]
     sz = region_sz(st, r)
@@ -92,7 +94,6 @@ def apply_scheme(m, st, k, scheme, index, r):
     if sz > 0:
         if damos_filter_out(st, k, scheme, index, row, r):
             return 0
-        sz = region_sz(st, r)
         began = m.sc[SC_NOW_NS] // TICK_NS
         note_tried(st, scheme, at, r)
         trace_region(m, st, k, EVENT_BEFORE_APPLY, scheme, index, r)
@@ -117,7 +118,7 @@ def apply_scheme(m, st, k, scheme, index, r):
 
 @kernel
 def do_apply_schemes(m, st, k, index, r):
-    """damon_do_apply_schemes(): every scheme that is due, on one region; the region after which the walk goes on."""
+    """damon_do_apply_schemes(): every scheme that is due, on one region."""
     for scheme in range(st.ctx[k * CTX_STRIDE + C_NR_SCHEMES]):
         at = scheme_row(k, scheme)
         esz = st.scheme[at + S_ESZ]
@@ -129,7 +130,7 @@ def do_apply_schemes(m, st, k, index, r):
         r = use
         if fits_pattern(st, at, r) and (esz == 0 or scheme_score(st, k, at, r) >= st.scheme[at + S_MIN_SCORE]):
             apply_scheme(m, st, k, scheme, index, r)
-    return r
+    return 0
 
 
 @kernel
@@ -148,7 +149,9 @@ def kdamond_apply_schemes(m, st, k):
         head = st.target[target_row(k, index) + T_HEAD]
         r = next_region(st, head)
         while r != head:
-            r = next_region(st, do_apply_schemes(m, st, k, index, r))
+            following = next_region(st, r)
+            do_apply_schemes(m, st, k, index, r)
+            r = following
     for scheme in range(nr_schemes):
         at = scheme_row(k, scheme)
         if st.ctx[base + C_SIS] >= st.scheme[at + S_NEXT_APPLY]:

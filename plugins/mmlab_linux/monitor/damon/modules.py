@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from errno import EACCES
 from typing import Any
 
-from mmlab.model.const import EINVAL
+from mmlab.model.const import EINVAL, ENOENT
 from mmlab_linux.monitor.damon import state as s
 from mmlab_linux.monitor.damon.control import Context, Control, Scheme, Target, check_context
 from mmlab_linux.monitor.damon.sysfs import parse_bool, parse_ulong
@@ -122,11 +122,12 @@ class ModuleParameters:
             return self._turn(flag == "Y") if name == "enabled" else self._commit(flag == "Y")
         if name == "kdamond_pid" or name in STATS[self.module]:
             return -EACCES
+        if name not in self.values:
+            return -ENOENT
         value = parse_ulong(text)
-        if name not in self.values or value is None:
-            return -EINVAL
-        self.values[name] = value
-        return 0
+        if value >= 0:
+            self.values[name] = value
+        return min(value, 0)
 
     def _turn(self, on: bool) -> int:
         if on == self.control.running(self.k):

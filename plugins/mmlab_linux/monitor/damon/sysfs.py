@@ -11,13 +11,13 @@ from errno import EACCES
 from typing import Any
 
 from mmlab.errors import NotSupported
-from mmlab.model.const import EBUSY, EINVAL, ENOENT, ENOMEM
+from mmlab.model.const import EBUSY, EINVAL, ENOENT, ENOMEM, ERANGE
 from mmlab_linux.monitor.damon import state as s
 from mmlab_linux.monitor.damon.control import Context, Control, Scheme, Target, check_context
 
 ROOT = "/sys/kernel/mm/damon/admin/"
 Folder = dict[str, Any]
-ULONG_BITS = (1 << 64) - 1
+ULONG_BITS, UINT_BITS = (1 << 64) - 1, (1 << 32) - 1
 COMMANDS = (
     "on", "off", "commit", "commit_schemes_quota_goals", "update_schemes_stats", "update_schemes_tried_bytes", "update_schemes_tried_regions",
     "clear_schemes_tried_regions", "update_schemes_effective_quotas",
@@ -64,17 +64,26 @@ CHILDREN = {
 CHOICES = {
     "operations": s.OPS_NAMES, "action": s.ACTIONS, "metric": ("none", "free_mem_rate"), "target_metric": s.GOAL_METRICS, "type": s.FILTER_TYPES,
 }  # fmt: skip
+SIGNED = ("pid_target", "target_nid", "damon_target_idx")
+NO_RANGE = ("pid_target", "ms", "bytes", "reset_interval_ms")  # whatever is wrong with the number is EINVAL
 READ_ONLY = ("avail_operations", "pid", "effective_bytes", "total_bytes", "nr_tried", "sz_tried", "nr_applied", "sz_applied", "qt_exceeds")
 
 
-def parse_ulong(text: str) -> int | None:
-    """What kstrtoul(text, 0) reads, or None."""
+def parse_ulong(text: str, most: int = ULONG_BITS) -> int:
+    """What kstrtoul(text, 0) reads, or -EINVAL for what is no number, -ERANGE for one that is too large."""
     word = text.strip()
     try:
         value = int(word[1:] if word.startswith("+") else word, 8 if word[:1] == "0" and word.isdigit() else 0)
     except ValueError:
-        return None
-    return value if 0 <= value <= ULONG_BITS else None
+        return -EINVAL
+    return -EINVAL if value < 0 else value if value <= most else -ERANGE
+
+
+def parse_int(text: str) -> tuple[int, int]:
+    """(error, value) of kstrtoint(text, 0)."""
+    word = text.strip()
+    size = parse_ulong(word.removeprefix("-"), 1 << 31 if word.startswith("-") else (1 << 31) - 1)
+    return (size, 0) if size < 0 else (0, -size if word.startswith("-") else size)
 
 
 def parse_bool(text: str) -> str | None:
@@ -141,17 +150,16 @@ class SysfsTree:
             return self._command(k, folder, text.strip())
         if name in READ_ONLY or "/tried_regions/" in path:
             return -EACCES
-        value = _checked(name, text)
-        if value is None:
-            return -EINVAL
-        folder[name] = value
-        return 0
+        error, value = _checked(name, text)
+        if error == 0:
+            folder[name] = value
+        return error
 
     def _write_number(self, folder: Folder, name: str, text: str) -> int:
         """All numbered folders go; so many new ones come."""
-        number = parse_ulong(text)
-        if number is None or name == "nr_contexts" and number > 1:
-            return -EINVAL
+        error, number = parse_int(text)
+        if error or number < 0 or name == "nr_contexts" and number > 1:
+            return error or -EINVAL
         if name == "nr_kdamonds":
             if any(self.control.running(k) for k in range(s.NR_KDAMONDS)):
                 return -EBUSY
@@ -166,6 +174,8 @@ class SysfsTree:
     def _command(self, k: int, kdamond: Folder, command: str) -> int:
         if command not in COMMANDS:
             return -EINVAL
+        if command == "off":
+            return -EINVAL if kdamond["pid"] == "-1" else self.control.stop(k)
         contexts = numbered(kdamond["contexts"])
         if not contexts:
             return -EINVAL
@@ -177,8 +187,6 @@ class SysfsTree:
             error = self._check(described, context) or self.control.start(k, described)
             kdamond["pid"] = "0" if error == 0 else "-1"  # whether it has a context
             return error
-        if command == "off":
-            return -EINVAL if kdamond["pid"] == "-1" else self.control.stop(k)
         if not self.control.running(k):
             return -EINVAL
         schemes = numbered(context["schemes"])
@@ -240,18 +248,22 @@ def _clear_tried(schemes: list[Folder]) -> None:
         scheme["tried_regions"] = {"total_bytes": "0"}
 
 
-def _checked(name: str, text: str) -> str | None:
-    """What a file keeps of what is written, None for what it refuses."""
+def _checked(name: str, text: str) -> tuple[int, str]:
+    """0 and what a file keeps of what is written, or the error with which it refuses that."""
+    word = text.strip()
     if name in CHOICES:
-        return text.strip() if text.strip() in CHOICES[name] else None
+        return (0, word) if word in CHOICES[name] else (-EINVAL, "")
     if name == "matching":
-        return parse_bool(text)
+        flag = parse_bool(text)
+        return (0, flag) if flag else (-EINVAL, "")
     if name == "memcg_path":
-        return text.strip()
-    if name == "target_nid" and text.strip().lstrip("-").isdigit():
-        return str(int(text))
-    value = parse_ulong(text)
-    return None if value is None else str(value)
+        return 0, word
+    if name in SIGNED:
+        error, value = parse_int(text)
+    else:
+        value = parse_ulong(text, UINT_BITS if name.endswith("_permil") else ULONG_BITS)
+        error = min(value, 0)
+    return (-EINVAL if error and name in NO_RANGE else error), str(value)
 
 
 def read_context(folder: Folder, cgroups: Mapping[str, int]) -> Context:
