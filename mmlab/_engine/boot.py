@@ -5,7 +5,7 @@ order-10 blocks at the top of the zone, smaller ones below in pageblocks of thei
 """
 
 from __future__ import annotations
-from itertools import islice
+from itertools import chain, islice
 from mmlab._engine.machine import Machine
 from mmlab.errors import InputError, NotSupported
 from mmlab.kernels.services import alloc_pages
