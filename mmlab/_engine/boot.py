@@ -18,7 +18,7 @@ from mmlab.mm.memblock import add_range, boot_free_to_pcp, init_heads, init_rang
 from mmlab.mm.page_writeback import init_writeback
 from mmlab.mm.psi import PSI_PERIOD_NS
 from mmlab.model.const import (
-    MAX_ORDER, MIGRATETYPE_NAMES, MIGRATE_MOVABLE, MIGRATE_TYPES, MIGRATE_UNMOVABLE, NR_POLICY_LISTS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, PAGE_SHIFT,
+    MAX_ORDER, MIGRATETYPE_NAMES, MIGRATE_TYPES, MIGRATE_UNMOVABLE, NR_POLICY_LISTS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, PAGE_SHIFT,
 )
 from mmlab.model.gfp import GFP_DIRECT_RECLAIM, GFP_KERNEL
 from mmlab.model.layout import FREE_HEADS_PER_ZONE, PCP_HEADS, count_heads, Sizes
@@ -304,9 +304,9 @@ def _within_pageblock(filling: list[list[int]], size: int, ranges: list[list[int
 
 def _pcp_pages(machine: Machine, layout: MachineLayout, boot: BootState) -> None:
     """Blocks that boot left on per-CPU lists, from memory in use. Where there are many pages one is an unmovable block of a huge page's size, as
-    on most recorded machines; of the single pages most are movable, the rest unmovable; all lie low, where boot's pages are."""
+    on most recorded machines; of the single pages most are movable, from the top of the zone, the rest unmovable."""
     for number, (zone, state) in enumerate(zip(layout.zones, boot.zones)):
-        movable, unmovable = _movable_boot_pages(machine, zone), _unmovable_boot_pages(machine, zone)
+        movable, unmovable = _boot_pages(machine, zone), _unmovable_boot_pages(machine, zone)
         for cpu, pcp in enumerate(state.pcp):
             row = (cpu * machine.sizes.nr_zones + number) * r.PCP_STRIDE
             machine.sc[r.SC_CPU] = cpu
@@ -318,7 +318,7 @@ def _pcp_pages(machine: Machine, layout: MachineLayout, boot: BootState) -> None
                 machine.run(boot_free_to_pcp, block, PAGEBLOCK_ORDER)
                 count -= PAGEBLOCK_PAGES
             others = count * PCP_UNMOVABLE_PERCENT // 100
-            for pfn in [*islice(unmovable, others), *islice(movable, count - others)]:
+            for pfn in chain(islice(unmovable, others), islice(movable, count - others)):
                 machine.run(boot_free_to_pcp, pfn, 0)
             machine.pcp[row + r.PCP_FREE_COUNT] = 0
     machine.sc[r.SC_CPU] = 0
@@ -351,16 +351,6 @@ def _unmovable_boot_pages(machine: Machine, zone: ZoneLayout):
         machine.pageblock[first >> PAGEBLOCK_ORDER] = MIGRATE_UNMOVABLE
         for pfn in range(first, first + PAGEBLOCK_PAGES):
             if (int(machine.pagex[4 * pfn + 3]) >> 12) & 15 == KIND_BOOT:
-                yield pfn
-
-
-def _movable_boot_pages(machine: Machine, zone: ZoneLayout):
-    """Pages in use at boot of movable pageblocks that are not on LRU lists, the lowest above the kernel's image first."""
-    lowest = KERNEL_LOAD_PFN + KERNEL_PAGES if zone.start_pfn <= KERNEL_LOAD_PFN < zone.end_pfn else 0
-    for start, end in zone.ranges:
-        for pfn in range(max(start, lowest), end):
-            boot = (int(machine.pagex[4 * pfn + 3]) >> 12) & 15 == KIND_BOOT and not int(machine.page[4 * pfn + 2]) & PG_SWAPBACKED
-            if boot and machine.pageblock[pfn >> PAGEBLOCK_ORDER] == MIGRATE_MOVABLE:
                 yield pfn
 
 

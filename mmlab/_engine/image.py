@@ -14,7 +14,6 @@ import attrs
 import numpy as np
 
 from mmlab._engine.boot import above_low_pages
-from mmlab.machine.overheads import INITRD_PAGES
 from mmlab.machine.record import LRU_LISTS
 from mmlab.mm.ext4_meta import ext4_mount
 from mmlab.mm.files import inode_create
@@ -137,13 +136,13 @@ def make_driver(sim) -> int:
         machine.mm[mm * r.MM_STRIDE + r.MM_MMAP_BASE] -= MMAP_LOWER
     length = max(v.offset + v.end - v.start for v in image if v.is_file)
     program = sim._open_inode(sim.machine.run(inode_create, length, r.IF_SHMEM))  # a part of what boot committed
-    machine.run(image_cache_pages, sim._inode_of(program), 0, length >> 12, 0)
+    machine.run(image_cache_pages, sim._inode_of(program), length >> 12, 0)
     sim._file_names[sim._inode_of(program)] = PROGRAM
     code = next(v for v in image if v.is_file and v.flags & r.VM_EXEC)
     machine.mm[mm * r.MM_STRIDE + r.MM_START_CODE], machine.mm[mm * r.MM_STRIDE + r.MM_END_CODE] = code.start, code.end
     vdso_inode = sim._make_inode(6 << 12, shmem=False)
     vdso = sim._open_inode(vdso_inode)
-    machine.run(image_cache_pages, vdso_inode, 0, 6, 1)
+    machine.run(image_cache_pages, vdso_inode, 6, 1)
     for index in range(6):  # pages of the kernel itself: on no list
         machine.op("reclaimer", "folio_removed", machine.run(filemap_get_page, vdso_inode, index))
     for v in image:
@@ -180,20 +179,16 @@ def make_driver(sim) -> int:
 
 def make_initramfs(sim) -> None:
     """Pages of the root file system that are not locked, which reclaim can swap out: a part of what boot left on the lists of anonymous memory,
-    all active. Their memory and their counters are boot's: the lowest above the kernel's image, as the first to be taken, and where the initrd was.
-    The shell maps some."""
+    all active. Their memory and their counters are boot's: the lowest above the kernel's image, as the first to be taken. The shell maps some."""
     machine = sim.machine
     count = min(sim.boot.totals["shmem"] - INITRAMFS_LOCKED, sum(zone.lru["active_anon"] for zone in sim.boot.zones))
     if count <= 0:
         return
     inode = machine.run(inode_create, count << 12, r.IF_SHMEM)
-    low = max(0, count - INITRD_PAGES)
     top = int(machine.sc[r.SC_MEMBLOCK_PFN])
-    if low > 0:
-        machine.sc[r.SC_MEMBLOCK_PFN] = above_low_pages(machine, sim.layout.zones[machine.sc[r.SC_MEMBLOCK_ZONE]], low, top)
-        machine.run(image_cache_pages, inode, 0, low, 0)
-        machine.sc[r.SC_MEMBLOCK_PFN] = top
-    machine.run(image_cache_pages, inode, low, count, 0)
+    machine.sc[r.SC_MEMBLOCK_PFN] = above_low_pages(machine, sim.layout.zones[machine.sc[r.SC_MEMBLOCK_ZONE]], count, top)
+    machine.run(image_cache_pages, inode, count, 0)
+    machine.sc[r.SC_MEMBLOCK_PFN] = top
     machine.run(lru_add_drain)
     for index in range(count):
         pfn = machine.run(filemap_get_page, inode, index)

@@ -57,18 +57,18 @@ def image_anon_pages(m, mm, vma, vpn, count):
 
 
 @kernel
-def image_cache_pages(m, inode, first, last, pinned):
-    """Fill pages first .. last-1 of a program file's page cache; pages of tmpfs have no other place, so they are dirty. pinned: 1 for pages of the
-    kernel itself, which nothing takes out of it. Returns how many, or -ENOMEM."""
+def image_cache_pages(m, inode, count, pinned):
+    """Fill a program file's page cache; pages of tmpfs have no other place, so they are dirty. pinned: 1 for pages of the kernel itself, which
+    nothing takes out of it. Returns count, or -ENOMEM."""
     flags = PG_UPTODATE | (PG_DIRTY if is_shmem(m, inode) else 0)
-    for index in range(first, last):
+    for index in range(count):
         pfn = filemap_add(m, inode, index, GFP_HIGHUSER_MOVABLE, -1)
         if pfn < 0:
             return -ENOMEM
         page_set(m, pfn, flags)
         set_page_class(m, pfn, CLASS_DATA)
         add_refs(m, pfn, pinned)
-    return last - first
+    return count
 
 
 @kernel

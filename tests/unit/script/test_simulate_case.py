@@ -5,18 +5,14 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from mmlab._engine.script_probe import log_text
 from mmlab._engine.simulate_case import case_policies, given_figures, simulate_case, simulation_of, start_record
-from mmlab.machine.overheads import INITRD_PAGES
 from mmlab.machine.record import boot_problems
 from mmlab.model import rows as r
 from mmlab.model.const import LRU_ACTIVE_ANON, LRU_UNEVICTABLE
-from mmlab.model.page import KIND_SHMEM
 from mmlab.procfs import read
-from mmlab.procfs.walk import entries
 from mmlab.verify import read_case
 from mmlab.verify.probe_log import ProbeLog
 
@@ -56,21 +52,6 @@ def test_the_driver_is_locked_and_the_rest_of_the_initramfs_can_be_swapped_out()
     boot = sim.machine.zone.reshape(-1, r.ZONE_STRIDE)[:, r.Z_BOOT_LRU : r.Z_BOOT_LRU + 5].sum(axis=0)
     assert boot[LRU_UNEVICTABLE] == 0
     assert boot[LRU_ACTIVE_ANON] == lists["active_anon"] - (lists["shmem"] - 202)  # 202 pages are the driver's program
-
-
-def test_boots_memory_lies_low_or_where_the_initrd_was():
-    """256 MiB: free blocks begin at 64 MiB. A task's first pages come from the CPU's lists, which lie below, as does the initramfs but for what
-    fits where the initrd was."""
-    sim = simulation_of(read_case(CASES / "allocators" / "compact-memory"))
-    low, top = 64 << 8, 240 << 8
-    shmem = np.flatnonzero(sim.machine.pagex[3::4] >> 12 & 15 == KIND_SHMEM)
-    assert np.sum(shmem >= top) == INITRD_PAGES + 207  # and the driver's program
-    assert shmem[shmem < top].max() < low
-    sim.spawn("A")
-    first = sim.mmap("A", 300 << 12)
-    sim.touch("A", first, 300, 1)
-    found = entries(sim.machine, int(sim.machine.task[sim.tasks["A"].index * r.TASK_STRIDE + r.T_MM]), first >> 12, (first >> 12) + 300)
-    assert len(found.entry) == 300 and (found.entry >> r.PTE_SHIFT).max() < low
 
 
 def test_the_shell_maps_what_is_mapped_at_boot_and_not_the_drivers():
