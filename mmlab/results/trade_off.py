@@ -43,7 +43,7 @@ def trade_offs(rows: Sequence[Row], arms: Sequence[str], keys: Sequence[str]) ->
     for one in TRADE_OFFS:
         points = [(row, _mean(row, one.x, 0.0), _mean(row, one.y, None)) for row in rows]
         known = [(row, x / one.x_scale, y) for row, x, y in points if x is not None and y is not None]
-        if any(one.x in cell.result.counters for row, *_ in known for cell in row.cells) and len({y for *_, y in known}) > 1:
+        if any(one.x in cell.result.counters for row, *_ in known for cell in row.cells) and any(y for *_, y in known) and len({point[1:] for point in known}) > 1:
             found.append(_plot(one, known, arms, keys))
     return found
 

@@ -29,9 +29,12 @@ def test_what_tells_nothing_apart_is_no_plot(finished):
     cells = [finished("clock", 0, 3), finished("lru", 0, 4)]
     assert plots(cells) == []  # no such counters
     for number, cell in enumerate(cells):
-        cell.result.counters.update({"pgmigrate_success": number, "accesses_slow": 7})
+        cell.result.counters.update({"pgmigrate_success": number, "accesses_slow": 0})
+    assert plots(cells) == []  # nobody had anything to gain
+    for cell in cells:
+        cell.result.counters.update({"pgmigrate_success": 3, "accesses_slow": 7})
     assert plots(cells) == []
-    cells[1].result.counters["accesses_slow"] = 8
+    cells[1].result.counters["pgmigrate_success"] = 4  # the same gain at another price
     assert len(plots(cells)) == 1
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from mmlab.model import rows as r
+from mmlab_linux.monitor.none import NONE
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "procfs"))
 from procfs_fakes import FakeSimulation  # noqa: E402
@@ -20,6 +21,7 @@ class RecordingSimulation(FakeSimulation):
     def __init__(self, **more):
         super().__init__(**more)
         self.calls, self.answers = [], {}
+        self.policies = {"monitor": SimpleNamespace(policy=NONE), "reclaimer": SimpleNamespace(policy=SimpleNamespace(name="", files=None))}
         self.next_addr = MMAP_TOP
         self.now_ns = 0
 
