@@ -10,7 +10,7 @@ from mmlab.model.const import ALLOC_CMA, ALLOC_HIGHATOMIC, ALLOC_MIN_RESERVE, AL
 from mmlab.model.gfp import GFP_HIGHMEM, GFP_MOVABLE, GFP_THISNODE, ZONE_HIGHMEM, gfp_zone
 from mmlab.model.rows import (
     PCP_FREE_DIFF, PCP_LRU_DIFF, PCP_STRIDE, SC_CPU, SC_HIGHMEM, SC_NR_CPUS, SC_NR_NODES, SC_NR_ZONES, Z_FREE, Z_FREE_CMA, Z_FREE_HIGHATOMIC,
-    Z_LOWMEM_RESERVE, Z_LRU, Z_NODE, Z_STAT_THRESHOLD, Z_WATERMARK_BOOST, Z_WMARK_HIGH, Z_WMARK_MIN, ZONELIST_STRIDE, ZONELIST_THISNODE,
+    Z_INDEX, Z_LOWMEM_RESERVE, Z_LRU, Z_NODE, Z_STAT_THRESHOLD, Z_WATERMARK_BOOST, Z_WMARK_HIGH, Z_WMARK_MIN, ZONELIST_STRIDE, ZONELIST_THISNODE,
     ZONE_STRIDE,
 )
 
@@ -45,6 +45,13 @@ def fold_lru_diffs(m, cpu):
     for node in range(m.sc[SC_NR_NODES]):
         m.promote_diff[cpu * m.sc[SC_NR_NODES] + node] = 0
     return 0
+
+
+@leaf
+def in_reach(m, zone, node, highest):
+    """1 if the zone is one of the node's up to an index."""
+    base = zone * ZONE_STRIDE
+    return 1 if m.zone[base + Z_NODE] == node and m.zone[base + Z_INDEX] <= highest else 0
 
 
 @leaf

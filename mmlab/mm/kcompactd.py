@@ -9,7 +9,7 @@ Left out: preemption within a run over a node. Cost: O(pages of the node) a run.
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.ops import page_allocator_can_alloc, page_allocator_drain
 from mmlab.kernels.services import kcompactd_run
-from mmlab.kernels.zones import wmark_pages, zone_watermark_order0
+from mmlab.kernels.zones import in_reach, wmark_pages, zone_watermark_order0
 from mmlab.mm.compaction_block import MIGRATE_SYNC_LIGHT
 from mmlab.mm.compaction import (
     compact_node, compact_zone, compaction_defer_reset, compaction_deferred, compaction_suitable, defer_compaction, describe_run,
@@ -19,8 +19,7 @@ from mmlab.model.const import COMPACT_COMPLETE, COMPACT_PARTIAL_SKIPPED, COMPACT
 from mmlab.model.gfp import ZONE_MOVABLE
 from mmlab.model.rows import (
     CC_FREE_SCANNED, CC_MIGRATE_SCANNED, N_KCOMPACTD_AWAKE, N_KCOMPACTD_IDX, N_KCOMPACTD_NEXT_NS, N_KCOMPACTD_ORDER, N_KSWAPD_AWAKE,
-    NODE_STRIDE, SC_KCOMPACTD_NS, SC_NEXT_EVENT_NS, SC_NOW_NS, SC_NR_CPUS, SC_NR_NODES, SC_NR_ZONES, SC_PROACTIVENESS, Z_INDEX, Z_NODE,
-    ZONE_STRIDE,
+    NODE_STRIDE, SC_KCOMPACTD_NS, SC_NEXT_EVENT_NS, SC_NOW_NS, SC_NR_CPUS, SC_NR_NODES, SC_NR_ZONES, SC_PROACTIVENESS, Z_INDEX, ZONE_STRIDE,
 )
 from mmlab.model.vmstat import V_COMPACT_DAEMON_FREE_SCANNED, V_COMPACT_DAEMON_MIGRATE_SCANNED, V_COMPACT_DAEMON_WAKE
 
@@ -35,13 +34,6 @@ def compaction_suit_allocation_order(m, zone, order, highest):
     if zone_watermark_order0(m, zone, order, wmark_pages(m, zone, 0), highest, 0) and page_allocator_can_alloc(m, zone, order, 0):
         return 0
     return compaction_suitable(m, zone, order, highest)
-
-
-@leaf
-def in_reach(m, zone, node, highest):
-    """1 if the zone is one of the node's up to an index."""
-    base = zone * ZONE_STRIDE
-    return 1 if m.zone[base + Z_NODE] == node and m.zone[base + Z_INDEX] <= highest else 0
 
 
 @kernel

@@ -8,7 +8,7 @@ from mmlab.kernels.ops import page_allocator_can_alloc, reclaimer_age_node, recl
 from mmlab.kernels.pte import lru_gen_use_mm
 from mmlab.kernels.services import wakeup_kcompactd
 from mmlab.kernels.trace import trace_event
-from mmlab.kernels.zones import wmark_pages, zone_watermark_order0
+from mmlab.kernels.zones import in_reach, wmark_pages, zone_watermark_order0
 from mmlab.mm.compaction_reset import reset_isolation_suitable
 from mmlab.mm.psi import psi_memstall_enter, psi_memstall_leave
 from mmlab.mm.vmscan import MAX_RECLAIM_RETRIES, shrink_node
@@ -23,7 +23,7 @@ from mmlab.model.rows import (
     SC_KSWAPD_SLICE_NS, SC_KSWAPD_TIMER_NS, SC_MM_WALK, SC_NEXT_EVENT_NS, SC_NOW_NS, SC_NR_CPUS, SC_NR_NODES, SC_NR_RECLAIMED, SC_NR_SCANNED, SC_NR_ZONES,
     SC_NUMA_BALANCING, SC_PREEMPT_NS, SC_PROACTIVE, SC_PROTECTION, SC_RECLAIM_MEMCG, SC_RECLAIM_NOTES, SC_SCAN_PRIORITY, SC_SHRINK_MEMCG,
     SC_TASK, SC_YIELDED, SC_YIELD_NS, TRACE_KSWAPD, TRACE_ORDER, WB_SC_CONGESTED, WB_SC_DIRTY, WB_SC_TAKEN, WB_SC_UNQUEUED_DIRTY,
-    ZONE_RECLAIM_ACTIVE, ZONE_STRIDE, Z_FLAGS, Z_INDEX, Z_KSWAPD_BOOST, Z_NODE, Z_WATERMARK_BOOST,
+    ZONE_RECLAIM_ACTIVE, ZONE_STRIDE, Z_FLAGS, Z_KSWAPD_BOOST, Z_NODE, Z_WATERMARK_BOOST,
 )
 from mmlab.model.vmstat import V_KSWAPD_HIGH_WMARK_HIT_QUICKLY, V_KSWAPD_LOW_WMARK_HIT_QUICKLY, V_PAGEOUTRUN
 
@@ -37,8 +37,7 @@ def pgdat_balanced(m, node, order, highest):
     which = 3 if m.sc[SC_NUMA_BALANCING] & NUMA_BALANCING_MEMORY_TIERING else 2
     managed = 0
     for zone in range(m.sc[SC_NR_ZONES]):
-        base = zone * ZONE_STRIDE
-        if m.zone[base + Z_NODE] == node and m.zone[base + Z_INDEX] <= highest:
+        if in_reach(m, zone, node, highest):
             managed = 1
             if zone_watermark_order0(m, zone, order, wmark_pages(m, zone, which), highest, 0):
                 if order == 0 or page_allocator_can_alloc(m, zone, order, 0):
@@ -52,7 +51,7 @@ def pgdat_boost(m, node, highest):
     boost = 0
     for zone in range(m.sc[SC_NR_ZONES]):
         base = zone * ZONE_STRIDE
-        if m.zone[base + Z_NODE] == node and m.zone[base + Z_INDEX] <= highest:
+        if in_reach(m, zone, node, highest):
             boost += m.zone[base + Z_WATERMARK_BOOST]
     return boost
 
@@ -153,18 +152,11 @@ def _begin_run(m, node):
     m.trace[TRACE_KSWAPD] = 0
     boost = 0
     for zone in range(m.sc[SC_NR_ZONES]):
-        if _in_reach(m, node, zone):
+        if in_reach(m, zone, node, m.node[node * NODE_STRIDE + N_KSWAPD_IDX]):
             m.zone[zone * ZONE_STRIDE + Z_KSWAPD_BOOST] = m.zone[zone * ZONE_STRIDE + Z_WATERMARK_BOOST]
             boost += m.zone[zone * ZONE_STRIDE + Z_WATERMARK_BOOST]
     m.node[base + N_KSWAPD_RECLAIMED] = 0
     _begin_balance(m, node, boost, 0)
-
-
-@leaf
-def _in_reach(m, node, zone):
-    """1 if the zone is one of the node's that kswapd works for."""
-    base = zone * ZONE_STRIDE
-    return 1 if m.zone[base + Z_NODE] == node and m.zone[base + Z_INDEX] <= m.node[node * NODE_STRIDE + N_KSWAPD_IDX] else 0
 
 
 @leaf
@@ -175,7 +167,7 @@ def _begin_balance(m, node, boost, flags):
     m.node[base + N_KSWAPD_BOOST] = boost
     m.node[base + N_KSWAPD_FLAGS] = flags
     for zone in range(m.sc[SC_NR_ZONES]):
-        if _in_reach(m, node, zone):
+        if in_reach(m, zone, node, m.node[node * NODE_STRIDE + N_KSWAPD_IDX]):
             m.zone[zone * ZONE_STRIDE + Z_FLAGS] |= ZONE_RECLAIM_ACTIVE
 
 
@@ -184,7 +176,7 @@ def _end_balance(m, node):
     """A run of balance_pgdat() is over. The boost that it found has had its effect, and there should be room to put pageblocks in order."""
     boosted = 0
     for zone in range(m.sc[SC_NR_ZONES]):
-        if _in_reach(m, node, zone):
+        if in_reach(m, zone, node, m.node[node * NODE_STRIDE + N_KSWAPD_IDX]):
             base = zone * ZONE_STRIDE
             m.zone[base + Z_FLAGS] &= ~ZONE_RECLAIM_ACTIVE
             boosted += m.zone[base + Z_KSWAPD_BOOST]
@@ -222,8 +214,7 @@ def kswapd_target(m, node, highest):
     """Pages that a pass of kswapd tries for: the high watermarks of the node's zones, 32 at least of each."""
     target = 0
     for zone in range(m.sc[SC_NR_ZONES]):
-        base = zone * ZONE_STRIDE
-        if m.zone[base + Z_NODE] == node and m.zone[base + Z_INDEX] <= highest:
+        if in_reach(m, zone, node, highest):
             target += max(wmark_pages(m, zone, 2), SWAP_CLUSTER_MAX)
     return target
 
