@@ -74,7 +74,8 @@ def early_memory(sim: Simulation, script: bool) -> None:
     machine = sim.machine
     on_lists = [sum(zone.lru.values()) for zone in sim.boot.zones]
     zone = max(range(len(on_lists)), key=lambda i: (on_lists[i], i))  # the node that the programs of the image lie on; unknown: the last
-    machine.sc[r.SC_MEMBLOCK_ZONE], machine.sc[r.SC_MEMBLOCK_PFN] = zone, sim.layout.zones[zone].end_pfn
+    machine.sc[r.SC_MEMBLOCK_FIRST] = machine.sc[r.SC_MEMBLOCK_ZONE] = zone
+    machine.sc[r.SC_MEMBLOCK_PFN] = sim.layout.zones[zone].end_pfn
     with memblock_services(machine, {"alloc_pages": memblock_alloc, "vma_alloc_zeroed_movable_folio": memblock_zeroed_folio}):
         create_kernel_caches(machine)
         zero = machine.run(memblock_alloc, 0, 0, -1)

@@ -185,10 +185,10 @@ def make_initramfs(sim) -> None:
     if count <= 0:
         return
     inode = machine.run(inode_create, count << 12, r.IF_SHMEM)
-    top = int(machine.sc[r.SC_MEMBLOCK_PFN])
-    machine.sc[r.SC_MEMBLOCK_PFN] = above_low_pages(machine, sim.layout.zones[machine.sc[r.SC_MEMBLOCK_ZONE]], count, top)
+    zone, top = int(machine.sc[r.SC_MEMBLOCK_ZONE]), int(machine.sc[r.SC_MEMBLOCK_PFN])
+    machine.sc[r.SC_MEMBLOCK_PFN] = above_low_pages(machine, sim.layout.zones[zone], count, top)
     machine.run(image_cache_pages, inode, count, 0)
-    machine.sc[r.SC_MEMBLOCK_PFN] = top
+    machine.sc[r.SC_MEMBLOCK_ZONE], machine.sc[r.SC_MEMBLOCK_PFN] = zone, top
     machine.run(lru_add_drain)
     for index in range(count):
         pfn = machine.run(filemap_get_page, inode, index)

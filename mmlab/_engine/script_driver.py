@@ -81,13 +81,14 @@ def driver_starts(sim: Any) -> None:
 
 
 def leave_room(machine: Any, cache: int, count: int) -> None:
-    """Use a slab cache until its slabs on this CPU have room for so many objects."""
+    """Use a slab cache until its slabs on this CPU have room for so many objects, or boot left no memory for another slab."""
     def stat(what: int) -> int:
         return machine.op("slab_allocator", "stat", cache, what)
 
     slabs = stat(SLAB_STAT_NUM_SLABS)
     while stat(SLAB_STAT_NUM_SLABS) == slabs:
-        machine.run(kmem_cache_alloc, cache, GFP_KERNEL)
+        if machine.run(kmem_cache_alloc, cache, GFP_KERNEL) < 0:
+            return
     size = stat(SLAB_STAT_OBJPERSLAB)
     objects = [machine.run(kmem_cache_alloc, cache, GFP_KERNEL) for _ in range(size - 1 + count // size * size)]
     for obj in objects[len(objects) - count :]:

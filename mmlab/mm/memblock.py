@@ -11,7 +11,7 @@ from mmlab.model.page import (
     KIND_BOOT, KIND_FREE, KIND_KERNEL, KIND_RESERVED, PG_RESERVED, ZONE_SHIFT, page_kind, set_page_counts, set_page_flags, set_page_kind,
     set_page_order,
 )
-from mmlab.model.rows import SC_MEMBLOCK_PFN, SC_MEMBLOCK_ZONE, Z_END_PFN, Z_START_PFN, ZONE_STRIDE
+from mmlab.model.rows import SC_MEMBLOCK_FIRST, SC_MEMBLOCK_PFN, SC_MEMBLOCK_ZONE, SC_NR_ZONES, Z_END_PFN, Z_START_PFN, ZONE_STRIDE
 
 
 @kernel
@@ -73,15 +73,16 @@ def boot_free_to_pcp(m, pfn, order):
 
 @kernel
 def memblock_alloc(m, gfp, order, node):
-    """alloc_pages() while the machine boots: memory in use at boot takes on a role, from the top of the last zone downwards; -ENOMEM at its end."""
+    """alloc_pages() while the machine boots: memory in use at boot takes on a role, from the top of the first zone asked downwards, then that
+    of the zones below it, then that of those above it, the last one first; -ENOMEM at its end."""
     size = 1 << order
     while m.sc[SC_MEMBLOCK_ZONE] >= 0:
         base = m.sc[SC_MEMBLOCK_ZONE] * ZONE_STRIDE
         pfn = m.sc[SC_MEMBLOCK_PFN] // size * size - size
         if pfn < m.zone[base + Z_START_PFN]:
-            m.sc[SC_MEMBLOCK_ZONE] -= 1
-            if m.sc[SC_MEMBLOCK_ZONE] >= 0:
-                m.sc[SC_MEMBLOCK_PFN] = m.zone[m.sc[SC_MEMBLOCK_ZONE] * ZONE_STRIDE + Z_END_PFN]
+            zone = (m.sc[SC_MEMBLOCK_ZONE] + m.sc[SC_NR_ZONES] - 1) % m.sc[SC_NR_ZONES]
+            m.sc[SC_MEMBLOCK_ZONE] = -1 if zone == m.sc[SC_MEMBLOCK_FIRST] else zone
+            m.sc[SC_MEMBLOCK_PFN] = m.zone[zone * ZONE_STRIDE + Z_END_PFN]
             continue
         m.sc[SC_MEMBLOCK_PFN] = pfn
         usable = 1

@@ -25,8 +25,8 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_TIERING_TIMER_NS, SC_TIERING_NS, SC_SHARED_TABLES, SC_OOM_TIMER_NS, SC_PANIC_ON_OOM, SC_OOM_KILL_ALLOCATING, SC_OOM_FAULT, SC_OOM_CHOSEN, SC_NR_CANDIDATES,
     SC_BDEV, SC_BUDDY, SC_EXT4_BLOCKS, SC_EXT4_INO, SC_MOBILITY_DISABLED, SC_WRITE_CLASS, SC_MLOCK_BATCH, SC_UNPREEMPTED_NS,
     SC_PREEMPT_NS, SC_RECLAIM_FAULT, SC_RECLAIM_FAULT_PFN, SC_NR_VICTIMS, SC_NR_FREED, SC_WANTS_PASSES,
-    SC_DRIVER, SC_POLL_NS, SC_KSWAPD_TIMER_NS, SC_POLICY_FAULT,
-) = range(140)  # SC_DRIVER: task that waits for the one that runs, and looks after it at SC_POLL_NS (NEVER_NS: there is none)
+    SC_DRIVER, SC_POLL_NS, SC_KSWAPD_TIMER_NS, SC_POLICY_FAULT, SC_MEMBLOCK_FIRST,
+) = range(141)  # SC_DRIVER: task that waits for the one that runs, and looks after it at SC_POLL_NS (NEVER_NS: there is none)
 NR_SCALARS = 192
 # m.sc[SC_KHUGEPAGED_WAKE]: the thread has not been woken since it was started; its first waker lost the CPU to it at once; that one held the mmap
 # lock; it has run

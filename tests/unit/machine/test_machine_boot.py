@@ -4,6 +4,7 @@ import copy
 from pathlib import Path
 
 import machine_records as recorded
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,10 @@ from mmlab.kernels.zones import page_node
 from mmlab.machine import ZoneTuning, boot_from_json, build_machine, fresh_boot, layout_from_boot, layout_from_config, machine_from_table
 from mmlab.machine.boot import aligned_orders
 from mmlab.machine.record import LRU_LISTS, MIGRATE_TYPES, TOTALS
+from mmlab.mm.memblock import memblock_alloc
+from mmlab.model import rows
+from mmlab.model.const import ENOMEM
+from mmlab.model.page import KIND_BOOT, KIND_KERNEL
 from mmlab.procfs.walk import entries, mapped_pages
 from mmlab.simulation import Simulation
 from mmlab.verify.cases import read_case
@@ -144,3 +149,21 @@ def test_what_many_pages_on_a_cpus_lists_are():
     assert pcp["count"] == 3278
     assert {index: len(pfns) for index, pfns in pcp["lists"].items()} == {"0": unmovable, "1": singles - unmovable, "12": 1}
     assert sim.check_state() == []
+
+
+def test_boots_memory_is_taken_from_every_zone_of_any_start():
+    """The programs of the image lie on the first zone, say; what boot left there may be too little for all that the script's driver has."""
+    sim = simulation_of(read_case(GROUND_TRUTH / "allocators" / "numa-node-numbers"))
+    machine, zones = sim.machine, sim.layout.zones
+    machine.sc[rows.SC_MEMBLOCK_FIRST] = machine.sc[rows.SC_MEMBLOCK_ZONE] = 1
+    machine.sc[rows.SC_MEMBLOCK_PFN] = zones[1].end_pfn
+    kinds = machine.pagex[3::4] >> 12 & 15
+    for zone in zones:
+        for start, end in zone.ranges:
+            used = start + np.flatnonzero(kinds[start:end] == KIND_BOOT)
+            machine.pagex[4 * used[:-2] + 3] ^= (KIND_BOOT ^ KIND_KERNEL) << 12  # leave two
+    left = sum(int(np.count_nonzero((machine.pagex[3::4] >> 12 & 15)[start:end] == KIND_BOOT)) for z in zones for start, end in z.ranges)
+    pfns = [machine.run(memblock_alloc, 0, 0, -1) for _ in range(left)]
+    at = [next(i for i, z in enumerate(zones) if z.start_pfn <= pfn < z.end_pfn) for pfn in pfns]
+    assert list(dict.fromkeys(at)) == [1, 0, *range(len(zones) - 1, 1, -1)]
+    assert machine.run(memblock_alloc, 0, 0, -1) == -ENOMEM
