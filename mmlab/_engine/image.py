@@ -258,6 +258,8 @@ def settle(sim, task: int, who: str, text: bool) -> None:
         if text and v.rss > v.anonymous and not v.anonymous and (v.is_file or v.name == r.NAME_VDSO):
             vma = machine.op("vma_index", "find", mm, v.start)
             machine.run(image_file_pages, mm, vma, v.start >> 12, v.rss)
+    if sim.warm_text:
+        machine.run(lru_add_drain)  # its code came by MADV_POPULATE_READ
 
 
 def _hold_zeroes(machine, found) -> None:

@@ -10,6 +10,7 @@ from mmlab.kernels.jit import kernel
 from mmlab.kernels.ops import fault_handler_handle_mm_fault, reclaimer_folio_accessed, vma_index_find
 from mmlab.kernels.pte import walk_pmd, walk_pte
 from mmlab.mm.mlock import mlock_new_folio, mlock_pte_range
+from mmlab.mm.swap import lru_add_drain
 from mmlab.model.const import EFAULT, EINVAL, ENOMEM, READ, VM_FAULT_ERROR, VM_FAULT_MAJOR, VM_FAULT_OOM, VM_FAULT_RETRY, WRITE
 from mmlab.model.page import PG_ANON, page_folio, page_test
 from mmlab.model.rows import (
@@ -67,6 +68,7 @@ def populate_vma_page_range(m, mm, vma, start_vpn, end_vpn, access):
         vpn += 1
     if m.vma[vma * VMA_STRIDE + VMA_FLAGS] & VM_LOCKED:
         mlock_pte_range(m, mm, vma, start_vpn, end_vpn)
+    lru_add_drain(m)
     return 0
 
 

@@ -152,3 +152,21 @@ snapshot s2
     assert ran.smaps("s1", "A", addr, "Swap") == 40 and ran.vmstat("s1", "pswpout") == 10
     assert ran.vmstat("s0", "nr_shmem") - ran.vmstat("s1", "nr_shmem") == 20 and ran.op[8]["majflt"] == 0
     assert ran.smaps("s2", "A", addr, "Private_Clean") == 40
+
+
+@pytest.mark.parametrize("drains", ["madvise A p 0 4 populate_read", "fork A B", "mlock A p 0 4"])
+def test_what_faults_a_range_in_pushes_the_batch_of_freed_pages_out(drains):
+    """As recorded: 31 of 40 pages are lazily free at once, the other 9 when something drains; the tasks of a fork map their code by MADV_POPULATE_READ."""
+    ran = Ran(
+        f"""
+spawn A
+mmap A r 40 anon
+mmap A p 4 anon
+touch A r 0 40 w
+madvise A r 0 40 free
+snapshot s1
+{drains}
+snapshot s2
+"""
+    )
+    assert [ran.smaps(snap, "A", ran.op[2]["addr"], "LazyFree") for snap in ("s1", "s2")] == [31 * 4, 40 * 4]
