@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mmlab.bench import benchmark_folder, list_benchmarks
+from mmlab.experiment.load import load_experiment
 from mmlab.model.rows import MC_ITER
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +62,19 @@ def test_every_factor_of_tox_selects_a_benchmark():
     assert without == (set() if any("replay" in name for name in names) else REPLAYED)
     for policy in policies:
         assert f"{policy}: {{[bench]run}} -k {policy} " in tox[section]["commands"]
+
+
+@pytest.mark.parametrize(("slot", "experiment"), [("monitor", "monitor_accuracy"), ("tiering", "tiering")])
+def test_tox_has_every_policy_of_an_experiment(slot, experiment):
+    """An environment a policy of the experiment's matrix, no more and no fewer, that runs this one."""
+    tox = configparser.ConfigParser(interpolation=None)
+    tox.read(ROOT / "tox.ini")
+    section = next(name for name in tox.sections() if name.startswith(f"testenv:{slot}-{{"))
+    policies = re.findall(r"\w+", section.split("{")[1])
+    cells = load_experiment(ROOT / "experiments" / f"{experiment}.toml").cells
+    assert set(policies) == {cell.config["policies"][slot]["use"] for cell in cells}
+    assert tox[section]["set_env"].split("\n")[2:] == [f"{policy}: POLICY = {policy}" for policy in policies]
+    assert f"mmlab run experiments/{experiment}.toml --set {slot}.use={{env:POLICY}} " in tox[section]["commands"]
 
 
 def test_table(benchmarks):
