@@ -61,7 +61,8 @@ class Policy:
     params' fields are added as arrays of one element. level: how far
     the policy is checked (L0 invariants .. L5 published orderings). contract: the version of the slot's contract it was written for.
     files: ``(simulation, state) -> {path: object}``, the policy's own files of /proc and /sys, or folders of them (a path that ends in "/"):
-    ``paths()`` names them all, ``read(path)`` is the text, ``write(path, text)`` returns 0 or -errno.
+    ``paths()`` names them all, ``read(path)`` is the text, ``write(path, text)`` returns 0 or -errno;
+    ``wanted(path)``, if there is one, says in words what a file takes, for errors by key.
     """
 
     name: str
