@@ -120,6 +120,8 @@ def _problems(policy: Policy):
                 yield f"op {op.name} is missing"
             continue
         yield from _op_problems(op, function)
+    if not policy.ops() and all(op.optional for op in contract.ops):
+        yield f"has no op, must have at least one ({', '.join(op.name for op in contract.ops)})"
 
 
 def _op_problems(op, function):
