@@ -101,7 +101,7 @@ def test_missing_op_and_wrong_version_are_told_at_once(install):
 
 
 def test_a_record_without_any_op():
-    with pytest.raises(PluginError, match="monitor 'blind': has no op, must have at least one \\(init, sample, "):
+    with pytest.raises(PluginError, match="monitor 'blind': has no op, must have at least one \\(init, on_access, "):
         Monitor(name="blind", summary="")
 
 
