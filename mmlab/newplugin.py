@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mmlab.abi import SLOTS, Op
 from mmlab.errors import InputError, did_you_mean
+from mmlab.pluginmanager import load_plugins
 from mmlab.policies import ALL_SLOTS, RECORDS
 
 TEMPLATES = Path(__file__).parent / "newplugin_templates"
@@ -90,7 +91,7 @@ def new_plugin(name: str, slot: str, folder: Path) -> Path:
     """Write the package `mmlab_NAME` for a policy of a slot into `folder`, and return its folder.
 
     The policy works as it is: for a reclaimer FIFO, for the other slots the least that does the job. InputError if the name is not a plain
-    identifier, the slot does not exist, or the package's folder does.
+    identifier or is taken, the slot does not exist, or the package's folder does.
     """
     problems = []
     if not (name.isidentifier() and name.isascii()) or keyword.iskeyword(name):
@@ -101,6 +102,8 @@ def new_plugin(name: str, slot: str, folder: Path) -> Path:
     made = folder / package
     if not problems and importlib.util.find_spec(package) is not None:
         problems.append(f"NAME: a package {package} is installed already; choose another name")
+    if not problems and name in load_plugins().names(slot):
+        problems.append(f"NAME: a {slot} named {name!r} is installed already ({load_plugins().get(slot, name).distribution}); choose another name")
     if not problems and made.exists():
         problems.append(f"{made}: exists already; choose another name or another --dir")
     if problems:

@@ -61,7 +61,8 @@ class Policy:
     params' fields are added as arrays of one element. level: how far
     the policy is checked (L0 invariants .. L5 published orderings). contract: the version of the slot's contract it was written for.
     files: ``(simulation, state) -> {path: object}``, the policy's own files of /proc and /sys, or folders of them (a path that ends in "/"):
-    ``paths()`` names them all, ``read(path)`` is the text, ``write(path, text)`` returns 0 or -errno.
+    ``paths()`` names them all, ``read(path)`` is the text, ``write(path, text)`` returns 0 or -errno;
+    ``wanted(path)``, if there is one, says in words what a file takes, for errors by key.
     """
 
     name: str
@@ -119,6 +120,8 @@ def _problems(policy: Policy):
                 yield f"op {op.name} is missing"
             continue
         yield from _op_problems(op, function)
+    if not policy.ops() and all(op.optional for op in contract.ops):
+        yield f"has no op, must have at least one ({', '.join(op.name for op in contract.ops)})"
 
 
 def _op_problems(op, function):

@@ -158,9 +158,9 @@ class Simulation:
 
         settings_of(self).set_dirty_limit()
         for key, value in self.cfg.sysctl.items():
-            apply_setting(self, "/proc/sys/" + key.replace(".", "/"), value)
+            apply_setting(self, "sysctl", key, value)
         for key, value in self.cfg.sysfs.items():
-            apply_setting(self, "/sys/" + key, value)
+            apply_setting(self, "sysfs", key, value)
         tiering = self.policies["tiering"].policy
         if not tiering.hint_faults:
             self.machine.sc[r.SC_NUMA_BALANCING] = 0

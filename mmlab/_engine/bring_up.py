@@ -1,10 +1,13 @@
 """A machine between its boot and its workload: the settings it begins with, and the memory that is in use before anybody asks for any."""
 
 from __future__ import annotations
+
+import errno
+
 from mmlab._engine import loop
 from mmlab._engine.core import memblock_services
 from mmlab._engine.swap_devices import start_swap
-from mmlab.errors import InputError
+from mmlab.errors import InputError, NotSupported
 from mmlab.kernels.services import kmem_cache_alloc
 from mmlab.machine import memory_tiers
 from mmlab.mm.ext4_meta import ext4_commit_super
@@ -101,10 +104,20 @@ def early_memory(sim: Simulation, script: bool) -> None:
         machine.run(ext4_commit_super)
 
 
-def apply_setting(sim: Simulation, path: str, value: str) -> None:
-    """One of the machine's sysctl or sysfs settings. Raises InputError."""
+def apply_setting(sim: Simulation, table: str, key: str, value: str) -> None:
+    """A key of [sysctl] or [sysfs] (`table`) is written to its file. Raises InputError or NotSupported that name it."""
     from mmlab.procfs import write
+    from mmlab.procfs.accepted import refused
+    from mmlab.procfs.registry import policy_owner
 
-    error = write(sim, path, value)
+    path = f"/proc/sys/{key.replace('.', '/')}" if table == "sysctl" else f"/sys/{key}"
+    try:
+        error = write(sim, path, value)
+    except NotSupported as fault:
+        raise NotSupported(f'{table}."{key}": {fault}') from None
+    except FileNotFoundError:
+        raise InputError(f'{table}."{key}": there is no such file on this machine') from None
     if error:
-        raise InputError(f"machine setting {path}: cannot be set to {value!r} (errno {-error})")
+        wanted = getattr(policy_owner(sim, path), "wanted", None)
+        why = f"{wanted(path)}, got {value!r}" if wanted else refused(table, key, value) or f"the file does not take {value!r}"
+        raise InputError(f'{table}."{key}": {why} ({errno.errorcode.get(-error, -error)})')

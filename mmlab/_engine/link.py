@@ -133,5 +133,7 @@ def units_of(
 def _first_line(error: Exception) -> str:
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # numba's colours
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if "LLVM IR parsing error" in text:
+        return "it or a function it calls has a raise or an assert; kernels have no exceptions, they return codes"
     useful = [line for line in lines if not line.startswith(("Failed in", "During:", "File "))]
     return f"{type(error).__name__}: {(useful or lines or ['?'])[0]}"

@@ -175,6 +175,7 @@ def _run_in_processes(
 
 
 _STOPPED = "stopped"
+INTERRUPTED = 130  # exit code after Ctrl-C
 _worker: dict[str, Any] = {}
 
 
@@ -213,10 +214,46 @@ def _stop_on_ctrl_c(tell: Callable[[], Any] = lambda: None) -> Iterator[Callable
         yield lambda: False
         return
     before = signal.signal(signal.SIGINT, on_sigint)
+    with _end_at_second_ctrl_c():
+        try:
+            yield lambda: bool(asked)
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+#: seconds that Python has to end by itself after a second Ctrl-C
+GRACE_S = 2.0
+
+
+@contextlib.contextmanager
+def _end_at_second_ctrl_c() -> Iterator[None]:
+    """Python's handlers wait for compiled code, which may be a policy's endless loop: a thread sees signals all the same, and ends the process."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    over = threading.Event()
+
+    def watch() -> None:
+        signals = b""
+        while signals.count(signal.SIGINT) < 2:
+            got = os.read(reader, 16)
+            if not got:
+                return
+            signals += got
+        if not over.wait(GRACE_S):
+            print("stopped in the middle of compiled code (an endless loop in a policy?); finished cells are kept", file=sys.stderr, flush=True)
+            os._exit(INTERRUPTED)
+
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
     try:
-        yield lambda: bool(asked)
+        yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        over.set()
+        signal.set_wakeup_fd(before)
+        os.close(writer)
+        thread.join()
+        os.close(reader)
 
 
 @contextlib.contextmanager

@@ -146,6 +146,7 @@ class Resolver:
     def _machine(self, tables: dict[str, Any], errors: list[str]) -> dict[str, Any]:
         """The tables as they were written (the simulator reads them again), after checking that they describe a machine."""
         from mmlab.machine.config import machine_from_table
+        from mmlab.procfs.accepted import settings_faults
 
         machine = _as_table(tables["machine"], "machine", errors)
         # `vm.swappiness = 10` in [sysctl] is the key "vm.swappiness", quoted or not.
@@ -154,6 +155,7 @@ class Resolver:
             machine_from_table(machine, "", **settings)
         except InputError as error:
             errors.extend(error.messages)
+        errors.extend(settings_faults(settings))
         folder = machine.get("import_dir")
         if isinstance(folder, str) and not resolve_path(folder, self.base_dir).is_dir():
             errors.append(f"machine.import_dir: no such folder: {folder} (looked in {self.base_dir} and the working directory)")

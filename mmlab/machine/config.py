@@ -300,10 +300,15 @@ def _check_hmat(r: _Reader, cfg: MachineConfig) -> None:
 def _check(r: _Reader, cfg: MachineConfig, named: list[int]) -> None:
     """Rules that tie several keys together."""
     total = sum(n.memory_bytes for n in cfg.nodes)
-    if cfg.nodes and "memory" in r.table and total != cfg.memory_bytes:
+    if cfg.nodes and not total and not cfg.boot:
+        r.bad("nodes", 'at least one must have memory, such as {memory = "512M", cpus = [0]}')
+    elif cfg.nodes and "memory" in r.table and total != cfg.memory_bytes:
         r.bad("memory", f"must equal the sum of machine.nodes' memory ({total >> 20}M), got {r.table['memory']!r}")
     if not cfg.boot and not cfg.bare and cfg.memory_bytes < 32 << 20:
-        r.bad("memory", f"must be at least 32M, got {r.table.get('memory')!r}")
+        if "memory" in r.table or not cfg.nodes:
+            r.bad("memory", f"must be at least 32M, got {r.table.get('memory')!r}")
+        else:
+            r.bad("nodes", f"memory must be at least 32M together, got {total >> 10}K")
     for c in sorted({c for c in named if c >= cfg.cpus}):
         r.bad("nodes", f"CPU {c} does not exist: machine.cpus is {cfg.cpus}")
     for c in sorted({c for c in named if named.count(c) > 1}):

@@ -121,7 +121,7 @@ def layout_from_config(cfg: MachineConfig, memmap_pages: MemmapPages = vmemmap_p
     managed = managed_pages(spans, node_ranges, cfg.node_cpus(), possible, memmap_pages, memmap_over_holes)
     at_setup = setup_pages(spans, managed, _initrd_pages(cfg))
     if min(at_setup) <= 0:
-        raise InputError(f"machine.memory: too small for the kernel and its page structures, got {cfg.memory_bytes >> 20}M")
+        raise InputError(f"machine.{'nodes' if cfg.nodes else 'memory'}: too small for the kernel and its page structures, got {cfg.memory_bytes >> 20}M")
     zones = []
     for (node, index, start, end), m, s in zip(spans, managed, at_setup):
         ranges = tuple(memmap.clip(((a, b) for n, a, b in node_ranges if n == node), start, end))

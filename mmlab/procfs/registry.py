@@ -15,7 +15,7 @@ from mmlab.model.const import EINVAL, ENOENT
 from mmlab.procfs import cgroups, cma, compressed, files_io, lru_gen, maps, meminfo, memory_blocks, mthp, status, tracing, zones
 from mmlab.procfs.clear_refs import clear_refs
 from mmlab.procfs.mempolicy import node_ranges, read_weight, weight_node, write_weight
-from mmlab.procfs.settings import NUMAB_FILES, THP_CHOICES, read_numab, settings_of, write_numab
+from mmlab.procfs.settings import NUMAB_FILES, THP_CHOICES, read_numab, settings_of, to_bool, write_numab
 from mmlab.procfs.tasks import living
 
 THP_ROOT = "/sys/kernel/mm/transparent_hugepage/"
@@ -149,7 +149,7 @@ def write(sim: Any, path: str, text: str) -> int:
     if path == SYSRQ_TRIGGER:
         return _write_sysrq(sim, str(text))
     if path == DEMOTION_ENABLED:
-        return _write_demotion_enabled(sim, str(text).strip().lower())
+        return _write_demotion_enabled(sim, to_bool(str(text)))
     if (match := _TASK.fullmatch(path)) and match[2] == "oom_score_adj":
         return _write_oom_score_adj(sim, int(match[1]), str(text))
     if match and match[2] == "clear_refs":
@@ -205,11 +205,10 @@ def _write_oom_score_adj(sim: Any, pid: int, text: str) -> int:
     return 0
 
 
-def _write_demotion_enabled(sim: Any, text: str) -> int:
-    """A truth value as kstrtobool() reads it."""
-    if text[:1] not in ("0", "1", "y", "n", "t", "f") and text[:2] not in ("on", "of"):
+def _write_demotion_enabled(sim: Any, on: int | None) -> int:
+    if on is None:
         return -EINVAL
-    sim.machine.sc[r.SC_DEMOTION_ENABLED] = int(text[:1] in ("1", "y", "t") or text[:2] == "on")
+    sim.machine.sc[r.SC_DEMOTION_ENABLED] = on
     return 0
 
 

@@ -64,6 +64,7 @@ DIRTY: dict[str, tuple[int, str]] = {
 FIXED = {
     "vm.laptop_mode": "0", "vm.nr_hugepages": "0", RANDOMIZE: "0",
 }  # fmt: skip
+NUMA_BALANCING_MAX = 4
 NUMA_BALANCING, LOWMEM_RESERVE_RATIO = "kernel.numa_balancing", "vm.lowmem_reserve_ratio"
 NUMAB_FILES = {
     "scan_delay_ms": r.NB_SCAN_DELAY, "scan_period_min_ms": r.NB_SCAN_PERIOD_MIN, "scan_period_max_ms": r.NB_SCAN_PERIOD_MAX,
@@ -97,12 +98,21 @@ def settings_of(sim: Any) -> Settings:
     return sim.settings
 
 
-def _integer(text: str) -> int | None:
+def to_integer(text: str) -> int | None:
+    """The number that a file's text begins with, or None."""
     words = text.split()
     try:
         return int(words[0], 0) if words else None
     except ValueError:
         return None
+
+
+def to_bool(text: str) -> int | None:
+    """The truth value that a file's text begins with, or None. Models: lib/kstrtox.c kstrtobool()"""
+    word = text.strip().lower()
+    if word.startswith(("1", "y", "t", "on")):
+        return 1
+    return 0 if word.startswith(("0", "n", "f", "of")) else None
 
 
 class Settings(dict):
@@ -145,13 +155,13 @@ class Settings(dict):
         if name in INTEGERS:
             return self._write_integer(name, text)
         if name == NUMA_BALANCING:
-            return write_numa_balancing(self.sim, _integer(text))
+            return write_numa_balancing(self.sim, to_integer(text))
         if name == "vm.stat_refresh":
             return refresh_counters(self.sim)
         if name == "vm.compact_memory":
-            return compact_memory(self.sim, _integer(text))
+            return compact_memory(self.sim, to_integer(text))
         if name == "vm.drop_caches":
-            return drop_caches(self.sim, _integer(text))
+            return drop_caches(self.sim, to_integer(text))
         if name in FIXED and text.strip() == self[name]:
             return 0
         raise NotSupported(f"sysctl {name} = {text.strip()}: not supported yet")
@@ -169,7 +179,7 @@ class Settings(dict):
 
     def _write_integer(self, name: str, text: str) -> int:
         _, low, high, scalar = INTEGERS[name]
-        value = _integer(text)
+        value = to_integer(text)
         if value is None or not low <= value <= high:
             return -EINVAL
         self[name] = str(value)
@@ -273,7 +283,7 @@ class Settings(dict):
         return 0
 
     def _write_khugepaged(self, name: str, text: str) -> int:
-        value = _integer(text)
+        value = to_integer(text)
         short = name.removeprefix("khugepaged/")
         if short in KHUGEPAGED_COUNTERS:
             return -EACCES
@@ -317,7 +327,7 @@ class Settings(dict):
 
 def write_numa_balancing(sim: Any, mode: int | None) -> int:
     """kernel.numa_balancing: 1 normal, 2 memory tiering, 3 both. Tiering begins with fresh hot thresholds. Models: reset_memory_tiering()."""
-    if mode is None or not 0 <= mode <= 4:
+    if mode is None or not 0 <= mode <= NUMA_BALANCING_MAX:
         return -EINVAL
     machine = sim.machine
     if mode & ~int(machine.sc[r.SC_NUMA_BALANCING]) & NUMA_BALANCING_MEMORY_TIERING:
@@ -338,7 +348,7 @@ def read_numab(sim: Any, name: str) -> str:
 
 def write_numab(sim: Any, name: str, text: str) -> int:
     """Write such a file; tasks take over new periods when they are adapted next."""
-    value = _integer(text)
+    value = to_integer(text)
     if value is None or not 0 <= value <= INT_MAX:
         return -EINVAL
     sim.machine.numab[NUMAB_FILES[name]] = value

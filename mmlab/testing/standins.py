@@ -49,6 +49,6 @@ STANDINS = {
     "oom_policy": OomPolicy(name="standin", summary="does nothing", select_victim=nothing_2, oom_score=nothing_1),
     "thp": Thp(name="standin", summary="does nothing", fault_orders=nothing_4, fault_gfp=nothing_3),
     "tiering": Tiering(name="standin", summary="does nothing", demotion_node=nothing_3, should_migrate=nothing_4),
-    "monitor": Monitor(name="standin", summary="does nothing", ),
+    "monitor": Monitor(name="standin", summary="does nothing", sample=nothing_1),
     "cost_model": CostModel(name="standin", summary="everything is free", costs=lambda params: {}),
 }

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from mmlab.bench import benchmark_folder, list_benchmarks
+from mmlab.experiment.load import load_experiment
 from mmlab.model.rows import MC_ITER
+from mmlab.pluginmanager import load_plugins
 
 ROOT = Path(__file__).parents[2]
 REPLAYED = {"fifo", "clock", "lru", "opt"}  # their benchmark needs libcachesim
@@ -61,6 +63,29 @@ def test_every_factor_of_tox_selects_a_benchmark():
     assert without == (set() if any("replay" in name for name in names) else REPLAYED)
     for policy in policies:
         assert f"{policy}: {{[bench]run}} -k {policy} " in tox[section]["commands"]
+
+
+@pytest.mark.parametrize(("slot", "experiment"), [("monitor", "monitor_accuracy"), ("tiering", "tiering")])
+def test_tox_has_every_policy_of_an_experiment(slot, experiment):
+    """An environment a policy of the experiment's matrix, no more and no fewer, that runs this one."""
+    tox = configparser.ConfigParser(interpolation=None)
+    tox.read(ROOT / "tox.ini")
+    section = next(name for name in tox.sections() if name.startswith(f"testenv:{slot}-{{"))
+    policies = re.findall(r"\w+", section.split("{")[1])
+    cells = load_experiment(ROOT / "experiments" / f"{experiment}.toml").cells
+    assert set(policies) == {cell.config["policies"][slot]["use"] for cell in cells}
+    assert tox[section]["set_env"].split("\n")[2:] == [f"{policy}: POLICY = {policy}" for policy in policies]
+    assert f"mmlab run experiments/{experiment}.toml --set {slot}.use={{env:POLICY}} " in tox[section]["commands"]
+
+
+def test_the_matrix_of_the_docs_names_what_there_is():
+    """The tox.ini in docs/tox_matrix.md can be read, and its policies exist, but for the one that stands for a plugin."""
+    text = (ROOT / "docs" / "tox_matrix.md").read_text()
+    tox = configparser.ConfigParser(interpolation=None)
+    tox.read_string(text.partition("```ini\n")[2].partition("```")[0])
+    factors = re.findall(r"\w+", tox["tox"]["env_list"].split("-{")[1])
+    assert tox["testenv"]["set_env"].split("\n")[2:] == [f"{policy}: MONITOR = {policy}" for policy in factors]
+    assert {*factors} - {"my_monitor"} <= {*load_plugins().names("monitor")}
 
 
 def test_table(benchmarks):

@@ -50,6 +50,11 @@ def nothing(m, st, now_ns):
 
 
 @kernel
+def raises(m, st, now_ns):
+    raise ValueError("never")
+
+
+@kernel
 def beyond(m, st, now_ns):
     st.counts[1 << 40] += 1
     return 10000000
@@ -101,7 +106,7 @@ def monitor(name, **fields):
 
 @hookimpl
 def mmlab_policies():
-    policies = [monitor(step.__name__, sample=step) for step in (no_wait, back, refund, nothing, beyond)]
+    policies = [monitor(step.__name__, sample=step) for step in (no_wait, back, refund, nothing, raises, beyond)]
     policies += [monitor(name, estimate=estimate) for name, estimate in ESTIMATES.items()] + [monitor(name, report=report) for name, report in REPORTS.items()]
     policies += [monitor("backwards", records=backwards), monitor("words", trace=lambda machine, state: [1])]
     ops = {"hint_faults": True, "demotes": True, "demotion_node": lower, "should_migrate": move}
@@ -207,3 +212,10 @@ def test_it_is_named_in_a_process_of_many(tmp_path):
     done = run(tmp_path, MONITOR, "monitor", "beyond", "0", "--jobs", "2", "--set", "seeds.count=2")
     assert done.returncode == 3, done.stderr
     assert "a plugin ended its process, as was said above" in done.stderr
+
+
+@pytest.mark.jit
+def test_a_kernel_with_a_raise_is_told_what_to_do_instead(tmp_path):
+    done = run(tmp_path, MONITOR, "monitor", "raises", "0")
+    assert done.returncode == 3, done.stderr
+    assert "op sample does not compile: it or a function it calls has a raise or an assert; kernels have no exceptions, they return codes" in done.stderr

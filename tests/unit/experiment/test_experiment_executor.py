@@ -155,3 +155,27 @@ def test_two_runs_do_not_share_a_folder(cells, tmp_path):
 
     outcome = execute(cells[:1], tmp_path / "r", run_again, 1, Silent())
     assert "another mmlab run is writing here" in outcome.failed[0][1]
+
+
+#: a main thread in native code that comes back for no signal, as a compiled endless loop: a mutex locked twice
+STUCK = """
+import ctypes
+from mmlab.experiment.executor import _stop_on_ctrl_c
+libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+with _stop_on_ctrl_c():
+    libc.pthread_mutex_lock(mutex)
+    print("locked", flush=True)
+    libc.pthread_mutex_lock(mutex)
+"""
+
+
+def test_a_second_ctrl_c_ends_compiled_code_that_does_not_end():
+    process = subprocess.Popen([sys.executable, "-c", STUCK], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "locked\n"
+    process.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said == "stopped in the middle of compiled code (an endless loop in a policy?); finished cells are kept\n"

@@ -2,9 +2,11 @@
 
 import pytest
 
-from mmlab.errors import InputError
+from mmlab.errors import InputError, NotSupported
 from mmlab.experiment.load import load_experiment
 from mmlab.machine import machine_from_table
+from mmlab.procfs.accepted import settings_faults
+from mmlab.simulation import Simulation
 
 CTX = "kernel/mm/damon/admin/kdamonds/0/contexts/0/"
 WORKLOAD = '[workload]\nkind = "synthetic"\ngenerator = "loop"\nparams = {pages = 10, events = 10}\n'
@@ -70,3 +72,56 @@ def test_params_that_contradict(text, message, tmp_path):
     with pytest.raises(InputError) as error:
         load_experiment(tmp_path / "x.toml")
     assert error.value.messages == [f"{tmp_path}/x.toml: {message}"]
+
+
+def test_values_that_a_file_would_refuse_are_named_by_key_with_all_other_faults(tmp_path):
+    (tmp_path / "x.toml").write_text(
+        '[machine]\nnodes = [{memory = "8M", cpus = [0]}, {memory = "8M"}]\n' + WORKLOAD + "[sysctl]\nkernel.numa_balancing = 9\nvm.zone_reclaim_mode = -1\n"
+        '[sysfs]\n"kernel/mm/numa/demotion_enabled" = "maybe"\n"kernel/debug/sched/numa_balancing/scan_size_mb" = "a"\n'
+        '"kernel/mm/transparent_hugepage/enabled" = "sometimes"\n"kernel/mm/transparent_hugepage/khugepaged/pages_to_scan" = 0\n'
+    )
+    with pytest.raises(InputError) as caught:
+        load_experiment(tmp_path / "x.toml")
+    assert [message.partition("x.toml: ")[2] for message in caught.value.messages] == [
+        "machine.nodes: memory must be at least 32M together, got 16384K",
+        "sysctl.\"kernel.numa_balancing\": must be a whole number between 0 and 4, got '9'",
+        "sysctl.\"vm.zone_reclaim_mode\": must be a whole number between 0 and 2147483647, got '-1'",
+        "sysfs.\"kernel/mm/numa/demotion_enabled\": must be a truth value (1, 0, true, false, on, off), got 'maybe'",
+        "sysfs.\"kernel/debug/sched/numa_balancing/scan_size_mb\": must be a whole number between 0 and 2147483647, got 'a'",
+        "sysfs.\"kernel/mm/transparent_hugepage/enabled\": must be one of always, madvise, never, got 'sometimes'",
+        "sysfs.\"kernel/mm/transparent_hugepage/khugepaged/pages_to_scan\": must be a whole number between 1 and 4294967295, got '0'",
+    ]
+
+
+@pytest.mark.parametrize("value", ["1", "true", "on", "Y", "off", "0"])
+def test_truth_values_are_taken_as_the_kernel_takes_them(value):
+    assert list(settings_faults({"sysfs": {"kernel/mm/numa/demotion_enabled": value}})) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("kdamonds/nr_kdamonds", "x", "must be a whole number, not below 0, got 'x' (EINVAL)"),
+        (CTX.removeprefix("kernel/mm/damon/admin/") + "operations", "vadr", "must be one of vaddr, fvaddr, paddr, got 'vadr' (EINVAL)"),
+        (CTX.removeprefix("kernel/mm/damon/admin/") + "monitoring_attrs/intervals/sample_us", "5ms", "must be a whole number, not below 0, got '5ms' (EINVAL)"),
+        (CTX.removeprefix("kernel/mm/damon/admin/") + "monitoring_attrs/nr_regions/least", "3", "no such file; the folders of a number N come by N in nr_contexts"),
+        (CTX.removeprefix("kernel/mm/damon/admin/") + "schemes/0/action", "pageout", "no such file; the folders of a number N come by N in nr_contexts"),
+    ],
+)
+def test_what_damon_refuses_at_boot_names_the_key(key, value, said):
+    made = {"kernel/mm/damon/admin/kdamonds/nr_kdamonds": "1", "kernel/mm/damon/admin/kdamonds/0/contexts/nr_contexts": "1"}
+    policies = {"monitor": {"use": "damon"}, "thp": {"use": "never"}}
+    with pytest.raises(InputError) as caught:
+        Simulation.from_table({"memory": "4M", "bare": True}, sysfs={**made, f"kernel/mm/damon/admin/{key}": value}, policies=policies)
+    assert f'sysfs."kernel/mm/damon/admin/{key}": {said}' in str(caught.value)
+
+
+def test_a_setting_that_is_not_simulated_names_its_key():
+    with pytest.raises(NotSupported, match='^sysctl."vm.laptop_mode": sysctl vm.laptop_mode = 3: not supported yet'):
+        Simulation.from_table({"memory": "4M", "bare": True}, sysctl={"vm.laptop_mode": 3})
+
+
+@pytest.mark.parametrize("nodes", [[{}], [{"cpus": [0]}]])
+def test_nodes_without_any_memory(nodes):
+    with pytest.raises(InputError, match="machine.nodes: at least one must have memory"):
+        machine_from_table({"nodes": nodes, "bare": True})

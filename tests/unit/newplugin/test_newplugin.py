@@ -82,6 +82,12 @@ def test_installed_packages_are_not_shadowed(tmp_path):
         new_plugin("linux", "reclaimer", tmp_path)
 
 
+def test_a_name_that_a_policy_has_is_refused(tmp_path):
+    with pytest.raises(InputError, match="NAME: a monitor named 'damon' is installed already \\(mmlab\\); choose another name"):
+        new_plugin("damon", "monitor", tmp_path)
+    assert new_plugin("damon", "reclaimer", tmp_path).is_dir()  # another slot's names are others
+
+
 def test_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):

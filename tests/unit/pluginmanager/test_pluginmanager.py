@@ -10,6 +10,7 @@ import pytest
 
 from mmlab.errors import InputError, PluginError
 from mmlab.pluginmanager import load_plugins, registry_of
+from mmlab.policies import Monitor
 
 KERNELS = """
 from mmlab.hookspecs import hookimpl
@@ -97,6 +98,11 @@ def test_missing_op_and_wrong_version_are_told_at_once(install):
     message = error_of_load()
     assert message.startswith("plugin zz_old (zz-old 1.2): reclaimer 'zz': was written for version 99 of the reclaimer contract; this ")
     assert message.endswith("op shrink_node is missing")
+
+
+def test_a_record_without_any_op():
+    with pytest.raises(PluginError, match="monitor 'blind': has no op, must have at least one \\(init, on_access, "):
+        Monitor(name="blind", summary="")
 
 
 def test_closures_and_lambdas_are_refused(install):

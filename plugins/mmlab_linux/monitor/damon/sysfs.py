@@ -155,6 +155,21 @@ class SysfsTree:
             folder[name] = value
         return error
 
+    def wanted(self, path: str) -> str:
+        """What a file takes, in words; for folders that are not there, what makes them."""
+        name = path.rpartition("/")[2]
+        try:
+            self.read(path)
+        except FileNotFoundError:
+            return "no such file; the folders of a number N come by N in nr_contexts, nr_targets, nr_schemes ... before"
+        if name in READ_ONLY or "/tried_regions/" in path:
+            return "cannot be written"
+        if name == "state":
+            return f"must be one of {', '.join(COMMANDS)}, and what it starts must be whole (operations, targets, attributes, target_nid of migrations)"
+        if name in CHOICES:
+            return f"must be one of {', '.join(CHOICES[name])}"
+        return "must be Y or N" if name == "matching" else f"must be a whole number{'' if name in SIGNED else ', not below 0'}"
+
     def _write_number(self, folder: Folder, name: str, text: str) -> int:
         """All numbered folders go; so many new ones come."""
         error, number = parse_int(text)
