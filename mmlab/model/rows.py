@@ -275,8 +275,9 @@ SP_INODE, SP_START, SP_END, SP_POLICY = range(4)
     WB_ROUND_NS, WB_INODE, WB_INDEX, WB_END, WB_CYCLED, WB_CHUNK, WB_RATELIMIT, WB_BANDWIDTH, WB_BW_NS, WB_BW_WRITTEN,
     WB_BW_DIRTIED, WB_DIRTY_LIMIT, WB_AVG_BANDWIDTH, WB_BALANCED_RATELIMIT,
     WB_SC_TAKEN, WB_SC_DIRTY, WB_SC_UNQUEUED_DIRTY, WB_SC_CONGESTED,
-    WB_MEMCG, WB_STATS_NS,
-) = range(36)  # WB_MEMCG: the cgroup whose files the flusher writes, 0: all; WB_STATS_NS: until when statistics of cgroups stand still
+    WB_MEMCG, WB_STATS_NS, WB_PROGRESS,
+) = range(37)  # WB_MEMCG: the cgroup whose files the flusher writes, 0: all; WB_STATS_NS: until when statistics of cgroups stand still;
+# WB_PROGRESS: 1 once its round over inodes wrote something or found one clean
 WB_LISTS = 40  # first and last inode of each list, by IO_*
 IO_NONE, IO_DIRTY, IO_QUEUED, IO_MORE, IO_SYNC = 0, 1, 2, 3, 4  # b_dirty, b_io, b_more_io, I_SYNC
 NR_WB = 64
