@@ -24,7 +24,7 @@ from mmlab.model.page import (
     KIND_FILE, PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_SWAPBACKED, folio_nr_pages, page_folio, page_kind, page_order, page_test,
 )
 from mmlab.model.rows import (
-    COST_FAULT, COST_NUMA_SCAN, COST_PROT_NUMA, IF_SHMEM, INODE_STRIDE, I_FLAGS, MM_NUMA_NEXT_SCAN_NS, MM_NUMA_SCAN_OFFSET, MM_NUMA_SCAN_SEQ, MM_STRIDE,
+    COST_FAULT, COST_NODE_IS_TOPTIER, COST_NUMA_SCAN, COST_PROT_NUMA, IF_SHMEM, INODE_STRIDE, I_FLAGS, MM_NUMA_NEXT_SCAN_NS, MM_NUMA_SCAN_OFFSET, MM_NUMA_SCAN_SEQ, MM_STRIDE,
     NB_SCAN_DELAY, NB_SCAN_PERIOD_MAX, NB_SCAN_PERIOD_MIN, NB_SCAN_SIZE, NT_LOCALITY, NT_NODE_STAMP, NT_PREFERRED, NT_RUNTIME,
     NT_SCAN_PERIOD, NT_SCAN_PERIOD_MAX, NT_SCAN_SEQ, NT_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT,
     PTE_SPECIAL, PTE_WRITE, SC_NODE, SC_NOW_NS, SC_NR_NODES, SC_NUMA_BALANCING, SC_RUN_SINCE_NS, SC_TASK, T_MEMPOLICY,
@@ -162,6 +162,7 @@ def change_prot_numa(m, mm, vma, start, end, node):
         if page_kind(m, folio) == KIND_FILE and page_test(m, folio, PG_DIRTY):
             continue
         top = node_is_toptier(m, on)
+        m.sc[SC_NOW_NS] += m.cost[COST_NODE_IS_TOPTIER]
         if top and mode & NUMA_BALANCING_NORMAL == 0:
             continue
         if top == 0 and mode & NUMA_BALANCING_MEMORY_TIERING:
