@@ -165,6 +165,8 @@ def change_prot_numa(m, mm, vma, start, end, node):
         m.sc[SC_NOW_NS] += m.cost[COST_NODE_IS_TOPTIER]
         if top and mode & NUMA_BALANCING_NORMAL == 0:
             continue
+        if mode & NUMA_BALANCING_MEMORY_TIERING:
+            m.sc[SC_NOW_NS] += m.cost[COST_NODE_IS_TOPTIER]  # folio_use_access_time() asks again
         if top == 0 and mode & NUMA_BALANCING_MEMORY_TIERING:
             m.cpupid[folio] = jiffies_ms(m) + 1
         m.pt[slot] = (entry & ~(PTE_PRESENT | PTE_WRITE)) | PTE_PROTNONE
@@ -304,6 +306,8 @@ def migrate_misplaced_folio(m, vma, folio, source, node):
         return -1
     migrate_folio(m, folio, dst)
     m.vmstat[V_NUMA_PAGES_MIGRATED] += nr
+    if tiering:
+        m.sc[SC_NOW_NS] += 4 * m.cost[COST_NODE_IS_TOPTIER]  # of both folios: folio_migrate_flags(), then to count promotions
     if tiering and node_is_toptier(m, source) == 0 and node_is_toptier(m, node):
         mod_node_state(m, node, V_PGPROMOTE_SUCCESS, nr)
     return dst
@@ -422,6 +426,8 @@ def do_numa_page(m, mm, vma, vpn, slot, access):
     last = 0 if tiering else np.int64(m.cpupid[folio])
     m.vma[vma * VMA_STRIDE + VMA_NUMAB_PIDS] |= pid_bit(m.task[task * TASK_STRIDE + T_PID])
     m.vmstat[V_NUMA_HINT_FAULTS] += 1
+    if m.sc[SC_NUMA_BALANCING] & NUMA_BALANCING_MEMORY_TIERING:
+        m.sc[SC_NOW_NS] += 2 * m.cost[COST_NODE_IS_TOPTIER]  # numa_migrate_check(), should_numa_migrate_memory()
     local = 1 if source == node else 0
     m.vmstat[V_NUMA_HINT_FAULTS_LOCAL] += local
     dst = -1

@@ -59,7 +59,7 @@ def costs(params: Params) -> dict[str, float]:
         "damon_check": 300,
         "numa_scan": 12,
         "node_is_toptier": 4,
-        "prot_numa": 21,
+        "prot_numa": 19,
         "oom_kill": 500_000,
     }
 

@@ -60,7 +60,7 @@ def costs(params: Params) -> dict[str, float]:
         "damon_check": 3600,  # scaled
         "numa_scan": 144,  # scaled
         "node_is_toptier": 47,  # scaled
-        "prot_numa": 253,  # scaled
+        "prot_numa": 230,  # scaled
         "oom_kill": 6_000_000,  # scaled
     }
 

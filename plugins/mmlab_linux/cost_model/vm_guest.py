@@ -65,7 +65,7 @@ def costs(params: Params) -> dict[str, float]:
         "damon_check": 600,  # estimated: two walks and two folio look-ups, a region and sampling interval
         "numa_scan": 24,  # scaled: a 39th of what icount_guest takes
         "node_is_toptier": 8,  # scaled
-        "prot_numa": 42,  # scaled
+        "prot_numa": 38,  # scaled
         "oom_kill": 1_000_000,  # estimated: choosing, reporting, signalling
     }
 

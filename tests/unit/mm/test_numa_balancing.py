@@ -8,7 +8,7 @@ from mm_script import Ran
 from mmlab._engine.script import run_script
 from mmlab.mm.numa_balancing import task_tick_numa
 from mmlab.model import rows as r
-from mmlab.model.vmstat import V_NUMA_PTE_UPDATES
+from mmlab.model.vmstat import V_NUMA_HINT_FAULTS, V_NUMA_PAGES_MIGRATED, V_NUMA_PTE_UPDATES
 from mmlab.procfs import write
 from mmlab.simulation import Simulation
 from mmlab.workload.ops import parse_ops
@@ -143,6 +143,30 @@ def test_a_scan_takes_time_for_pages_that_it_leaves_alone_as_well():
     assert took == 128 * 1000 + 64 * 1000 + 64 * 1000
     took, _ = begun_scan(1000, 1500, mode=2)
     assert took == 128 * 1000 + 64 * 1000  # both nodes are of the top tier: none is marked, but of the other's pages that had to be found out
+    took, _ = begun_scan(1000, 1500, mode=3)
+    assert took == 128 * 1000 + 64 * (2 * 1000 + 1000)  # asked twice: may it be marked, is the time of the scan to be noted
+
+
+def test_a_promotion_takes_the_time_of_six_questions_for_a_tier():
+    def took(cost_ns):
+        sim = Simulation.from_table(TIERS)
+        machine = sim.machine
+        assert write(sim, "/proc/sys/kernel/numa_balancing", "2") == 0
+        task = sim.spawn("A").index
+        sim.set_mempolicy("A", "bind", [1])
+        addr = sim.mmap("A", 62 * 4096)  # two batches of 31: all are on LRU lists
+        sim.touch("A", addr, 62, 1)
+        sim.set_mempolicy("A", "default")
+        sim.sleep(2000)
+        machine.numa_task[task * r.NT_STRIDE + r.NT_RUNTIME], machine.sc[r.SC_RUN_SINCE_NS] = 1_500_000_000, machine.sc[r.SC_NOW_NS]
+        machine.run(task_tick_numa, task)
+        machine.cost[r.COST_NODE_IS_TOPTIER] = cost_ns
+        began = sim.now_ns
+        sim.touch("A", addr, 62, 0)
+        assert [int(machine.vmstat[item]) for item in (V_NUMA_HINT_FAULTS, V_NUMA_PAGES_MIGRATED)] == [62, 62] and sim.check_state() == []
+        return sim.now_ns - began
+
+    assert took(1000) - took(0) == 62 * 6 * 1000
 
 
 def test_a_stamp_that_is_behind_catches_up_at_the_ticks_within_the_scan():
