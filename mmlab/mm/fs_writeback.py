@@ -25,12 +25,13 @@ from mmlab.model.rows import (
     COST_WRITEPAGE, DISK_FILES, INODE_STRIDE, IO_DIRTY, IO_MORE, IO_NONE, IO_QUEUED, IO_SYNC, I_BLOCKS, I_DIRTIED_NS, I_DIRTY_END,
     I_DIRTY_FIRST, I_INO, I_IO_LIST, I_IO_NEXT, MC_NR_DIRTY, MC_SEEN_DIRTY, MC_WB_DIRTY, MEMCG_STRIDE, SC_NR_MEMCGS, WB_MEMCG, I_NR_DIRTY,
     I_NR_WRITEBACK, I_WRITEBACK_INDEX, SC_NOW_NS, WB_AVG_BANDWIDTH, WB_AWAKE, WB_CHUNK, WB_CYCLED, WB_DIRTY_LIMIT, WB_END, WB_EXPIRE_NS,
-    WB_INDEX, WB_INODE, WB_INTERVAL_NS, WB_LAST_OLD_FLUSH_NS, WB_LISTS, WB_NEXT_NS, WB_NR_PAGES, WB_IO_NEXT_NS, WB_ROUND_NS, WB_START_ALL,
-    WB_TIMER_NS, WB_WORK,
+    WB_INDEX, WB_INODE, WB_INTERVAL_NS, WB_LAST_OLD_FLUSH_NS, WB_LISTS, WB_NEXT_NS, WB_NR_PAGES, WB_IO_NEXT_NS, WB_PROGRESS,
+    WB_ROUND_NS, WB_START_ALL, WB_TIMER_NS, WB_WORK,
 )
 from mmlab.model.vmstat import V_NR_DIRTY
 
 WORK_NONE, WORK_BACKGROUND, WORK_KUPDATE, WORK_ALL = 0, 1, 2, 3
+WORK_STUCK = 4  # background work that could write nothing: the flusher sleeps until somebody wakes it
 LONG_MAX = 1 << 62
 MIN_WRITEBACK_PAGES = 4096 >> 2  # 4 MiB
 DIRTY_SCOPE = 8
@@ -112,6 +113,7 @@ def _begin_work(m, kind, nr_pages):
     m.wb[WB_MEMCG] = 0
     m.wb[WB_NR_PAGES] = nr_pages
     m.wb[WB_ROUND_NS] = m.sc[SC_NOW_NS]
+    m.wb[WB_PROGRESS] = 1
 
 
 @leaf
@@ -164,6 +166,10 @@ def next_inode(m):
         if m.wb[WB_WORK] == WORK_BACKGROUND and over_background_threshold(m, m.wb[WB_MEMCG]) == 0:
             return 1
         m.wb[WB_ROUND_NS] = m.sc[SC_NOW_NS]
+    if queued == 0:
+        if m.wb[WB_PROGRESS] == 0:
+            return 1  # all that is dirty is being written as it was before: nothing to do until that is done
+        m.wb[WB_PROGRESS] = 0
     if queued == 0 or m.wb[WB_MEMCG]:
         queue_io(m, m.sc[SC_NOW_NS] - (m.wb[WB_EXPIRE_NS] if m.wb[WB_WORK] == WORK_KUPDATE else 0))
         queued = inode_of_memcg(m, IO_QUEUED, m.wb[WB_MEMCG])
@@ -188,6 +194,7 @@ def requeue_inode(m):
     m.wb[WB_INODE] = 0
     m.inode[row + I_IO_LIST] = IO_NONE
     if m.inode[row + I_NR_DIRTY] == 0:
+        m.wb[WB_PROGRESS] = 1
         inode_add_lru(m, inode)
         return
     if m.wb[WB_CHUNK] <= 0:
@@ -220,6 +227,7 @@ def write_cache_pages(m):
             write_folio(m, inode, index, pfn)
             m.wb[WB_CHUNK] -= 1
             m.wb[WB_NR_PAGES] -= 1
+            m.wb[WB_PROGRESS] = 1
             if m.wb[WB_CHUNK] <= 0:
                 return 1
     return 0
@@ -230,7 +238,10 @@ def wb_step(m):
     """A part of the flusher's work, with its time. Returns 1 while it is awake."""
     if m.wb[WB_AWAKE] == 0:
         return 0
-    if m.wb[WB_WORK] == WORK_NONE and next_work(m) == WORK_NONE:
+    stuck = m.wb[WB_WORK] == WORK_STUCK
+    if stuck:
+        m.wb[WB_WORK] = WORK_NONE
+    if m.wb[WB_WORK] == WORK_NONE and ((stuck and m.wb[WB_START_ALL] == 0) or next_work(m) == WORK_NONE):
         m.wb[WB_AWAKE] = 0
         m.wb[WB_TIMER_NS] = NEVER_NS
         m.wb[WB_NEXT_NS] = m.wb[WB_IO_NEXT_NS]
@@ -239,7 +250,7 @@ def wb_step(m):
             set_writeback_timer(m, m.sc[SC_NOW_NS] + m.wb[WB_INTERVAL_NS])
         return 0
     if m.wb[WB_INODE] == 0 and next_inode(m):
-        m.wb[WB_WORK] = WORK_NONE
+        m.wb[WB_WORK] = WORK_STUCK if m.wb[WB_WORK] == WORK_BACKGROUND and m.wb[WB_PROGRESS] == 0 else WORK_NONE
         return 1
     if write_cache_pages(m):
         m.inode[m.wb[WB_INODE] * INODE_STRIDE + I_WRITEBACK_INDEX] = m.wb[WB_INDEX]

@@ -24,7 +24,7 @@ from mmlab.model.page import (
     KIND_FILE, PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_SWAPBACKED, folio_nr_pages, page_folio, page_kind, page_order, page_test,
 )
 from mmlab.model.rows import (
-    COST_FAULT, COST_NUMA_SCAN, COST_PROT_NUMA, IF_SHMEM, INODE_STRIDE, I_FLAGS, MM_NUMA_NEXT_SCAN_NS, MM_NUMA_SCAN_OFFSET, MM_NUMA_SCAN_SEQ, MM_STRIDE,
+    COST_FAULT, COST_NODE_IS_TOPTIER, COST_NUMA_SCAN, COST_PROT_NUMA, IF_SHMEM, INODE_STRIDE, I_FLAGS, MM_NUMA_NEXT_SCAN_NS, MM_NUMA_SCAN_OFFSET, MM_NUMA_SCAN_SEQ, MM_STRIDE,
     NB_SCAN_DELAY, NB_SCAN_PERIOD_MAX, NB_SCAN_PERIOD_MIN, NB_SCAN_SIZE, NT_LOCALITY, NT_NODE_STAMP, NT_PREFERRED, NT_RUNTIME,
     NT_SCAN_PERIOD, NT_SCAN_PERIOD_MAX, NT_SCAN_SEQ, NT_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT,
     PTE_SPECIAL, PTE_WRITE, SC_NODE, SC_NOW_NS, SC_NR_NODES, SC_NUMA_BALANCING, SC_RUN_SINCE_NS, SC_TASK, T_MEMPOLICY,
@@ -162,8 +162,11 @@ def change_prot_numa(m, mm, vma, start, end, node):
         if page_kind(m, folio) == KIND_FILE and page_test(m, folio, PG_DIRTY):
             continue
         top = node_is_toptier(m, on)
+        m.sc[SC_NOW_NS] += m.cost[COST_NODE_IS_TOPTIER]
         if top and mode & NUMA_BALANCING_NORMAL == 0:
             continue
+        if mode & NUMA_BALANCING_MEMORY_TIERING:
+            m.sc[SC_NOW_NS] += m.cost[COST_NODE_IS_TOPTIER]  # folio_use_access_time() asks again
         if top == 0 and mode & NUMA_BALANCING_MEMORY_TIERING:
             m.cpupid[folio] = jiffies_ms(m) + 1
         m.pt[slot] = (entry & ~(PTE_PRESENT | PTE_WRITE)) | PTE_PROTNONE
@@ -303,6 +306,8 @@ def migrate_misplaced_folio(m, vma, folio, source, node):
         return -1
     migrate_folio(m, folio, dst)
     m.vmstat[V_NUMA_PAGES_MIGRATED] += nr
+    if tiering:
+        m.sc[SC_NOW_NS] += 4 * m.cost[COST_NODE_IS_TOPTIER]  # of both folios: folio_migrate_flags(), then to count promotions
     if tiering and node_is_toptier(m, source) == 0 and node_is_toptier(m, node):
         mod_node_state(m, node, V_PGPROMOTE_SUCCESS, nr)
     return dst
@@ -421,6 +426,8 @@ def do_numa_page(m, mm, vma, vpn, slot, access):
     last = 0 if tiering else np.int64(m.cpupid[folio])
     m.vma[vma * VMA_STRIDE + VMA_NUMAB_PIDS] |= pid_bit(m.task[task * TASK_STRIDE + T_PID])
     m.vmstat[V_NUMA_HINT_FAULTS] += 1
+    if m.sc[SC_NUMA_BALANCING] & NUMA_BALANCING_MEMORY_TIERING:
+        m.sc[SC_NOW_NS] += 2 * m.cost[COST_NODE_IS_TOPTIER]  # numa_migrate_check(), should_numa_migrate_memory()
     local = 1 if source == node else 0
     m.vmstat[V_NUMA_HINT_FAULTS_LOCAL] += local
     dst = -1

@@ -275,8 +275,9 @@ SP_INODE, SP_START, SP_END, SP_POLICY = range(4)
     WB_ROUND_NS, WB_INODE, WB_INDEX, WB_END, WB_CYCLED, WB_CHUNK, WB_RATELIMIT, WB_BANDWIDTH, WB_BW_NS, WB_BW_WRITTEN,
     WB_BW_DIRTIED, WB_DIRTY_LIMIT, WB_AVG_BANDWIDTH, WB_BALANCED_RATELIMIT,
     WB_SC_TAKEN, WB_SC_DIRTY, WB_SC_UNQUEUED_DIRTY, WB_SC_CONGESTED,
-    WB_MEMCG, WB_STATS_NS,
-) = range(36)  # WB_MEMCG: the cgroup whose files the flusher writes, 0: all; WB_STATS_NS: until when statistics of cgroups stand still
+    WB_MEMCG, WB_STATS_NS, WB_PROGRESS,
+) = range(37)  # WB_MEMCG: the cgroup whose files the flusher writes, 0: all; WB_STATS_NS: until when statistics of cgroups stand still;
+# WB_PROGRESS: 1 once its round over inodes wrote something or found one clean
 WB_LISTS = 40  # first and last inode of each list, by IO_*
 IO_NONE, IO_DIRTY, IO_QUEUED, IO_MORE, IO_SYNC = 0, 1, 2, 3, 4  # b_dirty, b_io, b_more_io, I_SYNC
 NR_WB = 64
@@ -377,15 +378,15 @@ MTHP_NAMES = (
     COST_DAMOS_PAGE, COST_DAMON_CHECK, COST_LRU_MOVE, COST_PROT_NUMA, COST_WRITEPAGE,
     COST_DEVICE_WRITE_PAGE, COST_SUBMIT_PAGE, COST_COMPRESS_PAGE, COST_DECOMPRESS_PAGE, COST_TLB_MISS_HUGE, COST_TLB_L2_HIT,
     COST_SUBMIT_REQUEST, COST_HOST_FAULT, COST_WALK_PTE, COST_MIGRATE_FOLIO, COST_MIGRATE_PAGE, COST_NUMA_SCAN,
-    COST_WALK_YOUNG,
-) = range(40)
+    COST_WALK_YOUNG, COST_NODE_IS_TOPTIER,
+) = range(41)
 NR_COSTS = 64
 COST_NAMES = (
     "hit", "fault", "zero_page", "copy_page", "device_read", "device_write", "scan_page", "reclaim_page", "alloc_bulk", "syscall", "fork_pte",
     "zap_pte", "tlb_miss", "ipi", "context_switch", "huge_zero", "swap_cache_hit", "page_table", "device_read_page", "lock_wait", "split_thp", "oom_kill",
     "damos_page", "damon_check", "lru_move", "prot_numa", "writepage", "device_write_page", "submit_page", "compress_page", "decompress_page",
     "tlb_miss_huge", "tlb_l2_hit", "submit_request", "host_fault", "walk_pte", "migrate_folio", "migrate_page", "numa_scan",
-    "walk_young",
+    "walk_young", "node_is_toptier",
 )
 
 # m.tlb: the data TLBs of all CPUs: their geometry (sets and ways of a level: small pages, huge pages, both), words a CPU, what they counted,

@@ -58,7 +58,8 @@ def costs(params: Params) -> dict[str, float]:
         "writepage": 400,
         "damon_check": 300,
         "numa_scan": 12,
-        "prot_numa": 25,
+        "node_is_toptier": 4,
+        "prot_numa": 19,
         "oom_kill": 500_000,
     }
 

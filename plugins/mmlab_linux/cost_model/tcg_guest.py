@@ -59,7 +59,8 @@ def costs(params: Params) -> dict[str, float]:
         "writepage": 4500,  # measured: fsync of 4000 pages, the disk included
         "damon_check": 3600,  # scaled
         "numa_scan": 144,  # scaled
-        "prot_numa": 300,  # scaled
+        "node_is_toptier": 47,  # scaled
+        "prot_numa": 230,  # scaled
         "oom_kill": 6_000_000,  # scaled
     }
 

@@ -64,7 +64,8 @@ def costs(params: Params) -> dict[str, float]:
         "writepage": 900,  # estimated: write-back of one page, without the disk: 0.4 of a write() into the cache, as recorded runs compare
         "damon_check": 600,  # estimated: two walks and two folio look-ups, a region and sampling interval
         "numa_scan": 24,  # scaled: a 39th of what icount_guest takes
-        "prot_numa": 50,  # scaled
+        "node_is_toptier": 8,  # scaled
+        "prot_numa": 38,  # scaled
         "oom_kill": 1_000_000,  # estimated: choosing, reporting, signalling
     }
 

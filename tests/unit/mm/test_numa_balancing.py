@@ -8,7 +8,7 @@ from mm_script import Ran
 from mmlab._engine.script import run_script
 from mmlab.mm.numa_balancing import task_tick_numa
 from mmlab.model import rows as r
-from mmlab.model.vmstat import V_NUMA_PTE_UPDATES
+from mmlab.model.vmstat import V_NUMA_HINT_FAULTS, V_NUMA_PAGES_MIGRATED, V_NUMA_PTE_UPDATES
 from mmlab.procfs import write
 from mmlab.simulation import Simulation
 from mmlab.workload.ops import parse_ops
@@ -115,9 +115,9 @@ def test_a_task_that_sleeps_whenever_the_timer_ticks_is_not_scanned(tmp_path):
     assert sorted(marked) == [0, 0, 0, 16]
 
 
-def begun_scan(cost_ns, before):
-    """A task with 64 local pages and 64 on node 1, its scan taking cost_ns an entry looked at and twice that for one it marks, at the first tick after
-    `before` ms of run time without balancing: (what the clock moved, the stamp that the next scan is counted from)."""
+def begun_scan(cost_ns, before, mode=1):
+    """A task with 64 local pages and 64 on node 1, its scan taking cost_ns an entry looked at, as much to ask for a page's tier and as much for
+    one it marks, at the first tick after `before` ms of run time without balancing: (what the clock moved, the stamp that the next scan is counted from)."""
     sim = Simulation.from_table(NODES)
     machine = sim.machine
     assert write(sim, "/proc/sys/kernel/numa_balancing", "0") == 0
@@ -127,8 +127,9 @@ def begun_scan(cost_ns, before):
     sim.set_mempolicy("A", "bind", [1])
     sim.touch("A", addr + 64 * 4096, 64, 1)
     sim.set_mempolicy("A", "default")
-    assert write(sim, "/proc/sys/kernel/numa_balancing", "1") == 0
-    machine.cost[r.COST_NUMA_SCAN], machine.cost[r.COST_PROT_NUMA] = cost_ns, 2 * cost_ns
+    assert write(sim, "/proc/sys/kernel/numa_balancing", str(mode)) == 0
+    for cost in (r.COST_NUMA_SCAN, r.COST_NODE_IS_TOPTIER, r.COST_PROT_NUMA):
+        machine.cost[cost] = cost_ns
     row = task * r.NT_STRIDE
     sim.sleep(2000)
     machine.numa_task[row + r.NT_RUNTIME], machine.sc[r.SC_RUN_SINCE_NS] = before * 1_000_000, machine.sc[r.SC_NOW_NS]
@@ -139,11 +140,37 @@ def begun_scan(cost_ns, before):
 
 def test_a_scan_takes_time_for_pages_that_it_leaves_alone_as_well():
     took, _ = begun_scan(1000, 1500)
-    assert took == 128 * 1000 + 64 * 2000
+    assert took == 128 * 1000 + 64 * 1000 + 64 * 1000
+    took, _ = begun_scan(1000, 1500, mode=2)
+    assert took == 128 * 1000 + 64 * 1000  # both nodes are of the top tier: none is marked, but of the other's pages that had to be found out
+    took, _ = begun_scan(1000, 1500, mode=3)
+    assert took == 128 * 1000 + 64 * (2 * 1000 + 1000)  # asked twice: may it be marked, is the time of the scan to be noted
+
+
+def test_a_promotion_takes_the_time_of_six_questions_for_a_tier():
+    def took(cost_ns):
+        sim = Simulation.from_table(TIERS)
+        machine = sim.machine
+        assert write(sim, "/proc/sys/kernel/numa_balancing", "2") == 0
+        task = sim.spawn("A").index
+        sim.set_mempolicy("A", "bind", [1])
+        addr = sim.mmap("A", 62 * 4096)  # two batches of 31: all are on LRU lists
+        sim.touch("A", addr, 62, 1)
+        sim.set_mempolicy("A", "default")
+        sim.sleep(2000)
+        machine.numa_task[task * r.NT_STRIDE + r.NT_RUNTIME], machine.sc[r.SC_RUN_SINCE_NS] = 1_500_000_000, machine.sc[r.SC_NOW_NS]
+        machine.run(task_tick_numa, task)
+        machine.cost[r.COST_NODE_IS_TOPTIER] = cost_ns
+        began = sim.now_ns
+        sim.touch("A", addr, 62, 0)
+        assert [int(machine.vmstat[item]) for item in (V_NUMA_HINT_FAULTS, V_NUMA_PAGES_MIGRATED)] == [62, 62] and sim.check_state() == []
+        return sim.now_ns - began
+
+    assert took(1000) - took(0) == 62 * 6 * 1000
 
 
 def test_a_stamp_that_is_behind_catches_up_at_the_ticks_within_the_scan():
-    """128 entries of 256 us and 64 of 512 more take 65.5 ms, 16 ticks: they put the next scan off by 32 times as much, and by two ticks."""
+    """128 entries of 256 us and 64 of twice that more take 65.5 ms, 16 ticks: they put the next scan off by 32 times as much, and by two ticks."""
     assert begun_scan(256_000, 1500)[1] == 1000 + 8 + 16 * 4 * 32
     assert begun_scan(256_000, 3500)[1] == 3000 + 8 + 16 * 4 * 32  # 1000 at the tick that began it, 2000 and 3000 within
 

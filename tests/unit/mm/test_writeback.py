@@ -6,7 +6,7 @@ from mmlab_linux.reclaimer.two_list import TWO_LIST
 
 from mmlab import procfs
 from mmlab._engine.check import _dirty_pages
-from mmlab.mm.fs_writeback import wakeup_flusher_threads
+from mmlab.mm.fs_writeback import wakeup_flusher_threads, wb_step
 from mmlab.mm.page_writeback import memcg_background_threshold, memcg_dirty_threshold
 from mmlab.model import rows as r
 from mmlab.model import vmstat as v
@@ -114,6 +114,28 @@ def test_many_files_take_turns():
     sim.sleep(100)
     assert counted(sim, v.V_NR_DIRTY, v.V_NR_WRITTEN) == [0, 60]
     assert [int(sim.machine.wb[r.WB_LISTS + 2 * io_list]) for io_list in (r.IO_DIRTY, r.IO_QUEUED, r.IO_MORE)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("background_bytes", [1 << 24, 4096])
+def test_the_flusher_sleeps_while_all_that_is_dirty_is_under_write_back(background_bytes):
+    """Pages written to again while they are on their way: nothing can be written until the disk has answered."""
+    sim = simulation(dirty_background_bytes=background_bytes, dirty_bytes=1 << 25, dirty_writeback_centisecs=0)
+    made(sim)
+    sim.machine.cost[r.COST_DEVICE_WRITE] = 1_000_000_000
+    sim.fwrite("A", "f", 0, 4 * 4096)
+    sim.machine.run(wakeup_flusher_threads)
+    sim.sleep(1)
+    sim.fwrite("A", "f", 0, 4 * 4096)
+    assert counted(sim, v.V_NR_DIRTY, v.V_NR_WRITEBACK) == [4, 4]
+    sim.machine.run(wakeup_flusher_threads)
+    began = sim.now_ns
+    steps = next(step for step in range(20) if sim.machine.run(wb_step) == 0)
+    assert steps > 0 and sim.now_ns == began and int(sim.machine.wb[r.WB_AWAKE]) == 0
+    sim.sleep(3000)
+    sim.machine.run(wakeup_flusher_threads)
+    sim.sleep(3000)
+    assert counted(sim, v.V_NR_DIRTY, v.V_NR_WRITEBACK, v.V_NR_WRITTEN) == [0, 0, 8]
+    assert sim.check_state() == []
 
 
 def test_dirty_files_that_go_leave_nothing_behind():
