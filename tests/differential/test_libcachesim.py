@@ -11,9 +11,12 @@ import sys
 import numpy as np
 import pytest
 
+from mmlab._engine.requests import RequestMachine
 from mmlab.testing.oracles.libcachesim import EQUAL, misses, write_oracle_general
 from mmlab.testing.oracles.replacement_adaptive import w_tinylfu
-from mmlab.testing.oracles.request_streams import policy_misses, recorded, zipf, zipf_with_scan
+from mmlab.workload.stream import unpack
+from mmlab.workload.trace_format import read_recorded
+from mmlab.workload.traces import shipped
 from mmlab_rivals.reclaimer import RECLAIMERS
 
 libcachesim = pytest.importorskip("libcachesim")
@@ -22,11 +25,30 @@ OBJECTS, REQUESTS = 5000, 100_000
 POLICIES = {policy.name: policy for policy in RECLAIMERS}
 
 
+def zipf_requests():
+    """Zipf(1) over scattered objects."""
+    rng = np.random.Generator(np.random.PCG64(20240607))
+    weights = np.cumsum(1 / np.arange(1, OBJECTS + 1))
+    ranks = np.searchsorted(weights, rng.random(REQUESTS) * weights[-1])
+    return rng.permutation(OBJECTS)[ranks]
+
+
+def scan_requests():
+    """The same, with a fifth of the requests replaced by a scan over other objects."""
+    ids = zipf_requests()
+    scan = np.arange(REQUESTS) % 10 >= 8
+    ids[scan] = OBJECTS + np.arange(int(scan.sum())) % OBJECTS
+    return ids
+
+
+def recorded_requests():
+    """The pages that a shipped recording of a compiler touches."""
+    kinds, _, pages = unpack(read_recorded(shipped()["gcc"]).words)
+    return np.unique(pages[kinds <= 2], return_inverse=True)[1][:REQUESTS]
+
+
 #: requests, and three sizes (libcachesim's LIRS takes 200 and more, see lirs.py)
-STREAMS = {
-    "zipf": (lambda: zipf(OBJECTS, REQUESTS), (250, 500, 2500)), "scan": (lambda: zipf_with_scan(OBJECTS, REQUESTS), (250, 500, 2500)),
-    "recorded": (lambda: recorded()[:REQUESTS], (200, 500, 1000)),
-}  # fmt: skip
+STREAMS = {"zipf": (zipf_requests, (250, 500, 2500)), "scan": (scan_requests, (250, 500, 2500)), "recorded": (recorded_requests, (200, 500, 1000))}
 
 
 @pytest.fixture(scope="module", params=STREAMS)
@@ -40,7 +62,11 @@ def stream(request, tmp_path_factory):
 
 
 def ours(name, params, ids, size, seed=0):
-    return policy_misses(POLICIES[name], params, ids, size, seed)
+    policy = POLICIES[name]
+    machine = RequestMachine(policy, policy.params(**params) if policy.params else None, ids, size, seed=seed)
+    while not machine.done:
+        machine.step()
+    return machine.misses
 
 
 def theirs(name, params, stream, size):
@@ -130,7 +156,7 @@ def test_random_within_three_sigma_over_ten_seeds(stream, which):
 
 def test_random_misses_as_fifo_does_where_requests_are_independent():
     """Of both the miss ratio is the same under the independent reference model (Gelenbe 1973)."""
-    ids = zipf(OBJECTS, REQUESTS)
+    ids = zipf_requests()
     misses = [ours("random", {}, ids, 500, seed) for seed in range(10)]
     assert abs(np.mean(misses) - ours("fifo", {}, ids, 500)) <= 3 * np.std(misses, ddof=1)
 

@@ -276,13 +276,13 @@ def test_statistics_of_the_lists_lag():
     active(lru, range(310))
     stats = lru.machine.states["reclaimer"].stats
     sizes = {}
-    for ms in (849, 850, 2865, 2866):  # first after 0.85 s, then each 2.016
-        if ms == 2865:
+    for ms in (1049, 1050, 3065, 3066):  # first after 1.05 s, then each 2.016
+        if ms == 3065:
             active(lru, range(310, 341))
         lru.machine.sc[r.SC_NOW_NS] = ms * 1_000_000
         lru.shrink(0)
         sizes[ms] = stats[LRU_ACTIVE_FILE] + stats[LRU_INACTIVE_FILE]
-    assert sizes == {849: 0, 850: 310, 2865: 310, 2866: 31}  # all 310 were reclaimed at once
+    assert sizes == {1049: 0, 1050: 310, 3065: 310, 3066: 31}  # all 310 were reclaimed at once
 
 
 def test_kswapd_keeps_old_anonymous_pages_at_hand():
