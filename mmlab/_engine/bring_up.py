@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 
-from mmlab._engine import loop
 from mmlab._engine.core import memblock_services
 from mmlab._engine.swap_devices import start_swap
 from mmlab.errors import InputError, NotSupported
@@ -15,6 +14,7 @@ from mmlab.mm.kcompactd import CHECK_INTERVAL_NS
 from mmlab.mm.memblock import memblock_alloc
 from mmlab.mm.memory import memblock_zeroed_folio
 from mmlab.mm.slab import create_kernel_caches
+from mmlab.model.const import NEVER_NS
 from mmlab.model.gfp import GFP_KERNEL, ZONE_MOVABLE
 from typing import TYPE_CHECKING
 
@@ -45,8 +45,8 @@ def settings(sim: Simulation, script: bool) -> None:
     balanced = sim.cfg.options.numa_balancing
     sc[r.SC_NUMA_BALANCING] = int(sim.layout.nr_nodes > 1 if balanced is None else balanced)
     sc[r.SC_STAT_INTERVAL_NS] = sc[r.SC_NEXT_TICK_NS] = 1_000_000_000
-    sc[r.SC_KSWAPD_SLICE_NS], sc[r.SC_NEXT_SAMPLE_NS], sc[r.SC_NEXT_EVENT_NS] = 3_000_000, loop.NEVER_NS, 0
-    sc[r.SC_KHUGEPAGED_MM], sc[r.SC_KCOMPACTD_NS], sc[r.SC_KSWAPD_TIMER_NS] = -1, CHECK_INTERVAL_NS, loop.NEVER_NS
+    sc[r.SC_KSWAPD_SLICE_NS], sc[r.SC_NEXT_SAMPLE_NS], sc[r.SC_NEXT_EVENT_NS] = 3_000_000, NEVER_NS, 0
+    sc[r.SC_KHUGEPAGED_MM], sc[r.SC_KCOMPACTD_NS], sc[r.SC_KSWAPD_TIMER_NS] = -1, CHECK_INTERVAL_NS, NEVER_NS
     sc[r.SC_OOM_VICTIM], sc[r.SC_SEED], sc[r.SC_PID_NEXT] = -1, sim.seed, FIRST_PID
     wants = r.WANTS_RECLAIMER if sim.policies["reclaimer"].policy.wants_accesses else 0
     wants |= r.WANTS_MONITOR if sim.policies["monitor"].policy.wants_accesses else 0

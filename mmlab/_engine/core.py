@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from mmlab import abi
-from mmlab._engine import loop
+from mmlab._engine import background
 from mmlab.kernels.jit import JIT_OFF
 from mmlab.mm import (
     compaction, filemap, files, fork, fs_writeback, huge_memory, kcompactd, khugepaged, kswapd, memcontrol, memory, mempolicy, migrate,
@@ -69,8 +69,8 @@ SERVICES: dict[str, Callable] = {
     "shmem_get_page": shmem.shmem_get_page,
     "inode_put": files.do_inode_put,
     "zap_range": memory.zap_range,
-    "background": loop.do_background,
-    "run_due_work": loop.do_run_due_work,
+    "background": background.do_background,
+    "run_due_work": background.do_run_due_work,
     "handle_over_high": memcontrol.do_handle_over_high,
     "expand_stack": mmap.expand_downwards,
     "mlock_faulted": mlock.mlock_faulted,

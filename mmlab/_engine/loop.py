@@ -1,4 +1,4 @@
-"""The hot loop: accesses of tasks through their page tables, and background work on the simulated clock.
+"""The hot loop: accesses of tasks through their page tables.
 
 An event is one int64: kind | task << 4 | virtual page << 16 (kind 0 read, 1 write, 2 execute, 15 an operation for Python). A present page is
 served here without any call; everything else is a fault. The loop comes back to Python for operations, samples, signals and kills only.
@@ -6,38 +6,22 @@ served here without any call; everything else is a fault. The loop comes back to
 
 import numpy as np
 
-from mmlab._engine.looping import NEVER_NS, preempt_by_loops, run_loops
 from mmlab._engine.tlb import watch_access
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.kernels.likely import unlikely
-from mmlab.kernels.ops import (
-    monitor_on_access, monitor_sample, oom_policy_step, page_allocator_tick, reclaimer_folio_accessed, thp_step, tiering_page_accessed,
-    tiering_step,
-)
-from mmlab.kernels.pte import lru_gen_use_mm, mapped_entry, walk_pmd
-from mmlab.kernels.runnable import wanted_by_others
-from mmlab.kernels.services import background, balance_dirty_pages, run_due_work, task_tick_numa, wb_step, writeback_timers
-from mmlab.kernels.zones import fold_lru_diffs, page_node
+from mmlab.kernels.ops import monitor_on_access, reclaimer_folio_accessed, tiering_page_accessed
+from mmlab.kernels.pte import mapped_entry, walk_pmd
+from mmlab.kernels.services import background, run_due_work
+from mmlab.kernels.zones import page_node
 from mmlab.mm.files import file_read, file_write
-from mmlab.mm.kcompactd import kcompactd
-from mmlab.mm.kswapd import kswapd_timers, kswapd_turn, kswapd_turns, run_kswapd
 from mmlab.mm.memcontrol import resume_user_mode
 from mmlab.mm.memory import do_user_addr_fault
-from mmlab.mm.numa_balancing import account_runtime
-from mmlab.mm.page_io import blk_flush_plug, swap_io_next_ns, swap_io_poll
-from mmlab.mm.policy_fault import step_due
-from mmlab.mm.psi import update_averages
-from mmlab.mm.zswap_writeback import zswap_worker_turn
 from mmlab.model.rows import (
-    COST_HIT, LOOP_RUNS, LOOP_STATE, LOOP_STRIDE, MM_ROOT, MM_STRIDE, NODE_STRIDE, N_ACCESSES, N_FIRST_CPU, N_KSWAPD_AWAKE,
-    N_KSWAPD_CLOCK_NS, N_KSWAPD_WAKE_NS, N_NR_CPUS, POLICY_MONITOR_STEP, POLICY_OOM_STEP, POLICY_THP_STEP, POLICY_TIERING_STEP,
-    PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_CPU, SC_EVENT, SC_IDLE_NS, SC_KCOMPACTD_NS,
-    SC_KSWAPD_AWAKE, SC_KSWAPD_SLICE_NS, SC_KSWAPD_TIMER_NS, SC_MONITOR_NS, SC_MONITOR_TIMER_NS, SC_NEEDS_FUTURE, SC_NEXT_EVENT_NS,
-    SC_NEXT_SAMPLE_NS, SC_NEXT_TICK_NS, SC_NODE, SC_NOW_NS, SC_NR_CPUS, SC_NR_LOOPS, SC_NR_NODES, SC_NUMA_BALANCING, SC_OOM_TIMER_NS,
-    SC_OOM_VICTIM, SC_PANIC, SC_PREEMPT_NS, SC_RUN_SINCE_NS, SC_STAT_INTERVAL_NS, SC_TASK, SC_THP_TIMER_NS, SC_TIERING_NS,
-    SC_TIERING_TIMER_NS, SC_UNPREEMPTED_NS, SC_WANTS_ACCESS, TASK_STRIDE, TF_KILLED, T_CPU, T_FLAGS, T_MM, T_NODE, WANTS_MONITOR,
-    WANTS_NODES, WANTS_RECLAIMER, WANTS_SUBPAGES, WANTS_TIERING, WANTS_TLB, WB_AWAKE, WB_BALANCE, WB_CLOCK_NS, WB_NEXT_NS,
-    ZSW_SHRINK_PENDING,
+    COST_HIT, LOOP_RUNS, LOOP_STATE, LOOP_STRIDE, MM_ROOT, MM_STRIDE, NODE_STRIDE, N_ACCESSES, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE,
+    PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTE_WRITE, SC_CPU, SC_EVENT, SC_IDLE_NS, SC_KSWAPD_AWAKE, SC_NEEDS_FUTURE, SC_NEXT_EVENT_NS,
+    SC_NEXT_SAMPLE_NS, SC_NODE, SC_NOW_NS, SC_NR_CPUS, SC_NR_NODES, SC_OOM_VICTIM, SC_PANIC, SC_TASK, SC_WANTS_ACCESS, TASK_STRIDE,
+    TF_KILLED, T_CPU, T_FLAGS, T_MM, T_NODE, WANTS_MONITOR, WANTS_NODES, WANTS_RECLAIMER, WANTS_SUBPAGES, WANTS_TIERING, WANTS_TLB,
+    WB_BALANCE,
 )
 
 # why the loop stopped, in m.sc[SC_EVENT]
@@ -50,142 +34,6 @@ def switch_task(m, task):
     m.sc[SC_TASK] = task
     m.sc[SC_CPU] = m.task[task * TASK_STRIDE + T_CPU]
     m.sc[SC_NODE] = m.task[task * TASK_STRIDE + T_NODE]
-
-
-@kernel
-def do_background(m):
-    """Let what is due by now happen: completions of swap writes, kswapd, zswap's worker, per-CPU ticks, the monitor, thp, a killer in user space. Sets the next time at which this is needed."""
-    cpu, task, node = m.sc[SC_CPU], m.sc[SC_TASK], m.sc[SC_NODE]
-    swap_io_poll(m)
-    now = m.sc[SC_NOW_NS]
-    upcoming = m.sc[SC_NEXT_SAMPLE_NS]
-    if task >= 0:
-        account_runtime(m, task)
-        if m.sc[SC_NUMA_BALANCING]:
-            upcoming = min(upcoming, now + task_tick_numa(m, task))
-            now = m.sc[SC_NOW_NS]
-    if now >= m.sc[SC_KSWAPD_TIMER_NS]:
-        kswapd_timers(m)
-    if m.sc[SC_KSWAPD_AWAKE] > 0:
-        contended = wanted_by_others(m)
-        m.sc[SC_TASK] = -1
-        if m.sc[SC_NR_CPUS] == 1:
-            kswapd_turns(m, contended)
-            now = m.sc[SC_NOW_NS]
-            upcoming = min(upcoming, m.sc[SC_PREEMPT_NS])
-        else:
-            for n in range(m.sc[SC_NR_NODES]):
-                base = n * NODE_STRIDE
-                if m.node[base + N_KSWAPD_AWAKE] == 0:
-                    continue
-                first = m.node[base + N_FIRST_CPU]
-                if task >= 0 and first == cpu and m.node[base + N_NR_CPUS] == 1:  # it has no CPU but the task's
-                    m.sc[SC_CPU] = cpu
-                    upcoming = min(upcoming, kswapd_turn(m, n, 1))
-                    now = m.sc[SC_NOW_NS]
-                    continue
-                m.sc[SC_CPU] = (first if first >= 0 else 0) if first != cpu else (cpu + 1) % m.sc[SC_NR_CPUS]
-                m.sc[SC_NOW_NS] = max(m.node[base + N_KSWAPD_CLOCK_NS], m.node[base + N_KSWAPD_WAKE_NS])
-                if m.sc[SC_NOW_NS] <= now:
-                    run_kswapd(m, n, now + 1)
-                m.node[base + N_KSWAPD_CLOCK_NS] = m.sc[SC_NOW_NS]
-                if m.node[base + N_KSWAPD_AWAKE]:
-                    upcoming = min(upcoming, m.sc[SC_NOW_NS])
-                m.sc[SC_NOW_NS] = now
-        m.sc[SC_CPU], m.sc[SC_TASK], m.sc[SC_NODE] = cpu, task, node
-        if m.sc[SC_NR_CPUS] == 1:
-            lru_gen_use_mm(m)
-    upcoming = min(upcoming, m.sc[SC_KSWAPD_TIMER_NS])
-    if now >= m.wb[WB_NEXT_NS]:
-        writeback_timers(m)
-    if m.wb[WB_AWAKE]:
-        m.sc[SC_TASK] = -1
-        if m.sc[SC_NR_CPUS] == 1:
-            if now >= m.wb[WB_CLOCK_NS]:
-                end = now + m.sc[SC_KSWAPD_SLICE_NS]
-                while wb_step(m) and m.sc[SC_NOW_NS] < end:
-                    pass
-                now = m.sc[SC_NOW_NS]
-                m.wb[WB_CLOCK_NS] = now + (m.sc[SC_KSWAPD_SLICE_NS] if m.wb[WB_AWAKE] else 0)
-            if m.wb[WB_AWAKE]:
-                upcoming = min(upcoming, m.wb[WB_CLOCK_NS])
-        else:
-            m.sc[SC_NOW_NS] = m.wb[WB_CLOCK_NS]
-            while m.sc[SC_NOW_NS] <= now and wb_step(m):
-                pass
-            m.wb[WB_CLOCK_NS] = m.sc[SC_NOW_NS]
-            if m.wb[WB_AWAKE]:
-                upcoming = min(upcoming, m.sc[SC_NOW_NS])
-            m.sc[SC_NOW_NS] = now
-        m.sc[SC_TASK] = task
-        if m.sc[SC_NR_CPUS] == 1:
-            lru_gen_use_mm(m)
-    upcoming = min(upcoming, m.wb[WB_NEXT_NS])
-    if m.zswap[ZSW_SHRINK_PENDING]:
-        m.sc[SC_TASK] = -1
-        zswap_worker_turn(m)
-        m.sc[SC_TASK] = task
-        if m.sc[SC_NR_CPUS] > 1:
-            m.sc[SC_NOW_NS] = now  # it ran on another CPU
-        now = m.sc[SC_NOW_NS]
-    if now >= m.sc[SC_NEXT_TICK_NS]:
-        while m.sc[SC_NEXT_TICK_NS] <= now:
-            m.sc[SC_NEXT_TICK_NS] += m.sc[SC_STAT_INTERVAL_NS]
-        for c in range(m.sc[SC_NR_CPUS]):
-            m.sc[SC_CPU] = c
-            page_allocator_tick(m, c)
-            fold_lru_diffs(m, c)
-        m.sc[SC_CPU] = cpu
-        update_averages(m)
-    if now >= m.sc[SC_KCOMPACTD_NS]:
-        m.sc[SC_TASK] = -1
-        m.sc[SC_KCOMPACTD_NS] = NEVER_NS
-        wait = kcompactd(m)
-        m.sc[SC_KCOMPACTD_NS] = min(m.sc[SC_KCOMPACTD_NS], m.sc[SC_NOW_NS] + wait)
-        if m.sc[SC_NR_CPUS] > 1:
-            m.sc[SC_NOW_NS] = now  # it worked on another CPU
-        now = m.sc[SC_NOW_NS]
-        m.sc[SC_TASK] = task
-    upcoming = min(upcoming, m.sc[SC_KCOMPACTD_NS])
-    if now >= m.sc[SC_MONITOR_TIMER_NS]:
-        m.sc[SC_TASK] = -1
-        m.sc[SC_UNPREEMPTED_NS] = 0
-        wait = monitor_sample(m, now)
-        m.sc[SC_MONITOR_NS] += m.sc[SC_NOW_NS] - now
-        blk_flush_plug(m)
-        preempt_by_loops(m, m.sc[SC_NOW_NS] - now - m.sc[SC_UNPREEMPTED_NS])
-        m.sc[SC_MONITOR_TIMER_NS] = step_due(m, POLICY_MONITOR_STEP, now, wait)
-        if m.sc[SC_NR_CPUS] > 1:
-            m.sc[SC_NOW_NS] = now  # it worked on another CPU
-        now = m.sc[SC_NOW_NS]
-        m.sc[SC_TASK] = task
-    if now >= m.sc[SC_TIERING_TIMER_NS]:
-        m.sc[SC_TASK] = -1
-        wait = tiering_step(m, now)
-        m.sc[SC_TIERING_NS] += m.sc[SC_NOW_NS] - now
-        m.sc[SC_TIERING_TIMER_NS] = step_due(m, POLICY_TIERING_STEP, now, wait)
-        if m.sc[SC_NR_CPUS] > 1:
-            m.sc[SC_NOW_NS] = now  # it ran on another CPU
-        now = m.sc[SC_NOW_NS]
-        m.sc[SC_TASK] = task
-    if now >= m.sc[SC_THP_TIMER_NS]:
-        wait = thp_step(m, now)
-        m.sc[SC_THP_TIMER_NS] = step_due(m, POLICY_THP_STEP, now, wait)
-        if m.sc[SC_NR_CPUS] > 1:
-            m.sc[SC_NOW_NS] = now  # it ran on another CPU
-        now = m.sc[SC_NOW_NS]
-    if now >= m.sc[SC_OOM_TIMER_NS]:
-        wait = oom_policy_step(m, now)
-        m.sc[SC_OOM_TIMER_NS] = step_due(m, POLICY_OOM_STEP, now, wait)
-        if m.sc[SC_NR_CPUS] > 1:
-            m.sc[SC_NOW_NS] = now  # it ran on another CPU
-    if m.sc[SC_NR_LOOPS] > 0:
-        upcoming = min(upcoming, run_loops(m))
-    m.sc[SC_RUN_SINCE_NS] = m.sc[SC_NOW_NS]
-    upcoming = min(upcoming, swap_io_next_ns(m))
-    m.sc[SC_NEXT_EVENT_NS] = min(min(upcoming, m.sc[SC_NEXT_TICK_NS]), min(m.sc[SC_MONITOR_TIMER_NS], m.sc[SC_THP_TIMER_NS]))
-    m.sc[SC_NEXT_EVENT_NS] = min(m.sc[SC_NEXT_EVENT_NS], min(m.sc[SC_TIERING_TIMER_NS], m.sc[SC_OOM_TIMER_NS]))
-    return 0
 
 
 @leaf
@@ -404,21 +252,6 @@ def file_io(m, file, offset_bytes, length_bytes, call_bytes, write):
         if task >= 0 and m.task[task * TASK_STRIDE + T_FLAGS] & TF_KILLED:
             break
     return done
-
-
-@kernel
-def do_run_due_work(m):
-    """Background work that has become due, and the sleep of a task that has dirtied more pages than the disk writes."""
-    wake_ns = m.sc[SC_NOW_NS]
-    while m.sc[SC_NOW_NS] >= m.sc[SC_NEXT_EVENT_NS] or m.wb[WB_BALANCE] or m.sc[SC_NOW_NS] < wake_ns:
-        if m.wb[WB_BALANCE] and m.sc[SC_NOW_NS] >= wake_ns:
-            wake_ns = m.sc[SC_NOW_NS] + balance_dirty_pages(m)
-        m.sc[SC_NOW_NS] = max(m.sc[SC_NOW_NS], min(wake_ns, m.sc[SC_NEXT_EVENT_NS]))
-        if m.sc[SC_NOW_NS] >= m.sc[SC_NEXT_EVENT_NS]:
-            background(m)
-        if m.sc[SC_NOW_NS] >= wake_ns and m.wb[WB_BALANCE] == 0:
-            break
-    return 0
 
 
 @leaf
