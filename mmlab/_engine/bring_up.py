@@ -6,7 +6,7 @@ import errno
 
 from mmlab._engine.core import memblock_services
 from mmlab._engine.swap_devices import start_swap
-from mmlab.errors import InputError, NotSupported
+from mmlab.errors import InputError, NotSupported, did_you_mean
 from mmlab.kernels.services import kmem_cache_alloc
 from mmlab.machine import memory_tiers
 from mmlab.mm.ext4_meta import ext4_commit_super
@@ -108,12 +108,16 @@ def apply_setting(sim: Simulation, table: str, key: str, value: str) -> None:
     """A key of [sysctl] or [sysfs] (`table`) is written to its file. Raises InputError or NotSupported that name it."""
     from mmlab.procfs import write
     from mmlab.procfs.accepted import refused
-    from mmlab.procfs.registry import policy_owner
+    from mmlab.procfs.registry import known_files, policy_owner
 
     path = f"/proc/sys/{key.replace('.', '/')}" if table == "sysctl" else f"/sys/{key}"
     try:
         error = write(sim, path, value)
     except NotSupported as fault:
+        known, (folder, _, name) = set(known_files(sim)), path.rpartition("/")
+        if path not in known:
+            beside = [other.rpartition("/")[2] for other in known if other.rpartition("/")[0] == folder]
+            raise InputError(f'{table}."{key}": mmlab has no such file{did_you_mean(name, beside)}') from None
         raise NotSupported(f'{table}."{key}": {fault}') from None
     except FileNotFoundError:
         raise InputError(f'{table}."{key}": there is no such file on this machine') from None

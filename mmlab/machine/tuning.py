@@ -11,6 +11,14 @@ from .watermarks import PcpLimits, Watermarks
 EINVAL = 22
 INT_MAX = 2**31 - 1
 NO_USER_VALUE = -1
+#: sysctls of ZoneTuning: what boot sets, the least and greatest value allowed for each of its numbers
+TUNED: dict[str, tuple[tuple[int, ...], int, int]] = {
+    "vm.min_free_kbytes": ((1024,), 0, INT_MAX),
+    "vm.watermark_scale_factor": ((10,), 1, 3000),
+    "vm.watermark_boost_factor": ((15000,), 0, INT_MAX),
+    "vm.lowmem_reserve_ratio": (wm.LOWMEM_RESERVE_RATIO, -INT_MAX - 1, INT_MAX),
+    "vm.percpu_pagelist_high_fraction": ((0,), 0, INT_MAX),
+}
 
 
 def thp_at_boot(layout: MachineLayout, mode: str | None = None) -> str:
@@ -48,19 +56,13 @@ class ZoneTuning:
         self.totalreserve_pages = 0
         self.user_min_free_kbytes = NO_USER_VALUE
         self.thp_pmd_enabled = False
-        self.values: dict[str, list[int]] = {
-            "vm.min_free_kbytes": [1024],
-            "vm.watermark_scale_factor": [10],
-            "vm.watermark_boost_factor": [15000],
-            "vm.lowmem_reserve_ratio": list(wm.LOWMEM_RESERVE_RATIO),
-            "vm.percpu_pagelist_high_fraction": [0],
-        }
-        self._writers: dict[str, tuple[int, int, Callable[[list[int]], int]]] = {
-            "vm.min_free_kbytes": (0, INT_MAX, self._write_min_free_kbytes),
-            "vm.watermark_scale_factor": (1, 3000, self._write_watermark_scale_factor),
-            "vm.watermark_boost_factor": (0, INT_MAX, self._store("vm.watermark_boost_factor")),
-            "vm.lowmem_reserve_ratio": (-INT_MAX - 1, INT_MAX, self._write_lowmem_reserve_ratio),
-            "vm.percpu_pagelist_high_fraction": (0, INT_MAX, self._write_high_fraction),
+        self.values = {name: list(at_boot) for name, (at_boot, _, _) in TUNED.items()}
+        self._writers: dict[str, Callable[[list[int]], int]] = {
+            "vm.min_free_kbytes": self._write_min_free_kbytes,
+            "vm.watermark_scale_factor": self._write_watermark_scale_factor,
+            "vm.watermark_boost_factor": self._store("vm.watermark_boost_factor"),
+            "vm.lowmem_reserve_ratio": self._write_lowmem_reserve_ratio,
+            "vm.percpu_pagelist_high_fraction": self._write_high_fraction,
         }
         self.mobility_disabled = wm.mobility_grouping_disabled(sum(self.managed))
         self._boot(thp_at_boot(layout, thp))
@@ -76,7 +78,7 @@ class ZoneTuning:
 
     def knows(self, name: str) -> bool:
         """Whether ``write`` handles this sysctl (``vm.min_free_kbytes``)."""
-        return name in self._writers
+        return name in TUNED
 
     def read(self, name: str) -> str:
         """The sysctl's text, values separated by tabs."""
@@ -84,7 +86,7 @@ class ZoneTuning:
 
     def write(self, name: str, text: str | int) -> int:
         """Write a sysctl: 0, or -22 (EINVAL) with nothing changed. KeyError for a name it does not know."""
-        low, high, writer = self._writers[name]
+        _, low, high = TUNED[name]
         try:
             new = [int(w, 0) for w in str(text).split()]
         except ValueError:
@@ -92,7 +94,7 @@ class ZoneTuning:
         new = new[: len(self.values[name])]
         if not new or any(not low <= v <= high for v in new):
             return -EINVAL
-        return writer(new)
+        return self._writers[name](new)
 
     def thp_switched(self, pmd_enabled: bool) -> None:
         """A write to any of transparent_hugepage's ``enabled`` files; ``pmd_enabled``: whether PMD-sized THP is on anywhere after it."""

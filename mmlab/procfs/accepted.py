@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mmlab.errors import did_you_mean
+from mmlab.machine.tuning import TUNED
 from mmlab.procfs.registry import DEMOTION_ENABLED, NUMAB_ROOT, THP_ROOT
 from mmlab.procfs.settings import (
-    INT_MAX, INTEGERS, KHUGEPAGED, NUMA_BALANCING, NUMA_BALANCING_MAX, NUMAB_FILES, SIZE_ENABLED, THP_CHOICES, THP_SIZES, to_bool, to_integer,
+    COMMANDS, FIXED, INT_MAX, INTEGERS, KHUGEPAGED, NUMA_BALANCING, NUMA_BALANCING_MAX, NUMAB_FILES, SIZE_ENABLED, THP_CHOICES, THP_SIZES, to_bool,
+    to_integer,
 )  # fmt: skip
 
 #: file below /sys -> words that it takes
@@ -18,14 +21,19 @@ CHOICES = {
 #: sysctl or file below /sys -> least and greatest whole number that it takes
 RANGES = {
     **{name: (low, high) for name, (_, low, high, _) in INTEGERS.items()}, NUMA_BALANCING: (0, NUMA_BALANCING_MAX),
+    **{name: (low, high) for name, (at_boot, low, high) in TUNED.items() if len(at_boot) == 1},
     **{NUMAB_ROOT + name: (0, INT_MAX) for name in NUMAB_FILES},
     **{f"{THP_ROOT}khugepaged/{name}": (int(name == "pages_to_scan"), high) for name, (_, high) in KHUGEPAGED.items()},
 }  # fmt: skip
+#: every sysctl that there is
+SYSCTLS = {*INTEGERS, *TUNED, *FIXED, *COMMANDS, NUMA_BALANCING}
 
 
 def refused(table: str, key: str, text: str) -> str:
     """What a key of `table` ("sysctl" or "sysfs") must be and what it got, as far as ranges and words tell; empty where nothing is wrong."""
     name = key if table == "sysctl" else "/sys/" + key
+    if table == "sysctl" and name not in SYSCTLS:
+        return "mmlab has no such sysctl" + (did_you_mean(name, SYSCTLS) or f" (it has {', '.join(sorted(SYSCTLS))})")
     if name in CHOICES and text.strip() not in CHOICES[name]:
         return f"must be one of {', '.join(CHOICES[name])}, got {text!r}"
     if name == DEMOTION_ENABLED and to_bool(text) is None:

@@ -15,7 +15,7 @@ from mmlab.model.const import EINVAL, ENOENT
 from mmlab.procfs import cgroups, cma, compressed, files_io, lru_gen, maps, meminfo, memory_blocks, mthp, status, tracing, zones
 from mmlab.procfs.clear_refs import clear_refs
 from mmlab.procfs.mempolicy import node_ranges, read_weight, weight_node, write_weight
-from mmlab.procfs.settings import NUMAB_FILES, THP_CHOICES, read_numab, settings_of, to_bool, write_numab
+from mmlab.procfs.settings import NUMAB_FILES, read_numab, settings_of, to_bool, write_numab
 from mmlab.procfs.tasks import living
 
 THP_ROOT = "/sys/kernel/mm/transparent_hugepage/"
@@ -167,18 +167,26 @@ def _write_sysrq(sim: Any, text: str) -> int:
     return 0
 
 
+def known_files(sim: Any) -> Iterator[str]:
+    """The path of every readable file, perhaps twice."""
+    yield from MACHINE_FILES
+    yield from (THP_ROOT + name.removeprefix("thp.") for name in settings_of(sim) if name.startswith("thp."))
+    sysctls = (name for name in (*settings_of(sim), *sim.tuning.values) if not name.startswith("thp."))
+    yield from (f"/proc/sys/{name.replace('.', '/', 1)}" for name in sysctls)
+    yield from (f"/sys/devices/system/node/node{node}/{name}" for node in range(sim.layout.nr_nodes) for name in NODE_FILES)
+    yield from (NUMAB_ROOT + name for name in NUMAB_FILES)
+    yield DEMOTION_ENABLED
+    yield from (f"{TIERS}memory_tier{tier}/nodelist" for tier in tier_nodes(sim))
+    yield from (f"/proc/{task.pid}/{name}" for task in living(sim) for name in TASK_FILES)
+    for owner in {id(o): o for o in policy_folders(sim).values()}.values():
+        yield from owner.paths()
+    yield from (*compressed.paths(), *tracing.paths(), *cma.paths(sim), *memory_blocks.paths(sim))
+
+
 def files(sim: Any, folder: str) -> Iterator[tuple[str, str]]:
     """(path relative to the folder, text) of every readable file below it, sorted by the parts of the path."""
-    known = [*MACHINE_FILES, *(THP_ROOT + name for name in (*THP_CHOICES, "use_zero_page"))]
-    sysctls = (name for name in (*settings_of(sim), *sim.tuning.values) if not name.startswith("thp."))
-    known += [f"/proc/sys/{name.replace('.', '/', 1)}" for name in sysctls]
-    known += [f"/sys/devices/system/node/node{node}/{name}" for node in range(sim.layout.nr_nodes) for name in NODE_FILES]
-    known += [NUMAB_ROOT + name for name in NUMAB_FILES] + [DEMOTION_ENABLED, *(f"{TIERS}memory_tier{tier}/nodelist" for tier in tier_nodes(sim))]
-    known += [f"/proc/{task.pid}/{name}" for task in living(sim) for name in TASK_FILES]
-    known += [path for owner in {id(o): o for o in policy_folders(sim).values()}.values() for path in owner.paths()]
-    known += compressed.paths() + tracing.paths() + cma.paths(sim) + memory_blocks.paths(sim)
     base = folder.rstrip("/") + "/"
-    found = [path[len(base) :] for path in known if path.startswith(base)]
+    found = [path[len(base) :] for path in known_files(sim) if path.startswith(base)]
     if not found:
         raise NotSupported(f"{folder}: not supported yet")
     for relative in sorted(dict.fromkeys(found), key=lambda path: path.split("/")):

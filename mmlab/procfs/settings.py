@@ -64,6 +64,8 @@ DIRTY: dict[str, tuple[int, str]] = {
 FIXED = {
     "vm.laptop_mode": "0", "vm.nr_hugepages": "0", RANDOMIZE: "0",
 }  # fmt: skip
+#: sysctls whose write does something once
+COMMANDS = ("vm.stat_refresh", "vm.compact_memory", "vm.drop_caches")
 NUMA_BALANCING_MAX = 4
 NUMA_BALANCING, LOWMEM_RESERVE_RATIO = "kernel.numa_balancing", "vm.lowmem_reserve_ratio"
 NUMAB_FILES = {

@@ -116,6 +116,30 @@ def test_what_damon_refuses_at_boot_names_the_key(key, value, said):
     assert f'sysfs."kernel/mm/damon/admin/{key}": {said}' in str(caught.value)
 
 
+def test_an_unknown_sysctl_is_named_when_the_file_is_read(tmp_path):
+    (tmp_path / "x.toml").write_text(WORKLOAD + "[sysctl]\nvm.swapiness = 10\nkernel.pid_max = 1000\nvm.watermark_scale_factor = 0\n")
+    with pytest.raises(InputError) as caught:
+        load_experiment(tmp_path / "x.toml")
+    typo, low, foreign = [message.partition("x.toml: ")[2] for message in caught.value.messages]
+    assert typo == "sysctl.\"vm.swapiness\": mmlab has no such sysctl; did you mean 'vm.swappiness'?"
+    assert foreign.startswith("sysctl.\"kernel.pid_max\": mmlab has no such sysctl (it has kernel.numa_balancing, ") and "vm.zone_reclaim_mode" in foreign
+    assert low == "sysctl.\"vm.watermark_scale_factor\": must be a whole number between 1 and 3000, got '0'"
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("kernel/mm/numa/demotion_enable", "; did you mean 'demotion_enabled'?"),
+        ("kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisec", "; did you mean 'scan_sleep_millisecs'?"),
+        ("kernel/mm/ksm/run", ""),
+    ],
+)
+def test_an_unknown_file_is_bad_input_with_the_near_one_of_its_folder(key, hint):
+    with pytest.raises(InputError) as caught:
+        Simulation.from_table({"memory": "4M", "bare": True}, sysfs={key: 1})
+    assert caught.value.messages == [f'sysfs."{key}": mmlab has no such file{hint}']
+
+
 def test_a_setting_that_is_not_simulated_names_its_key():
     with pytest.raises(NotSupported, match='^sysctl."vm.laptop_mode": sysctl vm.laptop_mode = 3: not supported yet'):
         Simulation.from_table({"memory": "4M", "bare": True}, sysctl={"vm.laptop_mode": 3})
