@@ -310,3 +310,21 @@ def test_linux_default_lists_every_key():
         assert tables[section] == {f.name: list(f.default) if isinstance(f.default, tuple) else f.default for f in attrs.fields(cls)}
     assert set(KEYS) - set(tables["machine"]) == {"import_dir", "modules", "icount", "boot"}
     assert "import_dir" in path.read_text()
+
+
+def test_a_machine_takes_the_settings_that_linux_default_has_in_comments():
+    import re
+
+    import tomli
+
+    from mmlab import Simulation
+
+    text = (Path(__file__).parents[3] / "experiments/linux_default.toml").read_text()
+    start, end = text.index("[sysctl]"), text.index("# What runs on the machine")
+    offered = tomli.loads(re.sub(r"^# (?=.* = )", "", text[start:end], flags=re.M))
+    assert offered["sysctl"] == {"vm": {"min_free_kbytes": 4096}} and len(offered["sysfs"]) == 3
+    sim = Simulation.from_table(
+        {"memory": "64M", "bare": True}, sysctl={"vm.min_free_kbytes": 4096}, sysfs=offered["sysfs"],
+        policies={"monitor": {"use": "damon", "params": {"autostart": False}}},
+    )  # fmt: skip
+    assert sim.tuning.values["vm.min_free_kbytes"] == [4096] and sim.settings["thp.enabled"] == "never"
