@@ -64,9 +64,11 @@ class Sampler:
         return misses | ({"bloat_pages": self.sim.bloat_pages()} if self.sim.machine.sizes.subpages else {})
 
     def last(self) -> dict[str, int]:
-        """What the last sample says of memory: its fragmentation, and what nobody has touched."""
+        """What the last sample says of memory: its fragmentation, and what nobody has touched; and the mean of what was resident."""
         kept = ("free_huge_frames", "extfrag_index:", "unusable_index:", "rss_pages", "bloat_pages")
-        return {name: int(value) for name, value in zip(self.names, self.rows[-1]) if name.startswith(kept)}
+        resident = [row[self.names.index("rss_pages")] for row in self.rows]
+        found = {name: int(value) for name, value in zip(self.names, self.rows[-1]) if name.startswith(kept)}
+        return found | {"rss_pages_mean": sum(resident) // len(resident)}
 
     def series(self) -> dict[str, np.ndarray]:
         """The columns, with a last sample at the end of the run."""

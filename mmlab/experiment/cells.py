@@ -65,9 +65,11 @@ def canonical_json(value: Any) -> str:
 def cell_key(config: dict[str, Any], digests: dict[str, Any]) -> str:
     """Hash of a resolved configuration and of the sources and files that decide what it gives.
 
+    The order of [sysctl] and [sysfs] counts: that is how they are written, and a kdamond starts with what it has by then.
     digests: name -> digest or nested dict of them: `core`, `plugins` (slot -> source digest), `workload` (file digest, or None).
     """
-    return hashlib.sha256(canonical_json({"config": config, "digests": digests}).encode()).hexdigest()
+    written = [list(config.get(table, ())) for table in ("sysctl", "sysfs")]
+    return hashlib.sha256(canonical_json({"config": config, "written": written, "digests": digests}).encode()).hexdigest()
 
 
 def file_digest(path: Path) -> str:

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from mmlab.results.cell_files import FinishedCell
 from mmlab.results.plotting import axes_layout
-from mmlab.results.summary import REGRET, Column, Row, arm_axes, label, varying
+from mmlab.results.summary import REGRET, Column, Row, arm_axes, axis_title, label, varying
 
 #: percent at which the colour is darkest
 DARKEST = 300
@@ -78,7 +78,7 @@ def overview(found: Grid) -> dict[str, Any]:
             "title": {"text": "%"}, "thickness": 10, "tickvals": [_shade(p) for p in (0, 3, 10, 30, 100, 300)], "ticktext": ["0", "3", "10", "30", "100", "300"],
         },
     }  # fmt: skip
-    layout = axes_layout(found.title, ", ".join(key.removesuffix(".use").split(".")[-1] for key in found.keys), "")
+    layout = axes_layout(found.title, ", ".join(axis_title(key) for key in found.keys), "")
     layout["height"] = 110 + 24 * len(names) + 7 * max(map(len, conditions))
     layout["margin"].update({"l": 30 + 7 * max(map(len, names)), "b": 40 + 6 * max(map(len, conditions))})
     layout["xaxis"].update({"type": "category", "tickangle": -40, "showgrid": False})

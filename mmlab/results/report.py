@@ -16,7 +16,7 @@ from mmlab.results.overview import overview
 from mmlab.results.plotting import COLOURS, name_of
 from mmlab.results.result import Result, html_table
 from mmlab.results.stats import Difference
-from mmlab.results.summary import Column, Row, arm_axes, cost_models, label, text_number, varying
+from mmlab.results.summary import Column, Row, arm_axes, axis_title, cost_models, label, text_number, varying
 from mmlab.results.trade_off import trade_offs
 
 #: Choices of the other axes and the seed that a page offers plots of; all are in series.parquet.
@@ -147,7 +147,7 @@ def _is_best(value: float, others: Sequence[float], column: Column) -> bool:
 
 def label_title(keys: Sequence[str]) -> str:
     """Title of the column of labels: `reclaimer` where reclaimers are compared."""
-    return ", ".join(key.removesuffix(".use").split(".")[-1] for key in keys) or "run"
+    return ", ".join(axis_title(key) for key in keys) or "run"
 
 
 def _differences(found: list[Difference], cells: Sequence[FinishedCell]) -> str:

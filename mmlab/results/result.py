@@ -13,7 +13,7 @@ from mmlab.errors import InputError
 from mmlab.results.cell_files import FinishedCell, read_cell
 from mmlab.results.overview import Grid, grid
 from mmlab.results.stats import Difference, compare
-from mmlab.results.summary import Column, Row, columns_for, cost_models, rows, table_columns, text_number, varying
+from mmlab.results.summary import Column, Row, axis_title, columns_for, cost_models, rows, table_columns, text_number, varying
 
 if TYPE_CHECKING:
     import plotly.graph_objects
@@ -81,7 +81,7 @@ class Result:
         """Titles and texts of the table per policy."""
         keys = varying(self.cells)
         columns = self.columns()
-        titles = [" ".join(k.removesuffix(".use").split(".")[-1] for k in keys) or "run"]
+        titles = [" ".join(axis_title(k) for k in keys) or "run"]
         titles += [f"{c.title} ({cost_models(self.cells)})" if c.is_time else c.title for c in columns] + ["events/s"]
         body = [
             [row.label(keys), *(text_number(row.values[c.title], c.is_time) for c in columns), text_number(row.events_per_s)]

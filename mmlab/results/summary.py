@@ -122,14 +122,19 @@ def varying(cells: Sequence[FinishedCell]) -> list[str]:
 
 
 def arm_axes(cells: Sequence[FinishedCell]) -> list[str]:
-    """The axes whose values are compared: the policies if any varies, else everything that varies."""
+    """The axes whose values are compared: the policies if any varies, else everything that varies but the workload, else that."""
     keys = varying(cells)
-    return [key for key in keys if key.endswith(".use")] or keys
+    return [key for key in keys if key.endswith(".use")] or [key for key in keys if not key.startswith("workload.")] or keys
+
+
+def axis_title(key: str) -> str:
+    """`reclaimer` for reclaimer.use, `swappiness` for sysctl.vm.swappiness, `age/min` for a file deep below /sys."""
+    return "/".join(key.removesuffix(".use").split(".")[-1].split("/")[-2:])
 
 
 def label(values: dict[str, Any]) -> str:
     """`clock` for one policy, `clock, swappiness=60` for more; policies and workloads' sources by name alone."""
-    words = [str(v) if k.endswith((".use", ".source")) else f"{k.split('.')[-1]}={v}" for k, v in values.items() if v is not None]
+    words = [str(v) if k.endswith((".use", ".source")) else f"{axis_title(k)}={v}" for k, v in values.items() if v is not None]
     return ", ".join(words) or "all"
 
 

@@ -127,6 +127,24 @@ def test_tiering(tmp_path):
     assert moved["first_touch"] == 0 < min(count for name, count in moved.items() if name != "first_touch")
 
 
+def test_proactive_reclaim(tmp_path):
+    """Of 2000 pages touched once 200 are used further: where ten idle intervals are enough most of the others go, where none ever is nothing does."""
+    age = "sysfs.kernel/mm/damon/admin/kdamonds/0/contexts/0/schemes/0/access_pattern/age/min"
+    phases = (
+        '{generator="scan", pages=2000, events=2000, write_fraction=1.0}',
+        '{generator="uniform", first_page=300, pages=200, events=600000, write_fraction=0.3}',
+    )
+    shown, found = run(
+        tmp_path, "proactive_reclaim.toml", 'matrix.workload.source=["steady"]', f"matrix.{age}=[1000000, 10]", 'machine.memory="32M"',
+        "sysfs.kernel/mm/damon/admin/kdamonds/0/contexts/0/targets/0/regions/0/end=0x2000000",
+        f"workload.sources.steady.params.phases=[{', '.join(phases)}]", axis=age,
+    )  # fmt: skip
+    assert found["steady", 1000000, "pswpout"] == found["steady", 1000000, "pgmajfault"] == 0
+    assert 1500 < found["steady", 10, "pswpout"] <= 2000 < found["steady", 10, "pswpout"] + found["steady", 10, "rss_pages"] + 200
+    assert found["steady", 10, "rss_pages"] < found["steady", 10, "rss_pages_mean"] < found["steady", 1000000, "rss_pages_mean"] <= 2000
+    assert "age/min=10 " in shown
+
+
 def test_oom_policies(tmp_path):
     """Six tasks of 4000 accesses each want 7200 pages of at most 5120: two have to go, a third where the kernel needs too much for itself. The
     oracle loses the least, and daemons that kill earlier wait less. The report says why."""

@@ -119,7 +119,7 @@ def test_series_show_fragmentation():
     free = 8 * 512 + 6 * 1024
     assert series["unusable_index:0,DMA32"].tolist() == [0, 0, (free - 8 * 512) * 1000 // free]
     assert series["extfrag_index:0,DMA32"].tolist() == [-1000] * 3
-    assert sampler.last() == {"rss_pages": 0, "free_huge_frames": 8, "extfrag_index:0,DMA32": -1000, "unusable_index:0,DMA32": 600}
+    assert sampler.last() == {"rss_pages": 0, "rss_pages_mean": 0, "free_huge_frames": 8, "extfrag_index:0,DMA32": -1000, "unusable_index:0,DMA32": 600}
 
 
 def test_invariants_are_checked_on_the_way():

@@ -292,6 +292,21 @@ def test_files_that_a_script_reads_decide_too(tmp_path):
     assert len(keys) == 2
 
 
+def test_the_order_of_settings_counts_and_that_of_other_tables_does_not(tmp_path):
+    """A module's parameters are read when it is enabled: what is written after that is another experiment. A varied key is written at its place."""
+    age, on = '"module/damon_lru_sort/parameters/cold_min_age" = 1000', '"module/damon_lru_sort/parameters/enabled" = "Y"'
+    keys = set()
+    for first, second, machine in ((age, on, "memory = '64M'\ncpus = 2"), (age, on, "cpus = 2\nmemory = '64M'"), (on, age, "memory = '64M'\ncpus = 2")):
+        (tmp_path / "x.toml").write_text(
+            f"[machine]\n{machine}\n[workload]\nkind = 'synthetic'\ngenerator = 'loop'\nparams = {{pages = 10, events = 10}}\n[sysfs]\n{first}\n{second}\n"
+            '[matrix]\nsysfs."module/damon_lru_sort/parameters/cold_min_age" = [2000, 3000]\n'
+        )
+        cells = load_experiment(tmp_path / "x.toml", {}).cells
+        assert [list(cell.config["sysfs"])[0].rpartition("/")[2] for cell in cells] == ["cold_min_age" if first == age else "enabled"] * 2
+        keys.add(tuple(cell.key for cell in cells))
+    assert len(keys) == 2
+
+
 def test_linux_default_lists_every_key():
     """All keys of the sections that the schema defines, and those of [machine] that are no business of the lab alone."""
     import attrs

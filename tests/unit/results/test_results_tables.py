@@ -87,6 +87,17 @@ def test_policies_are_compared_and_settings_pair(finished):
     assert label({"reclaimer.use": "fifo", "machine.memory": "64M", "reclaimer.params.x": None}) == "fifo, memory=64M"
 
 
+def test_without_policies_settings_are_compared_and_workloads_pair(finished):
+    cells = []
+    for source in ("zipf", "drift"):
+        for age in (5, 40):
+            cells.append(finished("fifo", 1, 1))
+            cells[-1].axes.update({"workload.source": source, "sysfs.kernel/mm/damon/admin/schemes/0/access_pattern/age/min": age})
+    assert arm_axes(cells) == ["sysfs.kernel/mm/damon/admin/schemes/0/access_pattern/age/min"]
+    assert arm_axes(cells[::2]) == ["workload.source"]
+    assert rows(cells)[0].label(varying(cells)) == "zipf, age/min=5"
+
+
 @pytest.mark.parametrize(
     ("value", "is_time", "text"),
     [(None, False, "-"), (1234567, False, "1,234,567"), (1.5, False, "1.50"), (12_345_678, True, "12.35 ms"), (999, True, "999 ns")],
