@@ -27,16 +27,36 @@ from mmlab.model.page import PG_DIRTY, PG_IDLE, PG_READAHEAD, PG_UPTODATE, add_r
 from mmlab.model.rows import (
     CACHE_FILP, CLASS_ZERO, COST_COPY_PAGE, COST_SYSCALL, FF_RANDOM, FF_SEQUENTIAL, FILE_STRIDE, F_FLAGS, F_INODE, F_NEXT_FREE, F_OBJ,
     F_PREV_POS, F_RA_PAGES, F_USERS, INODE_STRIDE, I_COMMITTED, I_DENTRY, I_FLAGS, I_INO, I_MAP_FIRST, I_NEXT_FREE, I_NLINK, I_OBJ,
-    I_SIZE_BYTES, SC_COMMITTED_AS, SC_FILE_FREE, SC_FILE_TOP, SC_INODE_FREE, SC_INODE_TOP, SC_NEXT_EVENT_NS, SC_NOW_NS, SC_NR_CPUS,
-    SC_READAHEAD_PAGES, SC_SHMEM_HUGE, SC_TMPFS_HUGE, SC_WRITE_CLASS, VMA_END, VMA_FLAGS, VMA_MAP_NEXT, VMA_MM, VMA_PGOFF, VMA_START,
+    IF_ANON_SHMEM, IF_MNT, IF_SHMEM, I_SHMEM_INO, I_SIZE_BYTES, SC_COMMITTED_AS, SC_FILE_FREE, SC_FILE_TOP, SC_INODE_FREE, SC_INODE_TOP, SC_CPU, SC_NEXT_EVENT_NS, SC_NOW_NS, SC_NR_CPUS,
+    SC_READAHEAD_PAGES, SC_SHMEM_HUGE, SC_SHMEM_INO_BATCHES, SC_TMPFS_HUGE, SC_TMPFS_INOS, SC_WRITE_CLASS, VMA_END, VMA_FLAGS, VMA_MAP_NEXT, VMA_MM, VMA_PGOFF, VMA_START,
     VMA_STRIDE, VM_SHARED,
 )
 from mmlab.model.vmstat import V_DROP_PAGECACHE
 
 BLOCK_SIZE = 1024
+SHMEM_INO_BATCH = 1024  # numbers of nameless memory that a CPU takes at once
 MAX_PAGES = 1 << 40  # more than any file has
 DROP_BATCH = 1024  # pages of a file that drop_caches goes through between looks at what is due
 FADV_NORMAL, FADV_RANDOM, FADV_SEQUENTIAL, FADV_WILLNEED, FADV_DONTNEED, FADV_NOREUSE = 0, 1, 2, 3, 4, 5
+
+
+@leaf
+def shmem_reserve_inode(m, flags):
+    """The number of a new object of shared memory: files of the tmpfs by turns, nameless memory from a batch that its CPU took; 1 is the root's.
+
+    Models: mm/shmem.c shmem_reserve_inode(); the boot CPU took the first batch for the root."""
+    if flags & IF_ANON_SHMEM == 0:
+        m.sc[SC_TMPFS_INOS] += flags & IF_MNT != 0
+        return 1 + m.sc[SC_TMPFS_INOS]
+    cpu = m.sc[SC_CPU]
+    ino = m.shmem_ino[cpu]
+    if ino == 0 and cpu == 0:
+        ino = 2
+    elif ino % SHMEM_INO_BATCH == 0:
+        m.sc[SC_SHMEM_INO_BATCHES] += 1
+        ino = m.sc[SC_SHMEM_INO_BATCHES] * SHMEM_INO_BATCH
+    m.shmem_ino[cpu] = ino + 1
+    return ino
 
 
 @kernel
@@ -52,6 +72,8 @@ def inode_create(m, size_bytes, flags):
     for field in range(row, row + INODE_STRIDE):
         m.inode[field] = 0
     m.inode[row + I_FLAGS] = flags
+    if flags & IF_SHMEM:
+        m.inode[row + I_SHMEM_INO] = shmem_reserve_inode(m, flags)
     if iget(m, inode) < 0:
         m.inode[row + I_NEXT_FREE] = m.sc[SC_INODE_FREE]
         m.sc[SC_INODE_FREE] = inode

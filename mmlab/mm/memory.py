@@ -17,7 +17,7 @@ from mmlab.kernels.services import (
 )
 from mmlab.mm.huge_memory import free_large_folio, make_large_folio, zap_huge_pmd
 from mmlab.mm.mlock import clear_page_mlock
-from mmlab.mm.mempolicy import alloc_pages_mpol, get_vma_policy, vma_page_index
+from mmlab.mm.mempolicy import alloc_pages_mpol, get_vma_policy, vma_interleave_index
 from mmlab.mm.page_alloc import do_alloc_pages
 from mmlab.mm.page_counter import current_memcg, mem_cgroup_charge
 from mmlab.mm.swap_slots import swap_device, swap_free
@@ -101,7 +101,7 @@ def alloc_anon_folio(m, mm, vma, vpn, order, gfp, pfn):
     block for it, -1 for one by the VMA's policy."""
     if pfn < 0:
         if m.sc[SC_NR_NODES] > 1:
-            pfn = alloc_pages_mpol(m, gfp, order, get_vma_policy(m, vma, vpn), vma_page_index(m, vma, vpn) >> order)
+            pfn = alloc_pages_mpol(m, gfp, order, get_vma_policy(m, vma, vpn), vma_interleave_index(m, vma, vpn, order))
         else:
             pfn = alloc_pages(m, gfp, order, -1)
     if pfn < 0 or charge_anon(m, pfn, vma, vpn, order, gfp) < 0:

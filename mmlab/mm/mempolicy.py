@@ -16,7 +16,7 @@ from mmlab.kernels.zones import page_node, zone_of
 from mmlab.model.const import HPAGE_PMD_ORDER
 from mmlab.model.gfp import GFP_DIRECT_RECLAIM, GFP_NORETRY, GFP_THISNODE
 from mmlab.model.rows import (
-    N_WEIGHT, NODE_STRIDE, SC_INTERLEAVE_NODE, SC_NODE, SC_NR_NODES, SC_SHARED_POLICIES, SC_TASK, SP_END, SP_INODE, SP_POLICY, SP_START,
+    I_FLAGS, IF_SHMEM, INODE_STRIDE, I_SHMEM_INO, N_WEIGHT, NODE_STRIDE, SC_INTERLEAVE_NODE, SC_NODE, SC_NR_NODES, SC_SHARED_POLICIES, SC_TASK, SP_END, SP_INODE, SP_POLICY, SP_START,
     SP_STRIDE, T_IL_PREV, T_IL_WEIGHT, T_MEMPOLICY, T_MEMS, TASK_STRIDE, VMA_INODE, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
     Z_NUMA_INTERLEAVE, ZONE_STRIDE,
 )
@@ -140,10 +140,20 @@ def get_vma_policy(m, vma, vpn):
     return policy
 
 
+@leaf
+def vma_interleave_index(m, vma, vpn, order):
+    """The place of a folio of a VMA in an interleaved range; of a map of shared memory, private or not, it begins at the object's number."""
+    index = vma_page_index(m, vma, vpn) >> order
+    inode = m.vma[vma * VMA_STRIDE + VMA_INODE]
+    if inode >= 0 and m.inode[inode * INODE_STRIDE + I_FLAGS] & IF_SHMEM:
+        index += m.inode[inode * INODE_STRIDE + I_SHMEM_INO]
+    return index
+
+
 @kernel
 def vma_zonelist(m, vma, vpn, order):
     """Row of m.zonelist for a folio of a VMA."""
-    return policy_zonelist(m, get_vma_policy(m, vma, vpn), vma_page_index(m, vma, vpn) >> order)
+    return policy_zonelist(m, get_vma_policy(m, vma, vpn), vma_interleave_index(m, vma, vpn, order))
 
 
 @kernel

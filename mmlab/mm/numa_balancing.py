@@ -17,6 +17,7 @@ from mmlab.kernels.large_folio import folio_likely_mapped_shared
 from mmlab.kernels.pte import mm_rss, pte_offset, walk_pmd
 from mmlab.kernels.services import migrate_folio, wake_kswapd
 from mmlab.kernels.zones import page_node
+from mmlab.mm.mempolicy import shared_policy_lookup
 from mmlab.mm.migrate import alloc_migration_target, isolate_folio, putback_movable
 from mmlab.model.const import HPAGE_PMD_NR, NUMA_BALANCING_MEMORY_TIERING, NUMA_BALANCING_NORMAL, WRITE
 from mmlab.model.gfp import GFP_NOMEMALLOC, GFP_NORETRY, GFP_THISNODE, ZONE_MOVABLE
@@ -24,13 +25,13 @@ from mmlab.model.page import (
     KIND_FILE, PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_SWAPBACKED, folio_nr_pages, page_folio, page_kind, page_order, page_test,
 )
 from mmlab.model.rows import (
-    COST_FAULT, COST_NODE_IS_TOPTIER, COST_NUMA_SCAN, COST_PROT_NUMA, IF_SHMEM, INODE_STRIDE, I_FLAGS, MM_NUMA_NEXT_SCAN_NS, MM_NUMA_SCAN_OFFSET, MM_NUMA_SCAN_SEQ, MM_STRIDE,
+    COST_FAULT, COST_NODE_IS_TOPTIER, COST_NUMA_SCAN, COST_PROT_NUMA, MM_NUMA_NEXT_SCAN_NS, MM_NUMA_SCAN_OFFSET, MM_NUMA_SCAN_SEQ, MM_STRIDE,
     NB_SCAN_DELAY, NB_SCAN_PERIOD_MAX, NB_SCAN_PERIOD_MIN, NB_SCAN_SIZE, NT_LOCALITY, NT_NODE_STAMP, NT_PREFERRED, NT_RUNTIME,
     NT_SCAN_PERIOD, NT_SCAN_PERIOD_MAX, NT_SCAN_SEQ, NT_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_PROTNONE, PTE_SHIFT,
-    PTE_SPECIAL, PTE_WRITE, SC_NODE, SC_NOW_NS, SC_NR_NODES, SC_NUMA_BALANCING, SC_RUN_SINCE_NS, SC_TASK, T_MEMPOLICY,
+    PTE_SPECIAL, PTE_WRITE, SC_NODE, SC_NOW_NS, SC_NR_NODES, SC_NUMA_BALANCING, SC_RUN_SINCE_NS, SC_SHARED_POLICIES, SC_TASK, T_MEMPOLICY,
     T_MEMS, T_MIN_FLT, T_MM, T_NODE, T_PID, TASK_STRIDE, VM_EXEC, VM_IO, VM_MIXEDMAP, VM_PFNMAP, VM_READ, VM_SHARED, VM_WRITE, VMA_END, VMA_FILE,
     VMA_FLAGS, VMA_INODE, VMA_NUMAB_NEXT_SCAN, VMA_NUMAB_PIDS, VMA_NUMAB_PIDS_OLD, VMA_NUMAB_PIDS_RESET, VMA_NUMAB_PREV_SEQ,
-    VMA_NUMAB_START_SEQ, VMA_POLICY, VMA_START, VMA_STRIDE,
+    VMA_NUMAB_START_SEQ, VMA_PGOFF, VMA_POLICY, VMA_START, VMA_STRIDE,
 )
 from mmlab.model.vmstat import (
     V_NUMA_HINT_FAULTS, V_NUMA_HINT_FAULTS_LOCAL, V_NUMA_HUGE_PTE_UPDATES, V_NUMA_PAGES_MIGRATED, V_NUMA_PTE_UPDATES, V_PGFAULT, V_PGMIGRATE_FAIL,
@@ -93,12 +94,12 @@ def task_tick_numa(m, task):
 # scanning --------------------------------------------------------------------------------------------------------------------------------------
 @leaf
 def vma_policy_mof(m, vma, task):
-    """1 if pages of the VMA may follow their users: neither it nor the task has a policy. Never those of shared memory objects and tmpfs files,
-    whose policy belongs to the object: one that has none does not take the task's here."""
-    inode = m.vma[vma * VMA_STRIDE + VMA_INODE]
-    if inode >= 0 and m.inode[inode * INODE_STRIDE + I_FLAGS] & IF_SHMEM:
-        return 0
-    return 1 if m.vma[vma * VMA_STRIDE + VMA_POLICY] == 0 and m.task[task * TASK_STRIDE + T_MEMPOLICY] == 0 else 0
+    """1 if pages of the VMA may follow their users: it, or the shared memory object behind it, has no policy of its own, nor has the task."""
+    row = vma * VMA_STRIDE
+    policy = m.vma[row + VMA_POLICY]
+    if m.sc[SC_SHARED_POLICIES] and m.vma[row + VMA_INODE] >= 0:
+        policy = shared_policy_lookup(m, m.vma[row + VMA_INODE], m.vma[row + VMA_PGOFF])
+    return 1 if policy == 0 and m.task[task * TASK_STRIDE + T_MEMPOLICY] == 0 else 0
 
 
 @leaf

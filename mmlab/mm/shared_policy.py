@@ -7,7 +7,7 @@ shmem_get_pgoff_policy(). Left out: a cpuset's change does not rebind them (nor 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.mm.mempolicy import policy_zonelist, shared_policy_lookup
 from mmlab.model.const import ENOMEM
-from mmlab.model.rows import SC_NR_NODES, SC_SHARED_POLICIES, SC_TASK, SP_END, SP_INODE, SP_POLICY, SP_START, SP_STRIDE, T_MEMPOLICY, TASK_STRIDE
+from mmlab.model.rows import INODE_STRIDE, I_SHMEM_INO, SC_NR_NODES, SC_SHARED_POLICIES, SC_TASK, SP_END, SP_INODE, SP_POLICY, SP_START, SP_STRIDE, T_MEMPOLICY, TASK_STRIDE
 
 
 @kernel
@@ -21,10 +21,10 @@ def shmem_policy(m, inode, index):
 
 @kernel
 def shmem_zonelist(m, inode, index, order):
-    """Row of m.zonelist for a folio of a shared memory object. Each inode is interleaved from a node of its own on."""
+    """Row of m.zonelist for a folio of a shared memory object. Each inode is interleaved from its number on."""
     if m.sc[SC_NR_NODES] == 1:
         return -1
-    return policy_zonelist(m, shmem_policy(m, inode, index), inode + (index >> order))
+    return policy_zonelist(m, shmem_policy(m, inode, index), m.inode[inode * INODE_STRIDE + I_SHMEM_INO] + (index >> order))
 
 
 @leaf

@@ -153,6 +153,7 @@ ARRAYS: tuple[Array, ...] = (
     Array("mthp", "int64", lambda s: rows.MTHP_STRIDE * 16, "MTHP_* an order", "mthp_stats"),
     Array("isolated", "int64", lambda s: 1 + PTRS_PER_TABLE, "count, then folios that MADV_PAGEOUT has isolated", "folio_list"),
     Array("lazyfree", "int64", lambda s: 32 * s.nr_cpus, "count, then 31 pages of MADV_FREE a CPU", "cpu_fbatches.lru_lazyfree"),
+    Array("shmem_ino", "int64", lambda s: s.nr_cpus, "number of the next nameless object that a CPU makes", "shmem_sb_info.ino_batch"),
     Array("swap_memcg", "uint16", lambda s: max(1, s.nr_swap_slots), "cgroup charged for a slot", "swap_cgroup"),
     Array("memcg", "int64", _rows(rows.MEMCG_STRIDE, lambda s: s.nr_memcgs), "MC_* a cgroup", "struct mem_cgroup"),
     Array("memcg_stat", "int64", _rows(vmstat.VMSTAT_STRIDE, lambda s: s.nr_memcgs), "V_* a cgroup: events", "memcg_vmstats"),

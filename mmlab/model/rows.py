@@ -26,7 +26,8 @@ structures. Byte addresses are called vm_*, page numbers vpn or pfn. -1 means no
     SC_BDEV, SC_BUDDY, SC_EXT4_BLOCKS, SC_EXT4_INO, SC_MOBILITY_DISABLED, SC_WRITE_CLASS, SC_MLOCK_BATCH, SC_UNPREEMPTED_NS,
     SC_PREEMPT_NS, SC_RECLAIM_FAULT, SC_RECLAIM_FAULT_PFN, SC_NR_VICTIMS, SC_NR_FREED, SC_WANTS_PASSES,
     SC_DRIVER, SC_POLL_NS, SC_KSWAPD_TIMER_NS, SC_POLICY_FAULT, SC_MEMBLOCK_FIRST,
-) = range(141)  # SC_DRIVER: task that waits for the one that runs, and looks after it at SC_POLL_NS (NEVER_NS: there is none)
+    SC_SHMEM_INO_BATCHES, SC_TMPFS_INOS,
+) = range(143)  # SC_DRIVER: task that waits for the one that runs, and looks after it at SC_POLL_NS (NEVER_NS: there is none)
 NR_SCALARS = 192
 # m.sc[SC_KHUGEPAGED_WAKE]: the thread has not been woken since it was started; its first waker lost the CPU to it at once; that one held the mmap
 # lock; it has run
@@ -239,6 +240,7 @@ I_EXTENT_OBJ_2 = 29
 I_LSM = I_NEXT_FREE  # of an inode in memory its security blob; of a row that is not in use the next such
 I_INO, I_BLOCKS = 30, 31  # its number on the disk (0: not modelled), and pages from the start that have blocks there: mm/ext4_meta.py
 I_PARENT = I_BLOCKS  # of a name of /proc or /sys, which has none: its directory's row
+I_SHMEM_INO = I_BLOCKS  # of shared memory, which has none either: its number
 I_REF_DENTRY, I_REF_INODE, I_REF_EXTENTS = 1, 2, 4
 # m.psi: a row a cgroup (the root: the machine): ns of some and full stalls, as far as the averages know of them, the averages over 10, 60 and 300 s
 # of each (fixed point); the root's row also: when averages are due, when they were made, and the stall that is going on

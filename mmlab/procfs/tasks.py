@@ -51,11 +51,11 @@ def backing(sim: Any, vma: Vma) -> tuple[str, int, str]:
     row = vma.inode * r.INODE_STRIDE
     name = getattr(sim, "file_name", lambda inode: None)(vma.inode)
     if name is None or sim.machine.inode[row + r.I_FLAGS] & r.IF_ANON_SHMEM:
-        return "00:01", vma.inode + 1, "/dev/zero (deleted)"
+        return "00:01", int(sim.machine.inode[row + r.I_SHMEM_INO]), "/dev/zero (deleted)"
     if getattr(sim, "_driver", -1) < 0:
         return "00:00", vma.inode + 1, name
     if name == PROGRAM:
         return "00:02", PROGRAM_INO, name
     if sim.machine.inode[row + r.I_FLAGS] & r.IF_SHMEM:
-        return TMPFS_DEVICE, list(sim._files.values()).index(vma.inode) + 2, f"/mnt/{name}"
+        return TMPFS_DEVICE, int(sim.machine.inode[row + r.I_SHMEM_INO]), f"/mnt/{name}"
     return DISK_DEVICE, int(sim.machine.inode[row + r.I_INO]) or vma.inode + 1, f"/mnt/{name}"

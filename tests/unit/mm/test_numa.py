@@ -64,6 +64,19 @@ def test_shared_memory_takes_its_policy_from_the_object_whoever_maps_it(sim):
     assert sim.check_state() == []
 
 
+def test_shared_memory_is_interleaved_from_its_inode_number_on(sim):
+    """A page's turn is number + index: numbers are 2, 3, … on the CPU that booted, 1024, … on the next (batches of 1024)."""
+    sim.spawn("A", cpu=0)
+    sim.spawn("B", cpu=1)
+    for name in "AB":
+        assert sim.set_mempolicy(name, "interleave", [0, 1]) == 0
+    places = [region(sim, name, 3, AT + i * (1 << 30), shared=True) for i, name in enumerate("AABBA")]
+    numbers = [int(line.split()[4]) for name in "AB" for line in read(sim, f"/proc/{sim.task(name).pid}/maps").splitlines() if "/dev/zero" in line]
+    assert numbers == [2, 3, 4, 1024, 1025]
+    even, odd = ({0: 2, 1: 1}, "interleave:0-1"), ({0: 1, 1: 2}, "interleave:0-1")
+    assert [nodes_of(sim, name, at) for name, at in zip("AABBA", places, strict=True)] == [even, odd, even, odd, even]
+
+
 def test_a_new_policy_replaces_the_middle_of_an_old_one(sim):
     sim.spawn("A", cpu=0)
     region(sim, "A", 48, shared=True, touch=False)
