@@ -57,7 +57,7 @@ def costs(params: Params) -> dict[str, float]:
         "walk_young": 1170,  # derived: 53.4 ms if all are
         "lru_move": 5200,  # derived: cold takes 7 us a page
         "writepage": 35_000,  # scaled
-        "damon_check": 22_000,  # measured: a region and sampling interval, in aggregations of 2 to 39 regions that nobody else disturbs
+        "damon_check": 24_600,  # measured: 33 regions of virtual addresses stretch 20 samples by 5.4 ms more than 22 do; on an idle machine they take 117.2 ms
         "numa_scan": 950,  # measured: two scans of 33,000 local pages, which change nothing, take 62.8 ms
         "node_is_toptier": 310,  # measured: in mode 2, a scan of 6,371 pages of another node of the same tier, which changes nothing, takes 8.03 ms
         "prot_numa": 1490,  # derived: a scan of 16384 pages of another node takes 43.8 ms in mode 1, 51.4 in mode 2

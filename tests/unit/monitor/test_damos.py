@@ -59,6 +59,8 @@ def test_a_size_quota_limits_all_windows_but_the_first_and_goes_round(tmp_path):
     assert sum(sizes_in_order[2:]) == 12 << 20  # a window is two applications: 25 of them, the first two free
     least = min(r.start for r in applied(found))
     assert {(r.start - least) >> 20 for r in applied(found)} == set(range(8))  # window after window it goes on where it stopped
+    last = [r for r in applied(found) if r.bytes < 8 << 20][-8:]
+    assert all(after.start == before.end for before, after in zip(last, last[1:]) if after.start > before.start)  # and leaves out nothing between
     assert stat(found, "qt_exceeds") == 10  # each window that has ended, but the first
 
 

@@ -105,7 +105,7 @@ def apply_scheme(m, st, k, scheme, index, r):
         st.scheme[at + S_CHARGED_SZ] += sz
         if esz > 0 and st.scheme[at + S_CHARGED_SZ] >= esz:
             st.scheme[at + S_CHARGE_TARGET] = index
-            st.scheme[at + S_CHARGE_ADDR] = st.region[r * REGION_STRIDE + R_END] + 1
+            st.scheme[at + S_CHARGE_ADDR] = st.region[r * REGION_STRIDE + R_END]
         if action != DAMOS_STAT:
             st.region[r * REGION_STRIDE + R_AGE] = 0
     st.scheme[at + S_NR_TRIED] += 1
