@@ -18,7 +18,7 @@ from mmlab.model.rows import SC_BOOST_FACTOR
 from mmlab.procfs import tracing
 from mmlab.verify.cases import Case
 from mmlab.verify.ids import Unsupported
-from mmlab.verify.probe_run import ProbeRun, load_state
+from mmlab.verify.probe_run import ProbeRun, load_state, program_cpu
 from mmlab.workload.operation import Operation
 from mmlab.workload.ops import parse_ops
 
@@ -96,7 +96,8 @@ def _run_recorded_probes(case: Case, sim: Any, operations: list[Operation], out_
     for data, start in sorted(starts):
         label, run = data.removesuffix(".json.gz").split(".run")
         record = json.loads(gzip.decompress((case.path / data).read_bytes()))
-        machine = load_state(record["states"][start], record["zonelists"], sim.policies, int(sim.machine.sc[SC_BOOST_FACTOR]))
+        boost_factor, cpu = int(sim.machine.sc[SC_BOOST_FACTOR]), program_cpu(record["states"])
+        machine = load_state(record["states"][start], record["zonelists"], sim.policies, boost_factor, cpu)
         program = (case.path / programs[label]).read_text().splitlines()
         try:
             log = ProbeRun(machine).run_from_dump(line for line in program if line.split() != ["zonelists"])

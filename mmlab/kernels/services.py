@@ -292,11 +292,11 @@ def wakeup_kcompactd(m, node, order, highest):
 
 
 @leaf
-def kcompactd_run(m, node, proactive):
-    """A node's kcompactd works: for the largest block asked for, or (proactive) until the node's score is low enough. Returns 1 if
-    memory is less fragmented now, else 0.
+def kcompactd_run(m, node, until_ns):
+    """A node's kcompactd works: for the largest block asked for (until_ns 0), or proactively, up to until_ns. Returns 1 if it has not
+    come to the end, else 0.
     """
-    return _kcompactd_run(m, node, proactive)
+    return _kcompactd_run(m, node, until_ns)
 
 
 @leaf

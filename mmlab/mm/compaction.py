@@ -16,20 +16,18 @@ from mmlab.mm.vmscan import zone_reclaimable_pages
 from mmlab.model.const import (
     ALLOC_WMARK_MASK, COMPACT_COMPLETE, COMPACT_CONTENDED, COMPACT_CONTINUE, COMPACT_DEFERRED, COMPACT_PARTIAL_SKIPPED, COMPACT_PRIO_ASYNC,
     COMPACT_PRIO_SYNC_FULL, COMPACT_SKIPPED, COMPACT_SUCCESS, MIGRATE_CMA, MIGRATE_MOVABLE, MIGRATE_PCPTYPES, MIGRATE_TYPES,
-    NR_PAGE_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES,
+    NEVER_NS, NR_PAGE_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES,
 )
 from mmlab.model.gfp import GFP_IO, gfp_migratetype
 from mmlab.model.rows import (
     CC_BLOCK_SUITABLE, CC_CAPTURE, CC_CAPTURED, CC_DIRECT, CC_FAST_SEARCH_FAIL, CC_FAST_START_PFN, CC_FINISH_PAGEBLOCK, CC_FREE_PFN,
     CC_FREE_SCANNED, CC_IGNORE_SKIP, CC_LAST_MIGRATED, CC_MIGRATETYPE, CC_MIGRATE_PFN, CC_MIGRATE_SCANNED, CC_MODE, CC_NR_FREEPAGES,
-    CC_NR_MIGRATEPAGES, CC_ORDER, CC_PROACTIVE, CC_SEARCH_ORDER, CC_WHOLE_ZONE, CC_ZONE, CZ_BLOCKSKIP_FLUSH, CZ_CACHED_FREE,
-    CZ_CACHED_MIGRATE, CZ_CONSIDERED, CZ_DEFER_SHIFT, CZ_INIT_MIGRATE, CZ_ORDER_FAILED, CZ_STRIDE, NODE_STRIDE, N_KSWAPD_AWAKE, N_PRESENT,
-    SC_CPU, SC_EXTFRAG_THRESHOLD, SC_NR_CPUS, SC_NR_ZONES, SC_PROACTIVENESS, ZONE_STRIDE, Z_END_PFN, Z_INDEX, Z_NODE, Z_PRESENT,
+    CC_NR_MIGRATEPAGES, CC_ORDER, CC_PLACES_OF, CC_PROACTIVE, CC_SEARCH_ORDER, CC_UNTIL_NS, CC_WHOLE_ZONE, CC_ZONE, CZ_BLOCKSKIP_FLUSH, CZ_CACHED_FREE,
+    CZ_CACHED_MIGRATE, CZ_CONSIDERED, CZ_DEFER_SHIFT, CZ_INIT_MIGRATE, CZ_ORDER_FAILED, CZ_STRIDE, NODE_STRIDE, NR_CC, N_KSWAPD_AWAKE, N_PRESENT,
+    SC_CPU, SC_EXTFRAG_THRESHOLD, SC_NOW_NS, SC_NR_CPUS, SC_NR_ZONES, SC_PROACTIVENESS, ZONE_STRIDE, Z_END_PFN, Z_INDEX, Z_NODE, Z_PRESENT,
     Z_START_PFN,
 )
-from mmlab.model.vmstat import (
-    V_COMPACT_DAEMON_FREE_SCANNED, V_COMPACT_DAEMON_MIGRATE_SCANNED, V_COMPACT_FREE_SCANNED, V_COMPACT_MIGRATE_SCANNED,
-)
+from mmlab.model.vmstat import V_COMPACT_FREE_SCANNED, V_COMPACT_MIGRATE_SCANNED
 
 COMPACT_MAX_DEFER_SHIFT = 6
 COSTLY_ORDER = 3
@@ -168,21 +166,28 @@ def set_start(m, zone):
 
 
 @kernel
-def compact_zone(m):
-    """Run both scanners over the zone that m.cc describes: COMPACT_*."""
+def begin_run(m):
+    """The run that m.cc describes sets its scanners up."""
     zone, order = m.cc[CC_ZONE], m.cc[CC_ORDER]
     if order > 0 and compaction_restarting(m, zone, order):
         reset_isolation_suitable(m, zone)
     set_start(m, zone)
-    cached = zone * CZ_STRIDE + CZ_CACHED_MIGRATE
-    update_cached = m.cc[CC_MODE] == MIGRATE_ASYNC and m.compact[cached] == m.compact[cached + 1]
     m.cc[CC_LAST_MIGRATED] = -1
     m.cc[CC_FAST_START_PFN] = m.cc[CC_FAST_SEARCH_FAIL] = 0
     m.cc[CC_SEARCH_ORDER] = order
     m.cc[CC_NR_FREEPAGES] = m.cc[CC_NR_MIGRATEPAGES] = m.cc[CC_MIGRATE_SCANNED] = m.cc[CC_FREE_SCANNED] = 0
     reclaimer_drain(m, m.sc[SC_CPU])
+    return 0
+
+
+@kernel
+def continue_run(m):
+    """Both scanners go on, to the end: COMPACT_*; or to m.cc[CC_UNTIL_NS]: COMPACT_CONTINUE."""
+    zone, order = m.cc[CC_ZONE], m.cc[CC_ORDER]
+    cached = zone * CZ_STRIDE + CZ_CACHED_MIGRATE
+    update_cached = m.cc[CC_MODE] == MIGRATE_ASYNC and m.compact[cached] == m.compact[cached + 1]
     result = compact_finished(m)
-    while result == COMPACT_CONTINUE:
+    while result == COMPACT_CONTINUE and m.sc[SC_NOW_NS] < m.cc[CC_UNTIL_NS]:
         at = m.cc[CC_MIGRATE_PFN]
         m.cc[CC_FINISH_PAGEBLOCK] = 1 if m.cc[CC_LAST_MIGRATED] >> PAGEBLOCK_ORDER == at >> PAGEBLOCK_ORDER else 0
         if isolate_migratepages(m):
@@ -201,17 +206,67 @@ def compact_zone(m):
             page_allocator_drain(m, zone, m.sc[SC_CPU])
             m.cc[CC_LAST_MIGRATED] = -1
         result = compact_finished(m)
+    return result
+
+
+@kernel
+def end_run(m):
+    """What was isolated in vain goes back, and the run counts."""
+    zone = m.cc[CC_ZONE]
     highest = release_free_list(m)
     if highest > m.compact[zone * CZ_STRIDE + CZ_CACHED_FREE]:
         m.compact[zone * CZ_STRIDE + CZ_CACHED_FREE] = highest
     m.vmstat[V_COMPACT_MIGRATE_SCANNED] += m.cc[CC_MIGRATE_SCANNED]
     m.vmstat[V_COMPACT_FREE_SCANNED] += m.cc[CC_FREE_SCANNED]
+    return 0
+
+
+@kernel
+def compact_zone(m):
+    """Run both scanners over the zone that m.cc describes: COMPACT_*."""
+    begin_run(m)
+    result = continue_run(m)
+    end_run(m)
     return result
 
 
-@leaf
+@kernel
+def give_places_back(m):
+    """The lists of isolated free blocks are wanted: a run of kcompactd that waits gives its blocks back, and will look for them again."""
+    if m.cc[CC_PLACES_OF] == 0:
+        return 0
+    row = m.cc[CC_PLACES_OF] * NR_CC
+    m.cc[CC_PLACES_OF] = 0
+    m.cc[row + CC_FREE_PFN] = max(m.cc[row + CC_FREE_PFN], release_free_list(m))
+    m.cc[row + CC_NR_FREEPAGES] = 0
+    return 0
+
+
+@kernel
+def put_run_off(m, node):
+    """The run of a node's kcompactd waits, as m.cc says that it stands; others may begin meanwhile."""
+    for i in range(NR_CC):
+        m.cc[(1 + node) * NR_CC + i] = m.cc[i]
+    m.cc[CC_PLACES_OF] = 1 + node
+    return 0
+
+
+@kernel
+def take_run_up(m, node):
+    """m.cc becomes the run that the node's kcompactd put off."""
+    if m.cc[CC_PLACES_OF] != 1 + node:
+        give_places_back(m)
+    for i in range(NR_CC):
+        m.cc[i] = m.cc[(1 + node) * NR_CC + i]
+    m.cc[CC_PLACES_OF] = 0
+    return 0
+
+
+@kernel
 def describe_run(m, zone, order, mode, migratetype, whole, direct):
     """Fill m.cc for a run; whole: 1 from end to end, without regard for hints."""
+    give_places_back(m)
+    m.cc[CC_UNTIL_NS] = NEVER_NS
     m.cc[CC_ZONE], m.cc[CC_ORDER], m.cc[CC_MODE], m.cc[CC_MIGRATETYPE] = zone, order, mode, migratetype
     m.cc[CC_WHOLE_ZONE] = m.cc[CC_IGNORE_SKIP] = whole
     m.cc[CC_BLOCK_SUITABLE] = whole and direct
@@ -221,18 +276,14 @@ def describe_run(m, zone, order, mode, migratetype, whole, direct):
 
 
 @kernel
-def compact_node(m, node, proactive):
-    """Compact every zone of a node: as far as it goes, or (proactive) until its score is low enough."""
+def compact_node(m, node):
+    """Compact every zone of a node as far as it goes."""
     for cpu in range(m.sc[SC_NR_CPUS]):
         reclaimer_drain(m, cpu)
     for zone in range(m.sc[SC_NR_ZONES]):
         if m.zone[zone * ZONE_STRIDE + Z_NODE] == node:
-            describe_run(m, zone, WHOLE_MEMORY, MIGRATE_SYNC_LIGHT if proactive else MIGRATE_SYNC, 0, 1, 0)
-            m.cc[CC_PROACTIVE] = proactive
+            describe_run(m, zone, WHOLE_MEMORY, MIGRATE_SYNC, 0, 1, 0)
             compact_zone(m)
-            if proactive:
-                m.vmstat[V_COMPACT_DAEMON_MIGRATE_SCANNED] += m.cc[CC_MIGRATE_SCANNED]
-                m.vmstat[V_COMPACT_DAEMON_FREE_SCANNED] += m.cc[CC_FREE_SCANNED]
     return 0
 
 

@@ -53,7 +53,7 @@ def read_page(m, inode, index):
 def filemap_fault(m, mm, vma, vpn, access):
     """Service: the page behind virtual page vpn of a file map: pfn, | VM_FAULT_MAJOR << 40 if it had to be read; or -VM_FAULT_SIGBUS, _OOM.
 
-    Dirtying and mapping it is the fault handler's; so is the second fault-around after a major fault.
+    Dirtying and mapping it is the fault handler's; so is the second fault-around after a read of it or of what follows.
     """
     row = vma * VMA_STRIDE
     inode = m.vma[row + VMA_INODE]

@@ -3,23 +3,26 @@
 It is woken by kswapd (reclaim made room, but not in blocks) and by requests that cannot compact by themselves; every half second it looks at
 the node's fragmentation score. m.node[N_KCOMPACTD_*] is what it keeps, m.sc[SC_KCOMPACTD_NS] when it is needed next.
 Models: mm/compaction.c wakeup_kcompactd(), kcompactd_node_suitable(), kcompactd_do_work(), kcompactd(), should_proactive_compact_node().
-Left out: preemption within a run over a node. Cost: O(pages of the node) a run.
+A proactive run shares the CPU, by time slices of m.sc[SC_KSWAPD_SLICE_NS], or has one of its own.
+Left out: preemption of a run for a block that was missed, and while what was taken of a pageblock moves. Cost: O(pages of the node) a run.
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.kernels.ops import page_allocator_can_alloc, page_allocator_drain
+from mmlab.kernels.ops import page_allocator_can_alloc, page_allocator_drain, reclaimer_drain
+from mmlab.kernels.runnable import wanted_by_others
 from mmlab.kernels.services import kcompactd_run
 from mmlab.kernels.zones import in_reach, wmark_pages, zone_watermark_order0
 from mmlab.mm.compaction_block import MIGRATE_SYNC_LIGHT
 from mmlab.mm.compaction import (
-    compact_node, compact_zone, compaction_defer_reset, compaction_deferred, compaction_suitable, defer_compaction, describe_run,
-    fragmentation_score_node, fragmentation_score_wmark,
+    WHOLE_MEMORY, begin_run, compact_zone, compaction_defer_reset, compaction_deferred, compaction_suitable, continue_run, defer_compaction,
+    describe_run, end_run, fragmentation_score_node, fragmentation_score_wmark, put_run_off, take_run_up,
 )
-from mmlab.model.const import COMPACT_COMPLETE, COMPACT_PARTIAL_SKIPPED, COMPACT_SUCCESS, NEVER_NS
+from mmlab.model.const import COMPACT_COMPLETE, COMPACT_CONTINUE, COMPACT_PARTIAL_SKIPPED, COMPACT_SUCCESS, NEVER_NS
 from mmlab.model.gfp import ZONE_MOVABLE
 from mmlab.model.rows import (
-    CC_FREE_SCANNED, CC_MIGRATE_SCANNED, N_KCOMPACTD_AWAKE, N_KCOMPACTD_IDX, N_KCOMPACTD_NEXT_NS, N_KCOMPACTD_ORDER, N_KSWAPD_AWAKE,
-    NODE_STRIDE, SC_KCOMPACTD_NS, SC_NEXT_EVENT_NS, SC_NOW_NS, SC_NR_CPUS, SC_NR_NODES, SC_NR_ZONES, SC_PROACTIVENESS, Z_INDEX, ZONE_STRIDE,
+    CC_FREE_SCANNED, CC_MIGRATE_SCANNED, CC_PROACTIVE, CC_UNTIL_NS, NODE_STRIDE, N_KCOMPACTD_AWAKE, N_KCOMPACTD_IDX, N_KCOMPACTD_NEXT_NS,
+    N_KCOMPACTD_ORDER, N_KCOMPACTD_SCORE, N_KCOMPACTD_ZONE, N_KSWAPD_AWAKE, SC_KCOMPACTD_NS, SC_KSWAPD_SLICE_NS, SC_NEXT_EVENT_NS, SC_NOW_NS,
+    SC_NR_CPUS, SC_NR_NODES, SC_NR_ZONES, SC_PROACTIVENESS, ZONE_STRIDE, Z_INDEX, Z_NODE,
 )
 from mmlab.model.vmstat import V_COMPACT_DAEMON_FREE_SCANNED, V_COMPACT_DAEMON_MIGRATE_SCANNED, V_COMPACT_DAEMON_WAKE
 
@@ -96,14 +99,60 @@ def should_proactive_compact_node(m, node):
 
 
 @kernel
-def do_kcompactd_run(m, node, proactive):
+def compact_node_proactively(m, node, until_ns):
+    """Zone after zone, each until its score is low enough; goes on where m.node[N_KCOMPACTD_ZONE] says. Returns 1 if time is up before the end."""
+    base = node * NODE_STRIDE
+    first = m.node[base + N_KCOMPACTD_ZONE] - 1
+    if first < 0:
+        m.node[base + N_KCOMPACTD_SCORE] = fragmentation_score_node(m, node)
+        for cpu in range(m.sc[SC_NR_CPUS]):
+            reclaimer_drain(m, cpu)
+    for zone in range(max(0, first), m.sc[SC_NR_ZONES]):
+        if m.zone[zone * ZONE_STRIDE + Z_NODE] != node:
+            continue
+        if zone == first:
+            take_run_up(m, node)
+        else:
+            describe_run(m, zone, WHOLE_MEMORY, MIGRATE_SYNC_LIGHT, 0, 1, 0)
+            m.cc[CC_PROACTIVE] = 1
+            begin_run(m)
+        m.cc[CC_UNTIL_NS] = until_ns
+        if continue_run(m) == COMPACT_CONTINUE:
+            m.node[base + N_KCOMPACTD_ZONE] = zone + 1
+            put_run_off(m, node)
+            return 1
+        end_run(m)
+        count_daemon(m)
+    m.node[base + N_KCOMPACTD_ZONE] = 0
+    return 0
+
+
+@kernel
+def do_kcompactd_run(m, node, until_ns):
     """Service kcompactd_run."""
-    score = fragmentation_score_node(m, node)
-    if proactive:
-        compact_node(m, node, 1)
+    if until_ns:
+        return compact_node_proactively(m, node, until_ns)
+    kcompactd_do_work(m, node)
+    return 0
+
+
+@kernel
+def proactive_turn(m, node):
+    """A node's kcompactd begins a proactive run or goes on with it: on one CPU a slice, else on a CPU of its own as far as the clock is."""
+    base, now = node * NODE_STRIDE, m.sc[SC_NOW_NS]
+    if m.sc[SC_NR_CPUS] == 1:
+        goes_on = kcompactd_run(m, node, now + m.sc[SC_KSWAPD_SLICE_NS])
+        wait = m.sc[SC_KSWAPD_SLICE_NS] if wanted_by_others(m) else 0
     else:
-        kcompactd_do_work(m, node)
-    return 1 if fragmentation_score_node(m, node) < score else 0
+        if m.node[base + N_KCOMPACTD_ZONE]:
+            m.sc[SC_NOW_NS] = m.node[base + N_KCOMPACTD_NEXT_NS]
+        goes_on = kcompactd_run(m, node, now + 1)
+        wait = 0
+    if goes_on == 0:
+        progress = fragmentation_score_node(m, node) < m.node[base + N_KCOMPACTD_SCORE]
+        wait = CHECK_INTERVAL_NS if progress else CHECK_INTERVAL_NS << NO_PROGRESS_SHIFT
+    m.node[base + N_KCOMPACTD_NEXT_NS] = m.sc[SC_NOW_NS] + wait
+    return 0
 
 
 @kernel
@@ -111,19 +160,24 @@ def kcompactd(m):
     """What the threads of all nodes have to do now. Returns ns until one of them is needed again."""
     upcoming = NEVER_NS
     for node in range(m.sc[SC_NR_NODES]):
-        base = node * NODE_STRIDE
-        wait = CHECK_INTERVAL_NS
+        base, now = node * NODE_STRIDE, m.sc[SC_NOW_NS]
         due = m.node[base + N_KCOMPACTD_NEXT_NS]
+        if m.node[base + N_KCOMPACTD_ZONE]:
+            if now >= due:
+                proactive_turn(m, node)
         # what made no sense when it was asked for is tried when the thread wakes by itself
-        if m.node[base + N_KCOMPACTD_AWAKE] or (m.node[base + N_KCOMPACTD_ORDER] > 0 and due != PROACTIVE_TRIGGER and m.sc[SC_NOW_NS] >= due):
+        elif m.node[base + N_KCOMPACTD_AWAKE] or (m.node[base + N_KCOMPACTD_ORDER] > 0 and due != PROACTIVE_TRIGGER and m.sc[SC_NOW_NS] >= due):
             m.node[base + N_KCOMPACTD_AWAKE] = 0
             kcompactd_run(m, node, 0)
-            m.node[base + N_KCOMPACTD_NEXT_NS] = m.sc[SC_NOW_NS] + wait
+            m.node[base + N_KCOMPACTD_NEXT_NS] = m.sc[SC_NOW_NS] + CHECK_INTERVAL_NS
         elif m.sc[SC_NOW_NS] >= due:
-            if should_proactive_compact_node(m, node) and kcompactd_run(m, node, 1) == 0:
-                wait <<= NO_PROGRESS_SHIFT
-            m.node[base + N_KCOMPACTD_NEXT_NS] = m.sc[SC_NOW_NS] + wait
-        if m.sc[SC_PROACTIVENESS] == 0:
+            if should_proactive_compact_node(m, node):
+                proactive_turn(m, node)
+            else:
+                m.node[base + N_KCOMPACTD_NEXT_NS] = now + CHECK_INTERVAL_NS
+        if m.sc[SC_PROACTIVENESS] == 0 and m.node[base + N_KCOMPACTD_ZONE] == 0:
             m.node[base + N_KCOMPACTD_NEXT_NS] = NEVER_NS
-        upcoming = min(upcoming, m.node[base + N_KCOMPACTD_NEXT_NS] - m.sc[SC_NOW_NS])
-    return upcoming
+        if m.sc[SC_NR_CPUS] > 1:
+            m.sc[SC_NOW_NS] = now  # it worked on another CPU
+        upcoming = min(upcoming, m.node[base + N_KCOMPACTD_NEXT_NS])
+    return max(0, upcoming - m.sc[SC_NOW_NS])

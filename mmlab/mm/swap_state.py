@@ -330,6 +330,8 @@ def swap_vma_readahead(m, slot, mm, vma, vpn):
                 _unlock(m, m.pt[entry_slot] >> PTE_SHIFT)
     _unlock(m, slot)
     swap_read_unplug(m)
+    if swap_flags(m, slot) & SWAP_SYNCHRONOUS == 0:
+        swap_cache_lookup(m, slot, vma, vpn)  # the fault dropped its locks to wait for the read: it starts again
     return _swap_end(m, slot)
 
 

@@ -89,7 +89,7 @@ ARRAYS: tuple[Array, ...] = (
     Array("pageblock", "uint8", lambda s: s.nr_frames // 512 + 1, "migratetype", "pageblock_flags", 1 / 512),
     Array("block_skip", "uint8", lambda s: s.nr_frames // 512 + 1, "1: compaction passes it by", "PB_migrate_skip", 1 / 512),
     Array("compact", "int64", _rows(rows.CZ_STRIDE, lambda s: s.nr_zones), "CZ_* a zone", "zone.compact_*"),
-    Array("cc", "int64", lambda s: rows.NR_CC, "CC_*", "struct compact_control"),
+    Array("cc", "int64", _rows(rows.NR_CC, lambda s: 1 + s.nr_nodes), "CC_*", "struct compact_control"),
     Array("kill", "int64", lambda s: 64 * KILL_STRIDE, "task, total_vm, rss anon/file/shmem, pgtables_bytes, adj, order, cgroup, node set, asker's T_MEMS a kill", "-"),
     Array("next_use", "int64", lambda s: s.nr_frames if s.next_use else 1, "event number of the page's next access", "-"),
     Array("oom_candidate", "int64", _rows(rows.OC_STRIDE, lambda s: 16 * s.nr_tasks), "OC_* a candidate of a kill", "-"),

@@ -72,9 +72,9 @@ CZ_STRIDE = 16
 (
     CC_ZONE, CC_ORDER, CC_MODE, CC_MIGRATETYPE, CC_WHOLE_ZONE, CC_IGNORE_SKIP, CC_BLOCK_SUITABLE, CC_DIRECT, CC_PROACTIVE, CC_MIGRATE_PFN,
     CC_FREE_PFN, CC_LAST_MIGRATED, CC_FINISH_PAGEBLOCK, CC_NR_MIGRATEPAGES, CC_NR_FREEPAGES, CC_MIGRATE_SCANNED, CC_FREE_SCANNED,
-    CC_SEARCH_ORDER, CC_FAST_START_PFN, CC_FAST_SEARCH_FAIL, CC_CAPTURE, CC_CAPTURED,
-) = range(22)
-NR_CC = 32
+    CC_SEARCH_ORDER, CC_FAST_START_PFN, CC_FAST_SEARCH_FAIL, CC_CAPTURE, CC_CAPTURED, CC_UNTIL_NS, CC_PLACES_OF,
+) = range(24)
+NR_CC = 32  # the run that goes on, then for each node what its kcompactd put off; CC_PLACES_OF: 1 + the node whose isolated free blocks the lists hold
 COMPACT_HEADS = 16  # the last list heads: isolated free blocks by order, then isolated pages
 
 # m.zonelist: row a node: the zones a request from it tries (row numbers of m.zone), fallback list then the node's own, each ended by -1 ------
@@ -90,10 +90,11 @@ NODE_STRIDE = 64
     N_NBP_THRESHOLD, N_NBP_RL_START, N_NBP_RL_NR_CAND, N_NBP_TH_START, N_NBP_TH_NR_CAND,
     N_PASS_MEMCG, N_PASS_SCANNED, N_PASS_RECLAIMED, N_PASS_NOTES, N_KSWAPD_LIGHT_SLEEP_NS, N_KSWAPD_ORDER, N_KSWAPD_ALLOC_ORDER,
     N_KCOMPACTD_ORDER, N_KCOMPACTD_IDX, N_KCOMPACTD_NEXT_NS, N_KCOMPACTD_AWAKE, N_ACCESSES, N_COLLAPSE_LOAD,
-    N_KSWAPD_ASKED_ORDER, N_KSWAPD_ASKED_IDX, N_PASS_MET,
-) = range(39)
+    N_KSWAPD_ASKED_ORDER, N_KSWAPD_ASKED_IDX, N_KCOMPACTD_ZONE, N_KCOMPACTD_SCORE, N_PASS_MET,
+) = range(41)
 # N_PASS_*: of a pass of kswapd that was preempted; N_PASS_MEMCG: cgroup + 1, 0: there is none; N_PASS_MET: four words, as m.wb[WB_SC_TAKEN] and
-# on; N_ACCESSES: of a stream; N_KSWAPD_ASKED_*: what kswapd was woken for and has not begun (kswapd_order, kswapd_highest_zoneidx; -1: nothing)
+# on; N_KCOMPACTD_ZONE, N_KCOMPACTD_SCORE: of a proactive run that goes on: 1 + the zone, the node's score as it began (0: there is none)
+# N_ACCESSES: of a stream; N_KSWAPD_ASKED_*: what kswapd was woken for and has not begun (kswapd_order, kswapd_highest_zoneidx; -1: nothing)
 
 # m.task ----------------------------------------------------------------------------------------------------------------------------------
 TASK_STRIDE = 32

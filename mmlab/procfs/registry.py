@@ -139,7 +139,7 @@ def write(sim: Any, path: str, text: str) -> int:
     if cma.knows(sim, path):
         return cma.write(sim, path, str(text))
     if (match := _NODE.fullmatch(path)) and match[2] == "compact":
-        return sim.machine.run(compaction.compact_node, int(match[1]), 0) if int(match[1]) < sim.layout.nr_nodes else -ENOENT
+        return sim.machine.run(compaction.compact_node, int(match[1])) if int(match[1]) < sim.layout.nr_nodes else -ENOENT
     if (node := weight_node(path)) >= 0:
         return write_weight(sim, node, str(text))
     if found := cgroups.find(sim, path):

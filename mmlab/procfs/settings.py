@@ -375,14 +375,15 @@ def compact_memory(sim: Any, value: int | None) -> int:
     if value != 1:
         return -EINVAL
     for node in range(sim.layout.nr_nodes):
-        sim.machine.run(compaction.compact_node, node, 0)
+        sim.machine.run(compaction.compact_node, node)
     return 0
 
 
 def wake_kcompactd(sim: Any) -> None:
     """Every node's score is looked at now. Models: mm/compaction.c compaction_proactiveness_sysctl_handler()."""
     sc, rows = sim.machine.sc, sim.machine.node.reshape(-1, r.NODE_STRIDE)
-    rows[: sim.layout.nr_nodes, r.N_KCOMPACTD_NEXT_NS] = PROACTIVE_TRIGGER
+    rows = rows[: sim.layout.nr_nodes]
+    rows[rows[:, r.N_KCOMPACTD_ZONE] == 0, r.N_KCOMPACTD_NEXT_NS] = PROACTIVE_TRIGGER  # one that is at it will look by itself
     sc[r.SC_KCOMPACTD_NS] = sc[r.SC_NEXT_EVENT_NS] = 0
 
 

@@ -72,9 +72,22 @@ def free_each(m, pfns, orders):
     return 0
 
 
-def load_state(zones: list[Zone], zonelists: Mapping[str, list[str]], chosen: Mapping[str, Chosen], boost_factor: int = 15000) -> Machine:
+def program_cpu(states: Mapping[str, list[Zone]]) -> int:
+    """The CPU that a recorded program ran on, which no line of its log names: the one whose lists changed between its dumps; 0 if none did."""
+    dumps = list(states.values())
+    for before, after in zip(dumps, dumps[1:]):
+        for old, new in zip(before, after):
+            for was, became in zip(old["pcp"], new["pcp"]):
+                if was != became:
+                    return int(was["cpu"])
+    return 0
+
+
+def load_state(
+    zones: list[Zone], zonelists: Mapping[str, list[str]], chosen: Mapping[str, Chosen], boost_factor: int = 15000, cpu: int = 0
+) -> Machine:
     """A machine in a dumped state. zones: of one dump with lists; zonelists: "NODE,fallback" and "NODE,thisnode" -> ["NODE:ZONE", ...];
-    chosen: a policy for each slot, the page allocator with the arrays of ``buddy``. CPU 0 runs, on node 0.
+    chosen: a policy for each slot, the page allocator with the arrays of ``buddy``. ``cpu`` runs, on node 0.
     Raises :class:`Unsupported` for a dump without lists."""
     if not any(z["free_lists"] for z in zones):
         raise Unsupported("a dump without lists cannot be a start state")
@@ -86,6 +99,7 @@ def load_state(zones: list[Zone], zonelists: Mapping[str, list[str]], chosen: Ma
     machine.bind()
     machine.run(init_heads, frames, frames + heads)
     _scalars(machine, boost_factor)
+    machine.sc[r.SC_CPU] = cpu
     for number, zone in enumerate(zones):
         _load_zone(machine, number, zone)
     machine.zonelist[:] = -1
@@ -229,7 +243,7 @@ class ProbeRun:
             self.log.states[args[0]] = dump_state(self.machine, lists=name == "dump")
         elif name == "drain":
             for zone in range(self.machine.sizes.nr_zones):
-                self.machine.run(page_allocator_drain, zone, 0)
+                self.machine.run(page_allocator_drain, zone, int(self.machine.sc[r.SC_CPU]))
         elif name == "alloc":
             self._alloc(int(args[0]), int(args[1]), gfp_of(args[2]), n, options.get("node", 0))
         elif name == "free":

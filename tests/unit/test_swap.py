@@ -287,6 +287,18 @@ def test_vma_read_ahead_is_clipped_to_vma_and_table(page, expected):
     assert cached(m, 1024) == list(expected)
 
 
+@pytest.mark.parametrize("flags, expected", [(0, range(100, 112)), (r.SWAP_SYNCHRONOUS, range(100, 109))])
+def test_a_fault_that_waited_for_its_read_comes_again(flags, expected):
+    m = machine_with(2048, r.SWAP_SSD | flags, page_cluster=0)
+    mapped(m, 1024)
+    for slot in range(101, 106):
+        m.run(swap_slots.swap_dup, slot)  # two references: also a synchronous device's pages go through the swap cache
+    assert touch(m, range(100, 104)) == 4  # a page a fault, and no window; but where the page was not there at once, it is looked up again
+    m.sc[r.SC_PAGE_CLUSTER] = 3
+    touch(m, [104])
+    assert cached(m, 1024) == list(expected)  # so 104 is the next page: [104, 112); else eight around it, of which four are there
+
+
 def test_descending_faults():
     m = machine_with(2048, r.SWAP_SSD)
     mapped(m, 512)

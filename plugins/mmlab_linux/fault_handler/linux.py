@@ -207,8 +207,8 @@ def do_fault(m, mm, vma, vpn, access, flags):
         note_copied(m, copy, entry >> PTE_SHIFT)
         map_new_anon(m, mm, vma, vpn, slot, copy, flags)
         return major
-    if around and major and do_fault_around(m, mm, vma, vpn, flags):
-        return major
+    if around and (major or page_test(m, pfn, PG_SWAPBACKED) == 0) and do_fault_around(m, mm, vma, vpn, flags):
+        return major  # it dropped its locks to read this page or, at a mark, what follows, and started again
     if page_test(m, pfn, PG_HEAD | PG_TAIL) and _map_whole_folio(m, mm, vma, vpn, pfn, slot, flags, access):
         return major
     _map_file_page(m, mm, pfn, slot, flags, access)

@@ -19,8 +19,8 @@ from mmlab.simulation import Simulation
 COMPACT_MEMORY = "/proc/sys/vm/compact_memory"
 
 
-def a_machine(memory: str = "128M") -> Simulation:
-    return Simulation.from_table({"memory": memory, "cpus": 1}, sysfs={"kernel/mm/transparent_hugepage/enabled": "never"})
+def a_machine(memory: str = "128M", cpus: int = 1) -> Simulation:
+    return Simulation.from_table({"memory": memory, "cpus": cpus}, sysfs={"kernel/mm/transparent_hugepage/enabled": "never"})
 
 
 def fragmented(sim: Simulation, pages: int, keep: int = 4) -> tuple[int, int]:

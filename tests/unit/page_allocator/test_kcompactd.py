@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from test_compaction import a_machine, events, fragmented, free_blocks
 
 from mmlab.mm import compaction, kcompactd
@@ -124,3 +125,31 @@ def test_a_run_without_progress_is_not_repeated_soon():
         if after >= before:
             break
         m.node[r.N_KCOMPACTD_NEXT_NS] = m.sc[r.SC_NOW_NS]
+
+
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_a_proactive_run_takes_its_time(cpus):
+    sim = a_machine("96M", cpus)
+    m = sim.machine
+    write(sim, PROACTIVENESS, "0")
+    scattered(sim, 2)
+    moved = events(sim, "pgmigrate_success")["pgmigrate_success"]
+    m.cost[r.COST_MIGRATE_FOLIO], m.cost[r.COST_MIGRATE_PAGE] = 0, 100_000
+    write(sim, PROACTIVENESS, "100")
+    start = m.sc[r.SC_NOW_NS]
+    sim.sleep(100)
+    batch = 512 // 2  # half of each pageblock is in use; what is taken of one at a time moves without a break
+    assert 100 <= (m.sc[r.SC_NOW_NS] - start) / 1e6 < 100 + batch / 10
+    assert 1000 - batch < events(sim, "pgmigrate_success")["pgmigrate_success"] - moved < 1000 + batch
+    assert m.node[r.N_KCOMPACTD_ZONE]
+    dma = events(sim, "compact_daemon_migrate_scanned")["compact_daemon_migrate_scanned"]
+    assert dma <= 4096  # a zone counts at its end
+    before = events(sim, "compact_migrate_scanned")["compact_migrate_scanned"]
+    assert write(sim, "/proc/sys/vm/compact_memory", "1") == 0  # takes the lists, but leaves kcompactd its run
+    sim.check_state()
+    other = events(sim, "compact_migrate_scanned")["compact_migrate_scanned"] - before
+    while m.node[r.N_KCOMPACTD_ZONE]:
+        sim.sleep(100)
+    counts = events(sim, "compact_")
+    assert dma < counts["compact_daemon_migrate_scanned"] == counts["compact_migrate_scanned"] - other
+    sim.check_state()

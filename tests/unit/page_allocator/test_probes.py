@@ -12,7 +12,7 @@ from mmlab._engine.machine import Chosen
 from mmlab.kernels.ops import page_allocator_check
 from mmlab.testing.standins import STANDINS
 from mmlab.verify.ids import Unsupported
-from mmlab.verify.probe_run import ProbeRun, dump_state, load_state
+from mmlab.verify.probe_run import ProbeRun, dump_state, load_state, program_cpu
 from mmlab_linux.page_allocator.buddy import BUDDY
 
 CASES = Path(__file__).resolve().parents[2] / "ground_truth" / "allocators"
@@ -74,3 +74,18 @@ def test_slab_commands_are_refused():
     machine = load_state(real["states"]["start"], real["zonelists"], CHOSEN)
     with pytest.raises(Unsupported):
         ProbeRun(machine).run(["dump a", "frobnicate 1"])
+
+
+def test_a_program_ran_on_the_cpu_whose_lists_changed():
+    real = recorded("pcp-highorder", 0)
+    states = real["states"]
+    assert program_cpu(states) == 0
+    for zones in states.values():  # the same run, had there been a CPU before its own that was idle
+        for zone in zones:
+            (own,) = zone["pcp"]
+            idle = {name: 0 for name in own} | {"batch": own["batch"], "high_min": own["high_min"], "high_max": own["high_max"], "lists": {}}
+            zone["pcp"] = [idle, own | {"cpu": 1}]
+    assert program_cpu(states) == 1
+    log = ProbeRun(load_state(states["start"], real["zonelists"], CHOSEN, cpu=1)).run_from_dump(program("pcp-highorder"))
+    assert log.pfns == real["pfns"]
+    assert [zone["pcp"] for zone in log.states["j"]] == [zone["pcp"] for zone in states["j"]]
