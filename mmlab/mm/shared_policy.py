@@ -7,7 +7,10 @@ shmem_get_pgoff_policy(). Left out: a cpuset's change does not rebind them (nor 
 from mmlab.kernels.jit import kernel, leaf
 from mmlab.mm.mempolicy import policy_zonelist, shared_policy_lookup
 from mmlab.model.const import ENOMEM
-from mmlab.model.rows import INODE_STRIDE, I_SHMEM_INO, SC_NR_NODES, SC_SHARED_POLICIES, SC_TASK, SP_END, SP_INODE, SP_POLICY, SP_START, SP_STRIDE, T_MEMPOLICY, TASK_STRIDE
+from mmlab.model.rows import (
+    INODE_STRIDE, I_SHMEM_INO, SC_NR_NODES, SC_SHARED_POLICIES, SC_TASK, SP_END, SP_INODE, SP_POLICY, SP_START, SP_STRIDE, T_MEMPOLICY,
+    TASK_STRIDE,
+)
 
 
 @kernel
