@@ -29,7 +29,7 @@ from mmlab.model.const import (
 from mmlab.model.gfp import ZONE_MOVABLE
 from mmlab.model.rows import (
     EVENT_DIRECT_RECLAIM_BEGIN, EVENT_DIRECT_RECLAIM_END, EVENT_MEMCG_RECLAIM_BEGIN, EVENT_MEMCG_RECLAIM_END, MC_ELOW, MC_EMIN,
-    MC_EVENT_LOW, MC_ITER, MC_MIN, MC_PARENT, MC_USAGE, MEMCG_STRIDE, NODE_STRIDE, N_KSWAPD_FAILURES, N_PASS_MEMCG, RECLAIM_NOTHING,
+    MC_EVENT_LOW, MC_MIN, MC_PARENT, MC_USAGE, MEMCG_STRIDE, NODE_STRIDE, N_KSWAPD_FAILURES, N_PASS_MEMCG, RECLAIM_NOTHING,
     SC_INODE_TOP, SC_IN_RECLAIM, SC_KSWAPD_SLICE_NS, SC_NODE, SC_NOW_NS, SC_NR_FREED, SC_NR_MEMCGS, SC_NR_NODES, SC_NR_RECLAIMED,
     SC_NR_SCANNED, SC_NR_SWAP_FREE, SC_NR_ZONES, SC_POLL_NS, SC_PROACTIVE, SC_PROTECTION, SC_RECLAIM_MEMCG, SC_RECLAIM_NOTES,
     SC_SCAN_PRIORITY, SC_SHRINK_MEMCG, SC_YIELDED, SHR_NR, TRACE_ORDER, WB_AWAKE, WB_IO_NEXT_NS, WB_SC_CONGESTED, WB_SC_DIRTY, WB_SC_TAKEN,
@@ -108,15 +108,24 @@ def set_protection(m, root, memcg, scan_flags):
     return 1
 
 
+@leaf
+def css_next_descendant(m, memcg, at):
+    """The first of a cgroup and its descendants from number `at` on, or m.sc[SC_NR_MEMCGS] (1 without cgroups) if there is none."""
+    nr_memcgs = max(1, m.sc[SC_NR_MEMCGS])
+    while at < nr_memcgs and not memcg_is_descendant(m, at, memcg):
+        at += 1
+    return at
+
+
 @kernel
 def shrink_node_memcgs(m, node, memcg, nr_to_reclaim, scan_flags, full):
-    """One pass over the node's lruvecs of a cgroup and its descendants: pages reclaimed. Unless full, a pass that got enough stops, and
-    the next one goes on behind it. kswapd, preempted (m.sc[SC_YIELDED]), goes on with SCAN_RESUME."""
+    """One pass over the node's lruvecs of a cgroup and its descendants: pages reclaimed. Unless full, a pass that got enough stops, and the next one
+    goes on behind it, or from the beginning if nothing is left there. kswapd, preempted (m.sc[SC_YIELDED]), goes on with SCAN_RESUME."""
     nr_memcgs = max(1, m.sc[SC_NR_MEMCGS])
-    row = memcg * MEMCG_STRIDE + MC_ITER
-    at = 0
-    if full == 0 and m.memcg[row] > memcg and m.memcg[row] < nr_memcgs:
-        at = m.memcg[row]
+    iterator = memcg * m.sc[SC_NR_NODES] + node
+    at = css_next_descendant(m, memcg, 0 if full else m.reclaim_iter[iterator])
+    if at == nr_memcgs:
+        at = css_next_descendant(m, memcg, 0)
     resumed = m.node[node * NODE_STRIDE + N_PASS_MEMCG] - 1 if scan_flags & SCAN_RESUME else -1
     if resumed >= 0:
         at = resumed
@@ -124,7 +133,8 @@ def shrink_node_memcgs(m, node, memcg, nr_to_reclaim, scan_flags, full):
     reclaimed = 0
     m.sc[SC_YIELDED] = 0
     while at < nr_memcgs:
-        if at == resumed or (memcg_is_descendant(m, at, memcg) and set_protection(m, memcg, at, scan_flags)):
+        enough = 0
+        if at == resumed or set_protection(m, memcg, at, scan_flags):
             m.sc[SC_SHRINK_MEMCG] = at
             freed = m.sc[SC_NR_FREED]
             got = reclaimer_shrink_node(m, at * m.sc[SC_NR_NODES] + node, m.sc[SC_SCAN_PRIORITY], nr_to_reclaim, flags)
@@ -143,11 +153,13 @@ def shrink_node_memcgs(m, node, memcg, nr_to_reclaim, scan_flags, full):
                 m.node[node * NODE_STRIDE + N_PASS_MEMCG] = at + 1
                 break
             blk_flush_plug(m)
+            enough = full == 0 and m.sc[SC_NR_RECLAIMED] >= nr_to_reclaim
         flags &= ~SCAN_RESUME
-        at += 1
-        if full == 0 and m.sc[SC_NR_RECLAIMED] >= nr_to_reclaim:
+        if enough:
             break
-    m.memcg[row] = at
+        at = css_next_descendant(m, memcg, at + 1)
+    if full == 0:
+        m.reclaim_iter[iterator] = at + 1 if at < nr_memcgs else 0
     m.sc[SC_PROTECTION] = 0
     m.sc[SC_SHRINK_MEMCG] = 0
     return reclaimed

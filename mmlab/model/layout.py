@@ -156,6 +156,7 @@ ARRAYS: tuple[Array, ...] = (
     Array("shmem_ino", "int64", lambda s: s.nr_cpus, "number of the next nameless object that a CPU makes", "shmem_sb_info.ino_batch"),
     Array("swap_memcg", "uint16", lambda s: max(1, s.nr_swap_slots), "cgroup charged for a slot", "swap_cgroup"),
     Array("memcg", "int64", _rows(rows.MEMCG_STRIDE, lambda s: s.nr_memcgs), "MC_* a cgroup", "struct mem_cgroup"),
+    Array("reclaim_iter", "int64", lambda s: s.nr_memcgs * s.nr_nodes, "of each cgroup by node: where the next pass over its descendants begins", "mem_cgroup_reclaim_iter"),
     Array("memcg_stat", "int64", _rows(vmstat.VMSTAT_STRIDE, lambda s: s.nr_memcgs), "V_* a cgroup: events", "memcg_vmstats"),
     Array("memcg_stock", "int64", _rows(rows.STOCK_STRIDE, lambda s: s.nr_cpus), "cgroup, pages a CPU", "struct memcg_stock_pcp"),
     Array("rq_table", "uint32", lambda s: max(1, s.nr_request_ids), "frame of a requested object, if rq_object agrees", "-"),

@@ -3,8 +3,10 @@
 import pytest
 
 from mmlab import procfs
+from mmlab.mm.vmscan import shrink_node
 from mmlab.model import rows as r
-from mmlab.model.const import EAGAIN, EINVAL, SLAB_STAT_OBJSIZE
+from mmlab.model.const import EAGAIN, EINVAL, SCAN_MAY_UNMAP, SCAN_MAY_WRITEPAGE, SCAN_RECLAIM_IDX_SHIFT, SLAB_STAT_OBJSIZE
+from mmlab.model.gfp import ZONE_MOVABLE
 from mmlab.simulation import Simulation
 
 PAGE = 4096
@@ -254,3 +256,38 @@ def test_a_forked_childs_kernel_stack_counts():
     assert after["kernel_stack"] == 16 << 10 and after["kernel"] == after["kernel_stack"] + after["pagetables"] + after["slab"]
     sim.exit("B")
     assert table(sim, "g", "memory.stat")["kernel_stack"] == 0
+
+
+def filled_groups(*paths):
+    """Cgroups with 2000 clean pages each, and what a pass of reclaim over one of them takes from each: passes(path, full) -> [bool]."""
+    sim = machine("two_list", file_pages=2000 * len(paths))
+    flags = SCAN_MAY_UNMAP | SCAN_MAY_WRITEPAGE | ZONE_MOVABLE << SCAN_RECLAIM_IDX_SHIFT
+    for number, path in enumerate(paths):
+        cgroup(sim, path)
+        sim.spawn(path, cgroup=path)
+        sim.fread(path, "f", number * 2000 * PAGE, 2000 * PAGE)
+
+    def passes(path, full=0):
+        before = [table(sim, path, "memory.stat")["pgsteal"] for path in paths]
+        sim.machine.sc[r.SC_NR_RECLAIMED] = 0
+        sim.machine.run(shrink_node, 0, sim.cgroups[path], 5, 32, flags, full)  # priority 5: 2000 >> 5 pages of a cgroup
+        assert sim.check_state() == []
+        return [table(sim, path, "memory.stat")["pgsteal"] > old for path, old in zip(paths, before)]
+
+    return sim, passes
+
+
+def test_passes_over_a_cgroup_begin_again_where_only_other_cgroups_stand_behind_the_last():
+    sim, passes = filled_groups("g", "h")
+    assert [passes("g") for _ in range(3)] == [[True, False]] * 3
+
+
+def test_a_pass_over_cgroups_goes_on_behind_the_one_that_had_enough():
+    """The first pass takes from the parent's own pages and stops, the next ones begin at its children. A full pass takes from all and does not
+    move that place. (What a child gives counts for its parent too.)"""
+    sim, passes = filled_groups("g", "g/a", "g/b")
+    group = sim.cgroups["g"]
+    assert passes("g") == [True, False, False]
+    assert passes("g", full=1) == [True, True, True]
+    assert sim.machine.reclaim_iter[group] == group + 1
+    assert [passes("g")[1:] for _ in range(3)] == [[True, False], [False, True], [False, False]]
