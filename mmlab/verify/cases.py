@@ -86,7 +86,7 @@ def find_cases(paths: Iterable[Path | str], area: str | None = None, case: str |
     """The cases below ``paths``, each a case's folder, an area's, or one that holds areas; sorted by area and name.
 
     ``area`` and ``case`` keep those of that name. Raises :class:`InputError` with everything that is wrong with the cases kept, or if
-    a folder holds none or no case has such a name.
+    a folder holds none, no case has such a name or two have the same.
     """
     errors, folders = [], {}
     for path in map(Path, paths):
@@ -106,6 +106,10 @@ def find_cases(paths: Iterable[Path | str], area: str | None = None, case: str |
             kept = [f for f in kept if name_of(f) == wanted]
             if not kept:
                 raise InputError(f"no {what} is named {wanted!r} (known: {', '.join(names)}){did_you_mean(wanted, names)}")
+    errors += [
+        f"{folders[first]} and {folders[second]}: two cases named {first.parent.name}/{first.name}: give them to two runs"
+        for first, second in zip(kept, kept[1:]) if first.parts[-2:] == second.parts[-2:]
+    ]  # fmt: skip
     cases = []
     for folder in kept:
         try:

@@ -88,6 +88,17 @@ def test_unknown_area_and_case_suggest_a_name(ground_truth):
         find_cases([ground_truth], case="fault-anom")
 
 
+def test_two_cases_of_one_name_are_refused(write_case, tmp_path):
+    """Their figures could not be told apart; the same folder given twice is one case."""
+    cases, copy = tmp_path / "cases", tmp_path / "copy"
+    for root in (cases, copy):
+        write_case(name="a", root=root), write_case(name="b", root=root)
+    assert len(find_cases([cases, cases / "faults" / "a"])) == 2
+    with pytest.raises(InputError) as e:
+        find_cases([cases, copy])
+    assert [message.split(": ")[1] for message in e.value.messages] == ["two cases named faults/a", "two cases named faults/b"]
+
+
 def test_all_errors_of_all_cases_at_once(write_case, tmp_path):
     bad_toml, bad_json, bad_values, gone = (write_case(name=name) for name in ("a", "b", "c", "d"))
     (bad_toml / "case.toml").write_text("script = \n")
