@@ -17,7 +17,7 @@ from mmlab.model.rows import (
 from mmlab.model.vmstat import VMSTAT_STRIDE
 
 #: Statistics are refreshed after 2.5, 4.5, 6.5 s of uptime (measured). When a run begins depends on the host, at 2.5 to 3.9 s here: it is taken
-#: to be 3.45 s, the middle of what recorded runs allow. In cyclic scans no shadow was lost, as they are if 1.2 s and more pass before the first
+#: to be 3.45 s, within what recorded runs allow. In cyclic scans no shadow was lost, as they are if 1.2 s and more pass before the first
 #: refresh; under pressure that begins 0.87 s after the script, active pages were still deactivated by the sizes that lists had at boot.
 STATS_FIRST_NS = 1_050_000_000
 STATS_PERIOD_NS = 2_016_000_000  # 500 jiffies, which the timer wheel makes 504

@@ -141,13 +141,19 @@ def get_vma_policy(m, vma, vpn):
 
 
 @leaf
+def shmem_interleave_index(m, inode, index, order):
+    """The place of a folio of a shared memory object in an interleaved range: it begins at the object's number."""
+    return m.inode[inode * INODE_STRIDE + I_SHMEM_INO] + (index >> order)
+
+
+@leaf
 def vma_interleave_index(m, vma, vpn, order):
-    """The place of a folio of a VMA in an interleaved range; of a map of shared memory, private or not, it begins at the object's number."""
-    index = vma_page_index(m, vma, vpn) >> order
+    """The place of a folio of a VMA in an interleaved range; of a map of shared memory, private or not, that in the object."""
+    index = vma_page_index(m, vma, vpn)
     inode = m.vma[vma * VMA_STRIDE + VMA_INODE]
     if inode >= 0 and m.inode[inode * INODE_STRIDE + I_FLAGS] & IF_SHMEM:
-        index += m.inode[inode * INODE_STRIDE + I_SHMEM_INO]
-    return index
+        return shmem_interleave_index(m, inode, index, order)
+    return index >> order
 
 
 @kernel

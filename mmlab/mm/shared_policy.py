@@ -5,12 +5,9 @@ shmem_get_pgoff_policy(). Left out: a cpuset's change does not rebind them (nor 
 """
 
 from mmlab.kernels.jit import kernel, leaf
-from mmlab.mm.mempolicy import policy_zonelist, shared_policy_lookup
+from mmlab.mm.mempolicy import policy_zonelist, shared_policy_lookup, shmem_interleave_index
 from mmlab.model.const import ENOMEM
-from mmlab.model.rows import (
-    INODE_STRIDE, I_SHMEM_INO, SC_NR_NODES, SC_SHARED_POLICIES, SC_TASK, SP_END, SP_INODE, SP_POLICY, SP_START, SP_STRIDE, T_MEMPOLICY,
-    TASK_STRIDE,
-)
+from mmlab.model.rows import SC_NR_NODES, SC_SHARED_POLICIES, SC_TASK, SP_END, SP_INODE, SP_POLICY, SP_START, SP_STRIDE, T_MEMPOLICY, TASK_STRIDE
 
 
 @kernel
@@ -27,7 +24,7 @@ def shmem_zonelist(m, inode, index, order):
     """Row of m.zonelist for a folio of a shared memory object. Each inode is interleaved from its number on."""
     if m.sc[SC_NR_NODES] == 1:
         return -1
-    return policy_zonelist(m, shmem_policy(m, inode, index), m.inode[inode * INODE_STRIDE + I_SHMEM_INO] + (index >> order))
+    return policy_zonelist(m, shmem_policy(m, inode, index), shmem_interleave_index(m, inode, index, order))
 
 
 @leaf

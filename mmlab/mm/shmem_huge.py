@@ -15,7 +15,7 @@ from mmlab.kernels.services import alloc_pages, folio_put, free_pages, rmap_walk
 from mmlab.kernels.zones import page_node
 from mmlab.mm.collapse_node import add_node_load, alloc_collapse_pages, reset_node_load
 from mmlab.mm.huge_memory import make_large_folio
-from mmlab.mm.mempolicy import alloc_pages_mpol
+from mmlab.mm.mempolicy import alloc_pages_mpol, shmem_interleave_index
 from mmlab.mm.page_cache import filemap_get_page, filemap_remove
 from mmlab.mm.page_counter import current_memcg, mem_cgroup_charge
 from mmlab.mm.pgtable import free_table, pmd_alloc
@@ -31,7 +31,7 @@ from mmlab.model.page import (
     page_order, page_refs, page_set, page_test, set_page_index, set_page_kind, set_page_mapping,
 )
 from mmlab.model.rows import (
-    CLASS_ZERO, COST_COPY_PAGE, COST_HUGE_ZERO, IF_ANON_SHMEM, IF_MNT, IF_SHMEM, INODE_STRIDE, I_FLAGS, I_MAP_FIRST, I_SHMEM_INO, I_SIZE_BYTES,
+    CLASS_ZERO, COST_COPY_PAGE, COST_HUGE_ZERO, IF_ANON_SHMEM, IF_MNT, IF_SHMEM, INODE_STRIDE, I_FLAGS, I_MAP_FIRST, I_SIZE_BYTES,
     MTHP_SHMEM_ALLOC, MTHP_SHMEM_FALLBACK, MTHP_STRIDE, PTE_ACCESSED, PTE_DIRTY, PTE_HUGE, PTE_PRESENT, PTE_SHIFT, PTE_WRITE, SC_NOW_NS,
     SC_NR_NODES, SC_SHMEM_HUGE, SC_SHMEM_MOUNT_HUGE, SC_TMPFS_HUGE, VMA_ANON_VMA, VMA_END, VMA_FLAGS, VMA_INODE, VMA_MAP_NEXT, VMA_MM, VMA_PGOFF,
     VMA_START, VMA_STRIDE, VM_HUGEPAGE, VM_NOHUGEPAGE, VM_SHARED, VM_WRITE,
@@ -161,8 +161,8 @@ def shmem_alloc_huge(m, mm, inode, index, vma, vpn, write_end):
         return -1
     gfp = thp_fault_gfp(m, mm, vma, HPAGE_PMD_ORDER)
     if m.sc[SC_NR_NODES] > 1:
-        head = alloc_pages_mpol(m, gfp, HPAGE_PMD_ORDER, shmem_policy(m, inode, index),
-                                m.inode[inode * INODE_STRIDE + I_SHMEM_INO] + (index >> HPAGE_PMD_ORDER))
+        place = shmem_interleave_index(m, inode, index, HPAGE_PMD_ORDER)
+        head = alloc_pages_mpol(m, gfp, HPAGE_PMD_ORDER, shmem_policy(m, inode, index), place)
     else:
         head = alloc_pages(m, gfp, HPAGE_PMD_ORDER, -1)
     head = _new_huge(m, gfp, head)

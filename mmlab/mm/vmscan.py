@@ -109,8 +109,9 @@ def set_protection(m, root, memcg, scan_flags):
 
 
 @leaf
-def css_next_descendant(m, memcg, at):
-    """The first of a cgroup and its descendants from number `at` on, or m.sc[SC_NR_MEMCGS] (1 without cgroups) if there is none."""
+def css_next_descendant_pre(m, memcg, at):
+    """The first of a cgroup and its descendants from number `at` on, or m.sc[SC_NR_MEMCGS] (1 without cgroups) if there is none.
+    Left out: that a child made after its uncle comes before him."""
     nr_memcgs = max(1, m.sc[SC_NR_MEMCGS])
     while at < nr_memcgs and not memcg_is_descendant(m, at, memcg):
         at += 1
@@ -123,9 +124,9 @@ def shrink_node_memcgs(m, node, memcg, nr_to_reclaim, scan_flags, full):
     goes on behind it, or from the beginning if nothing is left there. kswapd, preempted (m.sc[SC_YIELDED]), goes on with SCAN_RESUME."""
     nr_memcgs = max(1, m.sc[SC_NR_MEMCGS])
     iterator = memcg * m.sc[SC_NR_NODES] + node
-    at = css_next_descendant(m, memcg, 0 if full else m.reclaim_iter[iterator])
+    at = css_next_descendant_pre(m, memcg, 0 if full else m.reclaim_iter[iterator])
     if at == nr_memcgs:
-        at = css_next_descendant(m, memcg, 0)
+        at = css_next_descendant_pre(m, memcg, 0)
     resumed = m.node[node * NODE_STRIDE + N_PASS_MEMCG] - 1 if scan_flags & SCAN_RESUME else -1
     if resumed >= 0:
         at = resumed
@@ -157,7 +158,7 @@ def shrink_node_memcgs(m, node, memcg, nr_to_reclaim, scan_flags, full):
         flags &= ~SCAN_RESUME
         if enough:
             break
-        at = css_next_descendant(m, memcg, at + 1)
+        at = css_next_descendant_pre(m, memcg, at + 1)
     if full == 0:
         m.reclaim_iter[iterator] = at + 1 if at < nr_memcgs else 0
     m.sc[SC_PROTECTION] = 0

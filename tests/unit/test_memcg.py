@@ -234,7 +234,7 @@ def test_kernel_objects_are_charged_to_their_tasks_cgroup():
     assert table(sim, "g", "memory.stat")["slab"] == (kernel_bytes(sim, "g") + PAGE - 1) // PAGE * PAGE
     sim.munmap("A", addr, 4 * PAGE)
     assert kernel_bytes(sim, "g") == start
-    sim.check_state()
+    assert sim.check_state() == []
 
 
 def test_a_task_of_no_cgroup_is_charged_for_no_objects():

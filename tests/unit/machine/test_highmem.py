@@ -51,7 +51,7 @@ def test_low_memory_runs_out_while_high_memory_is_free():
     assert sim.machine.run(alloc_pages, gfp, 9, 0) < 0
     assert sim.machine.run(alloc_pages, GFP_HIGHUSER_MOVABLE, 9, 0) >= HIGH
     assert sim.machine.zone[2 * r.ZONE_STRIDE + r.Z_FREE] > 30_000
-    sim.check_state()
+    assert sim.check_state() == []
 
 
 def test_a_task_lies_in_high_memory_and_its_page_tables_do_not():
@@ -63,7 +63,7 @@ def test_a_task_lies_in_high_memory_and_its_page_tables_do_not():
     frames = sim.machine.sizes.nr_frames
     anon, tables = (kinds[:frames] == 2).nonzero()[0], (kinds[:frames] == 6).nonzero()[0]
     assert len(anon) == 5000 and anon.min() >= HIGH and len(tables) > 5 and tables.max() < HIGH
-    sim.check_state()
+    assert sim.check_state() == []
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_offline_and_online_again():
     assert 0 < free - int(sim.machine.zone[r.Z_FREE :: r.ZONE_STRIDE].sum()) - 32768 + 40_000 < 41_000
     assert int(read(sim, "/proc/meminfo").split()[1]) == int(before[1].split()[1]) - 4 * 32768
     assert write(sim, f"{ROOT}memory{block}/state", "offline") == -22
-    sim.check_state()
+    assert sim.check_state() == []
     got = [sim.machine.run(alloc_pages, GFP_HIGHUSER_MOVABLE, 9, 0) for _ in range(100)]
     assert not any(pfn >> 15 == block for pfn in got)
     low, least = sim.tuning.lowmem_reserve[1][2], int(read(sim, "/proc/sys/vm/min_free_kbytes"))
@@ -66,7 +66,7 @@ def test_offline_and_online_again():
     assert write(sim, f"{ROOT}memory{block}/online", "1") == 0
     assert normal(sim) == before[0] and sim.tuning.lowmem_reserve[1][2] == 4 * 32768 // 256
     assert int(read(sim, "/proc/sys/vm/min_free_kbytes")) > least
-    sim.check_state()
+    assert sim.check_state() == []
 
 
 def test_what_lies_in_a_block_moves_and_what_cannot_stops_it():
@@ -79,12 +79,12 @@ def test_what_lies_in_a_block_moves_and_what_cannot_stops_it():
     assert write(sim, f"{ROOT}memory{block}/state", "offline") == 0
     moved = int(sim.machine.vmstat[_index("pgmigrate_success")])
     assert 50_000 - 32768 - 2048 < moved <= 32768
-    sim.check_state()
+    assert sim.check_state() == []
     other = first >> 15  # page tables lie there
     assert any(sim.machine.run(alloc_pages, GFP_KERNEL, 0, 0) >> 15 == other for _ in range(100))
     assert write(sim, f"{ROOT}memory{other}/state", "offline") == -16
     assert read(sim, f"{ROOT}memory{other}/state") == "online\n"
-    sim.check_state()
+    assert sim.check_state() == []
 
 
 def _index(name: str) -> int:
@@ -102,14 +102,14 @@ def test_a_module_is_taken_out_and_put_back():
     assert "zone   Normal" not in read(sim, "/proc/buddyinfo")
     assert sim.machine.run(alloc_pages, GFP_KERNEL | GFP_THISNODE, 0, 0) < first
     assert sim.tuning.lowmem_reserve[1][2] == 0  # DMA32 is the highest again
-    sim.check_state()
+    assert sim.check_state() == []
     assert write(sim, "/sys/bus/acpi/devices/PNP0C80:00/eject", "1") == -22 and write(sim, "/sys/bus/acpi/devices/PNP0C80:01/eject", "1") == -2
     for number in range(4):
         assert write(sim, ROOT + "probe", hex((first << 12) + (number << 27))) == 0
     assert write(sim, ROOT + "probe", hex(first << 12)) == -17 and write(sim, ROOT + "probe", hex((first << 12) + 4096)) == -22
     assert normal(sim).present == 131072 and sim.machine.run(alloc_pages, GFP_KERNEL, 0, 0) >= first
     assert sim.tuning.lowmem_reserve[1][2] == 131072 // 256
-    sim.check_state()
+    assert sim.check_state() == []
 
 
 def test_modules_that_are_movable():
@@ -119,7 +119,7 @@ def test_modules_that_are_movable():
     assert (movable.start_pfn, movable.present, movable.managed) == (1 << 20, 131072, 131072)
     assert all(zone.name != "Normal" for zone in sim.layout.zones)
     assert sim.tuning.wmark[-1].min == 128 and sim.machine.run(alloc_pages, GFP_HIGHUSER_MOVABLE, 0, 0) >= 1 << 20  # 1/1024 of the zone
-    sim.check_state()
+    assert sim.check_state() == []
 
 
 def test_modules_that_wait_to_be_made_online():
@@ -129,7 +129,7 @@ def test_modules_that_wait_to_be_made_online():
     for block in blocks(sim, "offline"):
         assert write(sim, f"{ROOT}memory{block}/state", "online") == 0
     assert normal(sim).present == 131072
-    sim.check_state()
+    assert sim.check_state() == []
 
 
 def test_sections_of_the_classic_model_come_and_go():
@@ -142,7 +142,7 @@ def test_sections_of_the_classic_model_come_and_go():
             assert write(sim, ROOT + "probe", hex((first << 12) + (number << 27))) == 0
         page = sim.machine.op("memory_model", "pfn_to_page", first + 77)
         assert sim.machine.op("memory_model", "page_to_pfn", page) == first + 77
-        sim.check_state()
+        assert sim.check_state() == []
 
 
 def test_flatmem_refuses():

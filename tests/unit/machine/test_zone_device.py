@@ -35,7 +35,7 @@ def test_a_range_of_ram_becomes_a_zone_of_its_own():
     assert plain.machine.op("memory_model", "pfn_valid", zone.start_pfn + 5) == 0
     assert unused(plain) - unused(sim) == 2 * 512  # struct pages of two sections
     assert read(sim, "/proc/meminfo").splitlines()[0] == read(plain, "/proc/meminfo").splitlines()[0]
-    sim.check_state()
+    assert sim.check_state() == []
 
 
 def test_nothing_is_ever_allocated_there():
@@ -45,7 +45,7 @@ def test_nothing_is_ever_allocated_there():
     while (pfn := sim.machine.run(alloc_pages, GFP_HIGHUSER_MOVABLE & ~0xC00, 4, 0)) >= 0:
         pfns.append(pfn)
     assert len(pfns) > 1000 and not any(zone.start_pfn <= pfn < zone.end_pfn for pfn in pfns)
-    sim.check_state()
+    assert sim.check_state() == []
 
 
 @pytest.mark.parametrize("cmdline", ["memmap=64M!2G", "memmap=64M!1000M", "memmap=1M!8M"])

@@ -37,7 +37,7 @@ def test_boot_sets_the_top_of_memory_aside():
     assert "CmaTotal:          32768 kB\nCmaFree:           32768 kB\n" in read(sim, "/proc/meminfo")
     assert "nr_free_cma 8192\n" in read(sim, "/proc/vmstat") and "        cma      8192\n" in read(sim, "/proc/zoneinfo")
     assert "CMA" in read(sim, "/proc/pagetypeinfo")
-    sim.check_state()
+    assert sim.check_state() == []
     none = Simulation.from_table({"memory": "128M", "bare": True})
     assert none.cma == [] and "CMA" not in read(none, "/proc/pagetypeinfo") and "Cma" not in read(none, "/proc/meminfo")
 
@@ -99,11 +99,11 @@ def test_a_block_is_had_by_moving_away_what_lies_there():
     assert read(sim, DEBUG + "used") == "700\n" and read(sim, SYSFS + "alloc_pages_success") == "700\n"
     assert unused(sim) == free - 700
     assert set(sim.machine.pageblock[inside.start >> 9 : inside.stop >> 9]) == {MIGRATE_CMA}
-    sim.check_state()
+    assert sim.check_state() == []
     assert write(sim, DEBUG + "alloc", "300") == 0
     assert write(sim, DEBUG + "free", "400") == 0  # the last 300, and 100 of those before
     assert read(sim, DEBUG + "used") == "600\n" and read(sim, SYSFS + "release_pages_success") == "400\n"
-    sim.check_state()
+    assert sim.check_state() == []
 
 
 def test_pages_that_cannot_move_make_it_try_the_next_place():
@@ -115,7 +115,7 @@ def test_pages_that_cannot_move_make_it_try_the_next_place():
     assert sim.cma[0].blocks[0][0] > held
     assert write(sim, DEBUG + "alloc", str(len(inside))) == -12
     assert read(sim, SYSFS + "alloc_pages_fail") == f"{len(inside)}\n"
-    sim.check_state()
+    assert sim.check_state() == []
 
 
 def test_large_folios_move_too():
@@ -131,9 +131,9 @@ def test_large_folios_move_too():
     assert counts["thp_migration_success"] == counts["pgmigrate_success"] // 512 > 0
     assert events(sim, "nr_anon_transparent_hugepages")["nr_anon_transparent_hugepages"] == 16
     assert sim.cma[0].blocks == [(inside.start, 2048)]
-    sim.check_state()
+    assert sim.check_state() == []
     sim.exit("A")
-    sim.check_state()
+    assert sim.check_state() == []
 
 
 @pytest.mark.parametrize(

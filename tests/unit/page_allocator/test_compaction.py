@@ -75,7 +75,7 @@ def test_pages_move_up_and_free_memory_comes_together():
     assert counts["compact_isolated"] >= 2 * len(moved)
     assert counts["compact_stall"] == counts["compact_daemon_wake"] == 0
     assert int(sim.machine.zone[r.Z_FREE :: r.ZONE_STRIDE].sum()) == free
-    sim.check_state()
+    assert sim.check_state() == []
 
 
 def test_shared_and_file_pages_keep_all_their_mappings():
@@ -97,7 +97,7 @@ def test_shared_and_file_pages_keep_all_their_mappings():
     assert list(after) == list(before) and after != before
     child = frames(sim, mms[1], shared >> 12, 2000)
     assert all(after[page] == pfn for page, pfn in child.items())
-    sim.check_state()
+    assert sim.check_state() == []
 
 
 def test_a_node_is_compacted_by_its_own_file():
@@ -135,7 +135,7 @@ def test_direct_compaction_serves_a_huge_page():
     counts = events(sim, "compact_")
     assert counts["compact_stall"] == counts["compact_success"] == 1 and counts["compact_fail"] == 0
     assert len(set(frames(sim, mm, vpn, 14_000).values())) == 14_000 // 4
-    sim.check_state()
+    assert sim.check_state() == []
 
 
 def test_requests_that_may_not_wait_do_not_compact():
@@ -227,9 +227,9 @@ def test_large_folios_move_whole():
     counts = events(sim, "compact_") | events(sim, "pgmigrate_")
     assert counts["pgmigrate_success"] == len(moved)
     assert counts["compact_isolated"] >= 2 * len(moved)
-    sim.check_state()
+    assert sim.check_state() == []
     sim.exit("A")
-    sim.check_state()
+    assert sim.check_state() == []
 
 
 @pytest.mark.parametrize("order, wanted, skipped", [(0, 1, 0), (4, -1, 0), (4, 4, 1), (5, 4, 1), (4, 5, 0), (8, 9, 0), (9, -1, 1), (9, 10, 1)])
@@ -251,4 +251,4 @@ def test_a_folio_mapped_in_part_is_split_before_it_moves():
     split = int(sim.machine.mthp[row + r.MTHP_SPLIT])
     assert list(after) == list(before) and len(moved) == events(sim, "pgmigrate_success")["pgmigrate_success"] > 15
     assert split >= len(moved) // 15 and sim.machine.mthp[row + r.MTHP_NR_ANON_PARTIALLY_MAPPED] == 400 - split
-    sim.check_state()
+    assert sim.check_state() == []

@@ -40,7 +40,7 @@ def test_a_request_that_cannot_compact_wakes_it():
     assert counts["compact_daemon_free_scanned"] == counts["compact_free_scanned"] > 0
     assert free_blocks(sim, 9) >= 1
     assert sim.machine.run(alloc_pages, DEFER, 9, 0) >= 0
-    sim.check_state()
+    assert sim.check_state() == []
 
 
 def test_one_that_may_compact_by_itself_does_not():
@@ -95,7 +95,7 @@ def test_memory_too_fragmented_is_compacted_without_being_asked():
     counts = events(sim, "compact_")
     assert counts["compact_daemon_wake"] == 0 and counts["compact_daemon_migrate_scanned"] == counts["compact_migrate_scanned"] > 0
     assert sim.machine.run(compaction.fragmentation_score_node, 0) < score
-    sim.check_state()
+    assert sim.check_state() == []
 
 
 def test_not_below_the_mark_nor_when_switched_off():
@@ -146,10 +146,10 @@ def test_a_proactive_run_takes_its_time(cpus):
     assert dma <= 4096  # a zone counts at its end
     before = events(sim, "compact_migrate_scanned")["compact_migrate_scanned"]
     assert write(sim, "/proc/sys/vm/compact_memory", "1") == 0  # takes the lists, but leaves kcompactd its run
-    sim.check_state()
+    assert sim.check_state() == []
     other = events(sim, "compact_migrate_scanned")["compact_migrate_scanned"] - before
     while m.node[r.N_KCOMPACTD_ZONE]:
         sim.sleep(100)
     counts = events(sim, "compact_")
     assert dma < counts["compact_daemon_migrate_scanned"] == counts["compact_migrate_scanned"] - other
-    sim.check_state()
+    assert sim.check_state() == []

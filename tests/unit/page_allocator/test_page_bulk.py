@@ -26,7 +26,7 @@ def test_all_pages_come_from_one_zone_and_count_each():
     pages = sim.alloc_pages_bulk(300)
     assert len(set(pages)) == 300 and min(pages) >= 4096
     assert sim.machine.zone[DMA32 + r.Z_NUMA_HIT] - hits == pgalloc(sim) - allocated == 300
-    sim.check_state()
+    assert sim.check_state() == []
     for pfn in pages:
         sim.free_pages(pfn)
     assert sim.alloc_pages_bulk(0) == []
